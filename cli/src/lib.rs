@@ -1,0 +1,1 @@
+//! The command line: local meshes, the demo, and explanations.

@@ -1,0 +1,1 @@
+//! The CNI plugin: read, ask the node daemon, wait, answer.

@@ -1,0 +1,1 @@
+//! The CNI node daemon: decides who is in the mesh and redirects their traffic.

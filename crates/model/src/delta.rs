@@ -1,0 +1,46 @@
+//! One change to the nouns: what a discovery response, or a file, does to the known world.
+
+use std::sync::Arc;
+
+use crate::name::{PolicyKey, ServiceKey, WorkloadUid};
+use crate::policy::Policy;
+use crate::service::Service;
+use crate::workload::Workload;
+
+/// Changes that take effect together, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// The changes; a later one wins over an earlier one of the same key.
+    pub changes: Vec<Change>,
+}
+
+impl Delta {
+    /// True when nothing changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+impl FromIterator<Change> for Delta {
+    fn from_iter<I: IntoIterator<Item = Change>>(changes: I) -> Self {
+        Self { changes: changes.into_iter().collect() }
+    }
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A workload is new or replaced, its endpoints included.
+    Workload(Arc<Workload>),
+    /// A service is new or replaced; its endpoints stay.
+    Service(Arc<Service>),
+    /// A policy is new or replaced.
+    Policy(Arc<Policy>),
+    /// A workload is gone.
+    WorkloadGone(WorkloadUid),
+    /// A service is gone.
+    ServiceGone(ServiceKey),
+    /// A policy is gone.
+    PolicyGone(PolicyKey),
+}

@@ -1,0 +1,1 @@
+//! How every program starts, stops, is configured and is observed.

@@ -1,0 +1,1 @@
+//! Linux calls; the only crate where unsafe code may live.

@@ -1,0 +1,1 @@
+//! Who is there: identities, certificates and the only place that builds rustls configurations.

@@ -1,0 +1,1 @@
+//! Schemas and bytes: protobuf messages to and from the model, no sockets.

@@ -1,0 +1,1 @@
+//! Delta subscription, both ends, as state machines and a pump over gRPC.

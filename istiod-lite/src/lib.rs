@@ -1,0 +1,1 @@
+//! The control plane: translates the cluster, issues certificates, serves delta xDS.

@@ -1,0 +1,1 @@
+//! Test targets: simulation, namespaces, conformance, performance.

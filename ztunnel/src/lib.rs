@@ -1,0 +1,1 @@
+//! The node proxy: carries pods' traffic over HBONE under their own identities.
