@@ -1,1 +1,5 @@
 //! Schemas and bytes: protobuf messages to and from the model, no sockets.
+
+pub mod limits;
+pub mod node_link;
+pub mod pb;

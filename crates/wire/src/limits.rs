@@ -1,0 +1,48 @@
+//! Sizes and counts that are accepted, each with its reason. Owns numbers only: who reads bytes enforces them.
+
+/// One packet of the node link: both ends receive into a buffer of this size (`wire.md` 9.2).
+pub const NODE_LINK_PACKET: usize = 1024;
+
+/// The text of a refusal on the node link. Leaves room for the frame around it and for logs that quote it.
+pub const NODE_LINK_ERROR: usize = 512;
+
+/// A discovery response that a subscriber accepts; what upstream's node proxy accepts. The first response of a
+/// large mesh is one message.
+pub const DISCOVERY_RESPONSE: usize = 200 << 20;
+
+/// A discovery request that a publisher accepts. Upstream takes 4 MiB, which a subscriber that retains more than
+/// about 40,000 resources exceeds when it reconnects; ours is for 200,000.
+pub const DISCOVERY_REQUEST: usize = 32 << 20;
+
+/// Where a publisher starts another response. Below gRPC's customary limit of 4 MiB, so that any client takes it.
+pub const DISCOVERY_RESPONSE_SPLIT: usize = 3 << 20;
+
+/// One resource in a response. Kubernetes bounds an object at about 1.5 MiB; a record made from one is smaller.
+pub const RESOURCE: usize = 2 << 20;
+
+/// Names in one request to subscribe or unsubscribe; a subscriber that wants more wants everything.
+pub const NAMES_PER_REQUEST: usize = 200_000;
+
+/// The text of a NACK: it names every refused resource, and is logged and kept by the publisher.
+pub const NACK_TEXT: usize = 4096;
+
+/// Cuts a text to at most `limit` bytes, at a character's boundary.
+#[must_use]
+pub fn shortened(text: &str, limit: usize) -> &str {
+    let end = (0..=limit.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    text.get(..end).unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (text, limit, wanted) in
+            [("abc", 5, "abc"), ("abc", 2, "ab"), ("aé", 2, "a"), ("é", 1, ""), ("", 0, "")]
+        {
+            assert_eq!(shortened(text, limit), wanted, "{text} {limit}");
+        }
+    }
+}
