@@ -1,1 +1,12 @@
-//! What the cluster holds: objects from a directory of manifests, and where status is written.
+//! What the cluster holds: objects as they are, from a directory of manifests, and the overlay beside it where the
+//! mesh writes. Owns reading, validating and watching. Leaves their meaning to the programs.
+
+pub mod fault;
+pub mod files;
+pub mod kinds;
+pub mod object;
+pub mod overlay;
+
+pub use fault::Fault;
+pub use object::{Body, Kind, Object, ObjectRef};
+pub use overlay::Overlay;

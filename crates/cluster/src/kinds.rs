@@ -1,0 +1,100 @@
+//! The objects that are read, typed. One list: `read` is the only way in, and what it returns is valid.
+//! Owns the rules of single objects; what they mean together is left to the programs.
+
+pub mod core;
+pub mod entry;
+pub mod meta;
+pub mod policy;
+pub mod scalar;
+pub mod service;
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use self::meta::Meta;
+use crate::fault::Wrong;
+use crate::object::{Body, Kind};
+
+/// An object whose specification is handed on unread.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Carried {
+    /// Metadata.
+    pub metadata: Meta,
+    /// What was asked for.
+    pub spec: Value,
+    /// What is.
+    pub status: Value,
+}
+
+/// Reads an object of a kind. Nulls must have been dropped (`without_nulls`).
+pub(crate) fn read(kind: Kind, value: &Value) -> Result<Body, Wrong> {
+    Ok(match kind {
+        Kind::Node => Body::Node(typed(value)?),
+        Kind::Namespace => Body::Namespace(typed(value)?),
+        Kind::ServiceAccount => Body::ServiceAccount(typed(value)?),
+        Kind::Pod => Body::Pod(typed(value)?),
+        Kind::Service => Body::Service(typed(value)?),
+        Kind::EndpointSlice => Body::EndpointSlice(typed(value)?),
+        Kind::Gateway => Body::Gateway(typed(value)?),
+        Kind::GatewayClass => Body::GatewayClass(typed(value)?),
+        Kind::AuthorizationPolicy => {
+            let policy: Arc<policy::AuthorizationPolicy> = typed(value)?;
+            policy.check()?;
+            Body::AuthorizationPolicy(policy)
+        }
+        Kind::PeerAuthentication => {
+            let policy: Arc<policy::PeerAuthentication> = typed(value)?;
+            policy.check()?;
+            Body::PeerAuthentication(policy)
+        }
+        Kind::ServiceEntry => {
+            let entry: Arc<entry::ServiceEntry> = typed(value)?;
+            entry.check()?;
+            Body::ServiceEntry(entry)
+        }
+        Kind::WorkloadEntry => {
+            let entry: Arc<entry::WorkloadEntry> = typed(value)?;
+            entry.check()?;
+            Body::WorkloadEntry(entry)
+        }
+    })
+}
+
+fn typed<T: DeserializeOwned>(value: &Value) -> Result<Arc<T>, Wrong> {
+    serde_path_to_error::deserialize(value).map(Arc::new).map_err(|error| {
+        let field = error.path().to_string();
+        let inner = error.into_inner().to_string();
+        let found = at(value, &field).filter(|found| !found.is_object() && !found.is_array());
+        let shown = found.map(Value::to_string).unwrap_or_default();
+        let (problem, remedy) =
+            inner.split_once("; ").unwrap_or((&inner, "see the field's description in the API"));
+        Wrong::field(if field == "." { String::new() } else { field }, &shown, problem, remedy)
+    })
+}
+
+/// The value at a path like `spec.ports[0].port`; keys with dots in them are not found, which only costs the display.
+fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(value, |value, part| {
+        let (key, rest) = part.split_once('[').unwrap_or((part, ""));
+        let value = if key.is_empty() { value } else { value.get(key)? };
+        rest.split('[')
+            .filter(|index| !index.is_empty())
+            .try_fold(value, |value, index| value.get(index.trim_end_matches(']').parse::<usize>().ok()?))
+    })
+}
+
+/// Drops members that are null: to Kubernetes they are absent.
+pub(crate) fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(without_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

@@ -1,0 +1,209 @@
+//! Nodes, namespaces, service accounts and pods: what is read of them, and no more.
+
+use serde::Deserialize;
+
+use crate::kinds::meta::Meta;
+use crate::kinds::scalar::{Ip, Port, PortName};
+
+/// A machine; all that is read are its labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    /// Metadata.
+    pub metadata: Meta,
+    /// Addresses.
+    pub status: NodeStatus,
+}
+
+/// What is read of a node's status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    /// The node's own addresses.
+    pub addresses: Vec<NodeAddress>,
+}
+
+/// One address of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct NodeAddress {
+    /// `InternalIP`, `Hostname`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The address.
+    pub address: String,
+}
+
+/// A namespace; all that is read are its labels and annotations.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Namespace {
+    /// Metadata.
+    pub metadata: Meta,
+}
+
+/// A service account.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ServiceAccount {
+    /// Metadata.
+    pub metadata: Meta,
+}
+
+/// A pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// Metadata.
+    pub metadata: Meta,
+    /// What was asked for.
+    pub spec: PodSpec,
+    /// What is.
+    pub status: PodStatus,
+}
+
+impl Pod {
+    /// The service account; `default` when none is given.
+    #[must_use]
+    pub fn service_account(&self) -> &str {
+        if self.spec.service_account_name.is_empty() { "default" } else { &self.spec.service_account_name }
+    }
+
+    /// All its addresses, the older single field included.
+    #[must_use]
+    pub fn ips(&self) -> Vec<std::net::IpAddr> {
+        if self.status.pod_ips.is_empty() {
+            return self.status.pod_ip.iter().map(|ip| ip.0).collect();
+        }
+        self.status.pod_ips.iter().map(|entry| entry.ip.0).collect()
+    }
+
+    /// Whether all its containers have ended for good.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.status.phase, Phase::Succeeded | Phase::Failed)
+    }
+
+    /// Whether the condition `Ready` holds.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.status.conditions.iter().any(|it| it.kind == "Ready" && it.status == "True")
+    }
+}
+
+/// What is read of a pod's specification.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    /// The node it runs on; empty: not placed yet.
+    pub node_name: String,
+    /// The account it runs as; empty: `default`.
+    pub service_account_name: String,
+    /// It shares its node's network.
+    pub host_network: bool,
+    /// Containers.
+    pub containers: Vec<Container>,
+    /// Containers that run before those, or beside them (`restartPolicy: Always`).
+    pub init_containers: Vec<Container>,
+}
+
+/// What is read of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// Its ports.
+    pub ports: Vec<ContainerPort>,
+    /// `Always` makes an init container a sidecar.
+    pub restart_policy: String,
+    /// Asked to tell whether it is alive.
+    pub liveness_probe: Option<Probe>,
+    /// Asked to tell whether it is ready.
+    pub readiness_probe: Option<Probe>,
+    /// Asked to tell whether it has started.
+    pub startup_probe: Option<Probe>,
+}
+
+/// A container's port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerPort {
+    /// The number.
+    pub container_port: Port,
+    /// The name.
+    pub name: String,
+    /// `TCP` (also when empty), `UDP` or `SCTP`.
+    pub protocol: String,
+}
+
+/// What is read of a probe: whether it comes over the network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Probe {
+    /// By HTTP.
+    pub http_get: Option<ProbePort>,
+    /// By TCP.
+    pub tcp_socket: Option<ProbePort>,
+    /// By gRPC.
+    pub grpc: Option<ProbePort>,
+}
+
+/// Where a probe asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ProbePort {
+    /// The port.
+    pub port: Option<PortName>,
+}
+
+/// What is read of a pod's status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    /// How far it is.
+    pub phase: Phase,
+    /// Its address.
+    pub pod_ip: Option<Ip>,
+    /// All its addresses.
+    #[serde(rename = "podIPs")]
+    pub pod_ips: Vec<PodIp>,
+    /// Its node's address.
+    pub host_ip: Option<Ip>,
+    /// What is true of it.
+    pub conditions: Vec<Condition>,
+}
+
+/// How far a pod is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum Phase {
+    /// Accepted, not all containers started.
+    #[default]
+    Pending,
+    /// Started.
+    Running,
+    /// Ended well.
+    Succeeded,
+    /// Ended badly.
+    Failed,
+    /// Its node does not answer.
+    Unknown,
+}
+
+/// One entry of `podIPs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct PodIp {
+    /// The address.
+    pub ip: Ip,
+}
+
+/// Something that is true, false or unknown of an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    /// What about.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+}

@@ -1,0 +1,211 @@
+//! Which kinds of objects there are, how an object is named, and an object as handed to the programs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::kinds::Carried;
+use crate::kinds::core::{Namespace, Node, Pod, ServiceAccount};
+use crate::kinds::entry::{ServiceEntry, WorkloadEntry};
+use crate::kinds::meta::Meta;
+use crate::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
+use crate::kinds::service::{EndpointSlice, Service};
+
+/// The kinds that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A machine.
+    Node,
+    /// A namespace.
+    Namespace,
+    /// A service account.
+    ServiceAccount,
+    /// A pod.
+    Pod,
+    /// A Kubernetes service.
+    Service,
+    /// Endpoints of a service.
+    EndpointSlice,
+    /// A Gateway API gateway.
+    Gateway,
+    /// A Gateway API class.
+    GatewayClass,
+    /// Who may talk to whom.
+    AuthorizationPolicy,
+    /// Whether peers must prove who they are.
+    PeerAuthentication,
+    /// A service outside of Kubernetes.
+    ServiceEntry,
+    /// A workload outside of Kubernetes.
+    WorkloadEntry,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Node,
+        Self::Namespace,
+        Self::ServiceAccount,
+        Self::Pod,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Gateway,
+        Self::GatewayClass,
+        Self::AuthorizationPolicy,
+        Self::PeerAuthentication,
+        Self::ServiceEntry,
+        Self::WorkloadEntry,
+    ];
+
+    /// As written in `kind:`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Node => "Node",
+            Self::Namespace => "Namespace",
+            Self::ServiceAccount => "ServiceAccount",
+            Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Gateway => "Gateway",
+            Self::GatewayClass => "GatewayClass",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::PeerAuthentication => "PeerAuthentication",
+            Self::ServiceEntry => "ServiceEntry",
+            Self::WorkloadEntry => "WorkloadEntry",
+        }
+    }
+
+    /// The API group; empty for the core group.
+    #[must_use]
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Node | Self::Namespace | Self::ServiceAccount | Self::Pod | Self::Service => "",
+            Self::EndpointSlice => "discovery.k8s.io",
+            Self::Gateway | Self::GatewayClass => "gateway.networking.k8s.io",
+            Self::AuthorizationPolicy | Self::PeerAuthentication => "security.istio.io",
+            Self::ServiceEntry | Self::WorkloadEntry => "networking.istio.io",
+        }
+    }
+
+    /// The `apiVersion` that is written.
+    #[must_use]
+    pub fn api_version(self) -> String {
+        if self.group().is_empty() { "v1".into() } else { format!("{}/v1", self.group()) }
+    }
+
+    /// Whether its objects live in a namespace.
+    #[must_use]
+    pub fn namespaced(self) -> bool {
+        !matches!(self, Self::Node | Self::Namespace | Self::GatewayClass)
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which object: its kind, namespace (empty for kinds without) and name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectRef {
+    /// The kind.
+    pub kind: Kind,
+    /// The namespace; empty for kinds that have none.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl ObjectRef {
+    /// Names an object. The namespace is dropped for kinds that have none.
+    #[must_use]
+    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self { kind, namespace: if kind.namespaced() { namespace } else { "" }.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            return write!(f, "{} {}", self.kind, self.name);
+        }
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// One object as it is now: the source merged with what the overlay says.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// Which object.
+    pub reference: ObjectRef,
+    /// What is read of it.
+    pub body: Body,
+    /// All of it, when the watch was told to keep that.
+    pub raw: Option<Arc<Value>>,
+}
+
+impl Object {
+    /// Its metadata.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        self.body.meta()
+    }
+}
+
+/// What is read of an object, by kind.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// A machine.
+    Node(Arc<Node>),
+    /// A namespace.
+    Namespace(Arc<Namespace>),
+    /// A service account.
+    ServiceAccount(Arc<ServiceAccount>),
+    /// A pod.
+    Pod(Arc<Pod>),
+    /// A Kubernetes service.
+    Service(Arc<Service>),
+    /// Endpoints of a service.
+    EndpointSlice(Arc<EndpointSlice>),
+    /// A Gateway API gateway, carried but not read.
+    Gateway(Arc<Carried>),
+    /// A Gateway API class, carried but not read.
+    GatewayClass(Arc<Carried>),
+    /// Who may talk to whom.
+    AuthorizationPolicy(Arc<AuthorizationPolicy>),
+    /// Whether peers must prove who they are.
+    PeerAuthentication(Arc<PeerAuthentication>),
+    /// A service outside of Kubernetes.
+    ServiceEntry(Arc<ServiceEntry>),
+    /// A workload outside of Kubernetes.
+    WorkloadEntry(Arc<WorkloadEntry>),
+}
+
+impl Body {
+    /// Its metadata.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        match self {
+            Self::Node(it) => &it.metadata,
+            Self::Namespace(it) => &it.metadata,
+            Self::ServiceAccount(it) => &it.metadata,
+            Self::Pod(it) => &it.metadata,
+            Self::Service(it) => &it.metadata,
+            Self::EndpointSlice(it) => &it.metadata,
+            Self::Gateway(it) | Self::GatewayClass(it) => &it.metadata,
+            Self::AuthorizationPolicy(it) => &it.metadata,
+            Self::PeerAuthentication(it) => &it.metadata,
+            Self::ServiceEntry(it) => &it.metadata,
+            Self::WorkloadEntry(it) => &it.metadata,
+        }
+    }
+}
