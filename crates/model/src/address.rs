@@ -3,8 +3,9 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
-use crate::name::Network;
+use crate::name::{Hostname, Network};
 
 macro_rules! role {
     ($(#[$doc:meta])* $name:ident) => {
@@ -93,5 +94,102 @@ pub struct NetworkRange {
 impl fmt::Display for NetworkRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.network, self.range)
+    }
+}
+
+/// What a CONNECT asks for: `<ip>:<port>` or `<host>:<port>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Authority {
+    /// An address, canonical.
+    Address(SocketAddr),
+    /// A service's host and its port; how other networks ask.
+    Host {
+        /// The host.
+        hostname: Hostname,
+        /// The service port.
+        port: u16,
+    },
+}
+
+impl Authority {
+    /// The port that is asked for.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Address(address) => address.port(),
+            Self::Host { port, .. } => *port,
+        }
+    }
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Host { hostname, port } => write!(f, "{hostname}:{port}"),
+        }
+    }
+}
+
+impl From<OriginalDst> for Authority {
+    fn from(dst: OriginalDst) -> Self {
+        Self::Address(dst.socket())
+    }
+}
+
+/// A text that is no authority.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("authority {value:?} is neither <ip>:<port> nor <host>:<port>")]
+pub struct AuthorityError {
+    /// The text as given.
+    pub value: String,
+}
+
+impl FromStr for Authority {
+    type Err = AuthorityError;
+    fn from_str(text: &str) -> Result<Self, AuthorityError> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Self::Address(SocketAddr::new(address.ip().to_canonical(), address.port())));
+        }
+        let refuse = || AuthorityError { value: text.into() };
+        let (host, port) = text.rsplit_once(':').ok_or_else(refuse)?;
+        // An IPv6 address without its brackets would otherwise pass as a host; so would "+80" as a port.
+        let is_host = !host.contains([':', '[', ']', '@']) && port.bytes().all(|b| b.is_ascii_digit());
+        if !is_host {
+            return Err(refuse());
+        }
+        let hostname = host.parse().map_err(|_| refuse())?;
+        Ok(Self::Host { hostname, port: port.parse().map_err(|_| refuse())? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_reads_back_as_it_was_written() {
+        for text in ["10.0.0.5:8080", "[2001:db8::1]:80", "web.shop.svc.cluster.local:80"] {
+            assert_eq!(text.parse::<Authority>().unwrap().to_string(), text);
+        }
+        assert_eq!("[::ffff:10.0.0.5]:80".parse::<Authority>().unwrap().to_string(), "10.0.0.5:80");
+    }
+
+    #[test]
+    fn texts_that_are_no_authority_are_refused() {
+        for text in [
+            "",
+            "10.0.0.5",
+            "2001:db8::1",
+            "[2001:db8::1]",
+            ":80",
+            "web:",
+            "web:+80",
+            "web:70000",
+            "a b:80",
+            "u@web:80",
+        ] {
+            assert_eq!(text.parse::<Authority>(), Err(AuthorityError { value: text.into() }), "{text}");
+        }
     }
 }

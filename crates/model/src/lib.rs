@@ -1,8 +1,17 @@
 //! What a mesh is, and every decision about it: pure, no I/O, no clock, no chance of its own.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 pub mod address;
+pub mod balance;
 pub mod delta;
+pub mod judge;
 pub mod name;
 pub mod policy;
+pub mod route;
 pub mod service;
+pub mod snapshot;
 pub mod workload;
+
+#[cfg(test)]
+mod sample;

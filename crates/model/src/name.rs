@@ -28,7 +28,9 @@ pub enum NameError {
         remedy: &'static str,
     },
     /// The text is not shaped like a SPIFFE identity of a workload.
-    #[error("identity {value:?} is not of the form spiffe://<trust domain>/ns/<namespace>/sa/<service account>")]
+    #[error(
+        "identity {value:?} is not of the form spiffe://<trust domain>/ns/<namespace>/sa/<service account>"
+    )]
     Identity {
         /// The text as given.
         value: String,
@@ -229,9 +231,8 @@ impl fmt::Display for ServiceKey {
 impl FromStr for ServiceKey {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let (namespace, hostname) = text
-            .split_once('/')
-            .ok_or_else(|| NameError::Pair { what: "service", value: text.into() })?;
+        let (namespace, hostname) =
+            text.split_once('/').ok_or_else(|| NameError::Pair { what: "service", value: text.into() })?;
         Ok(Self { namespace: namespace.parse()?, hostname: hostname.parse()? })
     }
 }

@@ -166,4 +166,3 @@ pub enum GatewayDestination {
     /// An address on a network.
     Address(NetworkAddress),
 }
-
