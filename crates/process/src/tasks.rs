@@ -1,0 +1,147 @@
+//! Owned tasks: every one is joined or aborted by whoever started it.
+//! Owns the only calls of tokio's `spawn`; what a task does is its caller's.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tracing::error;
+
+use crate::start::Traffic;
+use crate::stop::Stop;
+
+/// A set of tasks with one owner. Dropping the set aborts them.
+#[derive(Debug)]
+pub struct Tasks {
+    stop: Stop,
+    set: JoinSet<()>,
+}
+
+/// How a set of tasks ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Tasks that ended by themselves, within the limit.
+    pub finished: usize,
+    /// Tasks that had to be aborted.
+    pub aborted: usize,
+}
+
+impl Tasks {
+    /// An empty set. Its stop is a child of `stop`.
+    #[must_use]
+    pub fn new(stop: &Stop) -> Self {
+        Self { stop: stop.child(), set: JoinSet::new() }
+    }
+
+    /// Starts a task on the current runtime. It is handed the set's stop and is expected to heed it.
+    pub fn spawn<F, Fut>(&mut self, name: &'static str, task: F)
+    where
+        F: FnOnce(Stop) -> Fut,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.reap();
+        self.set.spawn(named(name, task(self.stop.clone())));
+    }
+
+    /// Starts a task on a traffic thread; the set still owns it.
+    pub fn spawn_on<F, Fut>(&mut self, thread: &Traffic, name: &'static str, task: F)
+    where
+        F: FnOnce(Stop) -> Fut,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.reap();
+        self.set.spawn_on(named(name, task(self.stop.clone())), thread.handle());
+    }
+
+    /// Tasks that have not ended.
+    #[must_use]
+    pub fn len(&mut self) -> usize {
+        self.reap();
+        self.set.len()
+    }
+
+    /// Whether all have ended.
+    #[must_use]
+    pub fn is_empty(&mut self) -> bool {
+        self.len() == 0
+    }
+
+    /// The stop its tasks heed.
+    #[must_use]
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// Waits for any task to end; false when there is none. Cancel-safe.
+    pub async fn one_ended(&mut self) -> bool {
+        self.set.join_next().await.is_some()
+    }
+
+    /// Asks all tasks to stop and waits; those still running after `limit` are aborted.
+    pub async fn drain(mut self, limit: Duration) -> Drained {
+        self.stop.stop();
+        let mut finished = 0;
+        let all = async {
+            while self.set.join_next().await.is_some() {
+                finished += 1;
+            }
+        };
+        // Reaching the limit is an answer here, not a failure: what is left is counted next.
+        let _ = tokio::time::timeout(limit, all).await;
+        let aborted = self.set.len();
+        self.set.shutdown().await;
+        Drained { finished, aborted }
+    }
+
+    /// Lets go of ended tasks, so that a long-lived set does not keep their results.
+    fn reap(&mut self) {
+        while self.set.try_join_next().is_some() {}
+    }
+}
+
+/// Says which task panicked; the set's owner keeps running.
+struct Name(&'static str);
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!(task = self.0, "a task panicked");
+        }
+    }
+}
+
+async fn named<Fut: Future<Output = ()>>(name: &'static str, task: Fut) {
+    let _name = Name(name);
+    task.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_that_heed_the_stop_finish_and_the_others_are_aborted() {
+        let mut tasks = Tasks::new(&Stop::new());
+        tasks.spawn("heeds", |stop| async move { stop.stopped().await });
+        tasks.spawn("ignores", |_| std::future::pending());
+        assert_eq!(tasks.len(), 2);
+        assert_eq!(tasks.drain(Duration::from_secs(1)).await, Drained { finished: 1, aborted: 1 });
+    }
+
+    #[tokio::test]
+    async fn a_panicking_task_does_not_take_its_owner_along() {
+        let mut tasks = Tasks::new(&Stop::new());
+        tasks.spawn("panics", |_| async { panic!("on purpose") });
+        assert!(tasks.one_ended().await);
+        assert!(tasks.is_empty());
+    }
+
+    #[tokio::test]
+    async fn stopping_the_parent_stops_the_tasks() {
+        let stop = Stop::new();
+        let mut tasks = Tasks::new(&stop);
+        tasks.spawn("heeds", |stop| async move { stop.stopped().await });
+        stop.stop();
+        assert!(tasks.one_ended().await);
+    }
+}
