@@ -159,7 +159,7 @@ pub fn consider(
 /// The policies that apply to a workload.
 #[derive(Debug, Clone, Default)]
 pub struct Applicable<'a> {
-    /// Global ones, then those of the namespace, then those chosen for the workload; each once.
+    /// Global ones, then those of the namespace, then the others chosen for the workload.
     pub policies: Vec<&'a Arc<Policy>>,
     /// Chosen for the workload, but not known.
     pub missing: Vec<&'a PolicyKey>,

@@ -1,3 +1,5 @@
+//! Endpoint choice, by tables.
+
 use super::*;
 use crate::sample::{Always, balancing, pod, service, world};
 use crate::workload::{ApplicationTunnel, Handover, Tunnel};
@@ -15,11 +17,15 @@ fn placed(name: &str, place: &str) -> Workload {
 }
 
 /// The names of all endpoints that chance could choose, or why there are none.
-fn choices(service: Service, workloads: Vec<Workload>, client: &Workload) -> Result<Vec<String>, NoEndpoint> {
+fn choices(
+    service: &Service,
+    workloads: Vec<Workload>,
+    client: &Workload,
+) -> Result<Vec<String>, NoEndpoint> {
     let total: u64 = workloads.iter().map(|w| u64::from(w.capacity)).sum();
     let mut world = world([service.clone().into()]);
     world = world.with(&workloads.into_iter().map(Into::into).collect());
-    let ask = Ask { client, service: &service, port: 80, role: Role::Destination, avoid: &[] };
+    let ask = Ask { client, service, port: 80, role: Role::Destination, avoid: &[] };
     let mut names = Vec::new();
     for chance in 0..total.max(1) {
         let chosen = choose(&world, &ask, &mut Always(chance))?;
@@ -67,7 +73,7 @@ fn scopes_decide_by_mode_and_order() {
         let mut service = service(WEB, &[], &[(80, 8080)]);
         service.load_balancing = balancing(mode, preference);
         let wanted = wanted.map(|names| names.into_iter().map(String::from).collect::<Vec<_>>());
-        assert_eq!(choices(service, endpoints, &client), wanted, "case {i}: {mode:?} {preference:?}");
+        assert_eq!(choices(&service, endpoints, &client), wanted, "case {i}: {mode:?} {preference:?}");
     }
 }
 
@@ -91,7 +97,7 @@ fn a_service_without_a_fit_endpoint_says_what_is_wrong() {
         (web(&[(80, 8080)]), with(|w| w.capacity = 0), NoEndpoint::Weightless),
     ];
     for (service, endpoints, wanted) in cases {
-        assert_eq!(choices(service, endpoints, &client), Err(wanted), "{wanted}");
+        assert_eq!(choices(&service, endpoints, &client), Err(wanted), "{wanted}");
     }
 }
 
@@ -101,11 +107,11 @@ fn unhealthy_endpoints_come_back_when_a_service_starts_to_accept_them() {
     let mut sick = pod("shop/web", "10.0.0.1").serving(WEB, &[(80, 8080)]);
     sick.health = Health::Unhealthy;
     let mut service = service(WEB, &[], &[(80, 8080)]);
-    assert_eq!(choices(service.clone(), vec![sick.clone()], &client), Err(NoEndpoint::Unhealthy(1)));
+    assert_eq!(choices(&service, vec![sick.clone()], &client), Err(NoEndpoint::Unhealthy(1)));
     let mut rule = balancing(BalanceMode::Standard, &[]).unwrap();
     rule.health = HealthRule::AllowAll;
     service.load_balancing = Some(rule);
-    assert_eq!(choices(service, vec![sick], &client), Ok(vec!["web".into()]));
+    assert_eq!(choices(&service, vec![sick], &client), Ok(vec!["web".into()]));
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! What policies mean, by tables, and what must hold whatever they say.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -48,15 +50,17 @@ fn matches(action: Action, m: Match, peer: &str) -> bool {
     verdict_in(&world, peer).is_allowed() == (action == Action::Allow)
 }
 
-#[test]
-fn each_condition_and_its_negation_reads_plaintext_and_identity_as_specified() {
-    let with = |change: fn(&mut Match)| {
-        let mut m = Match::default();
-        change(&mut m);
-        m
-    };
-    // (what, match, holds for shop/web, for other/web, for plaintext)
-    let cases: Vec<(&str, Match, [bool; 3])> = vec![
+/// What is demanded, and whether it holds for shop/web, for other/web and for plaintext.
+type Case = (&'static str, Match, [bool; 3]);
+
+fn with(change: fn(&mut Match)) -> Match {
+    let mut m = Match::default();
+    change(&mut m);
+    m
+}
+
+fn peer_conditions() -> Vec<Case> {
+    vec![
         ("nothing", Match::default(), [false, false, false]),
         ("namespace", with(|m| m.namespaces = any([exact("shop")])), [true, false, false]),
         ("not namespace", with(|m| m.namespaces = none([exact("shop")])), [false, true, true]),
@@ -84,6 +88,11 @@ fn each_condition_and_its_negation_reads_plaintext_and_identity_as_specified() {
             [false, false, false],
         ),
         ("case", with(|m| m.namespaces = any([exact("Shop")])), [false, false, false]),
+    ]
+}
+
+fn address_conditions() -> Vec<Case> {
+    vec![
         ("source", with(|m| m.source_ips = any([range("10.0.0.0/31")])), [true, true, true]),
         ("other source", with(|m| m.source_ips = any([range("10.0.0.2/32")])), [false, false, false]),
         ("not source", with(|m| m.source_ips = none([range("10.0.0.0/8")])), [false, false, false]),
@@ -105,8 +114,12 @@ fn each_condition_and_its_negation_reads_plaintext_and_identity_as_specified() {
             }),
             [true, false, false],
         ),
-    ];
-    for (what, m, wanted) in cases {
+    ]
+}
+
+#[test]
+fn each_condition_and_its_negation_reads_plaintext_and_identity_as_specified() {
+    for (what, m, wanted) in peer_conditions().into_iter().chain(address_conditions()) {
         for action in [Action::Allow, Action::Deny] {
             let found = ["shop/web", "other/web", ""].map(|peer| matches(action, m.clone(), peer));
             assert_eq!(found, wanted, "{what}, {action:?}");

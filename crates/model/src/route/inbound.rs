@@ -204,3 +204,6 @@ pub fn served<'a>(
         |s: &&Arc<Service>| s.ports.keys().any(|port| target_port(s, local, *port) == Some(target.port()));
     by_name.or_else(|| own().find(leads_here))
 }
+
+#[cfg(test)]
+mod tests;

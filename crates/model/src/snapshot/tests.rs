@@ -1,3 +1,5 @@
+//! Every index follows the nouns, in whatever order they come and go.
+
 use std::time::Instant;
 
 use proptest::prelude::*;
