@@ -1,5 +1,6 @@
 //! Schemas and bytes: protobuf messages to and from the model, no sockets.
 
+pub mod convert;
 pub mod limits;
 pub mod node_link;
 pub mod pb;

@@ -1,0 +1,199 @@
+//! Discovery resources: which type, under which name, with which content. Owns type URLs and names
+//! (`wire.md` 2, 3). Leaves versions and subscriptions to `xds`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ambit_model::delta::Change;
+use ambit_model::name::{NodeName, PolicyKey, ServiceKey, WorkloadUid};
+use ambit_model::policy::Policy;
+use ambit_model::service::Service;
+use ambit_model::workload::Workload;
+use bytes::Bytes;
+use prost::Message;
+
+use super::{
+    ConvertError, policy_from_pb, policy_to_pb, service_from_pb, service_to_pb, workload_from_pb,
+    workload_to_pb,
+};
+use crate::limits;
+use crate::pb::discovery::Payload;
+use crate::pb::security::Authorization;
+use crate::pb::workload::{Address, address};
+
+/// A type of resource that is subscribed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResourceType {
+    /// Workloads and services.
+    Address,
+    /// Policies.
+    Authorization,
+}
+
+impl ResourceType {
+    /// All types, in the order a subscriber asks for them.
+    pub const ALL: [Self; 2] = [Self::Address, Self::Authorization];
+
+    /// Its type URL.
+    #[must_use]
+    pub const fn url(self) -> &'static str {
+        match self {
+            Self::Address => "type.googleapis.com/istio.workload.Address",
+            Self::Authorization => "type.googleapis.com/istio.security.Authorization",
+        }
+    }
+
+    /// The type of a type URL.
+    #[must_use]
+    pub fn from_url(url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|each| each.url() == url)
+    }
+}
+
+/// What a resource is about. Its text is the resource's canonical name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResourceKey {
+    /// A workload.
+    Workload(WorkloadUid),
+    /// A service.
+    Service(ServiceKey),
+    /// A policy.
+    Policy(PolicyKey),
+}
+
+impl ResourceKey {
+    /// Its type.
+    #[must_use]
+    pub fn kind(&self) -> ResourceType {
+        match self {
+            Self::Workload(_) | Self::Service(_) => ResourceType::Address,
+            Self::Policy(_) => ResourceType::Authorization,
+        }
+    }
+
+    /// The change that takes it out of the world.
+    #[must_use]
+    pub fn gone(self) -> Change {
+        match self {
+            Self::Workload(uid) => Change::WorkloadGone(uid),
+            Self::Service(key) => Change::ServiceGone(key),
+            Self::Policy(key) => Change::PolicyGone(key),
+        }
+    }
+}
+
+impl fmt::Display for ResourceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workload(uid) => uid.fmt(f),
+            Self::Service(key) => key.fmt(f),
+            Self::Policy(key) => key.fmt(f),
+        }
+    }
+}
+
+/// A resource that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// What it is about.
+    pub key: ResourceKey,
+    /// The change that brings it into the world.
+    pub change: Change,
+}
+
+/// Reads one resource of a response of type `kind`, named `name`.
+pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Result<Decoded, ConvertError> {
+    let Payload { type_url, value } = payload.unwrap_or_default();
+    if type_url != kind.url() {
+        return Err(ConvertError::WrongType { found: type_url, wanted: kind.url() });
+    }
+    if value.len() > limits::RESOURCE {
+        return Err(ConvertError::TooLarge { found: value.len(), limit: limits::RESOURCE });
+    }
+    let decoded = match kind {
+        ResourceType::Address => address(value)?,
+        ResourceType::Authorization => {
+            let policy = policy_from_pb(Authorization::decode(value)?)?;
+            Decoded { key: ResourceKey::Policy(policy.key.clone()), change: Change::Policy(Arc::new(policy)) }
+        }
+    };
+    if decoded.key.to_string() != name {
+        return Err(ConvertError::Misnamed { name: name.into(), key: decoded.key });
+    }
+    Ok(decoded)
+}
+
+fn address(value: Bytes) -> Result<Decoded, ConvertError> {
+    let Address { r#type } = Address::decode(value)?;
+    match r#type.ok_or(ConvertError::NoAlternative { field: "type" })? {
+        address::Type::Workload(raw) => {
+            let workload = workload_from_pb(*raw)?;
+            let key = ResourceKey::Workload(workload.uid.clone());
+            Ok(Decoded { key, change: Change::Workload(Arc::new(workload)) })
+        }
+        address::Type::Service(raw) => {
+            let service = service_from_pb(*raw)?;
+            Ok(Decoded {
+                key: ResourceKey::Service(service.key()),
+                change: Change::Service(Arc::new(service)),
+            })
+        }
+    }
+}
+
+/// A noun as it is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Other names an on-demand subscriber may ask for it by: `<network>/<ip>[/<prefix length>]`.
+    pub aliases: Vec<String>,
+    /// The node a workload runs on; empty: none.
+    pub node: NodeName,
+    /// The services a workload is an endpoint of.
+    pub services: Vec<ServiceKey>,
+    /// The content; the same noun always has the same bytes.
+    pub body: Bytes,
+}
+
+/// What a change publishes, and under which key. Nothing: the key is gone.
+#[must_use]
+pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
+    match change {
+        Change::Workload(noun) => (ResourceKey::Workload(noun.uid.clone()), Some(encode_workload(noun))),
+        Change::Service(noun) => (ResourceKey::Service(noun.key()), Some(encode_service(noun))),
+        Change::Policy(noun) => (ResourceKey::Policy(noun.key.clone()), Some(encode_policy(noun))),
+        Change::WorkloadGone(uid) => (ResourceKey::Workload(uid.clone()), None),
+        Change::ServiceGone(key) => (ResourceKey::Service(key.clone()), None),
+        Change::PolicyGone(key) => (ResourceKey::Policy(key.clone()), None),
+    }
+}
+
+fn encode_workload(workload: &Workload) -> Encoded {
+    let message = Address { r#type: Some(address::Type::Workload(Box::new(workload_to_pb(workload)))) };
+    Encoded {
+        aliases: workload.addresses.iter().map(|ip| format!("{}/{ip}", workload.network)).collect(),
+        node: workload.node.clone(),
+        services: workload.services.keys().cloned().collect(),
+        body: message.encode_to_vec().into(),
+    }
+}
+
+fn encode_service(service: &Service) -> Encoded {
+    let message = Address { r#type: Some(address::Type::Service(Box::new(service_to_pb(service)))) };
+    let vips = service.vips.iter().map(ToString::to_string);
+    let ranges = service.ranges.iter().map(ToString::to_string);
+    Encoded {
+        aliases: vips.chain(ranges).collect(),
+        node: NodeName::default(),
+        services: Vec::new(),
+        body: message.encode_to_vec().into(),
+    }
+}
+
+fn encode_policy(policy: &Policy) -> Encoded {
+    Encoded {
+        aliases: Vec::new(),
+        node: NodeName::default(),
+        services: Vec::new(),
+        body: policy_to_pb(policy).encode_to_vec().into(),
+    }
+}

@@ -1,0 +1,5 @@
+//! Conversions against the specification's golden bytes, what upstream really sends, and arbitrary input.
+
+mod arbitrary;
+mod golden;
+mod refused;
