@@ -1,0 +1,138 @@
+//! Handshakes between both ends, in memory.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_model::name::Identity;
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use tokio::io::duplex;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::{Mismatch, provider, server_name};
+use crate::credential::{Credential, Terms};
+use crate::peer::{self, PeerError};
+use crate::testing::{Authority, identity, uri};
+
+struct Met {
+    /// Who the server took the client for, and the other way round.
+    client: Result<Identity, io::Error>,
+    server: Result<Identity, io::Error>,
+    group: Option<rustls::NamedGroup>,
+}
+
+async fn meet(server: &Credential, client: Arc<ClientConfig>) -> Met {
+    let (near, far) = duplex(64 * 1024);
+    let accept = TlsAcceptor::from(server.server()).accept(far);
+    let connect = TlsConnector::from(client).connect(server_name(), near);
+    let (accepted, connected) = tokio::join!(accept, connect);
+    let of = |chain: Option<&[CertificateDer<'_>]>| peer::of_chain(chain).unwrap();
+    let group =
+        connected.as_ref().ok().and_then(|c| Some(c.get_ref().1.negotiated_key_exchange_group()?.name()));
+    Met {
+        client: accepted.map(|stream| of(stream.get_ref().1.peer_certificates())),
+        server: connected.map(|stream| of(stream.get_ref().1.peer_certificates())),
+        group,
+    }
+}
+
+fn expect(accounts: &[&str]) -> Arc<[Identity]> {
+    accounts.iter().map(|account| identity(account)).collect()
+}
+
+fn mismatch<T: std::fmt::Debug>(result: &Result<T, io::Error>) -> Mismatch {
+    Mismatch::behind(result.as_ref().unwrap_err()).cloned().unwrap()
+}
+
+#[tokio::test]
+async fn both_ends_learn_who_the_other_is_over_a_hybrid_key_exchange() {
+    let ca = Authority::new();
+    let (web, db) =
+        (ca.credential("spiffe://cluster.local/ns/shop/sa/web"), ca.credential(&identity("db").to_string()));
+    let met = meet(&db, web.client(expect(&["other", "db"]))).await;
+    assert_eq!((met.client.unwrap(), met.server.unwrap()), (identity("web"), identity("db")));
+    assert_eq!(met.group, Some(rustls::NamedGroup::X25519MLKEM768));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_expected_is_refused() {
+    let ca = Authority::new();
+    let (web, db) = (ca.credential(&identity("web").to_string()), ca.credential(&identity("db").to_string()));
+    for wanted in [expect(&["web"]), expect(&[])] {
+        let met = meet(&db, web.client(Arc::clone(&wanted))).await;
+        assert_eq!(mismatch(&met.server), Mismatch::Unexpected { found: identity("db"), wanted });
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_a_foreign_trust_domain_is_refused_unless_it_is_an_alias() {
+    let ca = Authority::new();
+    let stranger = "spiffe://elsewhere/ns/shop/sa/web";
+    let pem = ca.workload(&identity("db").to_string());
+    let met = meet(&pem.credential(&Terms::default()), ca.credential(stranger).client(expect(&["db"]))).await;
+    assert_eq!(mismatch(&met.client), Mismatch::Foreign { found: stranger.parse().unwrap() });
+    let aliases = Terms { aliases: Arc::from(["elsewhere".parse().unwrap()]) };
+    let met = meet(&pem.credential(&aliases), ca.credential(stranger).client(expect(&["db"]))).await;
+    assert_eq!(met.client.unwrap().to_string(), stranger);
+}
+
+#[tokio::test]
+async fn a_client_of_another_authority_is_refused_by_both_ends() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let db = ours.credential(&identity("db").to_string());
+    let met = meet(&db, theirs.credential(&identity("web").to_string()).client(expect(&["db"]))).await;
+    assert!(met.server.is_err() && met.client.is_err());
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_is_refused() {
+    let ca = Authority::new();
+    let db = ca.credential(&identity("db").to_string());
+    let mut bare = ClientConfig::clone(&ca.credential(&identity("web").to_string()).client(expect(&["db"])));
+    bare.client_auth_cert_resolver = Arc::new(Nothing);
+    let met = meet(&db, Arc::new(bare)).await;
+    let error = met.client.unwrap_err();
+    let reason = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    assert_eq!(reason, Some(&rustls::Error::NoCertificatesPresented));
+}
+
+#[tokio::test]
+async fn a_client_with_two_identities_is_refused() {
+    let ca = Authority::new();
+    let (a, b) = (identity("a").to_string(), identity("b").to_string());
+    let db = ca.credential(&identity("db").to_string());
+    // A credential of ours cannot hold two names, so the leaf is smuggled in.
+    let pem = ca.leaf(vec![uri(&a), uri(&b)], Duration::from_secs(100 * 365 * 86_400));
+    let chain = crate::credential::certificates("chain", pem.chain.as_bytes()).unwrap();
+    let key = rustls::pki_types::pem::PemObject::from_pem_slice(pem.key.as_bytes()).unwrap();
+    let certified = rustls::sign::CertifiedKey::from_der(chain, key, &provider::hbone()).unwrap();
+    let mut config = ClientConfig::clone(&ca.credential(&a).client(expect(&["db"])));
+    config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
+    let met = meet(&db, Arc::new(config)).await;
+    assert_eq!(mismatch(&met.client), Mismatch::Nobody(PeerError::Ambiguous { first: a, second: b }));
+}
+
+#[tokio::test]
+async fn the_protocol_is_h2_and_a_client_that_names_none_is_taken_for_one() {
+    let ca = Authority::new();
+    let (web, db) = (ca.credential(&identity("web").to_string()), ca.credential(&identity("db").to_string()));
+    for (protocols, accepted) in [(vec![], true), (vec![b"http/1.1".to_vec()], false)] {
+        let mut config = ClientConfig::clone(&web.client(expect(&["db"])));
+        config.alpn_protocols = protocols.clone();
+        let met = meet(&db, Arc::new(config)).await;
+        assert_eq!(met.client.is_ok(), accepted, "{protocols:?}");
+    }
+}
+
+#[derive(Debug)]
+struct Nothing;
+
+impl rustls::client::ResolvesClientCert for Nothing {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        None
+    }
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
