@@ -1,1 +1,11 @@
-//! Linux calls; the only crate where unsafe code may live.
+//! Linux calls, and the only crate where unsafe code may live.
+//! Owns namespaces, socket options, descriptors over a socket and raw netlink bytes. Knows nothing of the mesh.
+#![expect(
+    unsafe_code,
+    reason = "this crate is where the few calls without a safe wrapper are made, each explained"
+)]
+
+pub mod netlink;
+pub mod netns;
+pub mod pass;
+pub mod socket;
