@@ -99,7 +99,7 @@ mod tests {
         let mut bytes = vec![0; 32];
         bytes[0] = 32;
         bytes[4] = 18;
-        bytes[5] = 3;
+        bytes[7] = 3;
         bytes[6] = 1;
         bytes
     }
