@@ -2,5 +2,6 @@
 
 pub mod convert;
 pub mod limits;
+pub mod local;
 pub mod node_link;
 pub mod pb;
