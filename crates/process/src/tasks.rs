@@ -93,6 +93,20 @@ impl Tasks {
         Drained { finished, aborted }
     }
 
+    /// Lets tasks end by themselves for `limit`; then asks those that are left, and aborts after `grace`.
+    pub async fn finish(mut self, limit: Duration, grace: Duration) -> Drained {
+        let mut finished = 0;
+        let all = async {
+            while self.set.join_next().await.is_some() {
+                finished += 1;
+            }
+        };
+        // As in `drain`: reaching the limit is an answer.
+        let _ = tokio::time::timeout(limit, all).await;
+        let Drained { finished: late, aborted } = self.drain(grace).await;
+        Drained { finished: finished + late, aborted }
+    }
+
     /// Lets go of ended tasks, so that a long-lived set does not keep their results.
     fn reap(&mut self) {
         while self.set.try_join_next().is_some() {}
@@ -126,6 +140,17 @@ mod tests {
         tasks.spawn("ignores", |_| std::future::pending());
         assert_eq!(tasks.len(), 2);
         assert_eq!(tasks.drain(Duration::from_secs(1)).await, Drained { finished: 1, aborted: 1 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_may_finish_unasked_within_the_limit() {
+        let mut tasks = Tasks::new(&Stop::new());
+        tasks.spawn("ends", |_| tokio::time::sleep(Duration::from_secs(3)));
+        tasks.spawn("heeds", |stop| async move { stop.stopped().await });
+        let started = tokio::time::Instant::now();
+        let drained = tasks.finish(Duration::from_secs(10), Duration::from_secs(1)).await;
+        assert_eq!(drained, Drained { finished: 2, aborted: 0 });
+        assert_eq!(started.elapsed(), Duration::from_secs(10));
     }
 
     #[tokio::test]

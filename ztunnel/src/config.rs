@@ -1,0 +1,232 @@
+//! Everything ztunnel can be told, read once from the environment (`ztunnel.md` 12.2).
+//! Owns which settings exist and what they mean together; reading one is `process::config`'s.
+
+mod control;
+mod threads;
+mod traffic;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ambit_model::name::{ClusterId, Label, Network, NodeName};
+use ambit_process::config::{Faults, Key, Source, duration, flag, path, text};
+use ambit_process::observe::LogConfig;
+use ambit_wire::node_link::PodInfo;
+
+pub use control::{Control, Credentials, LocalWorld, NodeFacts};
+pub use traffic::{Http2, Keepalive, Traffic};
+
+/// All settings.
+#[derive(Clone)]
+pub struct Config {
+    /// For whom we carry.
+    pub mode: Mode,
+    /// Our node; empty: unknown, then every workload may be local.
+    pub node: NodeName,
+    /// Our network.
+    pub network: Network,
+    /// Our cluster.
+    pub cluster: ClusterId,
+    /// Where the world and certificates come from.
+    pub control: Control,
+    /// How traffic is carried.
+    pub traffic: Traffic,
+    /// How long open connections may go on after a stop.
+    pub drain: Duration,
+    /// Traffic threads.
+    pub threads: usize,
+    /// The log.
+    pub log: LogConfig,
+    /// Decisions of policies are logged at info instead of debug.
+    pub log_decisions: bool,
+    /// The mesh's version, shown in metrics.
+    pub mesh_version: Label,
+}
+
+/// For whom ztunnel carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Every pod that the node agent names over this socket.
+    Shared {
+        /// The agent's socket.
+        link: PathBuf,
+        /// Listeners share their port, so that two processes may overlap.
+        reuse_port: bool,
+    },
+    /// One workload, in our own namespace.
+    Dedicated(PodInfo),
+}
+
+const MODE: Key<bool> = Key::new("PROXY_MODE", "shared or dedicated", dedicated, || false);
+const WORKLOAD: Key<Option<PodInfo>> = Key::new(
+    "PROXY_WORKLOAD_INFO",
+    "<namespace>/<pod name>/<service account> of the one workload in dedicated mode",
+    workload,
+    || None,
+);
+const LINK: Key<PathBuf> =
+    Key::new("INPOD_UDS", "the node agent's socket", path, || "/var/run/ztunnel/ztunnel.sock".into());
+const REUSE_PORT: Key<bool> =
+    Key::new("INPOD_PORT_REUSE", "let two processes share a pod's ports", flag, || true);
+const NODE: Key<String> = Key::new("NODE_NAME", "our node's name", text, String::new);
+const NETWORK: Key<String> = Key::new("NETWORK", "our network's id", text, String::new);
+const CLUSTER: Key<String> = Key::new("CLUSTER_ID", "our cluster's id", text, || "Kubernetes".into());
+const META_CLUSTER: Key<Option<String>> =
+    Key::new("ISTIO_META_CLUSTER_ID", "our cluster's id; wins", |t| text(t).map(Some), || None);
+const DEADLINE: Key<Option<Duration>> = Key::new(
+    "CONNECTION_TERMINATION_DEADLINE",
+    "how long open connections may go on after a stop",
+    |t| duration(t).map(Some),
+    || None,
+);
+const GRACE: Key<Option<Duration>> = Key::new(
+    "TERMINATION_GRACE_PERIOD_SECONDS",
+    "what the pod is given to end; a little less is left to connections",
+    |t| duration(t).map(Some),
+    || None,
+);
+const LOG_DECISIONS: Key<bool> =
+    Key::new("AUTHZ_POLICY_INFO_LOGGING", "log policy decisions at info", flag, || false);
+const MESH_VERSION: Key<String> =
+    Key::new("ISTIO_META_ISTIO_VERSION", "shown in metrics", text, || "unknown".into());
+
+/// Without any word on it, open connections get this long.
+const DRAIN_DEFAULT: Duration = Duration::from_secs(5);
+
+impl Config {
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// All that is wrong, at once.
+    pub fn read(source: &dyn Source) -> Result<Self, Faults> {
+        let mut faults = Faults::new();
+        let f = &mut faults;
+        let mode = mode(source, f);
+        let node = NODE.read(source, f);
+        let network = NETWORK.read(source, f);
+        let cluster: ClusterId =
+            META_CLUSTER.read(source, f).unwrap_or_else(|| CLUSTER.read(source, f)).into();
+        let this = Self {
+            control: Control::read(source, f, &node, &cluster, matches!(mode, Mode::Shared { .. })),
+            traffic: Traffic::read(source, f, matches!(mode, Mode::Shared { .. })),
+            drain: drain(DEADLINE.read(source, f), GRACE.read(source, f)),
+            threads: threads::read(source, f),
+            log: LogConfig::read(source, f, "ambit_ztunnel::"),
+            log_decisions: LOG_DECISIONS.read(source, f),
+            mesh_version: MESH_VERSION.read(source, f).into(),
+            node: node.into(),
+            network: network.into(),
+            mode,
+            cluster,
+        };
+        faults.into_result(this)
+    }
+}
+
+fn mode(source: &dyn Source, faults: &mut Faults) -> Mode {
+    let shared = |faults: &mut Faults| Mode::Shared {
+        link: LINK.read(source, faults),
+        reuse_port: REUSE_PORT.read(source, faults),
+    };
+    if !MODE.read(source, faults) {
+        return shared(faults);
+    }
+    match WORKLOAD.require(source, faults) {
+        Some(info) => Mode::Dedicated(info),
+        None => shared(faults),
+    }
+}
+
+fn dedicated(given: &str) -> Result<bool, String> {
+    match given {
+        "shared" => Ok(false),
+        "dedicated" => Ok(true),
+        _ => Err("write shared or dedicated".into()),
+    }
+}
+
+fn workload(given: &str) -> Result<Option<PodInfo>, String> {
+    let shape = || "write <namespace>/<pod name>/<service account>".to_owned();
+    let mut parts = given.split('/');
+    let mut next = || parts.next().filter(|part| !part.is_empty()).ok_or_else(shape);
+    let (namespace, name, account) = (next()?, next()?, next()?);
+    if parts.next().is_some() {
+        return Err(shape());
+    }
+    Ok(Some(PodInfo {
+        name: name.into(),
+        namespace: namespace.parse().map_err(|_| shape())?,
+        service_account: account.parse().map_err(|_| shape())?,
+    }))
+}
+
+/// What is left for connections: the deadline as given, or the pod's grace less what ending takes.
+fn drain(deadline: Option<Duration>, grace: Option<Duration>) -> Duration {
+    let second = Duration::from_secs(1);
+    match (deadline, grace) {
+        (Some(deadline), _) => deadline,
+        (None, Some(grace)) if grace > Duration::from_secs(10) => grace - Duration::from_secs(5),
+        (None, Some(grace)) => grace.saturating_sub(second).max(second),
+        (None, None) => DRAIN_DEFAULT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, Faults> {
+        let source: BTreeMap<String, String> =
+            pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        Config::read(&source)
+    }
+
+    #[test]
+    fn nothing_given_is_shared_mode_with_upstream_defaults() {
+        let config = read(&[]).unwrap();
+        let link = "/var/run/ztunnel/ztunnel.sock".into();
+        assert_eq!(config.mode, Mode::Shared { link, reuse_port: true });
+        assert_eq!(config.traffic.mark, Some(1337));
+        assert_eq!(config.drain, Duration::from_secs(5));
+        assert!((1..=4).contains(&config.threads));
+    }
+
+    #[test]
+    fn dedicated_mode_names_its_workload() {
+        let config = read(&[("PROXY_MODE", "dedicated"), ("PROXY_WORKLOAD_INFO", "shop/web-1/web")]).unwrap();
+        let Mode::Dedicated(info) = config.mode else { panic!("dedicated") };
+        assert_eq!((info.name.as_str(), info.namespace.as_str()), ("web-1", "shop"));
+        assert_eq!(config.traffic.mark, None);
+    }
+
+    #[test]
+    fn the_drain_deadline_follows_the_grace_period() {
+        for (deadline, grace, wanted) in [
+            (Some(9), Some(30), 9),
+            (None, Some(30), 25),
+            (None, Some(10), 9),
+            (None, Some(0), 1),
+            (None, None, 5),
+        ] {
+            let secs = Duration::from_secs;
+            assert_eq!(drain(deadline.map(secs), grace.map(secs)), secs(wanted), "{deadline:?} {grace:?}");
+        }
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let faults = read(&[
+            ("PROXY_MODE", "dedicated"),
+            ("ZTUNNEL_WORKER_THREADS", "many"),
+            ("IPV6_ENABLED", "1"),
+            ("XDS_ADDRESS", "http://plain:15010"),
+        ])
+        .map(|_| ())
+        .unwrap_err();
+        let mut names: Vec<_> = faults.all().iter().map(|f| f.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["IPV6_ENABLED", "PROXY_WORKLOAD_INFO", "XDS_ADDRESS", "ZTUNNEL_WORKER_THREADS"]);
+    }
+}

@@ -1,0 +1,216 @@
+//! Where the world and certificates come from: control plane, files, tokens. Owns those settings only.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ambit_model::name::ClusterId;
+use ambit_process::config::{Faults, Key, Source, duration, text};
+use ambit_tls::configs::control_plane::{ControlPlane, RootSource};
+use ambit_tls::credential::Terms;
+use ambit_tls::issue::{CaSettings, Token};
+
+/// Where the world and certificates come from.
+#[derive(Clone)]
+pub struct Control {
+    /// Discovery; none when it is switched off.
+    pub xds: Option<ControlPlane>,
+    /// Further headers of discovery.
+    pub xds_headers: Vec<(String, String)>,
+    /// What we show to the control plane.
+    pub token: Token,
+    /// What we say of ourselves.
+    pub node: NodeFacts,
+    /// Where certificates come from.
+    pub credentials: Credentials,
+    /// A file, or text, with workloads, services and policies.
+    pub local: Option<LocalWorld>,
+}
+
+/// Workloads, services and policies given beside discovery (`ztunnel.md` 8.7).
+#[derive(Debug, Clone)]
+pub enum LocalWorld {
+    /// In a file.
+    File(PathBuf),
+    /// As text.
+    Inline(String),
+}
+
+/// Where certificates come from.
+#[derive(Clone)]
+pub enum Credentials {
+    /// The certificate authority.
+    Ca(Box<CaSettings>),
+    /// A directory with `cert-chain.pem`, `key.pem` and `root-cert.pem`.
+    Directory(PathBuf, Terms),
+}
+
+/// What we say of ourselves to the control plane (`ztunnel.md` 8.2).
+#[derive(Debug, Clone, Default)]
+pub struct NodeFacts {
+    /// `ztunnel~<ip>~<pod>.<namespace>~<namespace>.svc.cluster.local`.
+    pub id: String,
+    /// Metadata as texts.
+    pub metadata: Vec<(String, String)>,
+    /// Metadata as JSON.
+    pub json: Vec<(String, serde_json::Value)>,
+}
+
+type Text = Key<Option<String>>;
+const fn optional(name: &'static str, about: &'static str) -> Text {
+    Key::new(name, about, |t| text(t).map(Some), || None)
+}
+
+const XDS_ADDRESS: Text = optional("XDS_ADDRESS", "the control plane; empty switches discovery off");
+const CA_ADDRESS: Text = optional("CA_ADDRESS", "the certificate authority");
+const KUBERNETES: Text = optional("KUBERNETES_SERVICE_HOST", "set inside a cluster");
+const XDS_ROOT: Text = optional("XDS_ROOT_CA", "roots of the control plane: a file, SYSTEM, or PEM");
+const CA_ROOT: Text = optional("CA_ROOT_CA", "roots of the certificate authority: a file, SYSTEM, or PEM");
+const ALT_XDS: Text = optional("ALT_XDS_HOSTNAME", "a further name the control plane may prove");
+const ALT_CA: Text = optional("ALT_CA_HOSTNAME", "a further name the certificate authority may prove");
+const AUTH_TOKEN: Text = optional("AUTH_TOKEN", "the token: a file, or the token itself");
+const IDENTITY_DIR: Text =
+    optional("IDENTITY_DIR", "a directory with our certificate, instead of an authority");
+const LOCAL_PATH: Text = optional("LOCAL_XDS_PATH", "a file with workloads, services and policies");
+const LOCAL: Text = optional("LOCAL_XDS", "workloads, services and policies as text");
+const TTL: Key<Duration> =
+    Key::new("SECRET_TTL", "how long certificates shall live", duration, || Duration::from_secs(86_400));
+const INSTANCE_IP: Text = optional("INSTANCE_IP", "our pod's address");
+const POD_NAME: Text = optional("POD_NAME", "our pod's name");
+const POD_NAMESPACE: Text = optional("POD_NAMESPACE", "our pod's namespace");
+
+/// Where Kubernetes puts the token and the root.
+const TOKEN_FILE: &str = "./var/run/secrets/tokens/istio-token";
+const ROOT_FILE: &str = "./var/run/secrets/istio/root-cert.pem";
+
+impl Control {
+    pub(super) fn read(
+        source: &dyn Source,
+        f: &mut Faults,
+        node: &str,
+        cluster: &ClusterId,
+        shared: bool,
+    ) -> Self {
+        let token = token(AUTH_TOKEN.read(source, f));
+        Self {
+            xds: plane(source, f, (&XDS_ADDRESS, &XDS_ROOT, &ALT_XDS)),
+            xds_headers: headers(source, "XDS_HEADER_"),
+            credentials: credentials(source, f, &token, cluster, shared),
+            token,
+            node: facts(source, f, node, cluster),
+            local: local(source, f),
+        }
+    }
+}
+
+fn plane(source: &dyn Source, f: &mut Faults, keys: (&Text, &Text, &Text)) -> Option<ControlPlane> {
+    let (address, root, alternative) = keys;
+    let default = match KUBERNETES.read(source, f) {
+        Some(_) => "https://istiod.istio-system.svc:15012",
+        None => "https://localhost:15012",
+    };
+    let given = address.read(source, f).unwrap_or_else(|| default.into());
+    if given.is_empty() {
+        return None;
+    }
+    let roots = roots(root.read(source, f));
+    match ControlPlane::new(&given, roots, alternative.read(source, f).as_deref()) {
+        Ok(plane) => Some(plane),
+        Err(error) => {
+            f.add(address.name, given, format!("{error}; write https://host:port"));
+            None
+        }
+    }
+}
+
+fn credentials(
+    source: &dyn Source,
+    f: &mut Faults,
+    token: &Token,
+    cluster: &ClusterId,
+    shared: bool,
+) -> Credentials {
+    let terms = Terms::default();
+    if let Some(directory) = IDENTITY_DIR.read(source, f) {
+        return Credentials::Directory(directory.into(), terms);
+    }
+    let Some(control_plane) = plane(source, f, (&CA_ADDRESS, &CA_ROOT, &ALT_CA)) else {
+        if CA_ADDRESS.read(source, f).is_some_and(|address| address.is_empty()) {
+            f.add(CA_ADDRESS.name, "", "name an authority, or set IDENTITY_DIR");
+        }
+        return Credentials::Directory(PathBuf::new(), terms);
+    };
+    Credentials::Ca(Box::new(CaSettings {
+        control_plane,
+        token: token.clone(),
+        cluster: cluster.clone(),
+        headers: headers(source, "CA_HEADER_"),
+        ttl: TTL.read(source, f),
+        impersonate: shared,
+        terms,
+    }))
+}
+
+fn roots(given: Option<String>) -> RootSource {
+    match given {
+        None => RootSource::File(ROOT_FILE.into()),
+        Some(text) if text == "SYSTEM" => RootSource::System,
+        Some(text) if text.contains("-----BEGIN") => RootSource::Pem(text),
+        // A file that is not there yet may come; it is read for each new channel.
+        Some(text) => RootSource::File(text.into()),
+    }
+}
+
+fn token(given: Option<String>) -> Token {
+    match given {
+        None if Path::new(TOKEN_FILE).exists() => Token::File(TOKEN_FILE.into()),
+        None => Token::Absent,
+        // Only a path holds a slash: a token is three base64url parts between dots.
+        Some(text) if text.contains('/') || Path::new(&text).exists() => Token::File(text.into()),
+        Some(text) => Token::Static(text),
+    }
+}
+
+fn headers(source: &dyn Source, prefix: &str) -> Vec<(String, String)> {
+    let named =
+        |(key, value): (String, String)| Some((key.strip_prefix(prefix)?.to_ascii_lowercase(), value));
+    source.beginning_with(prefix).into_iter().filter_map(named).collect()
+}
+
+fn local(source: &dyn Source, f: &mut Faults) -> Option<LocalWorld> {
+    match (LOCAL_PATH.read(source, f), LOCAL.read(source, f)) {
+        (Some(path), None) => Some(LocalWorld::File(path.into())),
+        (None, Some(text)) => Some(LocalWorld::Inline(text)),
+        (None, None) => None,
+        (Some(path), Some(_)) => {
+            f.add(LOCAL_PATH.name, path, "give this or LOCAL_XDS, not both");
+            None
+        }
+    }
+}
+
+fn facts(source: &dyn Source, f: &mut Faults, node: &str, cluster: &ClusterId) -> NodeFacts {
+    let ip = INSTANCE_IP.read(source, f).unwrap_or_else(|| "1.1.1.1".into());
+    let name = POD_NAME.read(source, f).unwrap_or_default();
+    let namespace = POD_NAMESPACE.read(source, f).unwrap_or_default();
+    let mut metadata: Vec<(String, String)> = vec![
+        ("NAME".into(), name.clone()),
+        ("NAMESPACE".into(), namespace.clone()),
+        ("INSTANCE_IPS".into(), ip.clone()),
+        ("NODE_NAME".into(), node.into()),
+        ("CLUSTER_ID".into(), cluster.to_string()),
+    ];
+    for (key, value) in source.beginning_with("ISTIO_META_") {
+        let Some(key) = key.strip_prefix("ISTIO_META_") else { continue };
+        if key != "CLUSTER_ID" {
+            metadata.push((key.into(), value));
+        }
+    }
+    let mut json = Vec::new();
+    for (key, value) in source.beginning_with("ISTIO_METAJSON_") {
+        match (key.strip_prefix("ISTIO_METAJSON_"), serde_json::from_str(&value)) {
+            (Some(short), Ok(parsed)) => json.push((short.into(), parsed)),
+            _ => f.add(key, value, "write JSON"),
+        }
+    }
+    NodeFacts { id: format!("ztunnel~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local"), metadata, json }
+}
