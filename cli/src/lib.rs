@@ -1,1 +1,12 @@
-//! The command line: local meshes, the demo, and explanations.
+//! The command line of Ambit: local meshes of network namespaces, the demo, explanations.
+//! A table of contents; `args` says what can be asked, each command has a module.
+
+mod args;
+mod capture;
+mod demo;
+mod enter;
+mod local;
+mod observe;
+mod pod;
+
+pub use args::{Cli, run};

@@ -1,2 +1,9 @@
-//! Entry point.
-fn main() {}
+//! The `ambit` command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    ambit_cli::run(ambit_cli::Cli::parse())
+}

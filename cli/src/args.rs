@@ -1,0 +1,90 @@
+//! What can be asked on the command line, and which module answers.
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::demo::DemoArgs;
+use crate::enter::{EnterArgs, become_command};
+use crate::local::LocalArgs;
+use crate::observe::WhyArgs;
+use crate::pod::PodCommand;
+use crate::{demo, local, observe, pod};
+
+/// Ambit: a service mesh without sidecars.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "ambit", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Command {
+    /// Run a mesh on this machine: nodes and pods as network namespaces, from ordinary manifests.
+    Local(LocalArgs),
+    /// Show the mesh at work: seven steps on a mesh of its own, then nothing is left.
+    Demo(DemoArgs),
+    /// Say which path a connection would take, and which policy decides.
+    Why(WhyArgs),
+    /// Programs for pods.
+    #[command(subcommand, hide = true)]
+    Pod(PodCommand),
+    /// Become a process of a mesh.
+    #[command(hide = true)]
+    Enter(EnterArgs),
+}
+
+/// Which mesh is meant.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Which {
+    /// Name of the mesh.
+    #[arg(long, global = true)]
+    pub(crate) name: Option<local::MeshName>,
+    /// Where meshes keep what they make.
+    #[arg(long, global = true, env = "AMBIT_RUN_DIR", default_value = "/run/ambit")]
+    pub(crate) run_dir: std::path::PathBuf,
+}
+
+impl Which {
+    /// The mesh that is meant: the one named, or `local`.
+    pub(crate) fn mesh(&self) -> local::Mesh {
+        let name = self.name.clone().unwrap_or_default();
+        local::Mesh::new(&self.run_dir, name)
+    }
+}
+
+/// Does what was asked.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Local(args) => local::run(args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Why(args) => observe::why(&args),
+        Command::Pod(command) => pod::run(command),
+        Command::Enter(args) => fail(&become_command(&args)),
+    }
+}
+
+/// Says what went wrong, with its causes, in one line.
+pub(crate) fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("ambit: {}", local::chain(error));
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+        for line in
+            ["ambit local label ns shop a=b", "ambit local --name x delete pod shop/web", "ambit why a b:1"]
+        {
+            Cli::try_parse_from(line.split(' ')).unwrap();
+        }
+    }
+}

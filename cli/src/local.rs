@@ -1,0 +1,195 @@
+//! `ambit local`: nodes and pods as network namespaces on this machine.
+//! The commands; the mesh itself is run by its supervisor, which they talk to.
+
+mod change;
+mod down;
+mod ipam;
+mod kept;
+mod launch;
+mod layout;
+mod links;
+mod mesh;
+mod names;
+mod plugin;
+mod pods;
+mod process;
+mod programs;
+mod report;
+mod sandbox;
+mod show;
+mod space;
+mod spec;
+mod supervisor;
+mod tokens;
+mod up;
+mod world;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+pub(crate) use self::change::{Labels, change_labels};
+pub(crate) use self::down::{DownError, down};
+pub(crate) use self::layout::LAN;
+pub(crate) use self::mesh::{Mesh, MeshName};
+pub(crate) use self::pods::chain;
+pub(crate) use self::process::Process;
+pub(crate) use self::report::{
+    AskError, Component, ComponentStatus, PodStatus, Reply, Request, Status, ask, status,
+};
+pub(crate) use self::space::{SpaceError, enter as enter_space, within};
+pub(crate) use self::spec::{Spec, all as all_meshes};
+pub(crate) use self::up::{UpError, is_ready, missing, up};
+
+use crate::args::{Which, fail};
+
+/// What `ambit local` is told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LocalArgs {
+    #[command(flatten)]
+    which: Which,
+    #[command(subcommand)]
+    command: LocalCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum LocalCommand {
+    /// Start a mesh from a directory of manifests, and wait until it is ready.
+    Up(UpArgs),
+    /// Show nodes, programs and pods.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a command in a pod's namespace.
+    Exec {
+        /// NAME or NAMESPACE/NAME.
+        pod: String,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Print the log of a program (istiod, cni@NODE, ztunnel@NODE), a pod, or the supervisor.
+    Logs {
+        /// What to print; without it, the supervisor's.
+        what: Option<String>,
+    },
+    /// Set labels (KEY=VALUE) or remove them (KEY-).
+    Label {
+        /// For example namespace or pod.
+        kind: String,
+        /// NAME or NAMESPACE/NAME.
+        object: String,
+        /// KEY=VALUE or KEY-.
+        #[arg(required = true)]
+        labels: Vec<String>,
+    },
+    /// Lay the objects of a manifest over the directory.
+    Apply {
+        /// The manifest.
+        #[arg(short = 'f', long)]
+        file: PathBuf,
+    },
+    /// Take an object away.
+    Delete {
+        /// For example pod or authorizationpolicy.
+        kind: String,
+        /// NAME or NAMESPACE/NAME.
+        object: String,
+    },
+    /// End a mesh; without a name also what killed demos have left.
+    Down,
+    /// Kill a program; it stays away until it is started.
+    #[command(hide = true)]
+    Kill {
+        /// istiod, cni@NODE or ztunnel@NODE.
+        component: Component,
+    },
+    /// Start a program that was killed.
+    #[command(hide = true)]
+    Start {
+        /// istiod, cni@NODE or ztunnel@NODE.
+        component: Component,
+    },
+    /// Start a second ztunnel on a node and let the first end when the second is ready.
+    #[command(hide = true)]
+    Overlap {
+        /// The node.
+        node: String,
+    },
+    /// Run a mesh in this process.
+    #[command(hide = true)]
+    Supervise,
+}
+
+#[derive(Debug, Clone, Args)]
+struct UpArgs {
+    /// The directory of manifests.
+    dir: PathBuf,
+    /// How many nodes.
+    #[arg(long, default_value_t = 2)]
+    nodes: u8,
+    /// Where the mesh's programs are; default: beside `ambit`.
+    #[arg(long)]
+    bin_dir: Option<PathBuf>,
+    /// Nodes and pods only: no program of the mesh, no plugin.
+    #[arg(long)]
+    bare: bool,
+}
+
+/// Does what was asked of `ambit local`.
+pub(crate) fn run(args: LocalArgs) -> ExitCode {
+    let mesh = args.which.mesh();
+    let done = match args.command {
+        LocalCommand::Up(up) => show::up(&mesh, &up),
+        LocalCommand::Status { json } => show::status(&mesh, json),
+        LocalCommand::Exec { pod, command } => return fail(show::exec(&mesh, &pod, command).as_ref()),
+        LocalCommand::Logs { what } => show::logs(&mesh, what.as_deref()),
+        LocalCommand::Label { kind, object, labels } => change::label(&mesh, &kind, &object, &labels),
+        LocalCommand::Apply { file } => change::apply(&mesh, &file),
+        LocalCommand::Delete { kind, object } => change::delete(&mesh, &kind, &object),
+        LocalCommand::Down => return down_all(&args.which),
+        LocalCommand::Kill { component } => show::tell(&mesh, &Request::Kill(component)),
+        LocalCommand::Start { component } => show::tell(&mesh, &Request::Start(component)),
+        LocalCommand::Overlap { node } => show::overlap(&mesh, &node),
+        LocalCommand::Supervise => return supervise(mesh),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.as_ref()),
+    }
+}
+
+/// Takes down the mesh that is meant and, where none was named, those whose owner is gone.
+fn down_all(which: &Which) -> ExitCode {
+    let mut gone = vec![which.mesh()];
+    if which.name.is_none() {
+        let abandoned = |mesh: &Mesh| Spec::read(mesh).is_ok_and(|spec| spec.is_abandoned());
+        gone.extend(all_meshes(&which.run_dir).into_iter().filter(abandoned));
+    }
+    for mesh in gone.iter().filter(|mesh| mesh.dir().exists()) {
+        match down(mesh) {
+            Ok(()) => println!("mesh {} is down; nothing of it is left", mesh.name()),
+            Err(error) => return fail(&error),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn supervise(mesh: Mesh) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(supervisor::supervise(mesh)),
+        Err(error) => return fail(&error),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}

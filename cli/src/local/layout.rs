@@ -1,0 +1,138 @@
+//! The namespaces of a mesh that exist before any pod: the wire, the control plane, the nodes.
+//! Pure: says which namespaces there are and what is to be done in each; `links` does it.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::ipam::{Networks, gateway};
+use super::links::Step;
+use super::mesh::Mesh;
+
+/// The namespace of the wire between the nodes; every frame between two nodes is seen there.
+pub(crate) const LAN: &str = "lan";
+/// The namespace of istiod-lite.
+pub(crate) const CONTROL_PLANE: &str = "cp";
+/// The bridge a node's pods hang on.
+pub(crate) const POD_BRIDGE: &str = "pods";
+
+const CONTROL_PLANE_HOST: u8 = 10;
+
+/// One node: its name, its number from 1, and with that all its addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) number: u8,
+}
+
+impl Node {
+    pub(crate) fn space(&self) -> String {
+        format!("node-{}", self.number)
+    }
+
+    /// The node's own addresses on the wire.
+    pub(crate) fn addresses(&self) -> [IpNet; 2] {
+        Networks::lan(CONTROL_PLANE_HOST.saturating_add(self.number))
+    }
+
+    pub(crate) fn pods(&self) -> [IpNet; 2] {
+        Networks::pods(self.number)
+    }
+}
+
+/// The control plane's addresses on the wire.
+pub(crate) fn control_plane() -> [IpNet; 2] {
+    Networks::lan(CONTROL_PLANE_HOST)
+}
+
+/// Every namespace with the steps that furnish it, in the order in which that works.
+pub(crate) fn plan(mesh: &Mesh, nodes: &[Node]) -> Vec<(String, Vec<Step>)> {
+    let mut plan = vec![(LAN.to_owned(), wire(mesh, nodes))];
+    let mut host = uplink(&control_plane());
+    host.extend(nodes.iter().flat_map(pod_routes));
+    plan.push((CONTROL_PLANE.to_owned(), host));
+    for node in nodes {
+        plan.push((node.space(), furnish(node, nodes)));
+    }
+    plan
+}
+
+fn wire(mesh: &Mesh, nodes: &[Node]) -> Vec<Step> {
+    let mut steps = vec![ipv6_on(), up("lo"), Step::Bridge { name: LAN.to_owned() }];
+    steps.extend(Networks::lan(1).map(|net| Step::Address { link: LAN.to_owned(), net }));
+    for space in std::iter::once(CONTROL_PLANE.to_owned()).chain(nodes.iter().map(Node::space)) {
+        let name = format!("to-{space}");
+        steps.push(Step::Veth {
+            name: name.clone(),
+            peer: "eth0".to_owned(),
+            peer_space: mesh.space(&space),
+        });
+        steps.push(Step::Join { link: name, bridge: LAN.to_owned() });
+    }
+    steps
+}
+
+fn uplink(addresses: &[IpNet; 2]) -> Vec<Step> {
+    let mut steps = vec![ipv6_on(), up("lo"), up("eth0")];
+    steps.extend(addresses.iter().map(|net| Step::Address { link: "eth0".to_owned(), net: *net }));
+    // Service addresses need some route to leave the sender at all, before anything translates them.
+    steps.extend(Networks::lan(1).map(|net| Step::Route { to: everywhere(net), via: net.addr() }));
+    steps
+}
+
+fn furnish(node: &Node, nodes: &[Node]) -> Vec<Step> {
+    let mut steps = uplink(&node.addresses());
+    steps.push(Step::Set { key: "ipv4/ip_forward", value: "1" });
+    steps.push(Step::Set { key: "ipv6/conf/all/forwarding", value: "1" });
+    steps.push(Step::Bridge { name: POD_BRIDGE.to_owned() });
+    steps.extend(node.pods().map(|net| Step::Address { link: POD_BRIDGE.to_owned(), net: at_gateway(net) }));
+    steps.extend(nodes.iter().filter(|other| *other != node).flat_map(pod_routes));
+    steps
+}
+
+fn pod_routes(node: &Node) -> Vec<Step> {
+    std::iter::zip(node.pods(), node.addresses())
+        .map(|(pods, host)| Step::Route { to: pods, via: host.addr() })
+        .collect()
+}
+
+/// What a pod's namespace gets: the inner end of its link, one address of each family, the way out.
+pub(crate) fn pod_inside(node: &Node, addresses: &[IpAddr]) -> Vec<Step> {
+    let mut steps = vec![ipv6_on(), up("lo"), up("eth0")];
+    for pods in node.pods() {
+        let own = addresses.iter().find(|address| pods.contains(*address));
+        if let Some(net) = own.and_then(|address| IpNet::new(*address, pods.prefix_len()).ok()) {
+            steps.push(Step::Address { link: "eth0".to_owned(), net });
+            steps.push(Step::Route { to: everywhere(pods), via: gateway(pods) });
+        }
+    }
+    steps
+}
+
+/// What the node does for a pod: the link into the pod's namespace, joined to the bridge.
+pub(crate) fn pod_outside(mesh: &Mesh, link: &str, space: &str) -> Vec<Step> {
+    vec![
+        Step::Veth { name: link.to_owned(), peer: "eth0".to_owned(), peer_space: mesh.space(space) },
+        Step::Join { link: link.to_owned(), bridge: POD_BRIDGE.to_owned() },
+    ]
+}
+
+fn at_gateway(net: IpNet) -> IpNet {
+    IpNet::new(gateway(net), net.prefix_len()).unwrap_or(net)
+}
+
+fn everywhere(like: IpNet) -> IpNet {
+    match like {
+        IpNet::V4(_) => Ipv4Net::default().into(),
+        IpNet::V6(_) => Ipv6Net::default().into(),
+    }
+}
+
+fn up(link: &str) -> Step {
+    Step::Up { link: link.to_owned() }
+}
+
+/// A machine may have IPv6 switched off for new links; the mesh is dual stack all the same.
+fn ipv6_on() -> Step {
+    Step::Set { key: "ipv6/conf/all/disable_ipv6", value: "0" }
+}

@@ -1,0 +1,188 @@
+//! What the `local` commands print, and the waits they are made of.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::UpArgs;
+use super::mesh::Mesh;
+use super::report::{self, Component, PodStatus, Request, Status, ask};
+use super::spec::{SUPERVISOR, Spec};
+use super::up::{self, is_ready};
+use crate::enter::{EnterArgs, become_command};
+
+/// How long a second ztunnel may take to be ready, and the first to drain.
+const OVERLAP_WAIT: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Why a command has nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShowError {
+    #[error("there is no pod {0}")]
+    NoPod(String),
+    #[error("pod {pod} does not run: {why}")]
+    NotRunning { pod: String, why: String },
+    #[error("{0} was not ready within {OVERLAP_WAIT:?}")]
+    Late(Component),
+}
+
+pub(super) fn up(mesh: &Mesh, args: &UpArgs) -> Result<(), Box<dyn Error>> {
+    let spec = Spec {
+        source: up::source(&args.dir)?,
+        nodes: args.nodes,
+        bin_dir: args.bin_dir.clone().map_or_else(beside_ambit, Ok)?,
+        bare: args.bare,
+        owner: None,
+    };
+    let status = up::up(mesh, &spec)?;
+    table(mesh, &status);
+    Ok(())
+}
+
+/// Where `ambit` itself is: the other programs are there too.
+pub(crate) fn beside_ambit() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.parent().unwrap_or(&own).to_owned())
+}
+
+pub(super) fn status(mesh: &Mesh, json: bool) -> Result<(), Box<dyn Error>> {
+    let status = report::status(mesh)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        table(mesh, &status);
+    }
+    Ok(())
+}
+
+fn table(mesh: &Mesh, status: &Status) {
+    println!("mesh {}", mesh.name());
+    for node in &status.nodes {
+        let addresses: Vec<_> = node.addresses.iter().map(ToString::to_string).collect();
+        println!("  node     {:<24} {}", node.name, addresses.join(" "));
+    }
+    for c in &status.components {
+        let state = match c.pid {
+            Some(_) if is_ready(mesh, c) => "ready",
+            Some(_) => "starting",
+            None if c.stopped => "stopped",
+            None => "restarting",
+        };
+        println!("  program  {:<24} {state} (restarts: {})", c.component.to_string(), c.restarts);
+    }
+    for pod in &status.pods {
+        let name = format!("{}/{}", pod.namespace, pod.name);
+        let ips: Vec<_> = pod.ips.iter().map(ToString::to_string).collect();
+        let mesh = if pod.in_mesh { "in the mesh" } else { "" };
+        println!(
+            "  pod      {name:<24} {:<18} {:<10} {} {mesh} {}",
+            pod.phase,
+            pod.node,
+            ips.join(" "),
+            pod.why
+        );
+    }
+    for fault in &status.faults {
+        println!("  fault    {fault}");
+    }
+}
+
+/// Turns into the command inside the pod; returns only when that fails.
+pub(super) fn exec(mesh: &Mesh, pod: &str, command: Vec<OsString>) -> Box<dyn Error> {
+    let found = match running_pod(mesh, pod) {
+        Ok(found) => found,
+        Err(error) => return error,
+    };
+    let args = enter_pod(&found, command);
+    Box::new(become_command(&args))
+}
+
+/// How to enter a pod.
+pub(crate) fn enter_pod(pod: &PodStatus, command: Vec<OsString>) -> EnterArgs {
+    EnterArgs {
+        netns: pod.space.clone(),
+        record: None,
+        hosts: Some(pod.files.join("hosts")),
+        resolv: Some(pod.files.join("resolv.conf")),
+        path_first: beside_ambit().ok(),
+        command,
+    }
+}
+
+fn running_pod(mesh: &Mesh, text: &str) -> Result<PodStatus, Box<dyn Error>> {
+    let pod = find_pod(&report::status(mesh)?, text)?;
+    if pod.phase == "ContainerCreating" || pod.phase == "Refused" {
+        return Err(Box::new(ShowError::NotRunning { pod: text.to_owned(), why: pod.why }));
+    }
+    Ok(pod)
+}
+
+/// The pod called NAMESPACE/NAME, or NAME where that is enough.
+pub(crate) fn find_pod(status: &Status, text: &str) -> Result<PodStatus, ShowError> {
+    let (namespace, name) = text.split_once('/').map_or((None, text), |(ns, name)| (Some(ns), name));
+    let mut found =
+        status.pods.iter().filter(|p| p.name == name && namespace.is_none_or(|ns| ns == p.namespace));
+    found.next().cloned().ok_or_else(|| ShowError::NoPod(text.to_owned()))
+}
+
+pub(super) fn logs(mesh: &Mesh, what: Option<&str>) -> Result<(), Box<dyn Error>> {
+    let logs = match what {
+        None | Some(SUPERVISOR) => vec![mesh.log(SUPERVISOR)],
+        Some(text) => log_of(mesh, text)?,
+    };
+    for path in logs {
+        io::copy(&mut File::open(&path)?, &mut io::stdout().lock())?;
+    }
+    Ok(())
+}
+
+fn log_of(mesh: &Mesh, text: &str) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let status = report::status(mesh)?;
+    if let Ok(component) = text.parse::<Component>()
+        && let Some(found) = status.components.iter().find(|c| c.component == component)
+    {
+        return Ok(vec![found.log.clone()]);
+    }
+    Ok(find_pod(&status, text)?.containers.into_iter().map(|c| c.log).collect())
+}
+
+pub(super) fn tell(mesh: &Mesh, request: &Request) -> Result<(), Box<dyn Error>> {
+    ask(mesh, request)?;
+    Ok(())
+}
+
+/// A second ztunnel, and when it is ready the end of the first.
+pub(super) fn overlap(mesh: &Mesh, node: &str) -> Result<(), Box<dyn Error>> {
+    replace_ztunnel(mesh, node)?;
+    println!("ztunnel@{node} replaced");
+    Ok(())
+}
+
+/// Replaces a node's ztunnel without a gap.
+pub(crate) fn replace_ztunnel(mesh: &Mesh, node: &str) -> Result<(), Box<dyn Error>> {
+    let component = Component::Ztunnel(node.to_owned());
+    ask(mesh, &Request::Overlap(node.to_owned()))?;
+    until(mesh, &component, |status| {
+        let mut own = status.components.iter().filter(|c| c.component == component);
+        own.next_back().is_some_and(|newest| is_ready(mesh, newest))
+    })?;
+    ask(mesh, &Request::Retire(node.to_owned()))?;
+    until(mesh, &component, |status| {
+        status.components.iter().filter(|c| c.component == component).count() == 1
+    })?;
+    Ok(())
+}
+
+fn until(mesh: &Mesh, what: &Component, met: impl Fn(&Status) -> bool) -> Result<(), Box<dyn Error>> {
+    let limit = Instant::now() + OVERLAP_WAIT;
+    while !met(&report::status(mesh)?) {
+        if Instant::now() >= limit {
+            return Err(Box::new(ShowError::Late(what.clone())));
+        }
+        std::thread::park_timeout(LOOK_AGAIN);
+    }
+    Ok(())
+}
