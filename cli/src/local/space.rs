@@ -1,14 +1,10 @@
-//! Network namespaces: made, pinned to a file, entered for the length of a call, removed.
-//! Knows nothing of what is inside them (`links`) or what they are for (`layout`, `sandbox`).
+//! The namespaces of a mesh, by the files they are pinned to: made, entered, removed.
+//! The calls are `ambit_sys::netns`'s; here is what is said when they fail.
 
-use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, setns, unshare};
+use ambit_sys::netns::{Netns, NetnsError, NetnsId, remove_named};
 
 /// Why a namespace could not be made, entered or removed.
 #[derive(Debug, thiserror::Error)]
@@ -18,73 +14,53 @@ pub(crate) enum SpaceError {
     #[error("this kernel has no network namespaces (CONFIG_NET_NS)")]
     NoKernelSupport,
     #[error("cannot {act} the namespace {pin}")]
-    Failed { act: &'static str, pin: PathBuf, source: io::Error },
-    #[error("the thread working in namespace {pin} was lost")]
-    Lost { pin: PathBuf },
+    Failed { act: &'static str, pin: PathBuf, source: NetnsError },
 }
 
-/// Makes a namespace and pins it to `pin`. The file is there before the namespace is: a crash in between
-/// leaves an empty file, which [`remove`] takes away like any other.
+/// Makes a namespace and pins it to `pin`.
 pub(crate) fn make(pin: &Path) -> Result<(), SpaceError> {
-    let failed = |act, source: io::Error| SpaceError::Failed { act, pin: pin.to_owned(), source };
-    File::create_new(pin).map_err(|e| failed("record", e))?;
-    apart(pin, || {
-        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
-            Errno::EPERM => SpaceError::NotRoot,
-            Errno::EINVAL | Errno::ENOSYS => SpaceError::NoKernelSupport,
-            other => failed("make", other.into()),
-        })?;
-        // WHY: a namespace lives as long as something holds it; the bind mount does, without a process.
-        mount(Some("/proc/thread-self/ns/net"), pin, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .map_err(|errno| failed("pin", errno.into()))
-    })?
+    Netns::create_named(pin).map(drop).map_err(|e| failed("make", pin, e))
 }
 
 /// Runs `work` inside the namespace, on a thread of its own that ends with it.
 pub(crate) fn within<T: Send>(pin: &Path, work: impl FnOnce() -> T + Send) -> Result<T, SpaceError> {
-    apart(pin, || {
-        enter(pin)?;
-        Ok(work())
-    })?
+    Netns::open(pin).and_then(|space| space.run_on_thread(work)).map_err(|e| failed("enter", pin, e))
 }
 
 /// Moves the calling thread into the namespace, for good.
 pub(crate) fn enter(pin: &Path) -> Result<(), SpaceError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::PermissionDenied => SpaceError::NotRoot,
-        _ => SpaceError::Failed { act: "enter", pin: pin.to_owned(), source },
-    };
-    let file = File::open(pin).map_err(failed)?;
-    setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))
+    Netns::open(pin).and_then(|space| space.enter_for_good()).map_err(|e| failed("enter", pin, e))
 }
 
-/// Lets the namespace go. Safe to repeat, and safe where only the file was made.
+/// Lets the namespace go. Safe to repeat, and safe where a crash left only the file.
 pub(crate) fn remove(pin: &Path) -> Result<(), SpaceError> {
-    let failed = |source: io::Error| SpaceError::Failed { act: "remove", pin: pin.to_owned(), source };
-    match umount2(pin, MntFlags::MNT_DETACH) {
-        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
-        Err(errno) => return Err(failed(errno.into())),
-    }
-    match fs::remove_file(pin) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
-        _ => Ok(()),
-    }
+    remove_named(pin).map_err(|e| failed("remove", pin, e))
 }
 
-/// What tells one namespace from another: device and inode. `None` where only the file was made.
-pub(crate) fn identity(pin: &Path) -> Option<(u64, u64)> {
-    let own = fs::metadata("/proc/self/ns/net").ok()?;
-    let found = fs::metadata(pin).ok()?;
-    // A plain file is on another device than the namespaces are.
-    (found.dev() == own.dev()).then_some((found.dev(), found.ino()))
+/// What tells one namespace from another; none where a crash left only the file.
+pub(crate) fn identity(pin: &Path) -> Option<NetnsId> {
+    Netns::open(pin).ok().map(|space| space.id())
 }
 
-fn apart<T: Send>(pin: &Path, work: impl FnOnce() -> T + Send) -> Result<T, SpaceError> {
-    std::thread::scope(|scope| scope.spawn(work).join()).map_err(|_| SpaceError::Lost { pin: pin.to_owned() })
+fn failed(act: &'static str, pin: &Path, source: NetnsError) -> SpaceError {
+    let cause = match &source {
+        NetnsError::Open { source, .. } | NetnsError::Call { source, .. } => Some(source.kind()),
+        NetnsError::NoNetns | NetnsError::Panicked => None,
+    };
+    match cause {
+        Some(io::ErrorKind::PermissionDenied) => SpaceError::NotRoot,
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) if act == "make" => {
+            SpaceError::NoKernelSupport
+        }
+        _ => SpaceError::Failed { act, pin: pin.to_owned(), source },
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
@@ -92,9 +68,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pin = dir.path().join("a");
         make(&pin).expect("network namespaces need root: run the tests with sudo");
-        let inside = within(&pin, || fs::metadata("/proc/thread-self/ns/net").unwrap().ino()).unwrap();
-        assert_eq!(identity(&pin).unwrap().1, inside);
-        assert_ne!(fs::metadata("/proc/thread-self/ns/net").unwrap().ino(), inside, "the caller stayed out");
+        let inside = within(&pin, || std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino()).unwrap();
+        assert_eq!(identity(&pin).unwrap().inode, inside);
+        assert_ne!(std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino(), inside, "the caller stayed out");
         remove(&pin).unwrap();
         remove(&pin).unwrap();
         assert!(!pin.exists());
