@@ -1,1 +1,7 @@
-//! The control plane: translates the cluster, issues certificates, serves delta xDS.
+//! The control plane: reads the cluster, translates it to the mesh's nouns, serves them, and issues certificates.
+
+pub mod catalog;
+pub mod dump;
+pub mod index;
+pub mod mesh;
+pub mod translate;

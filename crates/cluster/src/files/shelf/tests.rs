@@ -42,116 +42,111 @@ fn faults(shelf: &Shelf) -> Vec<String> {
     shelf.faults().map(ToString::to_string).collect()
 }
 
-/// A change to a good text, and the fault it must give: field, value, problem, remedy.
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: s, namespace: shop}
+spec: {ports: [{port: 80}]}
+";
+
+const PEER: &str = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: p, namespace: shop}
+spec:
+  selector: {matchLabels: {app: a}}
+  mtls: {mode: STRICT}
+  portLevelMtls: {8080: {mode: DISABLE}}
+";
+
+/// A good text, a change that makes it bad, and what must be told of it: field, value, problem, remedy.
+const BAD: &[(&str, &str, &str, &str)] = &[
+    (
+        POLICY,
+        "10.0.0.0/8",
+        "10.0.0.0/40",
+        "(AuthorizationPolicy shop/p), spec.rules[0].from[0].source.ipBlocks[0]: \"10.0.0.0/40\": not an address or range; write",
+    ),
+    (
+        POLICY,
+        "ipBlocks: [10.0.0.0/8]",
+        "principal: [a]",
+        "unknown field `principal`, expected one of `principals`",
+    ),
+    (
+        POLICY,
+        "ipBlocks: [10.0.0.0/8]",
+        "principals: ['']",
+        "spec.rules[0].from[0].source.principals[0]: \"\": empty, or holds",
+    ),
+    (
+        POLICY,
+        "ipBlocks: [10.0.0.0/8]",
+        "serviceAccounts: [a/b/c]",
+        "serviceAccounts[0]: \"a/b/c\": not a service account; write",
+    ),
+    (
+        POLICY,
+        "  - from:\n    - source: {ipBlocks: [10.0.0.0/8]}",
+        "  - to: [{operation: {ports: ['70000']}}]",
+        "spec.rules[0].to[0].operation.ports[0]: \"70000\": not a port; use a number from 1 to 65535",
+    ),
+    (
+        POLICY,
+        "  - from:\n    - source: {ipBlocks: [10.0.0.0/8]}",
+        "  - when: [{key: source.ip, values: [x]}]",
+        "spec.rules[0].when[0].values[0]: x: not an address or range; write",
+    ),
+    (
+        POLICY,
+        "  - from:\n    - source: {ipBlocks: [10.0.0.0/8]}",
+        "  - when: [{key: source.ip}]",
+        "spec.rules[0].when[0]: source.ip: the condition demands nothing; give values",
+    ),
+    (
+        POLICY,
+        "  rules:\n  - from:\n    - source: {ipBlocks: [10.0.0.0/8]}",
+        "  action: DENY",
+        "spec.action: DENY: denies nothing without rules; add rules",
+    ),
+    (POLICY, "  rules:", "  action: REFUSE\n  rules:", "unknown variant `REFUSE`, expected one of `ALLOW`"),
+    (
+        POLICY,
+        "AuthorizationPolicy",
+        "AuthorisationPolicy",
+        "kind: AuthorisationPolicy: unknown kind; kinds that are read: Node",
+    ),
+    (POLICY, "security.istio.io/v1", "v1", "apiVersion: v1: not this kind's API; write security.istio.io/v1"),
+    (POLICY, "name: p", "name: P_q", "metadata.name: P_q: not a name; use lower-case letters"),
+    (POLICY, "name: p, ", "", "metadata.name: missing"),
+    (POLICY, "kind: AuthorizationPolicy", "", "kind: missing; say which kind"),
+    (POLICY, "spec:", "spec:\n  action: ALLOW\n  action: DENY", "the key \"action\" is given twice"),
+    (POLICY, "rules:", "rules: [", "line "),
+    (POD, "{app: web}", "{app: 'a b'}", "label app has the value \"a b\"; use letters"),
+    (POD, "{app: web}", "{app: 1}", "metadata.labels.app: 1: invalid type: integer `1`, expected a string"),
+    (POD, "10.0.0.1", "10.0.0.256", "status.podIPs[0].ip: \"10.0.0.256\": not an IP address; write it like"),
+    (POD, "phase: Running", "phase: Gone", "unknown variant `Gone`"),
+    (SERVICE, "port: 80", "port: 0", "spec.ports[0].port: 0: not a port; use a number from 1 to 65535"),
+    (SERVICE, "port: 80", "port: 80, targetPort: 70000", "spec.ports[0].targetPort: 70000: not a port"),
+    (
+        SERVICE,
+        "ports:",
+        "clusterIP: 10.0.0, ports:",
+        "spec.clusterIP: \"10.0.0\": not a cluster address; write",
+    ),
+    (PEER, "8080", "80800", "not a port; use a number from 1 to 65535"),
+    (PEER, "mode: DISABLE", "mode: OFF", "unknown variant `OFF`"),
+    (
+        PEER,
+        "  selector: {matchLabels: {app: a}}\n",
+        "",
+        "spec.portLevelMtls: ports can only be set for workloads",
+    ),
+];
+
 #[test]
 fn each_bad_value_is_told_by_document_field_value_and_remedy() {
-    let service =
-        "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: shop}\nspec: {ports: [{port: 80}]}\n";
-    let peer = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p, namespace: shop}\n\
-                spec:\n  selector: {matchLabels: {app: a}}\n  mtls: {mode: STRICT}\n  portLevelMtls: {8080: {mode: DISABLE}}\n";
-    for (text, from, to, told) in [
-        (
-            POLICY,
-            "10.0.0.0/8",
-            "10.0.0.0/40",
-            "(AuthorizationPolicy shop/p), spec.rules[0].from[0].source.ipBlocks[0]: \"10.0.0.0/40\": not an address or range; write",
-        ),
-        (
-            POLICY,
-            "ipBlocks: [10.0.0.0/8]",
-            "principal: [a]",
-            "unknown field `principal`, expected one of `principals`",
-        ),
-        (
-            POLICY,
-            "ipBlocks: [10.0.0.0/8]",
-            "principals: ['']",
-            "spec.rules[0].from[0].source.principals[0]: \"\": empty, or holds",
-        ),
-        (
-            POLICY,
-            "ipBlocks: [10.0.0.0/8]",
-            "serviceAccounts: [a/b/c]",
-            "serviceAccounts[0]: \"a/b/c\": not a service account; write",
-        ),
-        (
-            POLICY,
-            "  - from:\n    - source: {ipBlocks: [10.0.0.0/8]}",
-            "  - to: [{operation: {ports: ['70000']}}]",
-            "spec.rules[0].to[0].operation.ports[0]: \"70000\": not a port; use a number from 1 to 65535",
-        ),
-        (
-            POLICY,
-            "  - from:\n    - source: {ipBlocks: [10.0.0.0/8]}",
-            "  - when: [{key: source.ip, values: [x]}]",
-            "spec.rules[0].when[0].values[0]: x: not an address or range; write",
-        ),
-        (
-            POLICY,
-            "  - from:\n    - source: {ipBlocks: [10.0.0.0/8]}",
-            "  - when: [{key: source.ip}]",
-            "spec.rules[0].when[0]: source.ip: the condition demands nothing; give values",
-        ),
-        (
-            POLICY,
-            "  rules:\n  - from:\n    - source: {ipBlocks: [10.0.0.0/8]}",
-            "  action: DENY",
-            "spec.action: DENY: denies nothing without rules; add rules",
-        ),
-        (
-            POLICY,
-            "  rules:",
-            "  action: REFUSE\n  rules:",
-            "unknown variant `REFUSE`, expected one of `ALLOW`",
-        ),
-        (
-            POLICY,
-            "AuthorizationPolicy",
-            "AuthorisationPolicy",
-            "kind: AuthorisationPolicy: unknown kind; kinds that are read: Node",
-        ),
-        (
-            POLICY,
-            "security.istio.io/v1",
-            "v1",
-            "apiVersion: v1: not this kind's API; write security.istio.io/v1",
-        ),
-        (POLICY, "name: p", "name: P_q", "metadata.name: P_q: not a name; use lower-case letters"),
-        (POLICY, "name: p, ", "", "metadata.name: missing"),
-        (POLICY, "kind: AuthorizationPolicy", "", "kind: missing; say which kind"),
-        (POLICY, "spec:", "spec:\n  action: ALLOW\n  action: DENY", "the key \"action\" is given twice"),
-        (POLICY, "rules:", "rules: [", "line "),
-        (POD, "{app: web}", "{app: 'a b'}", "label app has the value \"a b\"; use letters"),
-        (
-            POD,
-            "{app: web}",
-            "{app: 1}",
-            "metadata.labels.app: 1: invalid type: integer `1`, expected a string",
-        ),
-        (
-            POD,
-            "10.0.0.1",
-            "10.0.0.256",
-            "status.podIPs[0].ip: \"10.0.0.256\": not an IP address; write it like",
-        ),
-        (POD, "phase: Running", "phase: Gone", "unknown variant `Gone`"),
-        (service, "port: 80", "port: 0", "spec.ports[0].port: 0: not a port; use a number from 1 to 65535"),
-        (service, "port: 80", "port: 80, targetPort: 70000", "spec.ports[0].targetPort: 70000: not a port"),
-        (
-            service,
-            "ports:",
-            "clusterIP: 10.0.0, ports:",
-            "spec.clusterIP: \"10.0.0\": not a cluster address; write",
-        ),
-        (peer, "8080", "80800", "not a port; use a number from 1 to 65535"),
-        (peer, "mode: DISABLE", "mode: OFF", "unknown variant `OFF`"),
-        (
-            peer,
-            "  selector: {matchLabels: {app: a}}\n",
-            "",
-            "spec.portLevelMtls: ports can only be set for workloads",
-        ),
-    ] {
+    for (text, from, to, told) in BAD {
         let mut shelf = shelf();
         assert_eq!(
             load(&mut shelf, "good.yaml", text).len(),
@@ -160,7 +155,7 @@ fn each_bad_value_is_told_by_document_field_value_and_remedy() {
             faults(&shelf)
         );
         let bad = text.replacen(from, to, 1);
-        assert_ne!(bad, text, "{from} is there to be replaced");
+        assert_ne!(bad, *text, "{from} is there to be replaced");
         let other = "{apiVersion: v1, kind: Namespace, metadata: {name: other}}";
         let events = load(&mut shelf, "good.yaml", &format!("# one\n---\n{other}\n---\n{bad}"));
         assert_eq!(

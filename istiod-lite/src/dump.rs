@@ -1,0 +1,72 @@
+//! Everything the control plane would send, as JSON: `[{type, name, aliases, resource}]`.
+//! Owns the order and the shape. What is sent is `xds::library`'s; how a message is written as JSON is `json`'s.
+
+pub mod json;
+
+use std::path::Path;
+
+use ambit_cluster::Fault;
+use ambit_cluster::files::{Event, Keep, WatchError, load_once};
+use ambit_wire::convert::{ResourceKey, ResourceType};
+use ambit_wire::pb::security::Authorization;
+use ambit_wire::pb::workload::Address;
+use ambit_xds::library::{Library, Record};
+use prost::Message;
+use serde_json::{Map, Value, json};
+
+use crate::catalog::Catalog;
+use crate::index::World;
+use crate::mesh::Mesh;
+
+/// A directory as the mesh sees it.
+#[derive(Debug)]
+pub struct Dump {
+    /// What would be sent.
+    pub resources: Vec<Value>,
+    /// What is wrong with the files.
+    pub faults: Vec<Fault>,
+}
+
+/// Reads a directory once and says what would be sent to a wildcard subscriber, or, with a node, what the tunnel of
+/// that node needs at least: its workloads, all services, all policies.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn dump(
+    source: &Path,
+    overlay: Option<&Path>,
+    node: Option<&str>,
+    mesh: Mesh,
+) -> Result<Dump, WatchError> {
+    let loaded = load_once(source, overlay, Keep::Slim)?;
+    let mut catalog = Catalog::new(World::new(mesh));
+    for object in loaded.objects {
+        catalog.take(Event::Applied(object));
+    }
+    let library = Library::default().with(&catalog.settle());
+    let mine = |record: &Record| match (&record.key, node) {
+        (ResourceKey::Workload(_), Some(node)) => record.node.as_str() == node,
+        _ => true,
+    };
+    let of =
+        |kind| library.records(kind).filter(|record| mine(record)).map(move |record| resource(kind, record));
+    let resources = of(ResourceType::Authorization).chain(of(ResourceType::Address)).collect();
+    Ok(Dump { resources, faults: loaded.faults })
+}
+
+/// One resource, with the names it may also be asked for by.
+fn resource(kind: ResourceType, record: &Record) -> Value {
+    let body = record.body.clone();
+    let message = match kind {
+        ResourceType::Address => Address::decode(body).map(json::address),
+        ResourceType::Authorization => Authorization::decode(body).map(json::authorization),
+    };
+    let mut members = Map::new();
+    members.insert("type".into(), kind.url().into());
+    members.insert("name".into(), record.name.as_ref().into());
+    if !record.aliases.is_empty() {
+        members.insert("aliases".into(), json!(record.aliases));
+    }
+    members.insert("resource".into(), message.unwrap_or_default());
+    Value::Object(members)
+}

@@ -1,0 +1,256 @@
+//! Cluster objects and their links: what is there, and whose translation a change touches.
+//! Owns the objects. Decides nothing about what they mean (`translate`).
+
+pub mod touch;
+pub mod unit;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use ambit_cluster::kinds::core::{Namespace, Node, Pod};
+use ambit_cluster::kinds::entry::{ServiceEntry, WorkloadEntry};
+use ambit_cluster::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
+use ambit_cluster::kinds::service::{EndpointSlice, Service};
+use ambit_cluster::{Body, Kind, Object, ObjectRef};
+
+use self::unit::Unit;
+use crate::mesh::Mesh;
+
+/// Objects of one kind in one namespace, by name.
+pub type Shelf<T> = BTreeMap<Arc<str>, Arc<T>>;
+
+/// All that lives in one namespace.
+#[derive(Debug, Default)]
+pub struct Space {
+    /// The namespace itself; it may come after what lives in it.
+    pub object: Option<Arc<Namespace>>,
+    /// Pods.
+    pub pods: Shelf<Pod>,
+    /// Services.
+    pub services: Shelf<Service>,
+    /// Endpoint slices.
+    pub slices: Shelf<EndpointSlice>,
+    /// Service entries.
+    pub entries: Shelf<ServiceEntry>,
+    /// Workload entries.
+    pub workloads: Shelf<WorkloadEntry>,
+    /// Authorization policies.
+    pub policies: Shelf<AuthorizationPolicy>,
+    /// Peer authentications.
+    pub peers: Shelf<PeerAuthentication>,
+}
+
+impl Space {
+    fn is_empty(&self) -> bool {
+        self.object.is_none()
+            && self.pods.is_empty()
+            && self.services.is_empty()
+            && self.slices.is_empty()
+            && self.entries.is_empty()
+            && self.workloads.is_empty()
+            && self.policies.is_empty()
+            && self.peers.is_empty()
+    }
+
+    /// An annotation of the namespace.
+    #[must_use]
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.object.as_ref()?.metadata.annotation(key)
+    }
+}
+
+/// The cluster's objects.
+#[derive(Debug)]
+pub struct World {
+    /// Mesh-wide settings.
+    pub mesh: Mesh,
+    nodes: HashMap<Arc<str>, Arc<Node>>,
+    spaces: BTreeMap<Arc<str>, Space>,
+    /// Who claims a host name, in any namespace.
+    hosts: HashMap<Box<str>, BTreeSet<Unit>>,
+    /// Pods by the node they run on.
+    placed: HashMap<Box<str>, BTreeSet<ObjectRef>>,
+    peers: usize,
+}
+
+impl World {
+    /// An empty cluster.
+    #[must_use]
+    pub fn new(mesh: Mesh) -> Self {
+        Self {
+            mesh,
+            nodes: HashMap::new(),
+            spaces: BTreeMap::new(),
+            hosts: HashMap::new(),
+            placed: HashMap::new(),
+            peers: 0,
+        }
+    }
+
+    /// A namespace and what lives in it.
+    #[must_use]
+    pub fn space(&self, namespace: &str) -> Option<&Space> {
+        self.spaces.get(namespace)
+    }
+
+    /// All namespaces, by name.
+    pub fn spaces(&self) -> impl Iterator<Item = (&Arc<str>, &Space)> {
+        self.spaces.iter()
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name).map(AsRef::as_ref)
+    }
+
+    /// Who claims a host name.
+    pub fn claims(&self, host: &str) -> impl Iterator<Item = &Unit> {
+        self.hosts.get(host).into_iter().flatten()
+    }
+
+    /// Whether any peer authentication exists.
+    #[must_use]
+    pub fn has_peers(&self) -> bool {
+        self.peers > 0
+    }
+
+    /// The network of the cluster: a label of the root namespace.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        let root = self.space(&self.mesh.root_namespace).and_then(|space| space.object.as_ref());
+        root.and_then(|object| object.metadata.label("topology.istio.io/network")).unwrap_or_default()
+    }
+
+    /// The host name of a service.
+    #[must_use]
+    pub fn hostname(&self, namespace: &str, service: &str) -> String {
+        format!("{service}.{namespace}.svc.{}", self.mesh.domain)
+    }
+
+    /// Pods on a node, with the account they run as, that have not failed (`control-plane.md` 6.4).
+    pub fn running_on<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Pod> {
+        self.placed.get(node).into_iter().flatten().filter_map(|pod| {
+            let pod = self.space(&pod.namespace)?.pods.get(&pod.name)?;
+            (pod.status.phase != ambit_cluster::kinds::core::Phase::Failed).then_some(pod.as_ref())
+        })
+    }
+
+    /// Takes an object in. Returns what has to be translated again.
+    pub fn apply(&mut self, object: Object) -> BTreeSet<Unit> {
+        let reference = object.reference;
+        let mut touched = touch::of(self, &reference);
+        self.detach(&reference);
+        self.put(&reference, object.body);
+        self.attach(&reference);
+        touched.extend(touch::of(self, &reference));
+        touched
+    }
+
+    /// Takes an object out. Returns what has to be translated again.
+    pub fn remove(&mut self, reference: &ObjectRef) -> BTreeSet<Unit> {
+        let touched = touch::of(self, reference);
+        self.detach(reference);
+        self.drop(reference);
+        touched
+    }
+
+    fn put(&mut self, at: &ObjectRef, body: Body) {
+        let name = at.name.clone();
+        if let Body::Node(node) = body {
+            self.nodes.insert(name, node);
+            return;
+        }
+        let home = if at.kind == Kind::Namespace { &at.name } else { &at.namespace };
+        let space = self.spaces.entry(home.clone()).or_default();
+        match body {
+            Body::Namespace(it) => space.object = Some(it),
+            Body::Pod(it) => drop(space.pods.insert(name, it)),
+            Body::Service(it) => drop(space.services.insert(name, it)),
+            Body::EndpointSlice(it) => drop(space.slices.insert(name, it)),
+            Body::ServiceEntry(it) => drop(space.entries.insert(name, it)),
+            Body::WorkloadEntry(it) => drop(space.workloads.insert(name, it)),
+            Body::AuthorizationPolicy(it) => drop(space.policies.insert(name, it)),
+            Body::PeerAuthentication(it) => {
+                self.peers += usize::from(space.peers.insert(name, it).is_none());
+            }
+            Body::Node(_) | Body::ServiceAccount(_) | Body::Gateway(_) | Body::GatewayClass(_) => {}
+        }
+    }
+
+    fn drop(&mut self, at: &ObjectRef) {
+        if at.kind == Kind::Node {
+            self.nodes.remove(&at.name);
+            return;
+        }
+        let home = if at.kind == Kind::Namespace { &at.name } else { &at.namespace };
+        let Some(space) = self.spaces.get_mut(home) else { return };
+        match at.kind {
+            Kind::Namespace => space.object = None,
+            Kind::Pod => drop(space.pods.remove(&at.name)),
+            Kind::Service => drop(space.services.remove(&at.name)),
+            Kind::EndpointSlice => drop(space.slices.remove(&at.name)),
+            Kind::ServiceEntry => drop(space.entries.remove(&at.name)),
+            Kind::WorkloadEntry => drop(space.workloads.remove(&at.name)),
+            Kind::AuthorizationPolicy => drop(space.policies.remove(&at.name)),
+            Kind::PeerAuthentication => self.peers -= usize::from(space.peers.remove(&at.name).is_some()),
+            Kind::Node | Kind::ServiceAccount | Kind::Gateway | Kind::GatewayClass => {}
+        }
+        if space.is_empty() {
+            self.spaces.remove(home);
+        }
+    }
+
+    fn attach(&mut self, at: &ObjectRef) {
+        for (host, unit) in self.claimed_by(at) {
+            self.hosts.entry(host).or_default().insert(unit);
+        }
+        if let Some(node) = self.node_of(at) {
+            self.placed.entry(node).or_default().insert(at.clone());
+        }
+    }
+
+    fn detach(&mut self, at: &ObjectRef) {
+        for (host, unit) in self.claimed_by(at) {
+            if let Some(units) = self.hosts.get_mut(&host) {
+                units.remove(&unit);
+            }
+            if self.hosts.get(&host).is_some_and(BTreeSet::is_empty) {
+                self.hosts.remove(&host);
+            }
+        }
+        if let Some(node) = self.node_of(at)
+            && let Some(pods) = self.placed.get_mut(&node)
+        {
+            pods.remove(at);
+            if pods.is_empty() {
+                self.placed.remove(&node);
+            }
+        }
+    }
+
+    fn node_of(&self, at: &ObjectRef) -> Option<Box<str>> {
+        let pod = (at.kind == Kind::Pod).then(|| self.space(&at.namespace)?.pods.get(&at.name)).flatten()?;
+        (!pod.spec.node_name.is_empty()).then(|| pod.spec.node_name.as_str().into())
+    }
+
+    fn claimed_by(&self, at: &ObjectRef) -> Vec<(Box<str>, Unit)> {
+        let Some(space) = self.space(&at.namespace) else { return Vec::new() };
+        let unit = || Unit::new(at);
+        match at.kind {
+            Kind::Service if space.services.contains_key(&at.name) => {
+                let host = self.hostname(&at.namespace, &at.name).into();
+                unit().map(|unit| (host, unit)).into_iter().collect()
+            }
+            Kind::ServiceEntry => {
+                let hosts =
+                    space.entries.get(&at.name).map(|it| it.spec.hosts.as_slice()).unwrap_or_default();
+                hosts.iter().filter_map(|host| Some((host.0.as_str().into(), unit()?))).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

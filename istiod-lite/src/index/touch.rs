@@ -1,0 +1,153 @@
+//! Whose translation an object takes part in. Asked before and after each change, so that what left a selector is
+//! translated again as well as what entered it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ambit_cluster::kinds::meta::{Texts, selects};
+use ambit_cluster::{Kind, ObjectRef};
+
+use crate::index::unit::{Unit, UnitKind};
+use crate::index::{Space, World};
+
+/// The units that an object, as it is now, takes part in.
+#[must_use]
+pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
+    let mut units = BTreeSet::new();
+    if at.kind == Kind::Node {
+        let pods = world.placed.get(at.name.as_ref()).into_iter().flatten();
+        units.extend(pods.filter_map(Unit::new));
+        return units;
+    }
+    units.extend(Unit::new(at));
+    let home = if at.kind == Kind::Namespace { &at.name } else { &at.namespace };
+    let Some(space) = world.space(home) else { return units };
+    match at.kind {
+        Kind::Namespace if at.name.as_ref() == world.mesh.root_namespace => everything(world, &mut units),
+        Kind::Namespace => {
+            units.extend(named(UnitKind::Service, home, space.services.keys()));
+            units.extend(named(UnitKind::ServiceEntry, home, space.entries.keys()));
+        }
+        Kind::Service => service(world, space, at, &mut units),
+        Kind::ServiceEntry => entry(world, space, at, &mut units),
+        Kind::EndpointSlice => slice(space, at, &mut units),
+        Kind::AuthorizationPolicy => policy(world, space, at, &mut units),
+        Kind::PeerAuthentication => peer(world, space, at, &mut units),
+        Kind::Pod
+        | Kind::WorkloadEntry
+        | Kind::Node
+        | Kind::ServiceAccount
+        | Kind::Gateway
+        | Kind::GatewayClass => {}
+    }
+    units
+}
+
+fn service(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
+    let Some(service) = space.services.get(&at.name) else { return };
+    if !service.spec.selector.is_empty() {
+        chosen(space, &at.namespace, &service.spec.selector, units);
+    }
+    for (name, slice) in &space.slices {
+        if slice.metadata.label("kubernetes.io/service-name") == Some(&at.name) {
+            units.extend(named(UnitKind::EndpointSlice, &at.namespace, [name]));
+            units.extend(targets(space, &at.namespace, name));
+        }
+    }
+    rivals(world, &world.hostname(&at.namespace, &at.name), units);
+}
+
+fn entry(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
+    let Some(entry) = space.entries.get(&at.name) else { return };
+    if let Some(selector) = entry.spec.workload_selector.as_ref().filter(|it| !it.labels.is_empty()) {
+        chosen(space, &at.namespace, &selector.labels, units);
+    }
+    for host in &entry.spec.hosts {
+        rivals(world, &host.0, units);
+    }
+}
+
+/// Those that claim the same host: which of them is in force may change, and with it the endpoints' memberships.
+fn rivals(world: &World, host: &str, units: &mut BTreeSet<Unit>) {
+    for rival in world.claims(host).filter(|rival| rival.kind == UnitKind::ServiceEntry) {
+        units.insert(rival.clone());
+        let entry =
+            world.space(&rival.namespace).and_then(|space| Some((space, space.entries.get(&rival.name)?)));
+        if let Some((space, entry)) = entry
+            && let Some(selector) = entry.spec.workload_selector.as_ref().filter(|it| !it.labels.is_empty())
+        {
+            chosen(space, &rival.namespace, &selector.labels, units);
+        }
+    }
+}
+
+fn slice(space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
+    units.extend(targets(space, &at.namespace, &at.name));
+}
+
+/// The pods that a slice names.
+fn targets(space: &Space, namespace: &Arc<str>, slice: &str) -> Vec<Unit> {
+    let endpoints = space.slices.get(slice).map(|it| it.endpoints.as_slice()).unwrap_or_default();
+    let pods = endpoints.iter().filter_map(|it| it.target_ref.as_ref()).filter(|it| it.kind == "Pod");
+    pods.filter_map(|it| space.pods.get_key_value(it.name.as_str()))
+        .flat_map(|(name, _)| named(UnitKind::Pod, namespace, [name]))
+        .collect()
+}
+
+fn policy(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
+    let Some(policy) = space.policies.get(&at.name) else { return };
+    let Some(selector) = policy.spec.selector.as_ref().filter(|it| !it.match_labels.is_empty()) else {
+        return;
+    };
+    if at.namespace.as_ref() == world.mesh.root_namespace {
+        for (name, space) in world.spaces() {
+            chosen(space, name, &selector.match_labels, units);
+        }
+    } else {
+        chosen(space, &at.namespace, &selector.match_labels, units);
+    }
+}
+
+fn peer(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
+    units.insert(Unit::strict());
+    let Some(policy) = space.peers.get(&at.name) else { return };
+    let everyone = Texts::new();
+    let selector = policy.selector().unwrap_or(&everyone);
+    let mesh_wide = selector.is_empty() && at.namespace.as_ref() == world.mesh.root_namespace;
+    let spaces = world.spaces().filter(|(name, _)| mesh_wide || **name == at.namespace);
+    for (name, space) in spaces {
+        chosen(space, name, selector, units);
+        if selector.is_empty() {
+            units.extend(named(UnitKind::Peer, name, space.peers.keys()));
+        }
+    }
+}
+
+/// Workloads of a namespace that have the labels. Those written into service entries carry the entry's labels.
+fn chosen(space: &Space, namespace: &Arc<str>, selector: &Texts, units: &mut BTreeSet<Unit>) {
+    let pods = space.pods.iter().filter(|(_, pod)| selects(selector, &pod.metadata.labels));
+    units.extend(named(UnitKind::Pod, namespace, pods.map(|(name, _)| name)));
+    let entries = space.entries.iter().filter(|(_, entry)| selects(selector, &entry.metadata.labels));
+    units.extend(named(UnitKind::ServiceEntry, namespace, entries.map(|(name, _)| name)));
+    // A workload entry's labels are two sets; that is for `translate` to know, and there are few.
+    units.extend(named(UnitKind::WorkloadEntry, namespace, space.workloads.keys()));
+}
+
+fn everything(world: &World, units: &mut BTreeSet<Unit>) {
+    units.insert(Unit::strict());
+    for (name, space) in world.spaces() {
+        units.extend(named(UnitKind::Pod, name, space.pods.keys()));
+        units.extend(named(UnitKind::Service, name, space.services.keys()));
+        units.extend(named(UnitKind::EndpointSlice, name, space.slices.keys()));
+        units.extend(named(UnitKind::ServiceEntry, name, space.entries.keys()));
+        units.extend(named(UnitKind::WorkloadEntry, name, space.workloads.keys()));
+    }
+}
+
+fn named<'a>(
+    kind: UnitKind,
+    namespace: &Arc<str>,
+    names: impl IntoIterator<Item = &'a Arc<str>>,
+) -> Vec<Unit> {
+    names.into_iter().map(|name| Unit { kind, namespace: namespace.clone(), name: name.clone() }).collect()
+}

@@ -1,0 +1,70 @@
+//! What is translated as one: an object that becomes workloads, services or a policy.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ambit_cluster::{Kind, ObjectRef};
+
+/// What kind of thing is translated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UnitKind {
+    /// A pod: a workload.
+    Pod,
+    /// A workload entry: a workload.
+    WorkloadEntry,
+    /// An endpoint slice: workloads for its endpoints that are no pods.
+    EndpointSlice,
+    /// A service entry: services for its hosts, workloads for its endpoints.
+    ServiceEntry,
+    /// A service: a service.
+    Service,
+    /// An authorization policy: a policy.
+    Policy,
+    /// A peer authentication: a policy of its own, if its ports need one.
+    Peer,
+    /// The one policy "peers must prove who they are".
+    Strict,
+}
+
+/// One thing that is translated.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Unit {
+    /// Its kind.
+    pub kind: UnitKind,
+    /// The object's namespace.
+    pub namespace: Arc<str>,
+    /// The object's name.
+    pub name: Arc<str>,
+}
+
+impl Unit {
+    /// The unit of an object; none for objects that only others are translated with.
+    #[must_use]
+    pub fn new(object: &ObjectRef) -> Option<Self> {
+        let kind = match object.kind {
+            Kind::Pod => UnitKind::Pod,
+            Kind::WorkloadEntry => UnitKind::WorkloadEntry,
+            Kind::EndpointSlice => UnitKind::EndpointSlice,
+            Kind::ServiceEntry => UnitKind::ServiceEntry,
+            Kind::Service => UnitKind::Service,
+            Kind::AuthorizationPolicy => UnitKind::Policy,
+            Kind::PeerAuthentication => UnitKind::Peer,
+            Kind::Node | Kind::Namespace | Kind::ServiceAccount | Kind::Gateway | Kind::GatewayClass => {
+                return None;
+            }
+        };
+        Some(Self { kind, namespace: object.namespace.clone(), name: object.name.clone() })
+    }
+
+    /// The unit of the strict policy.
+    #[must_use]
+    pub fn strict() -> Self {
+        Self { kind: UnitKind::Strict, namespace: "".into(), name: "".into() }
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}/{}", self.kind, self.namespace, self.name)
+    }
+}

@@ -1,0 +1,125 @@
+//! Cluster objects to the mesh's nouns: pure, a file per kind. Owns what objects mean to the mesh.
+//! What a layer cannot express is read strictly: an allow rule is dropped, a deny rule loses the condition.
+
+mod balance;
+mod hosts;
+mod membership;
+mod names;
+mod peer;
+mod pod;
+mod policy;
+mod protocol;
+mod service;
+mod service_entry;
+mod slice;
+mod workload_entry;
+
+use std::sync::Arc;
+
+use ambit_model::delta::Change;
+use ambit_model::name::{ClusterId, Label, Network, TrustDomain};
+use ambit_model::workload::{Health, Locality, Tunnel, Workload, WorkloadKind};
+
+use crate::index::World;
+use crate::index::unit::{Unit, UnitKind};
+
+pub use self::policy::{Verdict, verdict};
+
+/// What an object is to the mesh now. Nothing: it is not in it.
+#[must_use]
+pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
+    let nouns = || -> Option<Vec<Change>> {
+        if unit.kind == UnitKind::Strict {
+            return peer::strict(world).map(|it| vec![Change::Policy(Arc::new(it))]);
+        }
+        let space = world.space(&unit.namespace)?;
+        let home = At { world, space, namespace: &unit.namespace, name: &unit.name };
+        Some(match unit.kind {
+            UnitKind::Pod => workload(pod::translate(&home, space.pods.get(&unit.name)?)),
+            UnitKind::WorkloadEntry => {
+                workload(workload_entry::translate(&home, space.workloads.get(&unit.name)?))
+            }
+            UnitKind::EndpointSlice => slice::translate(&home, space.slices.get(&unit.name)?),
+            UnitKind::ServiceEntry => service_entry::translate(&home, space.entries.get(&unit.name)?),
+            UnitKind::Service => service::translate(&home, space.services.get(&unit.name)?)
+                .map(|it| vec![Change::Service(Arc::new(it))])
+                .unwrap_or_default(),
+            UnitKind::Policy => match verdict(world, space.policies.get(&unit.name)?) {
+                Verdict::Sent(policy) => vec![Change::Policy(Arc::new(policy))],
+                Verdict::NotSent(_) => Vec::new(),
+            },
+            UnitKind::Peer => peer::derived(&home, space.peers.get(&unit.name)?)
+                .map(|it| vec![Change::Policy(Arc::new(it))])
+                .unwrap_or_default(),
+            UnitKind::Strict => Vec::new(),
+        })
+    };
+    nouns().unwrap_or_default()
+}
+
+fn workload(workload: Option<Workload>) -> Vec<Change> {
+    workload.map(|it| Change::Workload(Arc::new(it))).into_iter().collect()
+}
+
+/// Where an object lives.
+struct At<'a> {
+    world: &'a World,
+    space: &'a crate::index::Space,
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl At<'_> {
+    /// A workload of which nothing is known but where it lives.
+    fn blank(&self, uid: String) -> Option<Workload> {
+        Some(Workload {
+            uid: uid.into(),
+            name: self.name.into(),
+            namespace: self.namespace.parse().ok()?,
+            addresses: Vec::new(),
+            hostname: Label::default(),
+            network: self.network(),
+            tunnel: Tunnel::None,
+            native_tunnel: false,
+            trust_domain: self.trust_domain(),
+            service_account: ambit_model::name::ServiceAccount::default(),
+            waypoint: None,
+            network_gateway: None,
+            node: ambit_model::name::NodeName::default(),
+            canonical_name: Label::default(),
+            canonical_revision: Label::default(),
+            kind: WorkloadKind::Pod,
+            workload_name: Label::default(),
+            application_tunnel: None,
+            services: std::collections::BTreeMap::new(),
+            policies: Vec::new(),
+            health: Health::Healthy,
+            cluster: self.cluster(),
+            locality: Locality::default(),
+            host_network: false,
+            capacity: 1,
+        })
+    }
+
+    fn network(&self) -> Network {
+        self.world.network().into()
+    }
+
+    fn trust_domain(&self) -> TrustDomain {
+        self.world.mesh.trust_domain.clone()
+    }
+
+    fn cluster(&self) -> ClusterId {
+        self.world.mesh.cluster.clone()
+    }
+}
+
+/// A locality written as `region/zone/subzone`.
+fn locality(text: &str) -> Locality {
+    let mut parts = text.splitn(3, '/');
+    let mut next = || Label::from(parts.next().unwrap_or_default());
+    Locality { region: next(), zone: next(), subzone: next() }
+}
+
+#[cfg(test)]
+mod tests;

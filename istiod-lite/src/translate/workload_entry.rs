@@ -1,0 +1,45 @@
+//! A workload entry to a workload (`control-plane.md` 1.5).
+
+use ambit_cluster::kinds::entry::WorkloadEntry;
+use ambit_cluster::kinds::meta::Texts;
+use ambit_model::workload::Workload;
+
+use super::{At, locality, membership, names, policy};
+
+/// The workload of an entry.
+pub(super) fn translate(at: &At<'_>, entry: &WorkloadEntry) -> Option<Workload> {
+    let (meta, spec) = (&entry.metadata, &entry.spec);
+    let labels = labels(entry);
+    let uid =
+        format!("{}/networking.istio.io/WorkloadEntry/{}/{}", at.world.mesh.cluster, at.namespace, at.name);
+    let mut workload = at.blank(uid)?;
+    match spec.address.parse::<std::net::IpAddr>() {
+        Ok(ip) => workload.addresses = vec![ip.to_canonical()],
+        Err(_) => workload.hostname = spec.address.as_str().into(),
+    }
+    if !spec.network.is_empty() {
+        workload.network = spec.network.as_str().into();
+    }
+    if !spec.service_account.is_empty() {
+        workload.service_account = spec.service_account.parse().ok()?;
+    }
+    if spec.weight > 0 {
+        workload.capacity = spec.weight;
+    }
+    workload.locality = locality(&spec.locality);
+    let group = meta.annotation("istio.io/autoRegistrationGroup");
+    let named = group.or_else(|| labels.get("service.istio.io/workload-name").map(String::as_str));
+    workload.workload_name = named.unwrap_or(at.name).into();
+    names::canonical(&mut workload, &labels);
+    names::tunnel(&mut workload, &labels, &meta.annotations);
+    workload.services = membership::of_entry(at, entry, &labels);
+    workload.policies = policy::attached(at, &labels);
+    Some(workload)
+}
+
+/// Both sets of labels; the object's own win.
+fn labels(entry: &WorkloadEntry) -> Texts {
+    let mut labels = entry.spec.labels.clone();
+    labels.extend(entry.metadata.labels.clone());
+    labels
+}
