@@ -8,5 +8,6 @@ mod enter;
 mod local;
 mod observe;
 mod pod;
+mod why;
 
 pub use args::{Cli, run};
