@@ -31,17 +31,16 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 pub(crate) use self::change::{Labels, change_labels};
-pub(crate) use self::down::{DownError, down};
+pub(crate) use self::down::{down, pins};
 pub(crate) use self::layout::LAN;
 pub(crate) use self::mesh::{Mesh, MeshName};
 pub(crate) use self::pods::chain;
-pub(crate) use self::process::Process;
-pub(crate) use self::report::{
-    AskError, Component, ComponentStatus, PodStatus, Reply, Request, Status, ask, status,
-};
+pub(crate) use self::process::{Process, inside_any as processes_in};
+pub(crate) use self::report::{AskError, Component, PodStatus, Request, Status, ask, status};
+pub(crate) use self::show::{beside_ambit, find_pod, replace_ztunnel};
 pub(crate) use self::space::{SpaceError, enter as enter_space, within};
-pub(crate) use self::spec::{Spec, all as all_meshes};
-pub(crate) use self::up::{UpError, is_ready, missing, up};
+pub(crate) use self::spec::Spec;
+pub(crate) use self::up::{is_ready, up};
 
 use crate::args::{Which, fail};
 
@@ -168,7 +167,7 @@ fn down_all(which: &Which) -> ExitCode {
     let mut gone = vec![which.mesh()];
     if which.name.is_none() {
         let abandoned = |mesh: &Mesh| Spec::read(mesh).is_ok_and(|spec| spec.is_abandoned());
-        gone.extend(all_meshes(&which.run_dir).into_iter().filter(abandoned));
+        gone.extend(spec::all(&which.run_dir).into_iter().filter(abandoned));
     }
     for mesh in gone.iter().filter(|mesh| mesh.dir().exists()) {
         match down(mesh) {

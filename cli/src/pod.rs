@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Subcommand;
 
 pub(crate) use self::client::{Answer, FetchError};
-pub(crate) use self::url::Url;
+pub(crate) use self::url::{Url, UrlError};
 
 /// Programs for pods.
 #[derive(Debug, Clone, Subcommand)]

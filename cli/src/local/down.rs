@@ -46,7 +46,7 @@ pub(crate) fn down(mesh: &Mesh) -> Result<(), DownError> {
     // From here on nothing new is recorded: `ambit enter` finds its record gone and starts nothing.
     let recorded = recorded(mesh);
     remove_tree(&mesh.processes())?;
-    let pins = files(&mesh.spaces());
+    let pins = pins(mesh);
     for _ in 0..ROUNDS {
         let mut left = process::inside(&pins);
         left.extend(recorded.iter().copied().filter(|process| process.is_alive()));
@@ -67,6 +67,11 @@ pub(crate) fn down(mesh: &Mesh) -> Result<(), DownError> {
         let _others = fs::remove_dir(root);
     }
     Ok(())
+}
+
+/// The files all namespaces of the mesh are pinned to.
+pub(crate) fn pins(mesh: &Mesh) -> Vec<PathBuf> {
+    files(&mesh.spaces())
 }
 
 fn recorded(mesh: &Mesh) -> Vec<Process> {

@@ -121,6 +121,11 @@ impl Mesh {
         self.dir.join("pod").join(uid)
     }
 
+    /// Manifests of a mesh that brings its own.
+    pub(crate) fn manifests(&self) -> PathBuf {
+        self.dir.join("manifests")
+    }
+
     /// The directories every mesh has, parents first.
     pub(crate) fn skeleton(&self) -> Vec<PathBuf> {
         vec![

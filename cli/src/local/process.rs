@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ambit_sys::netns::NetnsId;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -103,7 +104,11 @@ fn wait(processes: &[Process], limit: Duration) -> Vec<Process> {
 
 /// Every process that lives in one of these namespaces, whoever started it.
 pub(crate) fn inside(pins: &[PathBuf]) -> Vec<Process> {
-    let wanted: Vec<_> = pins.iter().filter_map(|pin| space::identity(pin)).collect();
+    inside_any(&pins.iter().filter_map(|pin| space::identity(pin)).collect::<Vec<_>>())
+}
+
+/// As [`inside`], of namespaces that may have no name any more.
+pub(crate) fn inside_any(wanted: &[NetnsId]) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
         .flatten()

@@ -37,7 +37,7 @@ pub(super) fn up(mesh: &Mesh, args: &UpArgs) -> Result<(), Box<dyn Error>> {
         bare: args.bare,
         owner: None,
     };
-    let status = up::up(mesh, &spec)?;
+    let status = up::up(mesh, &spec, &[])?;
     table(mesh, &status);
     Ok(())
 }

@@ -70,7 +70,11 @@ mod tests {
         make(&pin).expect("network namespaces need root: run the tests with sudo");
         let inside = within(&pin, || std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino()).unwrap();
         assert_eq!(identity(&pin).unwrap().inode, inside);
-        assert_ne!(std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino(), inside, "the caller stayed out");
+        assert_ne!(
+            std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino(),
+            inside,
+            "the caller stayed out"
+        );
         remove(&pin).unwrap();
         remove(&pin).unwrap();
         assert!(!pin.exists());

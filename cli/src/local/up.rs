@@ -48,7 +48,8 @@ pub(crate) enum UpError {
 }
 
 /// Starts a mesh and waits until it is ready. A crashed one of the same name is taken away first.
-pub(crate) fn up(mesh: &Mesh, spec: &Spec) -> Result<Status, UpError> {
+/// `manifests` are written to its source first: for a mesh that keeps them in its own directory.
+pub(crate) fn up(mesh: &Mesh, spec: &Spec, manifests: &[(&str, &str)]) -> Result<Status, UpError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(UpError::NotRoot);
     }
@@ -65,6 +66,11 @@ pub(crate) fn up(mesh: &Mesh, spec: &Spec) -> Result<Status, UpError> {
         down::down(mesh)?;
     }
     make(mesh, spec)?;
+    for (name, text) in manifests {
+        let path = spec.source.join(name);
+        let written = fs::create_dir_all(&spec.source).and_then(|()| fs::write(&path, text));
+        written.map_err(|source| UpError::Make { path, source })?;
+    }
     start(mesh)?;
     wait(mesh)
 }

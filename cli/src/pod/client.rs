@@ -32,8 +32,8 @@ pub(crate) enum FetchError {
     Broken { to: SocketAddr, source: io::Error },
 }
 
-/// Largest body that is read: the answers of our own server are a line.
-const BODY_LIMIT: u64 = 1024 * 1024;
+/// Largest body that is read: a dump of a large mesh.
+const BODY_LIMIT: u64 = 128 << 20;
 /// How long a held connection's answer may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// How often `hold` says that all is well.
