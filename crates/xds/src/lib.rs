@@ -1,1 +1,12 @@
-//! Delta subscription, both ends, as state machines and a pump over gRPC.
+//! Delta subscription, both ends: two pure state machines, and what drives them over gRPC.
+
+pub mod backoff;
+pub mod library;
+pub mod loopback;
+pub mod publisher;
+pub mod pump;
+pub mod server;
+pub mod subscriber;
+
+#[cfg(test)]
+mod sample;

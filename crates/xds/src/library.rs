@@ -1,0 +1,226 @@
+//! Everything the control plane has to say, as one immutable, numbered view: type -> name -> record.
+//! Owns content, versions, the indexes of on-demand lookups, and what changed lately. A view is cheap to derive
+//! (`with`) and cheap to keep: it shares what did not change. Knows no subscriber (`publisher`).
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use ambit_model::delta::Delta;
+use ambit_model::name::NodeName;
+use ambit_wire::convert::{Encoded, ResourceKey, ResourceType, encode};
+use bytes::Bytes;
+use rpds::RedBlackTreeMapSync;
+use twox_hash::XxHash64;
+
+use self::index::Index;
+
+mod index;
+
+/// Generations whose changes are remembered. A subscriber further behind is compared in full, which costs one walk
+/// over everything.
+const STEPS: usize = 256;
+
+/// The text of a resource's name.
+pub type Name = Arc<str>;
+
+/// One resource.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What it is about.
+    pub key: ResourceKey,
+    /// Its canonical name.
+    pub name: Name,
+    /// The hash of its content, in hexadecimal. Authorization has one too, though upstream leaves it empty.
+    pub version: Box<str>,
+    /// Other names it may be asked for by.
+    pub aliases: Vec<String>,
+    /// The node it runs on; empty: none.
+    pub node: NodeName,
+    /// Names of the services it is an endpoint of.
+    pub services: Vec<String>,
+    /// Its content.
+    pub body: Bytes,
+}
+
+/// The names that one generation changed.
+#[derive(Debug)]
+struct Step {
+    changed: Vec<(ResourceType, Name)>,
+}
+
+/// All resources of one generation.
+#[derive(Debug, Clone, Default)]
+pub struct Library {
+    generation: u64,
+    addresses: RedBlackTreeMapSync<Name, Arc<Record>>,
+    policies: RedBlackTreeMapSync<Name, Arc<Record>>,
+    by_alias: Index,
+    by_service: Index,
+    by_node: Index,
+    /// The changes of the latest generations, newest last.
+    steps: VecDeque<Arc<Step>>,
+}
+
+impl Library {
+    /// How often anything changed.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The view after `delta`. What is published anew with the same content is no change; if nothing changes,
+    /// neither does the generation.
+    #[must_use]
+    pub fn with(&self, delta: &Delta) -> Self {
+        let mut next = self.clone();
+        let mut changed = Vec::new();
+        for change in &delta.changes {
+            let (key, encoded) = encode(change);
+            let kind = key.kind();
+            let name = Name::from(key.to_string());
+            let differs = match encoded {
+                Some(encoded) => next.put(key, &name, encoded),
+                None => next.take(&key, &name),
+            };
+            if differs {
+                changed.push((kind, name));
+            }
+        }
+        if changed.is_empty() {
+            return next;
+        }
+        next.generation += 1;
+        next.steps.push_back(Arc::new(Step { changed }));
+        if next.steps.len() > STEPS {
+            next.steps.pop_front();
+        }
+        next
+    }
+
+    /// A resource by its canonical name.
+    #[must_use]
+    pub fn record(&self, kind: ResourceType, name: &str) -> Option<&Arc<Record>> {
+        self.shelf(kind).get(name)
+    }
+
+    /// All resources of a type, by name.
+    pub fn records(&self, kind: ResourceType) -> impl Iterator<Item = &Arc<Record>> {
+        self.shelf(kind).values()
+    }
+
+    /// How many resources of a type there are.
+    #[must_use]
+    pub fn len(&self, kind: ResourceType) -> usize {
+        self.shelf(kind).size()
+    }
+
+    /// What an on-demand subscriber means by `asked` (`control-plane.md` 1.13): a workload by its uid; all workloads
+    /// with an address; a service, by name or address, with all its endpoints.
+    #[must_use]
+    pub fn find(&self, asked: &str) -> Vec<Arc<Record>> {
+        let named = self.addresses.get(asked).map(|record| &record.name);
+        let known: Vec<&Arc<Record>> = named
+            .into_iter()
+            .chain(self.by_alias.names(asked))
+            .filter_map(|name| self.addresses.get(name))
+            .collect();
+        let workloads = known.iter().filter(|record| matches!(record.key, ResourceKey::Workload(_)));
+        let found: Vec<Arc<Record>> = workloads.map(|record| Arc::clone(record)).collect();
+        if !found.is_empty() {
+            return found;
+        }
+        let with_endpoints = |service: &Arc<Record>| {
+            let endpoints: Vec<_> = self.endpoints(&service.name).cloned().collect();
+            std::iter::once(Arc::clone(service)).chain(endpoints)
+        };
+        known.into_iter().flat_map(with_endpoints).collect()
+    }
+
+    /// The endpoints of a service.
+    pub fn endpoints(&self, service: &str) -> impl Iterator<Item = &Arc<Record>> {
+        self.by_service.names(service).filter_map(|name| self.addresses.get(name))
+    }
+
+    /// The workloads of a node; none for the empty name.
+    pub fn on_node(&self, node: &NodeName) -> impl Iterator<Item = &Arc<Record>> {
+        self.by_node.names(node.as_str()).filter_map(|name| self.addresses.get(name))
+    }
+
+    /// Names of a type that may differ between `older`, an ancestor of this view, and this view. From memory when
+    /// `older` is recent enough, else by comparing everything.
+    #[must_use]
+    pub fn touched_since(&self, older: &Self, kind: ResourceType) -> BTreeSet<Name> {
+        let behind = self.generation.saturating_sub(older.generation);
+        match usize::try_from(behind) {
+            Ok(behind) if behind <= self.steps.len() => {
+                let steps = self.steps.iter().rev().take(behind);
+                let names = steps.flat_map(|step| &step.changed).filter(|(each, _)| *each == kind);
+                names.map(|(_, name)| Arc::clone(name)).collect()
+            }
+            _ => self.compared_with(older, kind),
+        }
+    }
+
+    fn compared_with(&self, older: &Self, kind: ResourceType) -> BTreeSet<Name> {
+        let (new, old) = (self.shelf(kind), older.shelf(kind));
+        let changed = new
+            .iter()
+            .filter(|(name, record)| old.get(&***name).is_none_or(|former| !Arc::ptr_eq(former, record)));
+        let gone = old.keys().filter(|name| !new.contains_key(&***name));
+        changed.map(|(name, _)| name).chain(gone).cloned().collect()
+    }
+
+    fn shelf(&self, kind: ResourceType) -> &RedBlackTreeMapSync<Name, Arc<Record>> {
+        match kind {
+            ResourceType::Address => &self.addresses,
+            ResourceType::Authorization => &self.policies,
+        }
+    }
+
+    fn shelf_mut(&mut self, kind: ResourceType) -> &mut RedBlackTreeMapSync<Name, Arc<Record>> {
+        match kind {
+            ResourceType::Address => &mut self.addresses,
+            ResourceType::Authorization => &mut self.policies,
+        }
+    }
+
+    fn put(&mut self, key: ResourceKey, name: &Name, encoded: Encoded) -> bool {
+        let kind = key.kind();
+        let Encoded { aliases, node, services, body } = encoded;
+        if self.shelf(kind).get(name).is_some_and(|former| former.body == body) {
+            return false;
+        }
+        self.take(&key, name);
+        let record = Arc::new(Record {
+            key,
+            name: Arc::clone(name),
+            version: version_of(&body),
+            aliases,
+            node,
+            services: services.iter().map(ToString::to_string).collect(),
+            body,
+        });
+        self.by_alias.link_all(&record.aliases, name);
+        self.by_service.link_all(&record.services, name);
+        self.by_node.link(record.node.as_str(), name);
+        self.shelf_mut(kind).insert_mut(Arc::clone(name), record);
+        true
+    }
+
+    fn take(&mut self, key: &ResourceKey, name: &Name) -> bool {
+        let kind = key.kind();
+        let Some(former) = self.shelf(kind).get(name).cloned() else { return false };
+        self.by_alias.unlink_all(&former.aliases, name);
+        self.by_service.unlink_all(&former.services, name);
+        self.by_node.unlink(former.node.as_str(), name);
+        self.shelf_mut(kind).remove_mut(name)
+    }
+}
+
+/// The version upstream gives a resource: the xxHash64 of its bytes, in lower-case hexadecimal.
+fn version_of(body: &[u8]) -> Box<str> {
+    format!("{:x}", XxHash64::oneshot(0, body)).into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! What one subscriber wants of one type and what it has; from these and a library follows what is due.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ambit_model::name::NodeName;
+use ambit_wire::convert::ResourceType;
+
+use crate::library::{Library, Name, Record};
+
+/// Everything.
+const ALL: &str = "*";
+
+/// What is to be said.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    pub(super) changed: Vec<Arc<Record>>,
+    pub(super) removed: Vec<String>,
+    /// Aliases go with the resources: for subscribers that ask by them.
+    pub(super) aliases: bool,
+    /// An answer is owed, even an empty one.
+    pub(super) owed: bool,
+}
+
+impl Due {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.changed.is_empty() && self.removed.is_empty() && !self.owed
+    }
+}
+
+/// What a subscriber wants.
+#[derive(Debug)]
+pub(super) enum Interest {
+    /// Everything; it has what it reported and was told nothing yet.
+    Returning { reported: BTreeMap<String, String> },
+    /// Everything; it has the library told last. `asked`: names it asked for nevertheless, to be answered.
+    Everything { told: Arc<Library>, asked: BTreeSet<String> },
+    /// What it names.
+    Named(Named),
+}
+
+/// A subscriber that names what it wants.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// Names and aliases it asked for.
+    asked: BTreeSet<String>,
+    /// Those it waits to hear about.
+    fresh: BTreeSet<String>,
+    /// What it has: canonical names and versions.
+    has: BTreeMap<Name, Box<str>>,
+    /// The library told last; none before the first answer.
+    told: Option<Arc<Library>>,
+    /// An answer is owed.
+    owed: bool,
+}
+
+impl Interest {
+    /// The interest a first request declares. Policies are never asked for by name.
+    pub(super) fn first(
+        kind: ResourceType,
+        subscribe: Vec<String>,
+        unsubscribe: &[String],
+        reported: BTreeMap<String, String>,
+    ) -> Self {
+        let asks_all = subscribe.is_empty() || subscribe.iter().any(|name| name == ALL);
+        let drops_all = unsubscribe.iter().any(|name| name == ALL);
+        if kind == ResourceType::Authorization || (asks_all && !drops_all) {
+            // A name asked for beside everything, and unknown here, is answered as gone.
+            let named = subscribe.into_iter().filter(|name| name != ALL).map(|name| (name, String::new()));
+            let mut all: BTreeMap<String, String> = named.collect();
+            all.extend(reported);
+            return Self::Returning { reported: all };
+        }
+        let mut named = Named { owed: true, ..Named::default() };
+        named.asked.extend(reported.keys().cloned());
+        named.fresh.extend(reported.keys().cloned());
+        // A name reported without a version was asked for and never received.
+        let held = reported.into_iter().filter(|(_, version)| !version.is_empty());
+        named.has.extend(held.map(|(name, version)| (Name::from(name), version.into())));
+        named.ask(subscribe);
+        Self::Named(named)
+    }
+
+    /// A later request adds and drops names.
+    pub(super) fn change(&mut self, subscribe: Vec<String>, unsubscribe: &[String]) {
+        let names = subscribe.into_iter().filter(|name| name != ALL);
+        match self {
+            Self::Returning { reported } => reported.extend(names.map(|name| (name, String::new()))),
+            Self::Everything { asked, .. } => asked.extend(names),
+            Self::Named(named) => {
+                named.drop(unsubscribe);
+                named.ask(names.collect());
+                named.owed = true;
+            }
+        }
+    }
+
+    /// How many names are held for this subscriber.
+    pub(super) fn names(&self) -> usize {
+        match self {
+            Self::Returning { reported } => reported.len(),
+            Self::Everything { asked, .. } => asked.len(),
+            Self::Named(named) => named.asked.len(),
+        }
+    }
+
+    /// What is to be said now; it counts as said.
+    pub(super) fn due(&mut self, kind: ResourceType, library: &Arc<Library>, own_node: &NodeName) -> Due {
+        let (due, told) = match self {
+            Self::Returning { reported } => (returning(reported, kind, library), Arc::clone(library)),
+            Self::Everything { told, asked } => {
+                let mut due = difference(told, kind, library);
+                answer_asked(&mut due, std::mem::take(asked), library);
+                (due, Arc::clone(library))
+            }
+            Self::Named(named) => return named.due(library, own_node),
+        };
+        *self = Self::Everything { told, asked: BTreeSet::new() };
+        due
+    }
+}
+
+fn returning(reported: &BTreeMap<String, String>, kind: ResourceType, library: &Library) -> Due {
+    let current =
+        |record: &Record| reported.get(&*record.name).is_some_and(|version| **version == *record.version);
+    Due {
+        changed: library.records(kind).filter(|record| !current(record)).cloned().collect(),
+        removed: reported.keys().filter(|name| library.record(kind, name).is_none()).cloned().collect(),
+        owed: true,
+        ..Due::default()
+    }
+}
+
+fn difference(told: &Library, kind: ResourceType, library: &Library) -> Due {
+    let mut due = Due::default();
+    for name in library.touched_since(told, kind) {
+        match (told.record(kind, &name), library.record(kind, &name)) {
+            (None, None) => {}
+            (Some(_), None) => due.removed.push(name.to_string()),
+            (Some(old), Some(new)) if old.version == new.version => {}
+            (_, Some(new)) => due.changed.push(Arc::clone(new)),
+        }
+    }
+    due
+}
+
+/// A subscriber to everything that asks by name gets what it named once more, or hears that it does not exist.
+fn answer_asked(due: &mut Due, asked: BTreeSet<String>, library: &Library) {
+    let already: BTreeSet<Name> = due.changed.iter().map(|record| Arc::clone(&record.name)).collect();
+    due.owed |= !asked.is_empty();
+    for name in asked {
+        let found = library.find(&name);
+        if found.is_empty() && !due.removed.contains(&name) {
+            due.removed.push(name);
+        }
+        due.changed.extend(found.into_iter().filter(|record| !already.contains(&record.name)));
+    }
+    due.changed.sort_by(|one, other| one.name.cmp(&other.name));
+    due.changed.dedup_by(|one, other| one.name == other.name);
+}
+
+impl Named {
+    fn ask(&mut self, names: Vec<String>) {
+        for name in names.into_iter().filter(|name| name != ALL) {
+            // Asked for once more, it is answered once more: the subscriber may have lost it.
+            self.has.remove(name.as_str());
+            self.fresh.insert(name.clone());
+            self.asked.insert(name);
+        }
+    }
+
+    /// Nothing is said about names that the subscriber dropped, not even that they are gone.
+    fn drop(&mut self, names: &[String]) {
+        for name in names {
+            self.asked.remove(name);
+            self.fresh.remove(name);
+            self.has.remove(name.as_str());
+        }
+    }
+
+    fn due(&mut self, library: &Arc<Library>, own_node: &NodeName) -> Due {
+        let mut due = Due { aliases: true, owed: std::mem::take(&mut self.owed), ..Due::default() };
+        let mut wanted: BTreeMap<Name, Arc<Record>> = BTreeMap::new();
+        let mut want =
+            |record: &Arc<Record>| drop(wanted.insert(Arc::clone(&record.name), Arc::clone(record)));
+        for asked in std::mem::take(&mut self.fresh) {
+            let found = library.find(&asked);
+            found.iter().for_each(&mut want);
+            if found.is_empty() {
+                self.has.remove(asked.as_str());
+                due.removed.push(asked);
+            }
+        }
+        library.on_node(own_node).for_each(&mut want);
+        for name in self
+            .told
+            .as_ref()
+            .map(|told| library.touched_since(told, ResourceType::Address))
+            .unwrap_or_default()
+        {
+            match library.record(ResourceType::Address, &name) {
+                Some(record) if self.wants(record) => {
+                    want(record);
+                    library.endpoints(&name).for_each(&mut want);
+                }
+                Some(_) => {}
+                None if self.has.remove(&name).is_some() => due.removed.push(name.to_string()),
+                None => {}
+            }
+        }
+        for (name, record) in wanted {
+            let former = self.has.insert(name, record.version.clone());
+            if former.as_ref() != Some(&record.version) {
+                due.changed.push(record);
+            }
+        }
+        self.told = Some(Arc::clone(library));
+        due
+    }
+
+    /// Whether a changed resource concerns this subscriber: it has it, asked for it, or it is an endpoint of a
+    /// service it has.
+    fn wants(&self, record: &Record) -> bool {
+        let asked = |name: &str| self.asked.contains(name);
+        self.has.contains_key(&record.name)
+            || asked(&record.name)
+            || record.aliases.iter().any(|alias| asked(alias))
+            || record.services.iter().any(|service| self.has.contains_key(service.as_str()))
+    }
+}

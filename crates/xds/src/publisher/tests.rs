@@ -1,0 +1,275 @@
+//! The server's end alone: first answers, pushes, order, answers, names, limits.
+
+use ambit_model::delta::Delta;
+
+use super::*;
+use crate::loopback::node;
+use crate::sample::{delta, gone, pod, pod_of, policy, service};
+
+const ADDRESS: ResourceType = ResourceType::Address;
+const POLICIES: ResourceType = ResourceType::Authorization;
+
+fn library(delta: &Delta) -> Arc<Library> {
+    Arc::new(Library::default().with(delta))
+}
+
+fn request(kind: ResourceType) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        node: Some(node("ztunnel", "n1")),
+        type_url: kind.url().into(),
+        ..DeltaDiscoveryRequest::default()
+    }
+}
+
+fn texts(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+fn sent(actions: Vec<Action>) -> Vec<DeltaDiscoveryResponse> {
+    let response = |action| match action {
+        Action::Send(response) => Some(*response),
+        Action::WakeAt(_) => None,
+    };
+    actions.into_iter().filter_map(response).collect()
+}
+
+/// Responses as `type +name… -name…`.
+fn said(actions: Vec<Action>) -> Vec<String> {
+    let short = |name: &str| name.rsplit('/').next().unwrap().to_owned();
+    let line = |response: DeltaDiscoveryResponse| {
+        let kind = if response.type_url == ADDRESS.url() { "address" } else { "policy" };
+        let added = response.resources.iter().map(|resource| format!(" +{}", short(&resource.name)));
+        let removed = response.removed_resources.iter().map(|name| format!(" -{}", short(name)));
+        added.chain(removed).fold(kind.to_owned(), |line, part| line + &part)
+    };
+    sent(actions).into_iter().map(line).collect()
+}
+
+/// A publisher whose subscriber wants everything and was told everything.
+fn in_step(delta: &Delta) -> (Publisher, Arc<Library>) {
+    let library = library(delta);
+    let mut publisher = Publisher::new(1, Arc::clone(&library));
+    for kind in [ADDRESS, POLICIES] {
+        let _ = publisher.on_request(request(kind), Instant::now()).unwrap();
+    }
+    (publisher, library)
+}
+
+#[test]
+fn both_types_are_answered_even_when_there_is_nothing() {
+    let now = Instant::now();
+    let mut publisher = Publisher::new(1, library(&delta([])));
+    let _ = publisher.on_request(request(ADDRESS), now).unwrap();
+    assert_eq!(said(publisher.on_request(request(POLICIES), now).unwrap()), ["policy", "address"]);
+}
+
+#[test]
+fn policies_come_first_whatever_is_asked_first() {
+    let now = Instant::now();
+    let mut publisher = Publisher::new(1, library(&delta([pod("a", 1), policy("p", 1), service("s", 1)])));
+    assert_eq!(said(publisher.on_request(request(ADDRESS), now).unwrap()), [""; 0]);
+    let answers = publisher.on_request(request(POLICIES), now).unwrap();
+    assert_eq!(said(answers), ["policy +p", "address +a +s"]);
+}
+
+#[test]
+fn a_subscriber_that_asks_for_addresses_only_gets_them_after_a_moment() {
+    let now = Instant::now();
+    let mut publisher = Publisher::new(1, library(&delta([pod("a", 1)])));
+    let actions = publisher.on_request(request(ADDRESS), now).unwrap();
+    assert_eq!(actions, [Action::WakeAt(now + POLICIES_FIRST)]);
+    assert_eq!(publisher.on_time(now), [Action::WakeAt(now + POLICIES_FIRST)]);
+    assert_eq!(said(publisher.on_time(now + POLICIES_FIRST)), ["address +a"]);
+}
+
+#[test]
+fn a_push_adds_policies_before_and_removes_them_after_the_addresses() {
+    let (mut publisher, library) = in_step(&delta([pod("a", 1), policy("old", 1)]));
+    let next = library.with(&delta([pod("a", 2), gone(&policy("old", 1)), policy("new", 1)]));
+    assert_eq!(said(publisher.on_library(Arc::new(next))), ["policy +new", "address +a", "policy -old"]);
+}
+
+#[test]
+fn a_push_holds_only_what_differs_and_the_newest_of_it() {
+    let (mut publisher, library) = in_step(&delta([pod("a", 1), pod("b", 1), pod("c", 1)]));
+    let next = library.with(&delta([pod("b", 2)])).with(&delta([pod("b", 3), gone(&pod("c", 1))]));
+    let next = next.with(&delta([pod("d", 1)])).with(&delta([gone(&pod("d", 1))]));
+    let actions = publisher.on_library(Arc::new(next.clone()));
+    let responses = sent(actions);
+    assert_eq!(responses.len(), 1);
+    assert_eq!(responses[0].resources.len(), 1);
+    assert_eq!(
+        *responses[0].resources[0].version,
+        *next.record(ADDRESS, "Kubernetes//Pod/ns/b").unwrap().version
+    );
+    assert_eq!(responses[0].removed_resources, ["Kubernetes//Pod/ns/c"]);
+    assert_eq!(said(publisher.on_library(Arc::new(next))), [""; 0], "nothing twice");
+}
+
+#[test]
+fn a_change_that_was_taken_back_is_not_pushed() {
+    let (mut publisher, library) = in_step(&delta([pod("a", 1)]));
+    let back = library.with(&delta([pod("a", 2)])).with(&delta([pod("a", 1)]));
+    assert_eq!(said(publisher.on_library(Arc::new(back))), [""; 0]);
+}
+
+#[test]
+fn a_returning_subscriber_gets_only_what_changed() {
+    let now = Instant::now();
+    let library = library(&delta([pod("a", 1), pod("b", 1), policy("p", 1), policy("q", 1)]));
+    let version = |kind, name: &str| library.record(kind, name).unwrap().version.to_string();
+    let mut publisher = Publisher::new(1, Arc::clone(&library));
+    let mut addresses = request(ADDRESS);
+    let uid = |name: &str| format!("Kubernetes//Pod/ns/{name}");
+    addresses.initial_resource_versions =
+        [(uid("a"), version(ADDRESS, &uid("a"))), (uid("b"), "older".into()), (uid("gone"), "v".into())]
+            .into();
+    let mut policies = request(POLICIES);
+    policies.initial_resource_versions =
+        [("ns/p".into(), version(POLICIES, "ns/p")), ("ns/q".into(), String::new())].into();
+    let _ = publisher.on_request(addresses, now).unwrap();
+    let answers = publisher.on_request(policies, now).unwrap();
+    assert_eq!(said(answers), ["policy +q", "address +b -gone"], "without a version it is sent again");
+}
+
+#[test]
+fn a_refusal_is_recorded_and_not_answered() {
+    let (mut publisher, library) = in_step(&delta([pod("a", 1)]));
+    let response = sent(publisher.on_library(Arc::new(library.with(&delta([pod("a", 2)]))))).remove(0);
+    let mut nack = request(ADDRESS);
+    nack.response_nonce = response.nonce.clone();
+    nack.error_detail =
+        Some(ambit_wire::pb::discovery::Status { message: "a: bad".into(), ..Default::default() });
+    assert_eq!(publisher.on_request(nack.clone(), Instant::now()).unwrap(), []);
+    let answers = publisher.answers(ADDRESS).unwrap();
+    assert_eq!(answers.refused, Some(Nack { generation: 2, text: "a: bad".into() }));
+    assert_eq!((answers.nacks, answers.unanswered()), (1, 0), "earlier responses count as answered");
+    assert_eq!(publisher.on_request(nack, Instant::now()).unwrap(), []);
+    assert_eq!(publisher.answers(ADDRESS).unwrap().stale, 1, "the same nonce again is stale");
+}
+
+#[test]
+fn on_demand_answers_with_what_was_asked_and_its_aliases() {
+    let now = Instant::now();
+    let world = delta([
+        service("host", 1),
+        pod_of("a", 1, "n2", &["host"]),
+        pod_of("bb", 1, "n1", &[]),
+        policy("p", 1),
+    ]);
+    let mut publisher = Publisher::new(1, library(&world));
+    let mut first = request(ADDRESS);
+    first.resource_names_subscribe = texts(&["*"]);
+    first.resource_names_unsubscribe = texts(&["*"]);
+    let _ = publisher.on_request(request(POLICIES), now).unwrap();
+    assert_eq!(said(publisher.on_request(first, now).unwrap()), ["address +bb"], "its own node's, unasked");
+    let ask = |names: &[&str]| DeltaDiscoveryRequest {
+        type_url: ADDRESS.url().into(),
+        resource_names_subscribe: texts(names),
+        ..DeltaDiscoveryRequest::default()
+    };
+    let answers = sent(publisher.on_request(ask(&["/10.1.0.4", "/10.7.7.7"]), now).unwrap());
+    assert_eq!(answers[0].removed_resources, ["/10.7.7.7"]);
+    let got: Vec<_> =
+        answers[0].resources.iter().map(|each| (each.name.as_str(), each.aliases.clone())).collect();
+    let wanted =
+        [("Kubernetes//Pod/ns/a", vec!["/10.0.0.1".to_owned()]), ("ns/host", vec!["/10.1.0.4".to_owned()])];
+    assert_eq!(got, wanted);
+}
+
+#[test]
+fn on_demand_follows_what_was_asked_for() {
+    let now = Instant::now();
+    let mut world = Library::default().with(&delta([service("host", 1), pod("other", 1)]));
+    let mut publisher = Publisher::new(1, Arc::new(world.clone()));
+    let mut first = request(ADDRESS);
+    first.resource_names_subscribe = texts(&["ns/host", "/10.0.0.7"]);
+    let _ = publisher.on_request(request(POLICIES), now).unwrap();
+    assert_eq!(said(publisher.on_request(first, now).unwrap()), ["address +host -10.0.0.7"]);
+    for (change, wanted) in [
+        (pod_of("a", 1, "", &["host"]), vec!["address +a"]), // joins a service that was asked for
+        (pod("seventh", 1), vec!["address +seventh"]),       // gets an address that was asked for in vain
+        (pod("other", 2), vec![]),                           // nobody asked
+        (gone(&pod("seventh", 1)), vec!["address -seventh"]),
+        (pod_of("b", 1, "n1", &[]), vec!["address +b"]), // arrives at the subscriber's node
+        (service("host", 2), vec!["address +host"]),
+    ] {
+        world = world.with(&delta([change]));
+        assert_eq!(said(publisher.on_library(Arc::new(world.clone()))), wanted);
+    }
+    let drop = DeltaDiscoveryRequest {
+        type_url: ADDRESS.url().into(),
+        resource_names_unsubscribe: texts(&["ns/host"]),
+        ..DeltaDiscoveryRequest::default()
+    };
+    assert_eq!(said(publisher.on_request(drop, now).unwrap()), ["address"], "answered, with nothing");
+    world = world.with(&delta([gone(&service("host", 1))]));
+    assert_eq!(said(publisher.on_library(Arc::new(world))), [""; 0]);
+}
+
+#[test]
+fn a_subscriber_to_everything_that_asks_by_name_is_answered() {
+    let (mut publisher, _) = in_step(&delta([pod("a", 1), pod("b", 1)]));
+    let ask = DeltaDiscoveryRequest {
+        type_url: ADDRESS.url().into(),
+        resource_names_subscribe: texts(&["Kubernetes//Pod/ns/a", "ns/none"]),
+        ..DeltaDiscoveryRequest::default()
+    };
+    assert_eq!(said(publisher.on_request(ask, Instant::now()).unwrap()), ["address +a -none"]);
+}
+
+#[test]
+fn large_pushes_are_split_and_the_first_answer_is_not() {
+    let big = "x".repeat(1 << 20);
+    let many: Delta = (0..8)
+        .map(|at| {
+            let raw = ambit_wire::pb::workload::Workload {
+                uid: format!("u{at}"),
+                namespace: "ns".into(),
+                name: big.clone(),
+                ..Default::default()
+            };
+            ambit_model::delta::Change::Workload(Arc::new(
+                ambit_wire::convert::workload_from_pb(raw).unwrap(),
+            ))
+        })
+        .collect();
+    let mut publisher = Publisher::new(1, library(&many));
+    let _ = publisher.on_request(request(POLICIES), Instant::now()).unwrap();
+    let first = sent(publisher.on_request(request(ADDRESS), Instant::now()).unwrap());
+    assert_eq!(first.len(), 1, "one message: having it means being in step");
+    let (mut publisher, empty) = in_step(&delta([]));
+    let push = sent(publisher.on_library(Arc::new(empty.with(&many))));
+    assert_eq!(push.len(), 4);
+    for response in &push {
+        assert!(prost::Message::encoded_len(response) <= limits::DISCOVERY_RESPONSE_SPLIT);
+    }
+    let nonces: std::collections::BTreeSet<&str> = push.iter().map(|each| each.nonce.as_str()).collect();
+    assert_eq!(nonces.len(), 4);
+}
+
+#[test]
+fn subscribers_that_do_not_say_who_they_are_are_refused() {
+    let bad = |id: &str| DeltaDiscoveryRequest {
+        node: Some(Node { id: id.into(), ..Node::default() }),
+        ..request(ADDRESS)
+    };
+    let mut publisher = Publisher::new(1, library(&delta([])));
+    let nobody = DeltaDiscoveryRequest { node: None, ..request(ADDRESS) };
+    for (request, refusal) in [
+        (nobody, Refusal::NoNode),
+        (bad(""), Refusal::NoNode),
+        (bad("ztunnel"), Refusal::NodeId { id: "ztunnel".into() }),
+        (bad("~1~2~3"), Refusal::NodeId { id: "~1~2~3".into() }),
+    ] {
+        assert_eq!(publisher.on_request(request, Instant::now()), Err(refusal));
+    }
+}
+
+#[test]
+fn nobody_holds_more_names_than_the_limit() {
+    let mut publisher = Publisher::new(1, library(&delta([])));
+    let mut greedy = request(ADDRESS);
+    greedy.resource_names_subscribe = vec!["ns/h".into(); limits::NAMES_PER_REQUEST + 1];
+    assert!(matches!(publisher.on_request(greedy, Instant::now()), Err(Refusal::TooManyNames { .. })));
+}

@@ -1,0 +1,132 @@
+//! What is known of live streams: who subscribes, what was sent, what was answered. For people: nothing is decided
+//! on it, so a lock held for a copy is enough.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ambit_wire::convert::ResourceType;
+
+use super::{Caller, now};
+use crate::publisher::{Answers, Nack, Publisher};
+
+/// One stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamView {
+    /// Tells streams apart.
+    pub stream: u64,
+    /// Who called.
+    pub caller: Caller,
+    /// The node's id, once it was said.
+    pub node: Option<String>,
+    /// By type, once asked for.
+    pub types: BTreeMap<ResourceType, TypeView>,
+    since: Instant,
+}
+
+impl StreamView {
+    /// How long it has been open.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        now().saturating_duration_since(self.since)
+    }
+
+    /// True when everything sent was answered.
+    #[must_use]
+    pub fn is_in_step(&self) -> bool {
+        self.types.values().all(|each| each.unanswered == 0)
+    }
+}
+
+/// One type on one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypeView {
+    /// The generation sent last.
+    pub sent: Option<u64>,
+    /// The generation answered last.
+    pub answered: Option<u64>,
+    /// Responses without an answer.
+    pub unanswered: usize,
+    /// Acknowledged responses.
+    pub acks: u64,
+    /// Refused responses.
+    pub nacks: u64,
+    /// Answers that came too late to count.
+    pub stale: u64,
+    /// The latest refusal.
+    pub refused: Option<Nack>,
+}
+
+impl From<&Answers> for TypeView {
+    fn from(answers: &Answers) -> Self {
+        Self {
+            sent: answers.sent,
+            answered: answers.answered,
+            unanswered: answers.unanswered(),
+            acks: answers.acks,
+            nacks: answers.nacks,
+            stale: answers.stale,
+            refused: answers.refused.clone(),
+        }
+    }
+}
+
+/// All live streams.
+#[derive(Debug, Clone, Default)]
+pub struct Streams(Arc<Mutex<BTreeMap<u64, StreamView>>>);
+
+impl Streams {
+    /// A copy of what is known, oldest stream first.
+    #[must_use]
+    pub fn view(&self) -> Vec<StreamView> {
+        self.table().values().cloned().collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table().len()
+    }
+
+    /// True when nobody subscribes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table().is_empty()
+    }
+
+    pub(super) fn register(&self, stream: u64, caller: Caller) -> Registration {
+        let view = StreamView { stream, caller, node: None, types: BTreeMap::new(), since: now() };
+        self.table().insert(stream, view);
+        Registration { stream, streams: self.clone() }
+    }
+
+    /// A table that a panicking thread left behind is still a table.
+    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, StreamView>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream's place in the table; given up when dropped.
+pub(super) struct Registration {
+    stream: u64,
+    streams: Streams,
+}
+
+impl Registration {
+    pub(super) fn update(&self, publisher: &Publisher) {
+        let mut table = self.streams.table();
+        let Some(view) = table.get_mut(&self.stream) else { return };
+        view.node = publisher.node().map(|node| node.id.clone());
+        for kind in ResourceType::ALL {
+            if let Some(answers) = publisher.answers(kind) {
+                view.types.insert(kind, answers.into());
+            }
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.streams.table().remove(&self.stream);
+    }
+}

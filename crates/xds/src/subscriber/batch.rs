@@ -1,0 +1,61 @@
+//! One response read into a batch. Everything is parsed before anything counts.
+
+use ambit_model::delta::{Change, Delta};
+use ambit_model::name::WorkloadUid;
+use ambit_wire::convert::{ResourceKey, ResourceType, decode};
+use ambit_wire::pb::discovery::{DeltaDiscoveryResponse, Resource};
+
+use super::{Batch, Refused, Subscriber};
+
+/// Reads a response. The table of what is retained is brought up to date at once: batches take effect in the order
+/// they are handed on, so what is handed on is as good as held.
+pub(super) fn read(
+    kind: ResourceType,
+    response: DeltaDiscoveryResponse,
+    subscriber: &mut Subscriber,
+) -> Batch {
+    let DeltaDiscoveryResponse {
+        resources,
+        removed_resources,
+        system_version_info: _,
+        type_url: _,
+        nonce: _,
+    } = response;
+    let mut changes = Vec::with_capacity(resources.len() + removed_resources.len());
+    let (mut missing, mut refused) = (Vec::new(), Vec::new());
+    for resource in resources {
+        let Resource { version, resource, name, aliases, ttl: _, cache_control: _ } = resource;
+        for known_as in aliases.iter().chain([&name]) {
+            subscriber.answered(known_as);
+        }
+        match decode(kind, &name, resource) {
+            Ok(decoded) => {
+                subscriber.retained.insert(decoded.key, version.into());
+                changes.push(decoded.change);
+            }
+            Err(error) => refused.push(Refused { name, reason: error.in_full() }),
+        }
+    }
+    for name in removed_resources {
+        match removed(kind, &name, subscriber) {
+            Some(change) => changes.push(change),
+            None if subscriber.answered(&name) => missing.push(name),
+            None => {} // never had it: removals may name what this subscriber was never told of
+        }
+    }
+    Batch { kind, delta: Delta { changes }, missing, refused }
+}
+
+/// The change that removes what is held under a name: a workload's uid first, then a service's or policy's name.
+fn removed(kind: ResourceType, name: &str, subscriber: &mut Subscriber) -> Option<Change> {
+    let candidates = match kind {
+        ResourceType::Address => [
+            Some(ResourceKey::Workload(WorkloadUid::from(name))),
+            name.parse().ok().map(ResourceKey::Service),
+        ],
+        ResourceType::Authorization => [name.parse().ok().map(ResourceKey::Policy), None],
+    };
+    let held = candidates.into_iter().flatten().find(|key| subscriber.retained.contains_key(key))?;
+    subscriber.retained.remove(&held);
+    Some(held.gone())
+}
