@@ -1,1 +1,3 @@
 //! Test targets: simulation, namespaces, conformance, performance.
+
+pub mod sim;
