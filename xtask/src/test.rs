@@ -1,0 +1,203 @@
+//! `cargo xtask test`: the tiers, what they need, and the count at the end.
+//! Owns which target belongs to which tier and the arithmetic; `tally` reads what cargo prints.
+
+mod tally;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::workspace::{Workspace, cargo};
+use crate::{demo, docs, need, run};
+pub(crate) use tally::Tally;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tier {
+    Unit,
+    Conformance,
+    Sim,
+    Netns,
+    Docs,
+}
+
+impl Tier {
+    const ALL: [Self; 5] = [Self::Unit, Self::Conformance, Self::Sim, Self::Netns, Self::Docs];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Conformance => "conformance",
+            Self::Sim => "sim",
+            Self::Netns => "netns",
+            Self::Docs => "docs",
+        }
+    }
+
+    /// The tier of an integration test target, from the word its name begins with.
+    fn of(target: &str) -> Self {
+        let prefixed = |tier: &Self| target.starts_with(tier.name());
+        Self::ALL.into_iter().find(prefixed).unwrap_or(Self::Unit)
+    }
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
+    let (tiers, seeds) = parse(args)?;
+    need::tools(&[&need::COMPILER])?;
+    let mut rows = Vec::new();
+    for tier in tiers {
+        eprintln!("== {} ==", tier.name());
+        let begun = Instant::now();
+        let tally = run_tier(workspace, tier, seeds.as_deref()).unwrap_or_else(|error| {
+            eprintln!("{}: {error:#}", tier.name());
+            Tally::broken(tier.name())
+        });
+        rows.push((tier, tally, begun.elapsed()));
+    }
+    summarise(&rows)
+}
+
+fn run_tier(workspace: &Workspace, tier: Tier, seeds: Option<&str>) -> Result<Tally> {
+    let targets = targets(workspace, tier);
+    match tier {
+        Tier::Unit => {
+            let mut tally = cargo_test(workspace, unit(&targets))?;
+            tally.add(cargo_test(workspace, selected(&["--doc"]))?);
+            Ok(tally)
+        }
+        Tier::Docs => docs::run(workspace),
+        Tier::Conformance => cargo_test(workspace, integration(&targets)?),
+        Tier::Sim => {
+            let mut test = integration(&targets)?;
+            if let Some(seeds) = seeds {
+                test.env("AMBIT_SIM_SEEDS", seeds);
+            }
+            cargo_test(workspace, test)
+        }
+        Tier::Netns => {
+            need::root("the netns tier")?;
+            need::tools(&[&need::IPROUTE, &need::NFT])?;
+            need::kernel()?;
+            demo::programs(workspace)?;
+            let mut test = integration(&targets)?;
+            // One at a time: these tests measure waits, and two meshes on two cores disturb each other.
+            test.args(["--", "--test-threads=1"]);
+            cargo_test(workspace, test)
+        }
+    }
+}
+
+fn parse(args: &[String]) -> Result<(Vec<Tier>, Option<String>)> {
+    let (mut tiers, mut seeds) = (Vec::new(), None);
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        if arg == "--seeds" {
+            seeds = Some(rest.next().context("--seeds wants a number")?.clone());
+        } else if let Some(tier) = Tier::ALL.into_iter().find(|tier| tier.name() == arg) {
+            tiers.push(tier);
+        } else {
+            bail!("no tier `{arg}`; there are: {}", Tier::ALL.map(Tier::name).join(", "));
+        }
+    }
+    Ok((if tiers.is_empty() { Tier::ALL.to_vec() } else { tiers }, seeds))
+}
+
+fn targets(workspace: &Workspace, tier: Tier) -> Vec<String> {
+    let all = workspace.packages.iter().flat_map(|package| &package.targets);
+    all.filter(|target| target.kind == "test" && Tier::of(&target.name) == tier)
+        .map(|target| target.name.clone())
+        .collect()
+}
+
+/// The whole workspace is always selected, so that features and thus compiled dependencies are the same.
+fn selected(what: &[&str]) -> Command {
+    let mut test = cargo();
+    test.args(["test", "--workspace", "--no-fail-fast"]).args(what);
+    test
+}
+
+fn unit(targets: &[String]) -> Command {
+    let mut test = selected(&["--lib", "--bins"]);
+    targets.iter().for_each(|target| {
+        test.args(["--test", target]);
+    });
+    test
+}
+
+fn integration(targets: &[String]) -> Result<Command> {
+    ensure!(!targets.is_empty(), "this tier has no test target");
+    let mut test = selected(&[]);
+    targets.iter().for_each(|target| {
+        test.args(["--test", target]);
+    });
+    Ok(test)
+}
+
+/// Runs it, passing its output on, and counts what it reports.
+fn cargo_test(workspace: &Workspace, mut test: Command) -> Result<Tally> {
+    eprintln!("$ {}", run::line(&test));
+    let mut child = test.current_dir(&workspace.root).stdout(Stdio::piped()).spawn()?;
+    let mut tally = Tally::default();
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines() {
+            let line = line.unwrap_or_default();
+            println!("{line}");
+            tally.read(&line);
+        }
+    }
+    let status = child.wait()?;
+    // A target that does not build, or dies before its summary, is a failure nobody counted.
+    if !status.success() && tally.failed() == 0 {
+        tally.add(Tally::broken(&run::line(&test)));
+    }
+    Ok(tally)
+}
+
+fn summarise(rows: &[(Tier, Tally, Duration)]) -> Result<()> {
+    let mut total = Tally::default();
+    println!("\n{:12} {:>7} {:>7} {:>8} {:>8}", "tier", "passed", "failed", "ignored", "seconds");
+    for (tier, tally, took) in rows {
+        println!(
+            "{:12} {:>7} {:>7} {:>8} {:>8.1}",
+            tier.name(),
+            tally.passed,
+            tally.failed(),
+            tally.ignored,
+            took.as_secs_f64()
+        );
+        total.add(tally.clone());
+    }
+    for name in &total.failures {
+        println!("failed: {name}");
+    }
+    println!("{} passed, {} failed", total.passed, total.failed());
+    ensure!(total.failed() == 0, "tests failed");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_belongs_to_the_tier_its_name_begins_with() {
+        let cases = [
+            ("netns_demo", Tier::Netns),
+            ("sim", Tier::Sim),
+            ("conformance", Tier::Conformance),
+            ("golden", Tier::Unit),
+        ];
+        for (target, tier) in cases {
+            assert_eq!(Tier::of(target), tier, "{target}");
+        }
+    }
+
+    #[test]
+    fn without_a_tier_all_run_and_an_unknown_one_is_refused() {
+        assert_eq!(parse(&[]).unwrap().0, Tier::ALL);
+        let named = parse(&["sim".to_owned(), "--seeds".to_owned(), "7".to_owned()]).unwrap();
+        assert_eq!(named, (vec![Tier::Sim], Some("7".to_owned())));
+        assert!(parse(&["smoke".to_owned()]).is_err());
+    }
+}
