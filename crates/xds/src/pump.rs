@@ -2,6 +2,7 @@
 //! until they are in force. Owns waits and their limits. Decides nothing (`subscriber`); channels, tokens and TLS
 //! are handed in.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use ambit_process::stop::Stop;
@@ -224,7 +225,8 @@ impl Pump {
         actions: Vec<Action>,
         requests: &mpsc::Sender<DeltaDiscoveryRequest>,
     ) -> Result<Option<Ending>, WorldGone> {
-        for action in actions {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
             match action {
                 Action::Send(request) => {
                     if timeout(SEND_WAIT, requests.send(*request)).await.is_err() {
@@ -232,13 +234,7 @@ impl Pump {
                         return Ok(Some(Ending::Lost(why)));
                     }
                 }
-                Action::Apply(batch) => {
-                    let answers = self.apply(batch).await?;
-                    // Only answers come of it: one level, no more.
-                    if let Some(ending) = Box::pin(self.obey(answers, requests)).await? {
-                        return Ok(Some(ending));
-                    }
-                }
+                Action::Apply(batch) => actions.extend(self.apply(batch).await?),
                 Action::Open | Action::WakeAt(_) => {}
             }
         }

@@ -7,9 +7,16 @@ use std::sync::Arc;
 use ambit_model::address::{NetworkAddress, NetworkRange};
 use ambit_model::delta::Change;
 use ambit_model::name::{PolicyKey, ServiceKey};
-use ambit_model::policy::*;
-use ambit_model::service::{Scope, *};
-use ambit_model::workload::*;
+use ambit_model::policy::{
+    AccountMatch, Action, Clause, Condition, Match, Policy, PolicyScope, RangeMatch, Rule, TextMatch,
+};
+use ambit_model::service::{
+    AppProtocol, BalanceMode, Families, HealthRule, LoadBalancing, Scope, Service, ServicePort, Visibility,
+};
+use ambit_model::workload::{
+    ApplicationTunnel, GatewayDestination, GatewayRef, Handover, Health, Locality, Tunnel, Workload,
+    WorkloadKind,
+};
 use ipnet::IpNet;
 use proptest::collection::{btree_map, vec};
 use proptest::option;

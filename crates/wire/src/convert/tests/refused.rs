@@ -5,7 +5,7 @@ use ambit_model::service::{AppProtocol, Visibility};
 use ambit_model::workload::WorkloadKind;
 use prost::Message;
 
-use super::super::*;
+use super::super::{ConvertError, ResourceType, decode, policy_from_pb, service_from_pb, workload_from_pb};
 use crate::pb::discovery::Payload;
 use crate::pb::workload::{Address, address};
 use crate::pb::{security, workload};
@@ -187,7 +187,7 @@ fn exact(text: &str) -> security::StringMatch {
 #[test]
 fn a_comparison_that_is_unknown_never_widens_an_allow_nor_narrows_a_deny() {
     let unknown = security::StringMatch { match_type: None };
-    let nothing_allowed_everything_denied = Condition::in_doubt();
+    let nothing_allowed_everything_denied = in_doubt();
     let alone = security::Match { principals: vec![unknown.clone()], ..Default::default() };
     for action in [security::Action::Allow, security::Action::Deny] {
         assert_eq!(read(action, alone.clone()), nothing_allowed_everything_denied, "{action:?}");
@@ -205,14 +205,10 @@ fn a_comparison_that_is_unknown_never_widens_an_allow_nor_narrows_a_deny() {
     assert_eq!(strict.destination_ports.any, [80]);
 }
 
-struct Condition;
-
-impl Condition {
-    fn in_doubt() -> Match {
-        let mut wanted = Match::default();
-        wanted.source_ips.any.push(RangeMatch::Unreadable);
-        wanted
-    }
+fn in_doubt() -> Match {
+    let mut wanted = Match::default();
+    wanted.source_ips.any.push(RangeMatch::Unreadable);
+    wanted
 }
 
 #[test]
