@@ -44,14 +44,19 @@ pub fn dump(
         catalog.take(Event::Applied(object));
     }
     let library = Library::default().with(&catalog.settle());
+    Ok(Dump { resources: resources(&library, node), faults: loaded.faults })
+}
+
+/// What is in a library: policies first, each sort by name.
+#[must_use]
+pub fn resources(library: &Library, node: Option<&str>) -> Vec<Value> {
     let mine = |record: &Record| match (&record.key, node) {
         (ResourceKey::Workload(_), Some(node)) => record.node.as_str() == node,
         _ => true,
     };
     let of =
         |kind| library.records(kind).filter(|record| mine(record)).map(move |record| resource(kind, record));
-    let resources = of(ResourceType::Authorization).chain(of(ResourceType::Address)).collect();
-    Ok(Dump { resources, faults: loaded.faults })
+    of(ResourceType::Authorization).chain(of(ResourceType::Address)).collect()
 }
 
 /// One resource, with the names it may also be asked for by.

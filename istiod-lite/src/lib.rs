@@ -1,7 +1,14 @@
 //! The control plane: reads the cluster, translates it to the mesh's nouns, serves them, and issues certificates.
 
+pub mod admin;
+pub mod ca;
 pub mod catalog;
+pub mod config;
 pub mod dump;
 pub mod index;
 pub mod mesh;
+pub mod metrics;
+pub mod publish;
+pub mod run;
+pub mod serve;
 pub mod translate;

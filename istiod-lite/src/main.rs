@@ -1,2 +1,34 @@
-//! Entry point.
-fn main() {}
+//! The control plane's program.
+
+use ambit_istiod_lite::config::{Cli, Command, Dump, Run};
+use ambit_istiod_lite::{dump, run};
+use ambit_process::config::{Env, Faults};
+use ambit_process::observe::{LogConfig, init_logs};
+use ambit_process::start::Runtimes;
+use ambit_process::stop::Stop;
+use clap::Parser;
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Run(config) => serve(*config),
+        Command::Dump(config) => print(&config),
+    }
+}
+
+fn serve(config: Run) -> anyhow::Result<()> {
+    let mut faults = Faults::new();
+    let logs = LogConfig::read(&Env, &mut faults, "ambit_istiod_lite::");
+    let logs = faults.into_result(logs)?;
+    let _logs = init_logs(&logs);
+    let runtimes = Runtimes::start("istiod-lite", 0)?;
+    Ok(runtimes.run(run::run(config, Stop::new()))?)
+}
+
+fn print(config: &Dump) -> anyhow::Result<()> {
+    let overlay = config.cluster.overlay();
+    let node = config.node.as_deref();
+    let dump = dump::dump(&config.cluster.source, Some(&overlay), node, config.cluster.mesh())?;
+    dump.faults.iter().for_each(|fault| eprintln!("{fault}"));
+    println!("{}", serde_json::to_string_pretty(&dump.resources)?);
+    Ok(())
+}

@@ -135,10 +135,7 @@ fn workload(message: pb::Workload) -> Value {
         ("node", text(node)),
         ("canonicalName", text(canonical_name)),
         ("canonicalRevision", text(canonical_revision)),
-        (
-            "workloadType",
-            named(workload_type, pb::WorkloadType::try_from(workload_type).map(|it| it.as_str_name())),
-        ),
+        ("workloadType", kind(workload_type)),
         ("workloadName", text(workload_name)),
         ("nativeTunnel", truth(native_tunnel)),
         ("applicationTunnel", application_tunnel.map(handover)),
@@ -150,6 +147,10 @@ fn workload(message: pb::Workload) -> Value {
         ("networkMode", named(network_mode, mode)),
         ("capacity", capacity.map(Value::from)),
     ])
+}
+
+fn kind(value: i32) -> Option<Value> {
+    named(value, pb::WorkloadType::try_from(value).map(|it| it.as_str_name()))
 }
 
 fn service(message: pb::Service) -> Value {

@@ -165,6 +165,7 @@ impl Shelf {
 
     fn renew(&mut self, reference: ObjectRef, mut value: Value) -> Option<Event> {
         kinds::without_nulls(&mut value);
+        at_home(&reference, &mut value);
         let mut hasher = DefaultHasher::new();
         value.to_string().hash(&mut hasher);
         let hash = hasher.finish();
@@ -249,6 +250,13 @@ impl Shelf {
         } else {
             self.faults.insert(path.into(), faults);
         }
+    }
+}
+
+/// Says the namespace where the manifest left it out.
+fn at_home(reference: &ObjectRef, value: &mut Value) {
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("namespace".into(), reference.namespace.as_ref().into());
     }
 }
 

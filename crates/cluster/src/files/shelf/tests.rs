@@ -284,3 +284,15 @@ fn what_the_overlay_says_is_laid_over_the_source() {
         faults(&shelf)
     );
 }
+
+#[test]
+fn an_object_without_a_namespace_lives_in_default_and_says_so() {
+    let mut shelf = shelf();
+    let touched = shelf.load(Path::new("a.yaml"), &POD.replace("namespace: shop, ", ""));
+    let events = shelf.settle(touched);
+    let [Event::Applied(object)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!(
+        (object.reference.to_string().as_str(), object.meta().namespace.as_str()),
+        ("Pod default/web", "default")
+    );
+}

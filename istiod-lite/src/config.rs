@@ -1,0 +1,132 @@
+//! The command line; every flag is also an environment variable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ambit_cluster::overlay;
+use ambit_model::name::TrustDomain;
+use clap::{Args, Parser, Subcommand};
+
+use crate::mesh::Mesh;
+
+/// The mesh's control plane.
+#[derive(Debug, Parser)]
+#[command(name = "istiod-lite", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve discovery and certificates.
+    Run(Box<Run>),
+    /// Print everything that would be sent, as JSON.
+    Dump(Dump),
+}
+
+/// Where the cluster is read from, and what the mesh is called.
+#[derive(Debug, Clone, Args)]
+pub struct Cluster {
+    /// A directory of Kubernetes manifests.
+    #[arg(long, env = "SOURCE", value_name = "DIR")]
+    pub source: PathBuf,
+    /// Where the mesh writes; beside the source by default.
+    #[arg(long, env = "OVERLAY", value_name = "DIR")]
+    pub overlay: Option<PathBuf>,
+    /// The trust domain of identities.
+    #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local")]
+    pub trust_domain: TrustDomain,
+    /// The domain of service names.
+    #[arg(long, env = "DOMAIN", default_value = "cluster.local")]
+    pub domain: String,
+    /// The namespace whose policies are for everyone.
+    #[arg(long, env = "ROOT_NAMESPACE", default_value = "istio-system")]
+    pub root_namespace: String,
+    /// The cluster's id.
+    #[arg(long, env = "CLUSTER_ID", default_value = "Kubernetes")]
+    pub cluster_id: String,
+}
+
+impl Cluster {
+    /// Where the mesh writes.
+    #[must_use]
+    pub fn overlay(&self) -> PathBuf {
+        self.overlay.clone().unwrap_or_else(|| overlay::beside(&self.source))
+    }
+
+    /// Mesh-wide settings.
+    #[must_use]
+    pub fn mesh(&self) -> Mesh {
+        Mesh {
+            trust_domain: self.trust_domain.clone(),
+            domain: self.domain.clone(),
+            root_namespace: self.root_namespace.clone(),
+            cluster: self.cluster_id.as_str().into(),
+        }
+    }
+}
+
+/// Serve discovery and certificates.
+#[derive(Debug, Clone, Args)]
+pub struct Run {
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// Where the root certificate and its key are kept.
+    #[arg(long, env = "STATE", value_name = "DIR")]
+    pub state: PathBuf,
+    /// The public key (PEM) of whoever signs service account tokens.
+    #[arg(long, env = "TOKEN_KEY", value_name = "FILE")]
+    pub token_key: PathBuf,
+    /// Discovery without TLS. Whoever reaches it may read everything.
+    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:15010")]
+    pub grpc_addr: SocketAddr,
+    /// Discovery and certificates over TLS.
+    #[arg(long, env = "SECURE_GRPC_ADDR", default_value = "[::]:15012")]
+    pub secure_grpc_addr: SocketAddr,
+    /// Readiness and dumps.
+    #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:8080")]
+    pub http_addr: SocketAddr,
+    /// Metrics.
+    #[arg(long, env = "MONITORING_ADDR", default_value = "127.0.0.1:15014")]
+    pub monitoring_addr: SocketAddr,
+    /// A further name or address that clients know this server by.
+    #[arg(long = "host", env = "HOSTS", value_name = "NAME", value_delimiter = ',')]
+    pub hosts: Vec<String>,
+    /// Accounts that may ask for certificates of the pods on their node.
+    #[arg(
+        long = "trusted-node-account",
+        env = "CA_TRUSTED_NODE_ACCOUNTS",
+        value_name = "NAMESPACE/NAME",
+        value_delimiter = ',',
+        default_value = "istio-system/ztunnel"
+    )]
+    pub trusted: Vec<String>,
+}
+
+impl Run {
+    /// The names in the serving certificate.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let root = &self.cluster.root_namespace;
+        let mut names =
+            vec![format!("istiod.{root}.svc"), format!("istiod.{root}.svc.{}", self.cluster.domain)];
+        names.push("localhost".into());
+        names.extend(self.hosts.iter().cloned());
+        names
+    }
+}
+
+/// Print everything that would be sent, as JSON.
+#[derive(Debug, Clone, Args)]
+pub struct Dump {
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// Only the workloads of this node, with all services and policies.
+    #[arg(long, env = "NODE", value_name = "NAME")]
+    pub node: Option<String>,
+}

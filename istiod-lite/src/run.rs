@@ -1,0 +1,194 @@
+//! Puts the parts together and runs them until a signal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_cluster::files::{self, Keep, Watch, WatchError};
+use ambit_process::net::TcpListener;
+use ambit_process::observe::Registry;
+use ambit_process::ready::Readiness;
+use ambit_process::stop::{self, Stop};
+use ambit_process::tasks::Tasks;
+use ambit_process::{admin as http_shell, clock};
+use ambit_xds::library::Library;
+use ambit_xds::server::Ads;
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::admin::Shown;
+use crate::ca::root::{Root, RootError};
+use crate::ca::token::{KeyError, Tokens};
+use crate::ca::{Ask, Authority, Settings};
+use crate::catalog::Catalog;
+use crate::config::Run;
+use crate::index::World;
+use crate::metrics::Metrics;
+use crate::publish::{Feed, Told};
+use crate::serve::{self, ListenError, Serving, ServingError};
+
+/// Certificate requests that wait to be looked at; the next one is refused and tried again by its caller.
+const ASKS: usize = 256;
+
+/// What is under way at a stop may finish within this.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the control plane does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The manifests.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The root certificate.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The key of tokens.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The serving certificate.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
+    /// A listener.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+/// Runs until stopped.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(config: Run, stop: Stop) -> Result<(), StartError> {
+    let mut tasks = Tasks::new(&stop);
+    let parts = parts(config).await?;
+    let addresses = parts.doors.addresses();
+    start(parts, &mut tasks);
+    tasks.spawn("signals", |stop| async move {
+        if let Err(error) = stop::on_signals(stop).await {
+            warn!(error = %error, "signals are not handled; stop this program by SIGKILL");
+        }
+    });
+    info!(?addresses, "started");
+    stop.stopped().await;
+    tasks.drain(DRAIN).await;
+    Ok(())
+}
+
+/// The listeners.
+struct Doors {
+    plain: TcpListener,
+    secure: TcpListener,
+    http: TcpListener,
+    monitoring: TcpListener,
+}
+
+impl Doors {
+    async fn open(config: &Run) -> Result<Self, ListenError> {
+        Ok(Self {
+            plain: serve::listen(config.grpc_addr).await?,
+            secure: serve::listen(config.secure_grpc_addr).await?,
+            http: serve::listen(config.http_addr).await?,
+            monitoring: serve::listen(config.monitoring_addr).await?,
+        })
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        let all = [&self.plain, &self.secure, &self.http, &self.monitoring];
+        all.into_iter().filter_map(|it| it.local_addr().ok()).map(|it| it.to_string()).collect()
+    }
+}
+
+/// Everything, wired but not running.
+struct Parts {
+    doors: Doors,
+    source: Watch,
+    feed: Feed,
+    asks: mpsc::Receiver<Ask>,
+    library: watch::Receiver<Arc<Library>>,
+    serving: Serving,
+    authority: Authority,
+    tokens: Arc<Tokens>,
+    faults: watch::Receiver<Arc<Vec<ambit_cluster::Fault>>>,
+    ready: Readiness,
+    registry: Arc<Registry>,
+    metrics: Metrics,
+}
+
+async fn parts(config: Run) -> Result<Parts, StartError> {
+    let cluster = &config.cluster;
+    let now = clock::now_system();
+    let root = Arc::new(Root::open(&config.state, &cluster.trust_domain, now)?);
+    let tokens = Arc::new(Tokens::open(&config.token_key, cluster.trust_domain.clone())?);
+    let doors = Doors::open(&config).await?;
+    let source = files::watch(&cluster.source, Some(&cluster.overlay()), Keep::Slim)?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::registered(&mut registry);
+    let ready = Readiness::new();
+    let (library_in, library) = watch::channel(Arc::new(Library::default()));
+    let (faults_in, faults) = watch::channel(Arc::new(Vec::new()));
+    let (asks_in, asks) = mpsc::channel(ASKS);
+    let told = Told {
+        library: library_in,
+        faults: faults_in,
+        gate: ready.gate("publish"),
+        metrics: metrics.clone(),
+    };
+    let settings = Settings { trust_domain: cluster.trust_domain.clone(), trusted: config.trusted.clone() };
+    Ok(Parts {
+        doors,
+        source,
+        feed: Feed::new(Catalog::new(World::new(cluster.mesh())), told),
+        asks,
+        library,
+        serving: Serving::new(Arc::clone(&root), config.names())?,
+        authority: Authority::new(settings, root, Arc::clone(&tokens), asks_in, metrics.clone()),
+        tokens,
+        faults,
+        ready,
+        registry: Arc::new(registry),
+        metrics,
+    })
+}
+
+fn start(parts: Parts, tasks: &mut Tasks) {
+    let Parts {
+        doors,
+        source,
+        feed,
+        asks,
+        library,
+        serving,
+        authority,
+        tokens,
+        faults,
+        ready,
+        registry,
+        metrics,
+    } = parts;
+    let open = Ads::new(library.clone(), serve::anybody(), tasks.stop().clone());
+    let guarded = open.admitting(serve::by_token(tokens));
+    let shown = Shown { ready, streams: open.streams(), faults, library: library.clone(), registry, metrics };
+    tasks.spawn("publish", |stop| feed.run(source, asks, stop));
+    // Nobody is answered before everything that is there has been read: half a mesh is worse than none.
+    let (mut first, plain) = (library.clone(), doors.plain);
+    tasks.spawn("plain", |stop| async move {
+        if first.changed().await.is_ok() {
+            serve::plain(plain, open, stop).await;
+        }
+    });
+    let (mut first, secure) = (library, doors.secure);
+    tasks.spawn("secure", |stop| async move {
+        if first.changed().await.is_ok() {
+            serve::secure(secure, serving, guarded, authority, stop).await;
+        }
+    });
+    let answers = shown.clone();
+    tasks.spawn("http", |stop| {
+        http_shell::serve(doors.http, move |request| std::future::ready(answers.http(&request)), stop)
+    });
+    tasks.spawn("monitoring", |stop| {
+        http_shell::serve(
+            doors.monitoring,
+            move |request| std::future::ready(shown.monitoring(&request)),
+            stop,
+        )
+    });
+}

@@ -1,0 +1,249 @@
+//! The gRPC listeners: discovery in the clear, discovery and certificates over TLS, with the serving certificate
+//! and its renewal. What is said on them is `xds`'s and `ca`'s.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ambit_process::clock;
+use ambit_process::net::{TcpListener, TcpStream};
+use ambit_process::stop::Stop;
+use ambit_process::tasks::Tasks;
+use ambit_tls::ServerConfig;
+use ambit_tls::configs::{Caller as Peer, Served, control_plane};
+use ambit_tls::credential::CredentialError;
+use ambit_wire::pb::auth::istio_certificate_service_server::IstioCertificateServiceServer;
+use ambit_wire::pb::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use ambit_xds::server::{Admit, Ads, Caller};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service};
+use tonic::transport::Server;
+use tonic::transport::server::TcpConnectInfo;
+use tracing::{debug, info, warn};
+
+use crate::ca::Authority;
+use crate::ca::root::Root;
+use crate::ca::sign::SignError;
+use crate::ca::token::Tokens;
+
+/// The serving certificate's life; half of it is left when it is renewed.
+const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// Handshakes at the same time: nodes that all come back at once wait their turn in the kernel's queue.
+const HANDSHAKES: usize = 128;
+
+/// After a failed accept (mostly: no file descriptors left) wait before trying again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections still speaking at a stop may finish within this.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// As upstream: ping idle clients, and give up on those that do not answer.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PONG_WAIT: Duration = Duration::from_secs(10);
+
+/// Calls on one connection: a node's stream and a certificate request for each of its pods.
+const CALLS_PER_CONNECTION: u32 = 1024;
+
+/// Why there is no serving certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum ServingError {
+    /// It could not be made.
+    #[error("the serving certificate could not be made; check the names given with --host")]
+    Make(#[from] SignError),
+    /// It cannot be used.
+    #[error("the serving certificate cannot be used")]
+    Use(#[from] CredentialError),
+}
+
+/// Makes and renews the serving certificate.
+pub struct Serving {
+    root: Arc<Root>,
+    names: Vec<String>,
+    config: Arc<ServerConfig>,
+    renew_at: clock::Instant,
+}
+
+impl Serving {
+    /// A fresh serving certificate for these names.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new(root: Arc<Root>, names: Vec<String>) -> Result<Self, ServingError> {
+        let config = fresh(&root, &names)?;
+        Ok(Self { root, names, config, renew_at: clock::now() + SERVING_LIFETIME / 2 })
+    }
+
+    /// The configuration in force, renewed when it is time.
+    fn config(&mut self) -> Arc<ServerConfig> {
+        if clock::now() >= self.renew_at {
+            self.renew_at = clock::now() + SERVING_LIFETIME / 4;
+            match fresh(&self.root, &self.names) {
+                Ok(config) => {
+                    self.config = config;
+                    self.renew_at = clock::now() + SERVING_LIFETIME / 2;
+                    info!(target: "serve", "serving certificate renewed");
+                }
+                Err(error) => warn!(target: "serve", error = %error, "serving certificate not renewed"),
+            }
+        }
+        Arc::clone(&self.config)
+    }
+}
+
+fn fresh(root: &Root, names: &[String]) -> Result<Arc<ServerConfig>, ServingError> {
+    let (leaf, key) = root.serving(names, SERVING_LIFETIME, clock::now_system())?;
+    let chain = format!("{leaf}{}", root.certificate_pem());
+    Ok(control_plane::server(chain.as_bytes(), key.as_bytes())?)
+}
+
+/// Admits whoever has a token.
+#[must_use]
+pub fn by_token(tokens: Arc<Tokens>) -> Admit {
+    Arc::new(move |headers, extensions| {
+        let bearer = tokens.bearer(headers, clock::now_system()).map_err(|error| {
+            info!(target: "serve", error = %error, "subscriber not authenticated");
+            Status::unauthenticated("request authenticate failure")
+        })?;
+        let peer = extensions.get::<Peer>().and_then(|peer| peer.0);
+        Ok(Caller { identity: Some(bearer.identity), peer })
+    })
+}
+
+/// Admits whoever reaches the listener.
+#[must_use]
+pub fn anybody() -> Admit {
+    Arc::new(|_, extensions| {
+        let peer = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        Ok(Caller { identity: None, peer })
+    })
+}
+
+/// Serves discovery in the clear until stopped.
+pub async fn plain(listener: TcpListener, ads: Ads, stop: Stop) {
+    let (connections, incoming) = mpsc::channel(HANDSHAKES);
+    let mut tasks = Tasks::new(&stop);
+    tasks.spawn("accept", move |stop| async move {
+        while let Some(tcp) = next(&listener, &stop).await {
+            // Small messages at once; a socket that refuses this still works.
+            let _ = tcp.set_nodelay(true);
+            if connections.send(Ok::<_, io::Error>(tcp)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let incoming = ReceiverStream::new(incoming);
+    let ads = ads.into_service();
+    let served = Box::pin(server().serve_with_incoming_shutdown(ads, incoming, stop.stopped())).await;
+    ended("plain", served);
+    tasks.drain(DRAIN).await;
+}
+
+/// Serves discovery and certificates over TLS until stopped.
+pub async fn secure(listener: TcpListener, mut serving: Serving, ads: Ads, ca: Authority, stop: Stop) {
+    let (connections, incoming) = mpsc::channel(HANDSHAKES);
+    let mut tasks = Tasks::new(&stop);
+    tasks.spawn("accept", move |stop| async move {
+        let mut handshakes = Tasks::new(&stop);
+        let slots = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES));
+        while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+            let Some(tcp) = next(&listener, &stop).await else { break };
+            let (config, connections) = (serving.config(), connections.clone());
+            handshakes.spawn("handshake", move |_| async move {
+                match Served::accept(config, tcp).await {
+                    // The server ends with the program only; then nobody misses the connection.
+                    Ok(stream) => drop(connections.send(Ok::<_, io::Error>(stream)).await),
+                    Err(error) => debug!(target: "serve", error = %error, "handshake failed"),
+                }
+                drop(slot);
+            });
+        }
+        handshakes.drain(Duration::ZERO).await;
+    });
+    let both = Both { ads: ads.into_service(), ca: ca.into_service() };
+    let incoming = ReceiverStream::new(incoming);
+    let served = Box::pin(server().serve_with_incoming_shutdown(both, incoming, stop.stopped())).await;
+    ended("secure", served);
+    tasks.drain(DRAIN).await;
+}
+
+/// Discovery and certificates behind one address. The router that tonic offers would bring a second web framework.
+#[derive(Clone)]
+struct Both {
+    ads: AggregatedDiscoveryServiceServer<Ads>,
+    ca: IstioCertificateServiceServer<Authority>,
+}
+
+impl Service<http::Request<Body>> for Both {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        // What neither knows is answered by discovery: unimplemented.
+        if request.uri().path().starts_with("/istio.v1.auth.IstioCertificateService/") {
+            self.ca.call(request)
+        } else {
+            self.ads.call(request)
+        }
+    }
+}
+
+fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PONG_WAIT))
+        .max_concurrent_streams(Some(CALLS_PER_CONNECTION))
+}
+
+fn ended(name: &'static str, served: Result<(), tonic::transport::Error>) {
+    if let Err(error) = served {
+        warn!(target: "serve", listener = name, error = %error, "listener ended");
+    }
+}
+
+/// The next connection; none once stopped.
+async fn next(listener: &TcpListener, stop: &Stop) -> Option<TcpStream> {
+    loop {
+        // Both arms are cancel-safe: a connection not yet taken stays in the kernel's queue.
+        let taken = tokio::select! {
+            () = stop.stopped() => return None,
+            taken = listener.accept() => taken,
+        };
+        match taken {
+            Ok((tcp, _)) => return Some(tcp),
+            Err(error) => {
+                warn!(target: "serve", error = %error, "cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Opens a listener.
+///
+/// # Errors
+/// When the address cannot be had.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}; stop what uses it, or choose another address")]
+pub struct ListenError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+}
