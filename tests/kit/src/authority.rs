@@ -1,0 +1,89 @@
+//! A certificate authority for one test, and leaves with the identities a test asks for.
+
+use std::fs;
+use std::path::Path;
+
+use rcgen::string::Ia5String;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+
+/// A root and its key.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    root_pem: String,
+}
+
+/// A certificate for one identity, with its key.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    /// The chain without the root.
+    pub chain_pem: String,
+    /// The private key.
+    pub key_pem: String,
+    /// The root that vouches for it.
+    pub root_pem: String,
+}
+
+impl Authority {
+    /// A new root.
+    #[must_use]
+    pub fn new() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::OrganizationName, "ambit test");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let root_pem = params.self_signed(&key).expect("a root").pem();
+        Self { issuer: Issuer::new(params, key), root_pem }
+    }
+
+    /// The root certificate.
+    #[must_use]
+    pub fn root_pem(&self) -> &str {
+        &self.root_pem
+    }
+
+    /// A leaf whose only name is this URI, for example `spiffe://cluster.local/ns/shop/sa/web`.
+    #[must_use]
+    pub fn issue(&self, identity: &str) -> Leaf {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.subject_alt_names =
+            vec![SanType::URI(Ia5String::try_from(identity).expect("an ASCII identity"))];
+        let certificate = params.signed_by(&key, &self.issuer).expect("a leaf");
+        Leaf { chain_pem: certificate.pem(), key_pem: key.serialize_pem(), root_pem: self.root_pem.clone() }
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Leaf {
+    /// Writes it as a directory of identity files: `cert-chain.pem`, `key.pem`, `root-cert.pem`.
+    pub fn write(&self, dir: &Path) {
+        fs::create_dir_all(dir).expect("a directory for an identity");
+        for (name, text) in [
+            ("cert-chain.pem", &self.chain_pem),
+            ("key.pem", &self.key_pem),
+            ("root-cert.pem", &self.root_pem),
+        ] {
+            fs::write(dir.join(name), text).expect("an identity file");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_is_written_as_the_files_a_proxy_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        Authority::new().issue("spiffe://cluster.local/ns/shop/sa/web").write(dir.path());
+        for name in ["cert-chain.pem", "key.pem", "root-cert.pem"] {
+            assert!(fs::read_to_string(dir.path().join(name)).unwrap().starts_with("-----BEGIN "), "{name}");
+        }
+    }
+}
