@@ -272,7 +272,9 @@ impl Simulation {
                 subscriber::Action::WakeAt(at) => self.clock.at_instant(at, Event::NodeTime { node, life }),
                 subscriber::Action::Apply(batch) => {
                     self.nodes[node].batches.push_back(batch);
-                    let delay = self.within(Duration::from_millis(50));
+                    // Now and then a node is slow, so that streams end between a batch and its answer.
+                    let limit = if self.rng.u8(..8) == 0 { 5_000 } else { 50 };
+                    let delay = self.within(Duration::from_millis(limit));
                     self.clock.after(delay, Event::Applied { node, life });
                 }
                 subscriber::Action::Send(request) => {
