@@ -1,1 +1,14 @@
 //! HBONE: HTTP/2 CONNECT tunnels over mutual TLS, both ends, and the pool.
+
+pub mod accept;
+pub mod cut;
+pub mod dial;
+pub mod head;
+mod liveness;
+pub mod pool;
+pub mod pump;
+mod settings;
+pub mod stream;
+
+#[cfg(test)]
+mod testing;

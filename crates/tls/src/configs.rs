@@ -5,7 +5,8 @@ pub(crate) mod hbone;
 pub(crate) mod provider;
 mod served;
 
-pub use hbone::{Mismatch, server_name};
+pub use hbone::Mismatch;
+pub(crate) use hbone::server_name;
 pub use served::{Caller, Served};
 
 #[cfg(test)]

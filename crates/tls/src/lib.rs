@@ -2,11 +2,13 @@
 
 pub mod configs;
 pub mod credential;
+pub mod handshake;
 pub mod issue;
 pub mod peer;
 pub mod vault;
 
-pub use tokio_rustls::{TlsAcceptor, TlsConnector};
+pub use rustls::{ClientConfig, ServerConfig};
+pub use tokio_rustls::{client::TlsStream as ClientStream, server::TlsStream as ServerStream};
 
 #[cfg(test)]
 mod testing;

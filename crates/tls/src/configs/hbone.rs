@@ -60,8 +60,7 @@ impl Mismatch {
 }
 
 /// The name handed to rustls where it wants one. Never sent, never checked: identities are.
-#[must_use]
-pub fn server_name() -> ServerName<'static> {
+pub(crate) fn server_name() -> ServerName<'static> {
     ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())
 }
 

@@ -1,0 +1,260 @@
+//! CONNECT requests and their answers as types (`ztunnel.md` 2.4 to 2.6).
+//! Owns what is well formed. Where a request may go, and whether, is decided elsewhere.
+
+mod baggage;
+mod forwarded;
+
+pub use baggage::Baggage;
+pub use forwarded::Forwarded;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use ambit_model::name::{Hostname, Network};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+
+const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const NETWORK: HeaderName = HeaderName::from_static("x-forwarded-network");
+/// A DNS name's length (RFC 1035, 2.3.4).
+const HOST_MAX: usize = 255;
+
+/// Why a request is no CONNECT that can be served. All are answered with 400.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// Another method.
+    #[error("the method is {method}, not CONNECT")]
+    Method {
+        /// The method.
+        method: Method,
+    },
+    /// No authority, or one that is neither `ip:port` nor `host:port`.
+    #[error("the authority {authority:?} is neither ip:port nor host:port")]
+    Authority {
+        /// The authority.
+        authority: String,
+    },
+}
+
+/// Where a tunnel's stream should go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Authority {
+    /// An address.
+    Ip(SocketAddr),
+    /// A service's host and port.
+    Host(Hostname, u16),
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Host(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl FromStr for Authority {
+    type Err = HeadError;
+    /// Strict: the port is there, in plain digits and not 0; a host holds only what DNS names hold.
+    fn from_str(text: &str) -> Result<Self, HeadError> {
+        let refuse = || HeadError::Authority { authority: text.chars().take(HOST_MAX).collect() };
+        let (host, port) = text.rsplit_once(':').ok_or_else(refuse)?;
+        if !port.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(refuse());
+        }
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(refuse)?;
+        if let Some(inside) = host.strip_prefix('[') {
+            let ip = inside.strip_suffix(']').and_then(|ip| ip.parse().ok()).ok_or_else(refuse)?;
+            return Ok(Self::Ip(SocketAddr::new(IpAddr::V6(ip).to_canonical(), port)));
+        }
+        if let Ok(ip) = host.parse() {
+            return Ok(Self::Ip(SocketAddr::new(IpAddr::V4(ip), port)));
+        }
+        if host.is_empty() || host.len() > HOST_MAX || !host.bytes().all(in_host) || only_numbers(host) {
+            return Err(refuse());
+        }
+        Ok(Self::Host(host.parse().map_err(|_| refuse())?, port))
+    }
+}
+
+/// A trace's id, and the one span we add to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    /// The trace.
+    pub id: u128,
+    /// The parent span.
+    pub span: u64,
+}
+
+impl Trace {
+    /// A new trace. Nothing secret depends on it.
+    #[must_use]
+    pub fn random() -> Self {
+        // Zero is "invalid" (W3C trace context, 3.2.2.3).
+        Self { id: fastrand::u128(1..), span: fastrand::u64(1..) }
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-00", self.id, self.span)
+    }
+}
+
+impl FromStr for Trace {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.split('-');
+        let (Some("00"), Some(id), Some(span), Some(_), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(());
+        };
+        let hex = |text: &str, len| text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if !hex(id, 32) || !hex(span, 16) {
+            return Err(());
+        }
+        let id = u128::from_str_radix(id, 16).map_err(|_| ())?;
+        Ok(Self { id, span: u64::from_str_radix(span, 16).map_err(|_| ())? })
+    }
+}
+
+/// A CONNECT request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connect {
+    /// Where to.
+    pub authority: Authority,
+    /// What the source says it is.
+    pub baggage: Baggage,
+    /// For whom, and to which service.
+    pub forwarded: Option<Forwarded>,
+    /// The trace it belongs to.
+    pub trace: Option<Trace>,
+    /// The network it came from (inner requests between networks).
+    pub network: Option<Network>,
+}
+
+impl Connect {
+    /// The request to send.
+    ///
+    /// # Errors
+    /// [`HeadError::Authority`] when the authority cannot be one of HTTP's.
+    pub fn request(&self) -> Result<Request<()>, HeadError> {
+        let refuse = || HeadError::Authority { authority: self.authority.to_string() };
+        let authority = http::uri::Authority::try_from(self.authority.to_string()).map_err(|_| refuse())?;
+        let mut request = Request::new(());
+        // RFC 9113, 8.5: a CONNECT carries neither :scheme nor :path.
+        let mut uri = http::uri::Parts::default();
+        uri.authority = Some(authority);
+        *request.uri_mut() = Uri::from_parts(uri).map_err(|_| refuse())?;
+        *request.method_mut() = Method::CONNECT;
+        *request.version_mut() = Version::HTTP_2;
+        let headers = request.headers_mut();
+        put(headers, BAGGAGE, &self.baggage.to_string());
+        for (name, value) in [
+            (FORWARDED, self.forwarded.as_ref().map(ToString::to_string)),
+            (TRACEPARENT, self.trace.map(|trace| trace.to_string())),
+            (NETWORK, self.network.as_ref().map(ToString::to_string)),
+        ] {
+            put(headers, name, value.as_deref().unwrap_or_default());
+        }
+        Ok(request)
+    }
+
+    /// Reads a request that was received. Headers that do not read count as absent.
+    ///
+    /// # Errors
+    /// [`HeadError`] when it is no CONNECT, or one to nowhere.
+    pub fn read<B>(request: &Request<B>) -> Result<Self, HeadError> {
+        if request.method() != Method::CONNECT {
+            return Err(HeadError::Method { method: request.method().clone() });
+        }
+        let authority = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let headers = request.headers();
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        Ok(Self {
+            authority: authority.parse()?,
+            baggage: Baggage::read(headers, &BAGGAGE),
+            forwarded: Forwarded::read(headers, &FORWARDED),
+            trace: text(TRACEPARENT).and_then(|text| text.parse().ok()),
+            network: text(NETWORK).map(Network::from),
+        })
+    }
+}
+
+/// A refusal's status. The reasons are in the table of `ztunnel.md` 2.6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request makes no sense here: 400.
+    Bad,
+    /// Policy says no: 401.
+    Denied,
+    /// It cannot be served now: 503.
+    Unavailable,
+}
+
+impl Refusal {
+    /// The status code.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Bad => StatusCode::BAD_REQUEST,
+            Self::Denied => StatusCode::UNAUTHORIZED,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    pub(crate) fn response(self) -> Response<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = self.status();
+        response
+    }
+}
+
+/// The answer that opens the stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// What the destination says it is, if it says so.
+    pub baggage: Option<Baggage>,
+}
+
+impl Opened {
+    pub(crate) fn response(&self) -> Response<()> {
+        let mut response = Response::new(());
+        if let Some(baggage) = &self.baggage {
+            put(response.headers_mut(), BAGGAGE, &baggage.to_string());
+        }
+        response
+    }
+
+    pub(crate) fn read<B>(response: &Response<B>) -> Self {
+        let headers = response.headers();
+        Self { baggage: headers.contains_key(BAGGAGE).then(|| Baggage::read(headers, &BAGGAGE)) }
+    }
+}
+
+/// Leaves out what is empty, and what no header can carry: none of these decides anything.
+fn put(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    if text.is_empty() {
+        return;
+    }
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(name, value);
+    }
+}
+
+/// What names in DNS are made of, underscores included.
+fn in_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
+}
+
+/// `1.2.3.256` or `127.1` is a broken address, not a host.
+fn only_numbers(host: &str) -> bool {
+    host.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+}
+
+#[cfg(test)]
+mod tests;

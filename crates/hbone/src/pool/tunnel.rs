@@ -1,0 +1,131 @@
+//! One tunnel's life in a pool: dialled, greeted, used, idle or told to stop, gone.
+//! One task does it all, so that nothing of a tunnel outlives it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_process::net::TcpStream;
+use ambit_process::stop::Stop;
+use h2::Reason;
+use tokio::time::{Instant, sleep};
+
+use super::seat::Seats;
+use super::table::Held;
+use super::{Key, Shared};
+use crate::dial::{DialError, Dialled, Driven, dial};
+use crate::liveness::Liveness;
+
+/// How long the CA may keep a dial waiting.
+const CERTIFICATE_WAIT: Duration = Duration::from_secs(10);
+/// How long the farewell of an idle tunnel may take.
+const FAREWELL_WAIT: Duration = Duration::from_secs(5);
+
+/// A dial under way. However it ends, the table hears of it: also when the task is aborted.
+pub(super) struct Attempt {
+    shared: Arc<Shared>,
+    key: Key,
+    attempt: u64,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        // Does nothing when the outcome was told before.
+        self.shared.with(|table| table.failed(&self.key, self.attempt, DialError::Closed, Instant::now()));
+    }
+}
+
+impl Attempt {
+    pub(super) fn new(shared: Arc<Shared>, key: Key, attempt: u64) -> Self {
+        Self { shared, key, attempt }
+    }
+
+    /// Dials, and if that succeeds keeps the tunnel going until it ends.
+    pub(super) async fn run(self, connect: impl Future<Output = io::Result<TcpStream>>, stop: Stop) {
+        // Boxed: a dial is large and short, and the tunnel's task should not keep room for it.
+        let dialled = tokio::select! {
+            dialled = Box::pin(self.dial(connect)) => dialled,
+            () = stop.stopped() => Err(DialError::Closed),
+        };
+        let Dialled { send, conn, liveness, peer } = match dialled {
+            Ok(dialled) => dialled,
+            Err(error) => {
+                tracing::debug!(hop = %self.key.hop, error = &error as &dyn std::error::Error, "no tunnel");
+                return self
+                    .shared
+                    .with(|table| table.failed(&self.key, self.attempt, error, Instant::now()));
+            }
+        };
+        let seats = Seats::new();
+        let live =
+            Live { shared: Arc::clone(&self.shared), key: self.key.clone(), seats: Arc::clone(&seats) };
+        let held = Held { send, seats, peer };
+        self.shared.with(|table| table.arrived(&self.key, self.attempt, held));
+        drop(self);
+        live.keep(conn, liveness, stop).await;
+    }
+
+    async fn dial(&self, connect: impl Future<Output = io::Result<TcpStream>>) -> Result<Dialled, DialError> {
+        let hop = self.key.hop;
+        let credential = self.shared.vault.fetch(&self.key.source, CERTIFICATE_WAIT).await;
+        let credential = credential.map_err(|source| DialError::Certificate { hop, source })?;
+        dial(hop, credential.client(Arc::clone(&self.key.expect)), connect).await
+    }
+}
+
+/// A tunnel that is up. Dropped, it is no longer in the table.
+struct Live {
+    shared: Arc<Shared>,
+    key: Key,
+    seats: Arc<Seats>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.retire();
+    }
+}
+
+impl Live {
+    /// Gives no more seats, and lets go of our handle: the connection says goodbye after its last stream.
+    fn retire(&self) {
+        self.seats.close();
+        self.shared.with(|table| table.remove(&self.key, &self.seats));
+    }
+
+    async fn keep(self, mut conn: Driven, mut liveness: Liveness, stop: Stop) {
+        let idle = self.shared.settings.idle;
+        let mut watch = std::pin::pin!(self.watch(&mut liveness));
+        // Cancel-safe: the connection and the seats keep their own state.
+        tokio::select! {
+            ended = &mut conn => return note(&self.key, ended),
+            () = &mut watch => return,
+            () = self.seats.idle_for(idle) => {}
+            () = stop.stopped() => {}
+        }
+        self.retire();
+        let streams = self.seats.streams_left();
+        tokio::select! {
+            ended = &mut conn => note(&self.key, ended),
+            () = &mut watch => {}
+            () = sleep(FAREWELL_WAIT), if !streams => {}
+        }
+    }
+
+    /// Learns the peer's limit, then watches over its life. Returns when the peer is dead.
+    async fn watch(&self, liveness: &mut Liveness) {
+        if !liveness.greet().await {
+            return;
+        }
+        self.shared.with(|table| table.settled(&self.key, &self.seats, Instant::now()));
+        liveness.dead().await;
+    }
+}
+
+fn note(key: &Key, ended: Result<(), h2::Error>) {
+    if let Err(error) = ended
+        && error.reason() != Some(Reason::NO_ERROR)
+    {
+        tracing::debug!(hop = %key.hop, error = &error as &dyn std::error::Error, "a tunnel broke");
+    }
+}

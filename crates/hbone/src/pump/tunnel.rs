@@ -1,0 +1,153 @@
+//! Between the application's socket and a tunnel's stream (`ztunnel.md` 2.7; RFC 9113, 8.5 for resets).
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+use ambit_process::net::TcpStream;
+use bytes::{Buf, Bytes};
+use futures_util::future::{Either, select, try_join};
+use h2::{Reason, RecvStream, SendStream};
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::buffer::Buffer;
+use super::{Broken, Meter, Outcome, reset_on_drop};
+use crate::cut::Why;
+use crate::stream::Stream;
+
+/// Copies until both halves have ended, one side breaks, or `cut` resolves.
+/// A reset on one side becomes a reset on the other: nobody takes a part for the whole.
+pub async fn tunnel(
+    mut app: TcpStream,
+    stream: Stream,
+    meter: &impl Meter,
+    cut: impl Future<Output = Why>,
+) -> Outcome {
+    let Stream { mut send, mut recv, seat } = stream;
+    let outcome = {
+        let (read, write) = app.split();
+        let up = std::pin::pin!(up(read, &mut send, meter));
+        let down = std::pin::pin!(down(&mut recv, write, meter));
+        let cut = std::pin::pin!(cut);
+        match select(try_join(up, down), cut).await {
+            Either::Left((Ok(_), _)) => Outcome::Closed,
+            Either::Left((Err(broken), _)) => broken.into(),
+            Either::Right((why, _)) => Outcome::Cut(why),
+        }
+    };
+    match &outcome {
+        Outcome::Closed => {}
+        Outcome::App(_) | Outcome::Destination(_) => send.send_reset(Reason::CONNECT_ERROR),
+        Outcome::Peer(_) | Outcome::Tunnel(_) => reset_on_drop(&app),
+        Outcome::Cut(_) => {
+            send.send_reset(Reason::CANCEL);
+            reset_on_drop(&app);
+        }
+    }
+    drop((send, recv)); // before the seat: it counts until the stream is gone
+    drop(seat);
+    outcome
+}
+
+/// From the application into the tunnel.
+async fn up(mut app: ReadHalf<'_>, send: &mut SendStream<Bytes>, meter: &impl Meter) -> Result<(), Broken> {
+    let mut buffer = Buffer::new();
+    loop {
+        match poll_fn(|cx| readable(&mut app, send, cx)).await? {
+            Next::Enough => return Ok(()),
+            Next::Readable => {}
+        }
+        match app.try_read_buf(buffer.room()) {
+            Ok(0) => return send.send_data(Bytes::new(), true).map_err(broken),
+            Ok(bytes) => meter.app_sent(bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(Broken::App(error)),
+        }
+        if !forward(buffer.take(), send).await? {
+            return Ok(());
+        }
+    }
+}
+
+enum Next {
+    Readable,
+    /// The peer has all it wants, and said so in good order.
+    Enough,
+}
+
+/// Ready when the application has something to say, or nobody listens any more.
+fn readable(
+    app: &mut ReadHalf<'_>,
+    send: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Next, Broken>> {
+    if let Poll::Ready(ready) = app.as_ref().poll_read_ready(cx) {
+        return Poll::Ready(ready.map(|()| Next::Readable).map_err(Broken::App));
+    }
+    match send.poll_reset(cx) {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(Ok(Reason::NO_ERROR)) => Poll::Ready(Ok(Next::Enough)),
+        Poll::Ready(Ok(reason)) => Poll::Ready(Err(Broken::Peer(reason))),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(broken(error))),
+    }
+}
+
+/// Sends all of `data`, as fast as the peer gives room. False when the peer wants no more.
+async fn forward(mut data: Bytes, send: &mut SendStream<Bytes>) -> Result<bool, Broken> {
+    while !data.is_empty() {
+        send.reserve_capacity(data.len());
+        let room = match poll_fn(|cx| send.poll_capacity(cx)).await {
+            Some(Ok(room)) => room.min(data.len()),
+            Some(Err(error)) if over(&error) => return Ok(false),
+            Some(Err(error)) => return Err(broken(error)),
+            None => return closed(send).await,
+        };
+        let piece = data.split_to(room);
+        send.send_data(piece, false).map_err(broken)?;
+    }
+    Ok(true)
+}
+
+/// The stream takes nothing more: because the peer reset it, which is known at once.
+async fn closed(send: &mut SendStream<Bytes>) -> Result<bool, Broken> {
+    match poll_fn(|cx| send.poll_reset(cx)).await {
+        Ok(Reason::NO_ERROR) => Ok(false),
+        Ok(reason) => Err(Broken::Peer(reason)),
+        Err(error) => Err(broken(error)),
+    }
+}
+
+/// From the tunnel to the application. Room is given back to the peer only for what the application took,
+/// so a slow application holds no more than one stream's window here.
+async fn down(recv: &mut RecvStream, mut app: WriteHalf<'_>, meter: &impl Meter) -> Result<(), Broken> {
+    loop {
+        let mut data = match poll_fn(|cx| recv.poll_data(cx)).await {
+            Some(Ok(data)) => data,
+            Some(Err(error)) if !over(&error) => return Err(broken(error)),
+            None | Some(Err(_)) => break,
+        };
+        let bytes = data.len();
+        while data.has_remaining() {
+            let written = app.write_buf(&mut data).await.map_err(Broken::App)?;
+            meter.app_received(written);
+        }
+        // Fails only when the stream is gone, which the next read tells better.
+        let _ = recv.flow_control().release_capacity(bytes);
+    }
+    // An application that has closed already needs no FIN.
+    let _ = app.shutdown().await;
+    Ok(())
+}
+
+/// The peer ended early but in good order (RFC 9113, 8.1).
+fn over(error: &h2::Error) -> bool {
+    error.is_reset() && error.reason() == Some(Reason::NO_ERROR)
+}
+
+fn broken(error: h2::Error) -> Broken {
+    match error.reason() {
+        Some(reason) if error.is_reset() && error.is_remote() => Broken::Peer(reason),
+        _ => Broken::Tunnel(error),
+    }
+}

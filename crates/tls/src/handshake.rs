@@ -1,0 +1,59 @@
+//! The two ends of a tunnel's handshake, and who the other end proved to be.
+//! Sets no deadline: the caller knows how long the whole may take.
+
+use std::io;
+use std::sync::Arc;
+
+use ambit_model::name::Identity;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+use crate::configs::{Mismatch, server_name};
+use crate::peer;
+
+/// Why there is no proven peer.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The peer proved to be somebody else than is accepted.
+    #[error(transparent)]
+    Peer(Mismatch),
+    /// The handshake failed for another reason, on the wire or in TLS.
+    #[error("the TLS handshake failed")]
+    Failed(#[source] io::Error),
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> Self {
+        match Mismatch::behind(&error) {
+            Some(mismatch) => Self::Peer(mismatch.clone()),
+            None => Self::Failed(error),
+        }
+    }
+}
+
+/// Accepts: the client's identity is of a trusted domain.
+///
+/// # Errors
+/// [`HandshakeError`] tells a wrong peer from a failed handshake.
+pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    config: Arc<ServerConfig>,
+    stream: S,
+) -> Result<(server::TlsStream<S>, Identity), HandshakeError> {
+    let stream = TlsAcceptor::from(config).accept(stream).await?;
+    let who = peer::of_chain(stream.get_ref().1.peer_certificates());
+    Ok((stream, who.map_err(|error| HandshakeError::Peer(Mismatch::Nobody(error)))?))
+}
+
+/// Dials: the server's identity is one of those that the configuration expects.
+///
+/// # Errors
+/// [`HandshakeError`] tells a wrong peer from a failed handshake.
+pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+    config: Arc<ClientConfig>,
+    stream: S,
+) -> Result<(client::TlsStream<S>, Identity), HandshakeError> {
+    let stream = TlsConnector::from(config).connect(server_name(), stream).await?;
+    let who = peer::of_chain(stream.get_ref().1.peer_certificates());
+    Ok((stream, who.map_err(|error| HandshakeError::Peer(Mismatch::Nobody(error)))?))
+}
