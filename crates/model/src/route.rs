@@ -306,4 +306,6 @@ fn identities(service: Option<&Service>, workload: &Workload) -> Vec<Identity> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -37,6 +37,15 @@ pub fn service_by_host<'a>(
     best(world.services_by_host(hostname), client)
 }
 
+/// All services that answer for an address, for one client or another.
+pub(super) fn services_at<'a>(
+    world: &'a Snapshot,
+    address: &NetworkAddress,
+) -> impl Iterator<Item = &'a Arc<Service>> {
+    let ranged = world.services_by_range(address).map(|(_, service)| service);
+    world.services_by_vip(address).iter().chain(ranged)
+}
+
 /// The client's own namespace goes first, then the canonical one, then the smaller key.
 fn best<'a>(services: &'a [Arc<Service>], client: Option<&Namespace>) -> Option<&'a Arc<Service>> {
     services.iter().filter(|s| visible(s, client)).min_by_key(|s| (!is_own(s, client), !s.canonical))

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::find::service_by_address;
+use super::find::{service_by_address, services_at};
 use super::refusal::{Refusal, Unresolved, unresolved_waypoint};
 use super::{Plan, Planner, Relayed, Tunnelled, identities};
 use crate::address::{Authority, NetworkAddress};
@@ -117,7 +117,8 @@ pub(super) fn is(world: &Snapshot, reference: &GatewayRef, workload: &Workload) 
     match &reference.destination {
         GatewayDestination::Address(address) => match world.workload_by_address(address) {
             Some(found) => found.uid == workload.uid,
-            None => service_by_address(world, address, None).is_some_and(behind),
+            // Of several services with this address, clients of different namespaces mean different ones.
+            None => services_at(world, address).any(behind),
         },
         GatewayDestination::Host(key) => match world.service(key) {
             Some(service) => behind(service),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::RESERVED_PORTS;
-use super::find::{service_by_address, visible};
+use super::find::{services_at, visible};
 use super::gateway;
 use crate::address::{Authority, ListenAddr, NetworkAddress, TargetAddr};
 use crate::balance::target_port;
@@ -136,7 +136,7 @@ fn is_waypoint_at(world: &Snapshot, local: &Workload, asked: IpAddr) -> bool {
     if let Some(workload) = world.workload_by_address(&address) {
         return workload.waypoint.as_ref().is_some_and(|r| gateway::is(world, r, local));
     }
-    service_by_address(world, &address, None).is_some_and(|service| is_waypoint_of(world, local, service))
+    services_at(world, &address).any(|service| is_waypoint_of(world, local, service))
 }
 
 /// True when the workload is a waypoint of a service, one of several included.
