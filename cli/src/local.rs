@@ -99,6 +99,8 @@ enum LocalCommand {
         /// NAME or NAMESPACE/NAME.
         object: String,
     },
+    /// Print what passes between the nodes, until standard input ends: one JSON object a TCP segment.
+    Wire,
     /// End a mesh; without a name also what killed demos have left.
     Down,
     /// Kill a program; it stays away until it is started.
@@ -150,6 +152,7 @@ pub(crate) fn run(args: LocalArgs) -> ExitCode {
         LocalCommand::Label { kind, object, labels } => change::label(&mesh, &kind, &object, &labels),
         LocalCommand::Apply { file } => change::apply(&mesh, &file),
         LocalCommand::Delete { kind, object } => change::delete(&mesh, &kind, &object),
+        LocalCommand::Wire => show::wire(&mesh),
         LocalCommand::Down => return down_all(&args.which),
         LocalCommand::Kill { component } => show::tell(&mesh, &Request::Kill(component)),
         LocalCommand::Start { component } => show::tell(&mesh, &Request::Start(component)),

@@ -4,18 +4,23 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::UpArgs;
+use super::layout::LAN;
 use super::mesh::Mesh;
 use super::report::{self, Component, PodStatus, Request, Status, ask};
 use super::spec::{SUPERVISOR, Spec};
 use super::up::{self, is_ready};
+use crate::capture::{Capture, is_tls};
 use crate::enter::{EnterArgs, become_command};
 
 /// How long a second ztunnel may take to be ready, and the first to drain.
 const OVERLAP_WAIT: Duration = Duration::from_secs(20);
+/// Bytes of a payload that are printed.
+const TEXT_SHOWN: usize = 2048;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Why a command has nothing to show.
@@ -147,6 +152,25 @@ fn log_of(mesh: &Mesh, text: &str) -> Result<Vec<PathBuf>, Box<dyn Error>> {
         return Ok(vec![found.log.clone()]);
     }
     Ok(find_pod(&status, text)?.containers.into_iter().map(|c| c.log).collect())
+}
+
+/// Takes frames until standard input ends, then prints the segments with a payload.
+pub(super) fn wire(mesh: &Mesh) -> Result<(), Box<dyn Error>> {
+    let capture = Capture::start(&mesh.space(LAN))?;
+    println!("{{\"capturing\":true}}");
+    io::copy(&mut io::stdin().lock(), &mut io::sink())?;
+    for segment in capture.finish() {
+        let text = String::from_utf8_lossy(segment.payload.get(..TEXT_SHOWN).unwrap_or(&segment.payload));
+        let line = serde_json::json!({
+            "from": SocketAddr::from(segment.from),
+            "to": SocketAddr::from(segment.to),
+            "bytes": segment.payload.len(),
+            "tls": is_tls(&segment),
+            "text": text,
+        });
+        println!("{line}");
+    }
+    Ok(())
 }
 
 pub(super) fn tell(mesh: &Mesh, request: &Request) -> Result<(), Box<dyn Error>> {

@@ -10,5 +10,5 @@ mod tokens;
 pub use authority::{Authority, Leaf};
 pub use echo::Echo;
 pub use namespace::Namespace;
-pub use patience::eventually;
+pub use patience::{eventually, pause};
 pub use tokens::Tokens;

@@ -9,7 +9,16 @@ pub fn eventually<T, E>(limit: Duration, mut attempt: impl FnMut() -> Result<T, 
         match attempt() {
             Ok(done) => return Ok(done),
             Err(why) if Instant::now() >= until => return Err(why),
-            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            Err(_) => pause(Duration::from_millis(10)),
         }
+    }
+}
+
+/// Lets time pass, for tests of what must not happen in it.
+pub fn pause(length: Duration) {
+    let until = Instant::now() + length;
+    // A parked thread may be woken early.
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
     }
 }

@@ -1,0 +1,150 @@
+//! The mesh on this machine, for real: two nodes, pods, programs, sockets. The demo's story as a test, and the
+//! invariants that need a live mesh, each with somebody who tries to break it. Needs root and the built programs.
+
+mod mesh;
+
+use std::time::Duration;
+
+use ambit_kit::{eventually, pause};
+use mesh::{Mesh, SOON, ambit, ticket};
+use serde_json::Value;
+
+const CART: &str = "http://cart.shop:8080";
+
+#[test]
+fn the_demo_shows_everything_it_promises() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = ambit().args(["demo", "--json", "--run-dir"]).arg(dir.path().join("run")).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let steps: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (step, number) in steps.iter().zip(1..) {
+        assert_eq!(step["step"], number, "{step:#}");
+        assert_eq!(step["ok"], true, "{step:#}");
+    }
+    assert_eq!(steps.len(), 7, "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success());
+    assert!(!dir.path().join("run").exists(), "a file of the demo is left");
+}
+
+#[test]
+fn a_demo_that_was_killed_is_cleared_up_by_local_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let mut demo = ambit()
+        .args(["demo", "--json", "--run-dir"])
+        .arg(&run)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // In its middle: the first step is done, the second is not.
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(demo.stdout.take().unwrap()), &mut first)
+        .unwrap();
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    let down = ambit().args(["local", "--run-dir"]).arg(&run).arg("down").output().unwrap();
+    assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+    assert!(!run.exists(), "a file of the demo is left");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(run.to_str().unwrap()), "a namespace of the demo is left");
+}
+
+#[test]
+fn without_its_ztunnel_an_enrolled_pod_sends_nothing_rather_than_plaintext() {
+    let mesh = Mesh::up("plain");
+    eventually(SOON, || mesh.fetch("shop/web", CART)).unwrap();
+    let wire = mesh.wire();
+    mesh.run(&["kill", "ztunnel@node-1"]);
+    let ticket = ticket();
+    for _ in 0..3 {
+        let got = mesh.fetch("shop/web", &format!("{CART}/{ticket}"));
+        assert!(got.is_err(), "an enrolled pod got through without its ztunnel: {got:?}");
+    }
+    let seen = wire.finish();
+    assert!(
+        !seen.iter().any(|s| s["text"].as_str().unwrap().contains(&ticket)),
+        "plaintext left the node: {seen:#?}"
+    );
+    mesh.run(&["start", "ztunnel@node-1"]);
+    eventually(SOON, || mesh.fetch("shop/web", CART)).unwrap();
+}
+
+#[test]
+fn without_the_far_ztunnel_nothing_is_sent_in_plaintext_either() {
+    let mesh = Mesh::up("far");
+    eventually(SOON, || mesh.fetch("shop/web", CART)).unwrap();
+    let wire = mesh.wire();
+    mesh.run(&["kill", "ztunnel@node-2"]);
+    let ticket = ticket();
+    assert!(mesh.fetch("shop/web", &format!("{CART}/{ticket}")).is_err());
+    let seen = wire.finish();
+    assert!(
+        !seen.iter().any(|s| s["text"].as_str().unwrap().contains(&ticket)),
+        "plaintext left the node: {seen:#?}"
+    );
+}
+
+#[test]
+fn without_a_certificate_there_is_no_tunnel_and_no_fallback() {
+    let mesh = Mesh::up("cert");
+    eventually(SOON, || mesh.fetch("shop/web", CART)).unwrap();
+    mesh.run(&["kill", "istiod"]);
+    let wire = mesh.wire();
+    // Its account has no certificate anywhere yet, and nobody is there to give one.
+    mesh.write("late.yaml", include_str!("late.yaml"));
+    eventually(SOON, || mesh.phase("shop/late", "Running")).unwrap();
+    let ticket = ticket();
+    for _ in 0..2 {
+        let got = mesh.fetch("shop/late", &format!("{CART}/{ticket}"));
+        assert!(got.is_err(), "a pod without a certificate got through: {got:?}");
+    }
+    let seen = wire.finish();
+    assert!(
+        !seen.iter().any(|s| s["text"].as_str().unwrap().contains(&ticket)),
+        "plaintext left the node: {seen:#?}"
+    );
+    mesh.run(&["start", "istiod"]);
+    eventually(SOON * 3, || mesh.fetch("shop/late", CART)).unwrap();
+}
+
+#[test]
+fn losing_the_control_plane_freezes_the_world_and_never_empties_it() {
+    let mesh = Mesh::up("frozen");
+    mesh.write("deny.yaml", include_str!("../../../../deploy/demo/deny-crawler.yaml"));
+    eventually(SOON, || mesh.fetch("shop/web", CART)).unwrap();
+    eventually(SOON, || mesh.refused("shop/crawler", CART)).unwrap();
+    mesh.run(&["kill", "istiod"]);
+    mesh.remove("deny.yaml");
+    for _ in 0..10 {
+        mesh.fetch("shop/web", CART).unwrap();
+        mesh.refused("shop/crawler", CART).unwrap();
+        pause(Duration::from_millis(100));
+    }
+    mesh.run(&["start", "istiod"]);
+    eventually(SOON * 3, || mesh.fetch("shop/crawler", CART)).unwrap();
+}
+
+#[test]
+fn a_pod_that_cannot_be_enrolled_does_not_start() {
+    let mesh = Mesh::up("closed");
+    mesh.run(&["kill", "cni@node-2"]);
+    mesh.write("late.yaml", include_str!("late.yaml"));
+    eventually(SOON, || mesh.phase("shop/late", "ContainerCreating")).unwrap();
+    for _ in 0..10 {
+        mesh.phase("shop/late", "ContainerCreating").unwrap();
+        pause(Duration::from_millis(100));
+    }
+    mesh.run(&["start", "cni@node-2"]);
+    eventually(SOON * 3, || mesh.phase("shop/late", "Running")).unwrap();
+    eventually(SOON, || mesh.fetch("shop/late", CART)).unwrap();
+}
+
+#[test]
+fn a_mesh_whose_supervisor_was_killed_is_taken_down_to_the_last_file() {
+    let mesh = Mesh::up("killed");
+    let spaces = mesh.spaces();
+    mesh.kill_supervisor();
+    mesh.run(&["down"]);
+    assert!(!mesh.run_dir().exists());
+    assert!(spaces.iter().all(|space| !space.exists()));
+}

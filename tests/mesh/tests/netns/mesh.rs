@@ -1,0 +1,171 @@
+//! A mesh for one test, driven through the `ambit` command as a person drives it; gone when it is dropped.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a change may take until it is seen.
+pub const SOON: Duration = Duration::from_secs(5);
+
+/// The `ambit` command beside this test.
+pub fn ambit() -> Command {
+    let own = std::env::current_exe().unwrap();
+    let path = own.parent().and_then(Path::parent).unwrap().join("ambit");
+    assert!(path.is_file(), "{} is not built: run `cargo build --workspace`", path.display());
+    Command::new(path)
+}
+
+/// A word nobody else says.
+pub fn ticket() -> String {
+    format!("ticket-{:016x}", fastrand::u64(..))
+}
+
+/// The demo's cluster, with namespace `shop` in the mesh from the start.
+pub struct Mesh {
+    dir: TempDir,
+    name: String,
+}
+
+impl Mesh {
+    pub fn up(name: &str) -> Self {
+        let mesh = Self { dir: tempfile::tempdir().unwrap(), name: name.to_owned() };
+        let cluster = include_str!("../../../../deploy/demo/00-cluster.yaml");
+        let shop = "  name: shop\n";
+        let labelled = format!("{shop}  labels:\n    istio.io/dataplane-mode: ambient\n");
+        fs::create_dir(mesh.manifests()).unwrap();
+        mesh.write("cluster.yaml", &cluster.replacen(shop, &labelled, 1));
+        mesh.write("pods.yaml", include_str!("../../../../deploy/demo/10-pods.yaml"));
+        mesh.write("services.yaml", include_str!("../../../../deploy/demo/20-services.yaml"));
+        let manifests = mesh.manifests();
+        mesh.run(&["up", manifests.to_str().unwrap()]);
+        mesh
+    }
+
+    pub fn run_dir(&self) -> PathBuf {
+        self.dir.path().join("run")
+    }
+
+    /// Runs a `local` command, which must succeed; returns what it printed.
+    pub fn run(&self, words: &[&str]) -> String {
+        let output = self.local().args(words).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ambit local {words:?}: {told}{}", self.programs_said());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let hidden = self.manifests().join(format!(".{name}"));
+        fs::write(&hidden, text).unwrap();
+        fs::rename(&hidden, self.manifests().join(name)).unwrap();
+    }
+
+    pub fn remove(&self, name: &str) {
+        fs::remove_file(self.manifests().join(name)).unwrap();
+    }
+
+    /// Asks once from inside a pod.
+    pub fn fetch(&self, pod: &str, url: &str) -> Result<Value, String> {
+        let words = ["exec", pod, "--", "ambit", "pod", "fetch", "--timeout-ms", "2000", url];
+        let output = self.local().args(words).output().unwrap();
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())
+    }
+
+    /// The pod must get no answer.
+    pub fn refused(&self, pod: &str, url: &str) -> Result<(), String> {
+        self.fetch(pod, url).map_or(Ok(()), |answer| Err(format!("{pod} got an answer: {answer}")))
+    }
+
+    pub fn phase(&self, pod: &str, wanted: &str) -> Result<(), String> {
+        let (namespace, name) = pod.split_once('/').unwrap();
+        let status = self.status();
+        let pods = status["pods"].as_array().unwrap();
+        let found = pods.iter().find(|p| p["namespace"] == namespace && p["name"] == name);
+        match found {
+            Some(pod) if pod["phase"] == wanted => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    /// Files the namespaces of the mesh are pinned to.
+    pub fn spaces(&self) -> Vec<PathBuf> {
+        let status = self.status();
+        let pods = status["pods"].as_array().unwrap();
+        pods.iter().map(|pod| PathBuf::from(pod["space"].as_str().unwrap())).collect()
+    }
+
+    pub fn kill_supervisor(&self) {
+        let record = fs::read_to_string(self.run_dir().join(&self.name).join("proc/supervisor")).unwrap();
+        let pid = record.split(' ').next().unwrap();
+        assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
+    }
+
+    /// What passes between the nodes from now on.
+    pub fn wire(&self) -> Wire {
+        let mut command = self.local();
+        let mut child = command.arg("wire").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut ready = String::new();
+        lines.read_line(&mut ready).unwrap();
+        Wire { child, lines }
+    }
+
+    fn status(&self) -> Value {
+        serde_json::from_str(&self.run(&["status", "--json"])).unwrap()
+    }
+
+    fn manifests(&self) -> PathBuf {
+        self.dir.path().join("manifests")
+    }
+
+    fn local(&self) -> Command {
+        let mut command = ambit();
+        command.args(["local", "--name", &self.name, "--run-dir"]).arg(self.run_dir());
+        command
+    }
+
+    fn programs_said(&self) -> String {
+        let logs = fs::read_dir(self.run_dir().join(&self.name).join("log"));
+        let mut said = String::new();
+        for log in logs.into_iter().flatten().flatten() {
+            let text = fs::read_to_string(log.path()).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            let tail = lines[lines.len().saturating_sub(15)..].join("\n");
+            said += &format!("\n--- {}\n{tail}", log.path().display());
+        }
+        said
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.programs_said());
+        }
+        let _gone = self.local().arg("down").status();
+    }
+}
+
+/// A capture on the link between the nodes.
+pub struct Wire {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Wire {
+    /// Ends it; returns all TCP segments that carried bytes.
+    pub fn finish(mut self) -> Vec<Value> {
+        drop(self.child.stdin.take());
+        let lines = self.lines.lines().map_while(Result::ok);
+        let seen = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
+        self.child.wait().unwrap();
+        seen
+    }
+}
