@@ -2,6 +2,7 @@
 
 use ambit_model::name::NameError;
 use ambit_model::snapshot::Snapshot;
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -204,5 +205,33 @@ fn a_fault_is_told_by_its_variant() {
     ] {
         let said = read_dump(json).unwrap_err().to_string();
         assert!(said.contains(wanted), "{json}: {said}");
+    }
+}
+
+/// What is read is written and read back the same.
+fn survives(text: &str) {
+    let Ok(delta) = parse(text) else { return };
+    let read = world(&delta);
+    let dumped = serde_json::to_string(&dump(&read)).unwrap();
+    assert!(world(&read_dump(&dumped).unwrap()) == read, "{text}\n{dumped}");
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_file_is_refused_or_read_and_never_panics(
+        at in 0..EVERYTHING.len(), length in 0..40_usize, insert in "[-a-z0-9:{}\\[\\],!/ \n]{0,6}",
+    ) {
+        let mut text = EVERYTHING.to_owned();
+        text.replace_range(at..(at + length).min(EVERYTHING.len()), &insert);
+        survives(&text);
+    }
+
+    #[test]
+    fn a_damaged_dump_is_refused_or_read_and_never_panics(
+        at in 0..LIVE.len(), length in 0..40_usize, insert in "[-a-z0-9:{}\\[\\],\"/ ]{0,6}",
+    ) {
+        let mut text = LIVE.to_owned();
+        text.replace_range(at..(at + length).min(LIVE.len()), &insert);
+        let _ = read_dump(&text);
     }
 }
