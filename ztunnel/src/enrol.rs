@@ -2,6 +2,8 @@
 //! `driver` has the socket and `pod` the listeners. A slip of the agent costs its connection, never the process,
 //! and losing the agent loses no pod.
 
+pub mod driver;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ambit_wire::node_link::{LinkError, PodInfo, PodUid, Request, Response};

@@ -6,15 +6,15 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use ambit_hbone::cut::{self, Cut, Cutter, Why};
 use ambit_model::address::{ClientAddr, OriginalDst};
 use ambit_model::delta::{Change, Delta};
-use ambit_model::judge::{Denial, Verdict, judge};
+use ambit_model::judge::{Denial, Opinion, Verdict, consider};
 use ambit_model::name::{Identity, WorkloadUid};
 use ambit_model::snapshot::Snapshot;
 use ambit_model::workload::Workload;
-use tokio::sync::oneshot;
 
 /// All live connections of the process. Cheap to clone.
 #[derive(Clone, Default)]
@@ -27,8 +27,9 @@ pub struct Page(Mutex<Entries>);
 #[derive(Default)]
 struct Entries {
     next: u64,
-    inbound: HashMap<u64, Entry>,
-    outbound: HashMap<u64, Outbound>,
+    ended: bool,
+    inbound: HashMap<u64, Entry<Admitted>>,
+    outbound: HashMap<u64, Entry<Outbound>>,
 }
 
 /// An inbound connection as it is judged.
@@ -49,10 +50,10 @@ pub struct Admitted {
 impl Admitted {
     /// Judges the connection against a world, with the workload as it is there.
     #[must_use]
-    pub fn judge(&self, world: &Snapshot) -> Verdict {
+    pub fn judge(&self, world: &Snapshot) -> Opinion {
         // A workload that has left the world is judged as it was last known: forgetting it allows nothing.
         let dest = world.workload(&self.dest.uid).unwrap_or(&self.dest);
-        judge(world, dest, self.peer.as_ref(), self.from, self.to)
+        consider(world, dest, self.peer.as_ref(), self.from, self.to)
     }
 }
 
@@ -69,16 +70,18 @@ pub struct Outbound {
     pub protocol: &'static str,
 }
 
-struct Entry {
-    admitted: Admitted,
-    cut: Option<oneshot::Sender<Denial>>,
+struct Entry<T> {
+    what: T,
+    cutter: Cutter,
+    why: Arc<OnceLock<Denial>>,
 }
 
 /// A place in the ledger; dropping it gives it up.
 pub struct Seat {
     page: Arc<Page>,
     number: u64,
-    revoked: Option<oneshot::Receiver<Denial>>,
+    cut: Option<Cut>,
+    why: Arc<OnceLock<Denial>>,
 }
 
 impl Ledger {
@@ -107,30 +110,49 @@ impl Page {
     /// Enters an inbound connection. From here on a change of policy finds it: judge it after, not before.
     #[must_use]
     pub fn enter(self: &Arc<Self>, admitted: Admitted) -> Seat {
-        let (cut, revoked) = oneshot::channel();
-        let mut entries = lock(&self.0);
-        let number = entries.take_number();
-        entries.inbound.insert(number, Entry { admitted, cut: Some(cut) });
-        drop(entries);
-        Seat { page: Arc::clone(self), number, revoked: Some(revoked) }
+        self.seat(|entries, number, entry| {
+            entries.inbound.insert(number, entry.holding(admitted));
+        })
     }
 
-    /// Notes an outbound connection.
+    /// Notes an outbound connection, which a stop finds.
     #[must_use]
     pub fn note(self: &Arc<Self>, outbound: Outbound) -> Seat {
+        self.seat(|entries, number, entry| {
+            entries.outbound.insert(number, entry.holding(outbound));
+        })
+    }
+
+    /// Cuts all connections, and those that still come.
+    pub fn end(&self) {
         let mut entries = lock(&self.0);
-        let number = entries.take_number();
-        entries.outbound.insert(number, outbound);
+        entries.ended = true;
+        let inbound = entries.inbound.values().map(|entry| &entry.cutter);
+        for cutter in inbound.chain(entries.outbound.values().map(|entry| &entry.cutter)) {
+            cutter.cut(Why::Stopped);
+        }
+    }
+
+    fn seat(self: &Arc<Self>, put: impl FnOnce(&mut Entries, u64, Entry<()>)) -> Seat {
+        let (cutter, cut) = cut::pair();
+        let why = Arc::new(OnceLock::new());
+        let mut entries = lock(&self.0);
+        if entries.ended {
+            cutter.cut(Why::Stopped);
+        }
+        entries.next += 1;
+        let number = entries.next;
+        put(&mut entries, number, Entry { what: (), cutter, why: Arc::clone(&why) });
         drop(entries);
-        Seat { page: Arc::clone(self), number, revoked: None }
+        Seat { page: Arc::clone(self), number, cut: Some(cut), why }
     }
 
     /// The live connections, in the order they came.
     #[must_use]
     pub fn dump(&self) -> (Vec<Admitted>, Vec<Outbound>) {
         let entries = lock(&self.0);
-        let mut inbound: Vec<_> = entries.inbound.iter().map(|(n, e)| (*n, e.admitted.clone())).collect();
-        let mut outbound: Vec<_> = entries.outbound.iter().map(|(n, o)| (*n, o.clone())).collect();
+        let mut inbound: Vec<_> = entries.inbound.iter().map(|(n, e)| (*n, e.what.clone())).collect();
+        let mut outbound: Vec<_> = entries.outbound.iter().map(|(n, e)| (*n, e.what.clone())).collect();
         drop(entries);
         inbound.sort_by_key(|(number, _)| *number);
         outbound.sort_by_key(|(number, _)| *number);
@@ -139,29 +161,38 @@ impl Page {
 
     fn rejudge(&self, world: &Snapshot, concerned: &Concerned<'_>) -> usize {
         let mut cut = 0;
-        for entry in lock(&self.0).inbound.values_mut() {
-            if !concerned.includes(&entry.admitted.dest.uid) {
+        for entry in lock(&self.0).inbound.values() {
+            if !concerned.includes(&entry.what.dest.uid) || entry.why.get().is_some() {
                 continue;
             }
-            let Verdict::Deny(denial) = entry.admitted.judge(world) else { continue };
-            if let Some(sender) = entry.cut.take() {
-                // A connection that is just ending no longer listens.
-                cut += usize::from(sender.send(denial).is_ok());
+            if let Verdict::Deny(denial) = entry.what.judge(world).verdict {
+                // The reason first: the connection looks for it as soon as it is cut.
+                let _ = entry.why.set(denial);
+                entry.cutter.cut(Why::Revoked);
+                cut += 1;
             }
         }
         cut
     }
 }
 
+impl<T> Entry<T> {
+    fn holding<U>(self, what: U) -> Entry<U> {
+        Entry { what, cutter: self.cutter, why: self.why }
+    }
+}
+
 impl Seat {
-    /// Waits until the connection must end; for ever when it may go on. Cancel-safe.
-    pub async fn revoked(&mut self) -> Denial {
-        if let Some(revoked) = &mut self.revoked
-            && let Ok(denial) = revoked.await
-        {
-            return denial;
-        }
-        std::future::pending().await
+    /// What tells the connection to end; to be taken once, by whoever carries the bytes.
+    #[must_use]
+    pub fn cut(&mut self) -> Cut {
+        self.cut.take().unwrap_or_else(|| cut::pair().1)
+    }
+
+    /// Why the connection is no longer allowed, once it is not.
+    #[must_use]
+    pub fn denial(&self) -> Option<&Denial> {
+        self.why.get()
     }
 }
 
@@ -170,13 +201,6 @@ impl Drop for Seat {
         let mut entries = lock(&self.page.0);
         entries.inbound.remove(&self.number);
         entries.outbound.remove(&self.number);
-    }
-}
-
-impl Entries {
-    fn take_number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
     }
 }
 

@@ -1,8 +1,24 @@
 //! The node proxy: carries pods' traffic over HBONE under their own identities.
 
+pub mod admin;
+pub mod board;
+mod captured;
 pub mod config;
+pub mod discovery;
 pub mod enrol;
+pub mod feed;
+mod inbound;
 pub mod ledger;
+pub mod metrics;
+mod outbound;
+pub mod outcome;
+mod plaintext;
+pub mod pod;
+pub mod ports;
+mod proxy_header;
+pub mod record;
+pub mod run;
+pub mod sockets;
 pub mod world;
 
 #[cfg(test)]

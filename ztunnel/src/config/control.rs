@@ -49,6 +49,8 @@ pub enum Credentials {
 pub struct NodeFacts {
     /// `ztunnel~<ip>~<pod>.<namespace>~<namespace>.svc.cluster.local`.
     pub id: String,
+    /// The `clusterid` header.
+    pub cluster: String,
     /// Metadata as texts.
     pub metadata: Vec<(String, String)>,
     /// Metadata as JSON.
@@ -212,5 +214,10 @@ fn facts(source: &dyn Source, f: &mut Faults, node: &str, cluster: &ClusterId) -
             _ => f.add(key, value, "write JSON"),
         }
     }
-    NodeFacts { id: format!("ztunnel~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local"), metadata, json }
+    NodeFacts {
+        id: format!("ztunnel~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local"),
+        cluster: cluster.to_string(),
+        metadata,
+        json,
+    }
 }

@@ -15,7 +15,8 @@ fn admitted(dest: Arc<Workload>, peer: Option<&str>) -> Admitted {
 }
 
 fn is_cut(seat: &mut Seat) -> Option<Denial> {
-    seat.revoked.as_mut().unwrap().try_recv().ok()
+    assert_eq!(seat.cut().why(), seat.denial().map(|_| Why::Revoked));
+    seat.denial().cloned()
 }
 
 struct Scene {
@@ -75,11 +76,11 @@ fn a_connection_that_enters_before_a_change_is_either_cut_or_judged_by_the_new_w
     let seat = admitted(scene.dest("web"), Some("guest"));
     let entered = scene.page.enter(seat.clone());
     scene.change(&sample::deny("no-guests", "guest"));
-    assert!(!seat.judge(&scene.world.load()).is_allowed());
+    assert!(!seat.judge(&scene.world.load()).verdict.is_allowed());
     drop(entered);
     let mut scene = Scene::new();
     let mut entered = scene.page.enter(seat.clone());
-    assert!(seat.judge(&scene.world.load()).is_allowed());
+    assert!(seat.judge(&scene.world.load()).verdict.is_allowed());
     scene.change(&sample::deny("no-guests", "guest"));
     assert!(is_cut(&mut entered).is_some());
 }
@@ -100,4 +101,13 @@ fn a_seat_given_up_is_gone_from_the_table() {
     assert_eq!(scene.page.dump().0.len(), 1);
     drop(seat);
     assert_eq!(scene.page.dump().0.len(), 0);
+}
+
+#[test]
+fn a_stop_cuts_all_connections_and_those_that_come_too_late() {
+    let scene = Scene::new();
+    let mut before = scene.page.enter(admitted(scene.dest("web"), None));
+    scene.page.end();
+    let mut after = scene.page.enter(admitted(scene.dest("web"), None));
+    assert_eq!((before.cut().why(), after.cut().why()), (Some(Why::Stopped), Some(Why::Stopped)));
 }

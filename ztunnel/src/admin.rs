@@ -1,0 +1,116 @@
+//! What the admin port, the metrics port and the readiness port answer (`ztunnel.md` 11.1, 11.4, 11.5).
+//! Owns paths and the dump's keys. The server is `process::admin`, the world's shapes are `wire::local`.
+
+mod dump;
+
+use std::sync::Arc;
+
+use ambit_process::admin::{Body, answer, text};
+use ambit_process::observe::{Logs, Registry, encode};
+use ambit_process::stop::Stop;
+use ambit_tls::vault::Vault;
+use ambit_wire::local;
+use http::{Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::board::Board;
+use crate::config::Config;
+use crate::world::World;
+
+const INDEX: &str = "<html><body><h1>ztunnel</h1><ul>\
+    <li><a href=\"config_dump\">config_dump</a>: what is known and carried\
+    <li>logging (POST): ?level=debug, ?level=target=debug, ?reset\
+    <li>quitquitquit (POST): stop, gracefully</ul></body></html>\n";
+
+/// Everything the admin port shows or changes.
+pub struct Admin {
+    /// The settings.
+    pub config: Config,
+    /// The world.
+    pub world: World,
+    /// What was given in a local file, as dumps show it.
+    pub local: Value,
+    /// Certificates.
+    pub vault: Vault,
+    /// Pods.
+    pub board: Board,
+    /// The log.
+    pub logs: Logs,
+    /// Pulled by `/quitquitquit`.
+    pub stop: Stop,
+}
+
+impl Admin {
+    /// Answers one request.
+    #[must_use]
+    pub fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+        match request.uri().path() {
+            "/" => answer(StatusCode::OK, "text/html; charset=utf-8", INDEX),
+            "/config_dump" => answer(StatusCode::OK, "application/json", format!("{:#}\n", self.dump())),
+            "/logging" | "/quitquitquit" if request.method() != Method::POST => {
+                text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n")
+            }
+            "/logging" => self.logging(request.uri().query().unwrap_or_default()),
+            "/quitquitquit" => {
+                self.stop.stop();
+                text(StatusCode::OK, "stopping\n")
+            }
+            _ => text(StatusCode::NOT_FOUND, "not found\n"),
+        }
+    }
+
+    fn logging(&self, query: &str) -> Response<Body> {
+        let (mut level, mut reset) = (String::new(), false);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=').unwrap_or((pair, "")) {
+                ("level", value) => level = value.replace("%3D", "=").replace("%2C", ",").replace("%3A", ":"),
+                ("reset", _) => reset = true,
+                (other, _) => {
+                    let help = format!("unknown parameter {other:?}; use level or reset\n");
+                    return text(StatusCode::BAD_REQUEST, help);
+                }
+            }
+        }
+        if level.is_empty() && !reset {
+            return text(StatusCode::OK, format!("current log level is {}\n", self.logs.level()));
+        }
+        match self.logs.set_level(&level, reset) {
+            Ok(()) => text(StatusCode::OK, format!("current log level is {}\n", self.logs.level())),
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        }
+    }
+
+    fn dump(&self) -> Value {
+        let local::Dump { workloads, services, policies, staged_services } = local::dump(&self.world.load());
+        let mut dump = json!({
+            "certificates": self.vault.dump().iter().map(dump::certificate).collect::<Vec<_>>(),
+            "config": dump::config(&self.config),
+            "policies": policies,
+            "services": services,
+            "stagedServices": staged_services,
+            "staticConfig": self.local,
+            "version": dump::version(&self.config),
+            "workloads": workloads,
+        });
+        if let (Value::Object(keys), true) = (&mut dump, dump::is_shared(&self.config)) {
+            keys.insert("workloadState".into(), dump::pods(&self.board.read()));
+        }
+        dump
+    }
+}
+
+/// Answers the metrics port.
+#[must_use]
+pub fn metrics<B>(registry: &Arc<Registry>, request: &Request<B>) -> Response<Body> {
+    if !matches!(request.uri().path(), "/metrics" | "/stats/prometheus") {
+        return text(StatusCode::NOT_FOUND, "not found\n");
+    }
+    let open = "application/openmetrics-text";
+    let wanted = |value: &http::HeaderValue| value.to_str().is_ok_and(|accept| accept.contains(open));
+    let content_type = if request.headers().get_all(http::header::ACCEPT).iter().any(wanted) {
+        "application/openmetrics-text;charset=utf-8;version=1.0.0"
+    } else {
+        "text/plain; charset=utf-8"
+    };
+    answer(StatusCode::OK, content_type, encode(registry))
+}

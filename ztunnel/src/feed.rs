@@ -1,0 +1,105 @@
+//! Brings changes into force, in this order: swap the world, cut what is now denied, acknowledge, then ask for
+//! the certificates that are needed. Owns the writer. Where changes come from is `xds`'s and the local file's.
+
+use std::collections::BTreeSet;
+
+use ambit_model::delta::Delta;
+use ambit_model::name::{Identity, NodeName};
+use ambit_model::snapshot::Snapshot;
+use ambit_model::workload::{Tunnel, Workload};
+use ambit_process::stop::Stop;
+use ambit_tls::vault::Vault;
+use ambit_xds::pump::Apply;
+use tokio::sync::mpsc;
+use tracing::info;
+
+use crate::ledger::Ledger;
+use crate::metrics::{Metrics, TypeUrl};
+use crate::world::Writer;
+
+/// Batches under way; the subscription waits for each, so there is never more than one.
+pub const BATCHES: usize = 1;
+
+/// The one place where the world changes.
+pub struct Feed {
+    writer: Writer,
+    ledger: Ledger,
+    metrics: Metrics,
+    warm: Option<Warm>,
+}
+
+/// Certificates asked for ahead of traffic: those of this node's workloads.
+pub struct Warm {
+    /// Where they are asked for.
+    pub vault: Vault,
+    /// Our node.
+    pub node: NodeName,
+    /// For whom we have asked.
+    pub asked: BTreeSet<Identity>,
+}
+
+impl Feed {
+    /// A feed; without `warm` certificates are asked for by traffic only.
+    #[must_use]
+    pub fn new(writer: Writer, ledger: Ledger, metrics: Metrics, warm: Option<Warm>) -> Self {
+        Self { writer, ledger, metrics, warm }
+    }
+
+    /// Brings one change into force.
+    pub async fn apply(&mut self, delta: &Delta) {
+        let world = self.swap(delta);
+        if let Some(warm) = &mut self.warm {
+            warm.follow(&world).await;
+        }
+    }
+
+    /// Brings what discovery tells into force until stopped.
+    pub async fn run(mut self, mut batches: mpsc::Receiver<Apply>, stop: Stop) {
+        loop {
+            // Both arms are cancel-safe: a batch not taken stays in the queue.
+            let Apply { batch, done } = tokio::select! {
+                () = stop.stopped() => return,
+                next = batches.recv() => match next {
+                    Some(apply) => apply,
+                    None => return,
+                },
+            };
+            let world = self.swap(&batch.delta);
+            self.metrics.xds_messages.get_or_create(&TypeUrl(batch.kind.url())).inc();
+            // The subscription may have ended meanwhile; then nobody waits for the word.
+            let _ = done.send(());
+            if let Some(warm) = &mut self.warm {
+                warm.follow(&world).await;
+            }
+        }
+    }
+
+    fn swap(&mut self, delta: &Delta) -> std::sync::Arc<Snapshot> {
+        let world = self.writer.apply(delta);
+        let cut = self.ledger.rejudge(&world, delta);
+        if cut > 0 {
+            info!(connections = cut, generation = world.generation(), "connections ended by a change");
+            self.metrics.revoked.inc_by(u64::try_from(cut).unwrap_or(u64::MAX));
+        }
+        world
+    }
+}
+
+impl Warm {
+    /// Asks for what is new, lets go of what is no longer needed.
+    async fn follow(&mut self, world: &Snapshot) {
+        let needed: BTreeSet<Identity> =
+            world.workloads_on(&self.node).filter(|w| speaks(w)).map(|w| w.identity()).collect();
+        for identity in needed.difference(&self.asked) {
+            self.vault.prepare(identity.clone()).await;
+        }
+        for identity in self.asked.difference(&needed) {
+            self.vault.forget(identity.clone()).await;
+        }
+        self.asked = needed;
+    }
+}
+
+fn speaks(workload: &Workload) -> bool {
+    workload.tunnel == Tunnel::Hbone || workload.native_tunnel
+}

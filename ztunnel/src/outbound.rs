@@ -1,0 +1,242 @@
+//! Captured connections out of a pod (15001, `ztunnel.md` 4): plan, dial, copy. Owns the tries: an endpoint that
+//! does not take the connection is replaced by another before the application notices. Where a flow goes is
+//! `model::route`'s; a refusal always closes the connection, nothing is ever sent in plaintext instead.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_hbone::dial::DialError;
+use ambit_hbone::head::{self, Baggage, Connect, Forwarded, Trace};
+use ambit_hbone::pool::{Carried, Key, OpenError, Pool, PoolSettings};
+use ambit_hbone::pump;
+use ambit_model::address::{Authority, HopAddr};
+use ambit_model::balance::Pick;
+use ambit_model::name::Label;
+use ambit_model::route::{Direct, Flow, Hints, Plan, Refusal, Tunnelled, plan_with};
+use ambit_process::clock::{Instant, now};
+use ambit_process::net::{TcpStream, lookup_host};
+use ambit_process::stop::Stop;
+use tokio::time::timeout;
+
+use crate::captured;
+use crate::ledger::Outbound;
+use crate::metrics::Reporter;
+use crate::outcome::Outcome;
+use crate::pod::{Lane, Shared};
+use crate::record::{ClientSide, Parties, Party, Record, refuse_early};
+use crate::sockets;
+
+/// Endpoints tried for one connection; more would only hide that a service is down.
+const TRIES: usize = 3;
+
+/// A name server gets this long.
+const NAME_WAIT: Duration = Duration::from_secs(5);
+
+/// What came of the tries.
+enum Reached {
+    Tunnel(Tunnelled, Box<Carried>),
+    Direct(Direct, TcpStream),
+    Nowhere(Option<Plan>, Outcome),
+}
+
+/// The tunnels of one pod from one thread.
+pub(crate) fn pool(shared: &Shared) -> Pool {
+    let settings = PoolSettings {
+        streams_per_tunnel: shared.settings.streams_per_tunnel,
+        idle: shared.settings.tunnel_idle,
+        ..PoolSettings::default()
+    };
+    Pool::new(shared.vault.clone(), settings, &Stop::new())
+}
+
+/// Serves one captured connection to its end.
+pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream) {
+    let began = now();
+    // Gone before we looked: there is nobody to tell of it.
+    let Ok((client, dst)) = captured::ends(&lane, &stream) else { return };
+    match captured::local(&lane).await {
+        Ok(source) => Box::pin(carry(&lane, stream, Flow { source, client, dst }, began)).await,
+        Err(early) => {
+            let ends = (client.socket(), dst.socket());
+            refuse_early(&lane.shared.metrics, Reporter::Source, ends, early.label(), &early);
+        }
+    }
+}
+
+async fn carry(lane: &Arc<Lane>, stream: TcpStream, flow: Flow, began: Instant) {
+    let reached = Box::pin(reach(lane, &flow)).await;
+    let metrics = &lane.shared.metrics;
+    match reached {
+        Reached::Tunnel(to, carried) => {
+            let record = Record::open(metrics, tunnelled(&flow, &to), began);
+            let mut seat = lane.page.note(noted(&flow, to.hop, "HBONE"));
+            let meter = ClientSide(Arc::clone(record.counts()));
+            let ended = pump::tunnel(stream, carried.stream, &meter, seat.cut()).await;
+            record.close(&Outcome::of_pump(ended, None));
+        }
+        Reached::Direct(to, far) => {
+            let record = Record::open(metrics, direct(&flow, &to), began);
+            let mut seat = lane.page.note(noted(&flow, to.hop, "TCP"));
+            let meter = ClientSide(Arc::clone(record.counts()));
+            let ended = pump::plain(stream, far, &meter, seat.cut()).await;
+            record.close(&Outcome::of_pump(ended, None));
+        }
+        Reached::Nowhere(plan, outcome) => {
+            let parties = match &plan {
+                Some(Plan::Tunnel(to) | Plan::ViaWaypoint(to)) => tunnelled(&flow, to),
+                Some(Plan::ViaGateway(to)) => tunnelled(&flow, &to.outer),
+                Some(Plan::Direct(to)) => direct(&flow, to),
+                None => direct(
+                    &flow,
+                    &Direct { hop: HopAddr::new(flow.dst.socket()), destination: None, service: None },
+                ),
+            };
+            Record::open(metrics, parties, began).close(&outcome);
+        }
+    }
+}
+
+/// Plans and dials, again where that helps.
+async fn reach(lane: &Arc<Lane>, flow: &Flow) -> Reached {
+    let mut hints = Hints::default();
+    let mut failed: Option<(Plan, Outcome)> = None;
+    for attempt in 1.. {
+        let planned = plan_with(&lane.shared.world.load(), flow, &hints, &mut Chance);
+        let plan = match (planned, failed.take()) {
+            (Ok(plan), _) => plan,
+            (Err(Refusal::NameNeeded { hostname }), former) if !hints.names.contains_key(&hostname) => {
+                hints.names.insert(hostname.clone(), resolve(&hostname).await);
+                failed = former;
+                continue;
+            }
+            // Nothing else is left to try: the failure says more than that.
+            (Err(_), Some((plan, outcome))) => return Reached::Nowhere(Some(plan), outcome),
+            (Err(refusal), None) => return Reached::Nowhere(None, Outcome::NoWay(refusal)),
+        };
+        let outcome = match &plan {
+            Plan::Tunnel(to) | Plan::ViaWaypoint(to) => match Box::pin(open(lane, flow, to)).await {
+                Ok(carried) => return Reached::Tunnel(to.clone(), Box::new(carried)),
+                Err(error) => Outcome::Open(error),
+            },
+            Plan::Direct(to) => match sockets::connect(lane.sockets.as_ref(), to.hop.socket()).await {
+                Ok(far) => return Reached::Direct(to.clone(), far),
+                Err(error) => Outcome::Connect(error),
+            },
+            Plan::ViaGateway(_) => Outcome::Unsupported("a tunnel through another network's gateway"),
+        };
+        let Some(avoid) = replaceable(&plan, &outcome).filter(|_| attempt < TRIES) else {
+            return Reached::Nowhere(Some(plan), outcome);
+        };
+        hints.avoid.push(avoid);
+        failed = Some((plan, outcome));
+    }
+    Reached::Nowhere(None, Outcome::Connect(io::ErrorKind::HostUnreachable.into()))
+}
+
+/// The endpoint that another one may stand in for: one of a service, that was never reached.
+fn replaceable(plan: &Plan, outcome: &Outcome) -> Option<ambit_model::name::WorkloadUid> {
+    let unreached = match outcome {
+        Outcome::Connect(_) => true,
+        Outcome::Open(OpenError::Dial(error)) => {
+            !matches!(**error, DialError::Certificate { .. } | DialError::Closed | DialError::Full { .. })
+        }
+        _ => false,
+    };
+    match plan {
+        Plan::Tunnel(to) | Plan::ViaWaypoint(to) if unreached && to.service.is_some() => {
+            Some(to.destination.uid.clone())
+        }
+        Plan::Direct(Direct { destination: Some(workload), service: Some(_), .. }) if unreached => {
+            Some(workload.uid.clone())
+        }
+        _ => None,
+    }
+}
+
+async fn open(lane: &Arc<Lane>, flow: &Flow, to: &Tunnelled) -> Result<Carried, OpenError> {
+    let key = Key {
+        source: flow.source.identity(),
+        source_ip: None,
+        hop: to.hop,
+        expect: to.expect.clone().into(),
+    };
+    let head = Connect {
+        authority: match &to.authority {
+            Authority::Address(address) => head::Authority::Ip(*address),
+            Authority::Host { hostname, port } => head::Authority::Host(hostname.clone(), *port),
+        },
+        baggage: Baggage::of(&flow.source),
+        forwarded: Some(Forwarded {
+            client: Some(flow.client.socket()),
+            host: to.service.as_ref().map(|service| service.hostname.to_string()),
+        }),
+        trace: Some(Trace::random()),
+        network: None,
+    };
+    let (sockets, hop) = (Arc::clone(&lane.sockets), to.hop.socket());
+    let connect = || {
+        let sockets = Arc::clone(&sockets);
+        async move { sockets::connect(sockets.as_ref(), hop).await }
+    };
+    lane.pool.open(&key, &head, connect).await
+}
+
+/// What a workload's name resolves to, in our own namespace; nothing when there is no answer.
+async fn resolve(hostname: &Label) -> Vec<std::net::IpAddr> {
+    match timeout(NAME_WAIT, lookup_host((hostname.as_str(), 0))).await {
+        Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()).collect(),
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
+}
+
+fn tunnelled(flow: &Flow, to: &Tunnelled) -> Parties {
+    Parties {
+        reporter: Reporter::Source,
+        from: flow.client.socket(),
+        source: source(flow),
+        destination: Party {
+            workload: Some(Arc::clone(&to.destination)),
+            told: None,
+            identity: Some(to.destination.identity()),
+        },
+        to: to.hop.socket(),
+        authority: Some(to.authority.clone()),
+        service: to.service.clone(),
+        secured: true,
+    }
+}
+
+fn direct(flow: &Flow, to: &Direct) -> Parties {
+    Parties {
+        reporter: Reporter::Source,
+        from: flow.client.socket(),
+        source: source(flow),
+        destination: Party {
+            workload: to.destination.clone(),
+            told: None,
+            identity: to.destination.as_ref().map(|workload| workload.identity()),
+        },
+        to: to.hop.socket(),
+        authority: None,
+        service: to.service.clone(),
+        secured: false,
+    }
+}
+
+fn source(flow: &Flow) -> Party {
+    Party { workload: Some(Arc::clone(&flow.source)), told: None, identity: Some(flow.source.identity()) }
+}
+
+fn noted(flow: &Flow, hop: HopAddr, protocol: &'static str) -> Outbound {
+    Outbound { from: flow.client, to: flow.dst, hop: hop.socket(), protocol }
+}
+
+/// Chance, as `model::balance` asks for it.
+struct Chance;
+
+impl Pick for Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        fastrand::u64(..limit)
+    }
+}

@@ -1,0 +1,145 @@
+//! How a connection ended, as flags and as text (`ztunnel.md` 11.1, 11.2). Owns the reasons that records know.
+
+use std::error::Error;
+use std::io;
+
+use ambit_hbone::cut::Why;
+use ambit_hbone::dial::{DialError, Stage};
+use ambit_hbone::pool::OpenError;
+use ambit_hbone::pump;
+use ambit_model::judge::Denial;
+use ambit_model::route::Refusal;
+use h2::Reason;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Both directions ended by themselves.
+    Done,
+    /// We had to stop.
+    Drained,
+    /// A policy kept it out, or ended it.
+    Denied(Denial),
+    /// There was no way to carry it.
+    NoWay(Refusal),
+    /// What we cannot do yet, in words.
+    Unsupported(&'static str),
+    /// The far end did not take the connection.
+    Connect(io::Error),
+    /// There was no tunnel, or no stream on it.
+    Open(OpenError),
+    /// It broke while bytes flowed.
+    Broken(Box<dyn Error + Send + Sync>),
+}
+
+impl Outcome {
+    /// From how the copy ended. An application that just goes away is no failure.
+    #[must_use]
+    pub fn of_pump(ended: pump::Outcome, denial: Option<&Denial>) -> Self {
+        match (ended, denial) {
+            (pump::Outcome::Cut(Why::Revoked), Some(denial)) => Self::Denied(denial.clone()),
+            (pump::Outcome::Cut(_), _) => Self::Drained,
+            (pump::Outcome::Closed, _) => Self::Done,
+            (pump::Outcome::App(error) | pump::Outcome::Destination(error), _) if is_ending(&error) => {
+                Self::Done
+            }
+            (pump::Outcome::App(error) | pump::Outcome::Destination(error), _) => Self::Broken(error.into()),
+            (pump::Outcome::Peer(Reason::CANCEL | Reason::NO_ERROR | Reason::CONNECT_ERROR), _) => Self::Done,
+            (pump::Outcome::Peer(reason), _) => {
+                Self::Broken(format!("stream reset by the peer: {reason}").into())
+            }
+            (pump::Outcome::Tunnel(error), _) => Self::Broken(error.into()),
+        }
+    }
+
+    /// `response_flags`.
+    #[must_use]
+    pub fn flags(&self) -> &'static str {
+        match self {
+            Self::Done | Self::Drained => "-",
+            Self::Denied(_) => "DENY",
+            Self::NoWay(_) | Self::Unsupported(_) | Self::Connect(_) | Self::Broken(_) => "CONNECT",
+            Self::Open(OpenError::Dial(error)) => dial_flags(error),
+            Self::Open(OpenError::Broken(_)) => "H2_HANDSHAKE_FAILURE",
+            Self::Open(OpenError::Head(_) | OpenError::Refused { .. } | OpenError::Silent { .. }) => {
+                "CONNECT"
+            }
+        }
+    }
+
+    /// The text of the record; none when nothing went wrong.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        Some(match self {
+            Self::Done => return None,
+            Self::Drained => "connection closed due to connection drain".into(),
+            Self::Denied(denial) => refused(denial),
+            Self::NoWay(refusal) => chain(refusal),
+            Self::Unsupported(what) => format!("{what} is not supported yet"),
+            Self::Connect(error) => format!("io error: {error}"),
+            Self::Open(OpenError::Refused { status }) => format!("http status: {status}"),
+            Self::Open(error) => chain(error),
+            Self::Broken(error) => chain(error.as_ref()),
+        })
+    }
+}
+
+fn dial_flags(error: &DialError) -> &'static str {
+    match error {
+        DialError::Certificate { .. } => "IDENTITY_ERROR",
+        DialError::Silent { stage: Stage::Connect, .. } => "NETWORK_POLICY",
+        DialError::WrongPeer { .. } | DialError::Tls { .. } => "TLS_FAILURE",
+        DialError::Http2 { .. } => "H2_HANDSHAKE_FAILURE",
+        DialError::Connect { .. }
+        | DialError::Silent { .. }
+        | DialError::Full { .. }
+        | DialError::NoStreams { .. }
+        | DialError::Closed => "CONNECT",
+    }
+}
+
+fn is_ending(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected | UnexpectedEof)
+}
+
+/// The words that documentation and people search for.
+fn refused(denial: &Denial) -> String {
+    let start = "connection closed due to policy rejection";
+    match denial {
+        Denial::Policy(key) => format!("{start}: explicitly denied by: {key}"),
+        Denial::NothingAllows { considered } => {
+            let names: Vec<_> = considered.iter().map(ToString::to_string).collect();
+            format!("{start}: allow policies exist, but none allowed: {}", names.join(", "))
+        }
+        Denial::PolicyMissing(key) => format!("{start}: policy applies but is not known yet: {key}"),
+    }
+}
+
+/// An error with its causes.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", chain(cause)),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_ends_in_the_policy_that_said_so() {
+        let outcome = Outcome::Denied(Denial::Policy("shop/no-guests".parse().unwrap()));
+        assert_eq!(outcome.flags(), "DENY");
+        assert!(outcome.error().unwrap().ends_with("explicitly denied by: shop/no-guests"));
+    }
+
+    #[test]
+    fn a_status_is_shown_with_its_reason() {
+        let status = http::StatusCode::UNAUTHORIZED;
+        let outcome = Outcome::Open(OpenError::Refused { status });
+        assert_eq!(outcome.error().unwrap(), "http status: 401 Unauthorized");
+    }
+}

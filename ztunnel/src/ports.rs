@@ -1,0 +1,77 @@
+//! Our own ports: admin 15000, metrics 15020, readiness 15021. Owns where they are bound.
+//! What they answer is `admin`'s and `process::ready`'s.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use ambit_process::admin;
+use ambit_process::net::TcpListener;
+use ambit_process::observe::Registry;
+use ambit_process::ready::Readiness;
+use ambit_process::tasks::Tasks;
+use tracing::debug;
+
+use crate::admin::{Admin, metrics};
+
+const ADMIN: u16 = 15000;
+const METRICS: u16 = 15020;
+const READINESS: u16 = 15021;
+
+/// Why one of our own ports is not served.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {at}; another process may hold the port: see `ss -ltnp`")]
+pub struct PortError {
+    at: SocketAddr,
+    source: io::Error,
+}
+
+/// Serves all three until the tasks are stopped.
+///
+/// # Errors
+/// When a port is taken.
+pub async fn serve(
+    ipv6: bool,
+    show: Admin,
+    registry: Arc<Registry>,
+    readiness: Readiness,
+    tasks: &mut Tasks,
+) -> Result<(), PortError> {
+    let show = Arc::new(show);
+    let mut local = vec![bind(IpAddr::V4(Ipv4Addr::LOCALHOST), ADMIN).await?];
+    match bind(IpAddr::V6(Ipv6Addr::LOCALHOST), ADMIN).await {
+        Ok(listener) if ipv6 => local.push(listener),
+        Ok(_) => {}
+        Err(error) => debug!(%error, "the admin port is served on IPv4 only"),
+    }
+    for listener in local {
+        let show = Arc::clone(&show);
+        let answer = move |request: http::Request<bytes::Bytes>| std::future::ready(show.answer(&request));
+        tasks.spawn("admin", move |stop| admin::serve(listener, answer, stop));
+    }
+    let listener = anywhere(ipv6, METRICS).await?;
+    let answer = move |request: http::Request<bytes::Bytes>| std::future::ready(metrics(&registry, &request));
+    tasks.spawn("metrics", move |stop| admin::serve(listener, answer, stop));
+    let listener = anywhere(ipv6, READINESS).await?;
+    let answer = move |request: http::Request<bytes::Bytes>| std::future::ready(readiness.answer(&request));
+    tasks.spawn("readiness", move |stop| admin::serve(listener, answer, stop));
+    Ok(())
+}
+
+/// On all addresses; on IPv4 alone where the machine has no IPv6.
+async fn anywhere(ipv6: bool, port: u16) -> Result<TcpListener, PortError> {
+    if ipv6 {
+        match bind(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port).await {
+            Err(error) if error.source.kind() != io::ErrorKind::AddrInUse => {
+                debug!(%error, "served on IPv4 only");
+            }
+            bound => return bound,
+        }
+    }
+    bind(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port).await
+}
+
+async fn bind(ip: IpAddr, port: u16) -> Result<TcpListener, PortError> {
+    let at = SocketAddr::new(ip, port);
+    TcpListener::bind(at).await.map_err(|source| PortError { at, source })
+}

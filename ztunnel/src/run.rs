@@ -1,0 +1,290 @@
+//! From settings to a running program and back: builds the parts, starts them in order, ends them in order.
+//! Owns wiring only; what each part does is its own.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_process::clock;
+use ambit_process::observe::{Logs, Registry, init_logs};
+use ambit_process::ready::{Gate, Readiness};
+use ambit_process::start::Runtimes;
+use ambit_process::stop::{self, Stop};
+use ambit_process::tasks::Tasks;
+use ambit_tls::issue::{Ca, Directory, Issuer};
+use ambit_tls::vault::Vault;
+use ambit_wire::local::{self, LocalError};
+use ambit_wire::node_link::PodInfo;
+use ambit_xds::pump::{Apply, Progress, Pump};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::admin::Admin;
+use crate::board::{Board, PodShown};
+use crate::config::{Config, Credentials, LocalWorld, Mode};
+use crate::discovery;
+use crate::enrol::Shown;
+use crate::enrol::driver::Driver;
+use crate::feed::{BATCHES, Feed, Warm};
+use crate::ledger::Ledger;
+use crate::metrics::{Metrics, Process};
+use crate::pod::{Running, Shared, StartError};
+use crate::ports::{self, PortError};
+use crate::sockets::{InNamespace, Sockets, SocketsError};
+use crate::world;
+
+/// What ends by itself after a stop gets this long.
+const END_WAIT: Duration = Duration::from_secs(1);
+
+/// Why the program does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Threads or event queues are not to be had.
+    #[error("cannot start the runtimes")]
+    Runtimes(#[source] io::Error),
+    /// Signals cannot be waited for.
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+    /// The local file does not read.
+    #[error("cannot read {path}; LOCAL_XDS_PATH names the file")]
+    LocalFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The local file says something wrong.
+    #[error("the local workloads, services and policies do not hold")]
+    Local(#[from] LocalError),
+    /// A port of our own is taken.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The one workload of dedicated mode cannot be served.
+    #[error("the workload cannot be served")]
+    Workload(#[from] StartError),
+    /// Shared mode lacks a right that it needs.
+    #[error("shared mode needs the capabilities NET_ADMIN and SYS_ADMIN: run as root")]
+    Rights(#[source] SocketsError),
+}
+
+/// Runs until a signal or `/quitquitquit`, and through the drain.
+///
+/// # Errors
+/// When a part does not start.
+pub fn run(config: Config) -> Result<(), RunError> {
+    let logs = init_logs(&config.log);
+    match ambit_sys::limits::raise_open_files() {
+        Ok(most) => info!(descriptors = most, threads = config.threads, "ztunnel starts"),
+        Err(error) => warn!(%error, "the limit on descriptors stays as it is"),
+    }
+    let runtimes = Runtimes::start("ztunnel", config.threads).map_err(RunError::Runtimes)?;
+    let outcome = runtimes.run(main(config, &runtimes, logs.clone()));
+    drop(runtimes);
+    logs.flush();
+    outcome
+}
+
+async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), RunError> {
+    // Two stops: the first begins the drain, the second ends what the drain itself needs.
+    let (stop, end) = (Stop::new(), Stop::new());
+    let mut until_end = Tasks::new(&end);
+    let mut until_stop = Tasks::new(&stop);
+    until_end.spawn("signals", {
+        let stop = stop.clone();
+        |end| async move {
+            tokio::select! {
+                caught = stop::on_signals(stop.clone()) => {
+                    if let Err(error) = caught {
+                        tracing::error!(%error, "cannot wait for signals");
+                        stop.stop();
+                    }
+                }
+                () = end.stopped() => {}
+            }
+        }
+    });
+    let readiness = Readiness::new();
+    let metrics = Metrics::default();
+    let (world, writer) = world::empty(config.node.clone());
+    let vault = vault(&config, &mut until_end);
+    let ledger = Ledger::default();
+    let warm = warm(&config, &vault);
+    let mut feed = Feed::new(writer, ledger.clone(), metrics.clone(), warm);
+    let local = local_world(&config, &mut feed).await?;
+    let (tell_synced, synced) = watch::channel(false);
+    let shared = Arc::new(Shared {
+        world: world.clone(),
+        vault: vault.clone(),
+        ledger,
+        metrics: metrics.clone(),
+        settings: config.traffic.clone(),
+        network: config.network.clone(),
+        log_decisions: config.log_decisions,
+        synced,
+        threads: runtimes.traffic().into(),
+        drain: config.drain,
+    });
+    let board = Board::default();
+    let admin = Admin {
+        config: config.clone(),
+        world,
+        local,
+        vault,
+        board: board.clone(),
+        logs: logs.clone(),
+        stop: stop.clone(),
+    };
+    let registry = registry(&config, &metrics, runtimes, logs);
+    ports::serve(config.traffic.ipv6, admin, registry, readiness.clone(), &mut until_stop).await?;
+    let gate = readiness.gate("state manager");
+    subscribe(&config, feed, Synced { gate, tell: tell_synced }, metrics, &mut until_end);
+    serve(&config, &shared, &readiness, board, &stop).await?;
+    info!("drained");
+    until_stop.drain(END_WAIT).await;
+    until_end.drain(END_WAIT).await;
+    Ok(())
+}
+
+/// Carries until stopped, then drains.
+async fn serve(
+    config: &Config,
+    shared: &Arc<Shared>,
+    readiness: &Readiness,
+    board: Board,
+    stop: &Stop,
+) -> Result<(), RunError> {
+    match &config.mode {
+        Mode::Dedicated(pod) => {
+            let running = dedicated(shared, pod)?;
+            readiness.gate("proxy").set(true);
+            let uid = format!("{}/{}", pod.namespace, pod.name);
+            board.post(vec![PodShown {
+                uid,
+                info: pod.clone(),
+                state: Shown::Up,
+                pages: running.pages().to_vec(),
+            }]);
+            stop.stopped().await;
+            running.finish(shared.drain).await;
+        }
+        Mode::Shared { link, reuse_port } => {
+            self_test(shared)?;
+            let gate = readiness.gate("workload proxy manager");
+            Driver::new(link.clone(), *reuse_port, Arc::clone(shared), gate, board).run(stop.clone()).await;
+        }
+    }
+    Ok(())
+}
+
+fn dedicated(shared: &Arc<Shared>, pod: &PodInfo) -> Result<Running, RunError> {
+    // Without sharing first: another process on these ports must be noticed, not joined.
+    let alone = InNamespace::new(None, &shared.settings, false);
+    for port in ambit_model::route::RESERVED_PORTS {
+        alone.listen(port).map_err(|source| StartError::Listen { port, source })?;
+    }
+    let sockets: Arc<dyn Sockets> = Arc::new(InNamespace::new(None, &shared.settings, true));
+    Ok(Running::start(shared, pod, &sockets, &shared.threads)?)
+}
+
+/// Finds out now what would otherwise fail for every pod.
+fn self_test(shared: &Shared) -> Result<(), RunError> {
+    let home = ambit_sys::netns::Netns::current().map_err(|e| RunError::Rights(e.into()))?;
+    home.run_on_thread(|| ()).map_err(|e| RunError::Rights(e.into()))?;
+    let sockets = InNamespace::new(None, &shared.settings, false);
+    let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    sockets.outgoing(nowhere, None).map(drop).map_err(RunError::Rights)
+}
+
+fn registry(config: &Config, metrics: &Metrics, runtimes: &Runtimes, logs: Logs) -> Arc<Registry> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Process { traffic: runtimes.traffic().into(), log: logs }));
+    metrics.register(&mut registry, &config.mesh_version, matches!(config.mode, Mode::Shared { .. }));
+    Arc::new(registry)
+}
+
+fn vault(config: &Config, tasks: &mut Tasks) -> Vault {
+    match config.control.credentials.clone() {
+        Credentials::Ca(settings) => drive(Ca::new(*settings), tasks),
+        Credentials::Directory(path, terms) => drive(Directory::new(path, terms), tasks),
+    }
+}
+
+fn drive<I: Issuer>(issuer: I, tasks: &mut Tasks) -> Vault {
+    let (vault, driver) = Vault::new(issuer, clock::now_system);
+    tasks.spawn("certificates", move |stop| async move { driver.run(stop.stopped()).await });
+    vault
+}
+
+fn warm(config: &Config, vault: &Vault) -> Option<Warm> {
+    let wanted = matches!(config.mode, Mode::Shared { .. }) && !config.node.is_empty();
+    wanted.then(|| Warm { vault: vault.clone(), node: config.node.clone(), asked: BTreeSet::new() })
+}
+
+/// Brings the local file into force, and returns it as dumps show it.
+async fn local_world(config: &Config, feed: &mut Feed) -> Result<serde_json::Value, RunError> {
+    let given = match &config.control.local {
+        None => String::new(),
+        Some(LocalWorld::Inline(text)) => text.clone(),
+        Some(LocalWorld::File(path)) => std::fs::read_to_string(path)
+            .map_err(|source| RunError::LocalFile { path: path.clone(), source })?,
+    };
+    let delta = local::parse(&given)?;
+    let alone = ambit_model::snapshot::Snapshot::default().with(&delta);
+    if !delta.is_empty() {
+        feed.apply(&delta).await;
+    }
+    let local::Dump { workloads, services, policies, .. } = local::dump(&alone);
+    Ok(serde_json::json!({ "workloads": workloads, "services": services, "policies": policies }))
+}
+
+/// Whom to tell of the first complete view.
+struct Synced {
+    gate: Gate,
+    tell: watch::Sender<bool>,
+}
+
+impl Synced {
+    fn now(&self) {
+        self.gate.set(true);
+        self.tell.send_replace(true);
+    }
+}
+
+fn subscribe(config: &Config, feed: Feed, synced: Synced, metrics: Metrics, tasks: &mut Tasks) {
+    let Some(settings) = discovery::settings(&config.control) else {
+        synced.now();
+        // Kept alive, so that the world's readers go on waiting for what a file did not say.
+        tasks.spawn("world", move |stop| async move {
+            stop.stopped().await;
+            drop((feed, synced));
+        });
+        return;
+    };
+    let (batches, received) = mpsc::channel::<Apply>(BATCHES);
+    let (pump, handle) = Pump::new(settings, batches);
+    tasks.spawn("world", move |stop| feed.run(received, stop));
+    tasks.spawn("discovery", move |stop| pump.run(stop));
+    tasks.spawn("progress", move |stop| follow(handle.progress, synced, metrics, stop));
+}
+
+/// Follows the subscription: tells of the first complete view, counts how streams end.
+async fn follow(mut progress: watch::Receiver<Progress>, synced: Synced, metrics: Metrics, stop: Stop) {
+    let mut last = Progress::default();
+    loop {
+        let now = progress.borrow_and_update().clone();
+        if now.in_step && !last.in_step {
+            info!(resources = now.retained, "the world is known");
+            synced.now();
+        }
+        if let Some(ending) = now.last_ending.as_ref().filter(|_| last.connected && !now.connected) {
+            metrics.xds_ended.get_or_create(&discovery::reason(ending)).inc();
+        }
+        last = now;
+        tokio::select! {
+            () = stop.stopped() => return,
+            changed = progress.changed() => if changed.is_err() { return },
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The sockets of one pod: listeners and outgoing connections in its namespace, with our mark.
+//! Owns how they are made and the wait for a connect. What flows through them is the callers'.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ambit_process::net::{TcpSocket, TcpStream};
+use ambit_sys::netns::{Netns, NetnsError};
+use ambit_sys::socket::{self, Keepalive, Listen, Listening, Mark, Outgoing, SocketError, Transparency};
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::config;
+
+/// Longer than any healthy network needs, shorter than people wait.
+const CONNECT_WAIT: Duration = Duration::from_secs(10);
+
+/// Connections that may wait to be accepted, on each listener; also while a restart overlaps.
+const BACKLOG: i32 = 1024;
+
+/// Where a pod's sockets come from: its namespace, or a fake.
+pub trait Sockets: Send + Sync + 'static {
+    /// A listener on one of our ports.
+    ///
+    /// # Errors
+    /// When the port is taken, or the namespace or a right is missing.
+    fn listen(&self, port: u16) -> Result<Listening, SocketsError>;
+
+    /// An unconnected socket that is fit for `to` and, if so wished, speaks from another's address.
+    ///
+    /// # Errors
+    /// When the namespace or a right is missing.
+    fn outgoing(
+        &self,
+        to: SocketAddr,
+        borrow_source: Option<IpAddr>,
+    ) -> Result<std::net::TcpStream, SocketsError>;
+
+    /// What an accepted connection is given.
+    ///
+    /// # Errors
+    /// When the connection has ended already.
+    fn tune(&self, accepted: &TcpStream) -> io::Result<()>;
+}
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketsError {
+    /// The namespace cannot be entered.
+    #[error("cannot work in the pod's namespace")]
+    Namespace(#[from] NetnsError),
+    /// The socket cannot be made.
+    #[error("{0}: {source}", source = .0.source)]
+    Socket(#[from] SocketError),
+}
+
+/// Sockets in a namespace.
+pub struct InNamespace {
+    netns: Option<Netns>,
+    mark: Option<Mark>,
+    transparency: Transparency,
+    reuse_port: bool,
+    ipv6: bool,
+    keepalive: Option<Keepalive>,
+    user_timeout: Option<Duration>,
+}
+
+impl InNamespace {
+    /// In `netns`, or in our own namespace.
+    #[must_use]
+    pub fn new(netns: Option<Netns>, traffic: &config::Traffic, reuse_port: bool) -> Self {
+        let keepalive =
+            traffic.keepalive.map(|k| Keepalive { idle: k.idle, interval: k.interval, probes: k.probes });
+        let give_up = |k: config::Keepalive| k.user_timeout.then(|| k.idle + k.interval * k.probes);
+        Self {
+            netns,
+            mark: traffic.mark.map(Mark),
+            transparency: match traffic.original_source {
+                None => Transparency::Try,
+                Some(true) => Transparency::Require,
+                Some(false) => Transparency::Off,
+            },
+            reuse_port,
+            ipv6: traffic.ipv6,
+            keepalive,
+            user_timeout: traffic.keepalive.and_then(give_up),
+        }
+    }
+
+    fn inside<T>(&self, work: impl FnOnce() -> Result<T, SocketError>) -> Result<T, SocketsError> {
+        Ok(match &self.netns {
+            Some(netns) => netns.run(work)??,
+            None => work()?,
+        })
+    }
+
+    fn anywhere(&self, port: u16) -> SocketAddr {
+        let ip =
+            if self.ipv6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+        SocketAddr::new(ip, port)
+    }
+}
+
+impl Sockets for InNamespace {
+    fn listen(&self, port: u16) -> Result<Listening, SocketsError> {
+        let how = Listen {
+            at: self.anywhere(port),
+            mark: self.mark,
+            transparency: self.transparency,
+            reuse_port: self.reuse_port,
+            backlog: BACKLOG,
+        };
+        self.inside(|| socket::listen(&how))
+    }
+
+    fn outgoing(
+        &self,
+        to: SocketAddr,
+        borrow_source: Option<IpAddr>,
+    ) -> Result<std::net::TcpStream, SocketsError> {
+        let how = Outgoing {
+            mark: self.mark,
+            borrow_source,
+            keepalive: self.keepalive,
+            user_timeout: self.user_timeout,
+        };
+        self.inside(|| socket::outgoing(to, &how))
+    }
+
+    fn tune(&self, accepted: &TcpStream) -> io::Result<()> {
+        socket::tune(accepted, self.keepalive, self.user_timeout)
+    }
+}
+
+/// Connects to `to`, in bounded time.
+///
+/// # Errors
+/// What the network said; a silent one is `TimedOut`.
+pub async fn connect(sockets: &dyn Sockets, to: SocketAddr) -> io::Result<TcpStream> {
+    finish(sockets.outgoing(to, None), to).await
+}
+
+/// Connects to `to` so that it sees `client` as its peer, if that is possible.
+///
+/// # Errors
+/// As `connect`.
+pub async fn connect_as(sockets: &dyn Sockets, client: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    // An address cannot be borrowed by its own owner, nor across families.
+    if client == to.ip() || client.is_ipv4() != to.is_ipv4() {
+        return connect(sockets, to).await;
+    }
+    match sockets.outgoing(to, Some(client)) {
+        Err(error) => {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "the application will not see its client's address"
+            );
+            connect(sockets, to).await
+        }
+        made => finish(made, to).await,
+    }
+}
+
+async fn finish(made: Result<std::net::TcpStream, SocketsError>, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::from_std_stream(made.map_err(io::Error::other)?);
+    match timeout(CONNECT_WAIT, socket.connect(to)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
