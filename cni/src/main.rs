@@ -1,2 +1,3 @@
 //! Entry point.
+
 fn main() {}

@@ -1,0 +1,115 @@
+//! Making a namespace's packet filter and routing what the rules say, by netlink, without starting a process.
+//! Owns reading, comparing, installing and removing. Decides nothing: `rules` says what is to stand there.
+//!
+//! Everything here runs in the calling thread's namespace, is short and blocks only on the kernel; callers enter with
+//! `Netns::run` and bound the time.
+
+pub(crate) mod attribute;
+mod nft;
+mod probes;
+mod route;
+mod talk;
+
+use ambit_sys::netns::{Netns, NetnsError};
+
+use crate::rules::{Families, NodeRules, PodRules, node_table, pod_table};
+
+pub use probes::{ProbeChange, ProbeTarget, sync_probes};
+pub use talk::TalkError;
+
+/// Why a namespace could not be brought to what was wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The namespace could not be entered.
+    #[error("cannot work in the namespace")]
+    Netns(#[from] NetnsError),
+    /// The kernel refused or did not answer.
+    #[error("cannot {what}")]
+    Kernel {
+        /// What was tried.
+        what: &'static str,
+        /// What came back.
+        source: TalkError,
+    },
+    /// The kernel took the rules, but other rules stand there.
+    #[error("the rules read back are not those installed: {0}")]
+    NotAsInstalled(Drift),
+}
+
+/// Whether anything had to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// All stood there already; nothing was touched.
+    None,
+    /// Something was installed.
+    Made,
+}
+
+/// How a namespace differs from what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Drift {
+    /// Our table is not there.
+    #[error("the table is missing")]
+    NoTable,
+    /// A chain is missing, foreign, or of another kind.
+    #[error("chain {0} differs")]
+    Chain(String),
+    /// A chain's rules are other rules, or in another order.
+    #[error("the rules of chain {0} differ")]
+    Rules(String),
+    /// A set is missing.
+    #[error("set {0} is missing")]
+    Set(String),
+    /// A table of another agent stands beside ours.
+    #[error("table {0} of another agent is there")]
+    Foreign(String),
+    /// The rule or route for answers on delivered connections is missing.
+    #[error("policy routing for {0} is missing")]
+    Routing(&'static str),
+}
+
+/// Brings a pod's namespace to its rules. Doing it twice changes nothing.
+pub fn install_pod(netns: &Netns, wanted: &PodRules) -> Result<Change, ApplyError> {
+    netns.run(|| {
+        let table = pod_table(wanted);
+        let routed = route::install(wanted.families)?;
+        // Routing first: a rule that marks packets for a route that is not there yet would lose them.
+        let filtered = nft::install(&table)?;
+        Ok(if routed == Change::Made { routed } else { filtered })
+    })?
+}
+
+/// Compares a pod's namespace with its rules; `None` when all is there, nothing less and nothing more.
+pub fn verify_pod(netns: &Netns, wanted: &PodRules) -> Result<Option<Drift>, ApplyError> {
+    netns.run(|| match nft::verify(&pod_table(wanted))? {
+        None => route::verify(wanted.families),
+        drift => Ok(drift),
+    })?
+}
+
+/// Takes everything of ours, and what an earlier agent left, out of a pod's namespace. Nothing there is success.
+pub fn remove_pod(netns: &Netns) -> Result<(), ApplyError> {
+    netns.run(|| {
+        nft::remove()?;
+        route::remove()
+    })?
+}
+
+/// Brings the calling thread's namespace, the node's, to its rules. Sets keep their elements if nothing else differs.
+pub fn install_node(wanted: &NodeRules) -> Result<Change, ApplyError> {
+    nft::install(&node_table(wanted))
+}
+
+/// Takes everything of ours out of the node's namespace.
+pub fn remove_node() -> Result<(), ApplyError> {
+    nft::remove()
+}
+
+/// The families that the calling thread's namespace can use at all: without IPv6 in the kernel there is only one.
+#[must_use]
+pub fn usable_families() -> Families {
+    if std::path::Path::new("/proc/sys/net/ipv6").exists() { Families::Both } else { Families::V4 }
+}
+
+#[cfg(test)]
+mod tests;

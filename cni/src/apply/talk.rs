@@ -1,0 +1,162 @@
+//! One conversation with the kernel: send messages, collect acknowledgements or a listing.
+//! Owns the socket's patience and the meaning of error answers.
+
+use std::io;
+use std::time::Duration;
+
+use ambit_sys::netlink::{DATAGRAM, Family, Netlink};
+
+use crate::apply::attribute::{Attributes, Header, Messages, messages, u32_at};
+
+/// The kernel answers while it is being asked; this only guards against an answer lost.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A listing that was changed under our eyes is asked for again this often.
+const LISTINGS: usize = 5;
+
+pub(crate) const REQUEST: u16 = 1;
+pub(crate) const ACK: u16 = 4;
+pub(crate) const EXCLUSIVE: u16 = 0x200;
+pub(crate) const REPLACE: u16 = 0x100;
+pub(crate) const CREATE: u16 = 0x400;
+pub(crate) const APPEND: u16 = 0x800;
+const DUMP: u16 = 0x300;
+const DUMP_INTERRUPTED: u16 = 0x10;
+
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+const OVERRUN: u16 = 4;
+
+/// What came back instead of success.
+#[derive(Debug, thiserror::Error)]
+pub enum TalkError {
+    /// The socket failed; time out means the kernel did not answer.
+    #[error("the netlink socket failed")]
+    Socket(#[source] io::Error),
+    /// The kernel said no.
+    #[error("{hint}")]
+    Refused {
+        /// What it means, with a remedy where there is one.
+        hint: &'static str,
+        /// The kernel's word.
+        source: io::Error,
+    },
+    /// The listing kept changing while it was read.
+    #[error("the rules kept changing while they were read")]
+    Restless,
+}
+
+impl TalkError {
+    /// The kernel's error number, if it said no.
+    pub(crate) fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Refused { source, .. } => source.raw_os_error(),
+            Self::Socket(_) | Self::Restless => None,
+        }
+    }
+}
+
+/// A conversation in the calling thread's namespace.
+pub(crate) struct Talk {
+    link: Netlink,
+    buffer: Vec<u8>,
+}
+
+/// One message of a listing.
+pub(crate) struct Listed {
+    pub(crate) kind: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Talk {
+    pub(crate) fn open(family: Family) -> Result<Self, TalkError> {
+        let link = Netlink::open(family, PATIENCE).map_err(TalkError::Socket)?;
+        Ok(Self { link, buffer: vec![0; DATAGRAM] })
+    }
+
+    /// Sends messages, of which the one numbered `last` asks for an acknowledgement, and waits for that. The first
+    /// refusal is the result.
+    pub(crate) fn tell(&mut self, messages_out: &Messages, last: u32) -> Result<(), TalkError> {
+        self.link.send(messages_out.bytes()).map_err(TalkError::Socket)?;
+        let mut refused = None;
+        loop {
+            let bytes = self.link.recv(&mut self.buffer).map_err(TalkError::Socket)?;
+            let mut done = false;
+            for (header, body) in messages(bytes).filter(|(header, _)| header.kind == ERROR) {
+                if let Err(error) = judge(body) {
+                    refused.get_or_insert(error);
+                }
+                done |= header.number >= last;
+            }
+            if let Some(error) = refused {
+                // A refused transaction is not acknowledged at its end.
+                return Err(error);
+            }
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks for a listing and gives every message of it.
+    pub(crate) fn list(
+        &mut self,
+        kind: u16,
+        fixed: &[u8],
+        attributes: &Attributes,
+    ) -> Result<Vec<Listed>, TalkError> {
+        for _ in 0..LISTINGS {
+            let mut question = Messages::default();
+            question.push(kind, REQUEST | DUMP, fixed, attributes);
+            self.link.send(question.bytes()).map_err(TalkError::Socket)?;
+            if let Some(all) = self.collect()? {
+                return Ok(all);
+            }
+        }
+        Err(TalkError::Restless)
+    }
+
+    /// A listing; none when it changed meanwhile.
+    fn collect(&mut self) -> Result<Option<Vec<Listed>>, TalkError> {
+        let mut all = Vec::new();
+        let mut steady = true;
+        loop {
+            let bytes = self.link.recv(&mut self.buffer).map_err(TalkError::Socket)?;
+            for (Header { kind, flags, .. }, body) in messages(bytes) {
+                steady &= flags & DUMP_INTERRUPTED == 0;
+                match kind {
+                    ERROR => judge(body)?,
+                    // The end of a listing may carry an error too.
+                    DONE => return judge(body).map(|()| steady.then_some(all)),
+                    OVERRUN => steady = false,
+                    _ => all.push(Listed { kind, body: body.to_vec() }),
+                }
+            }
+        }
+    }
+}
+
+/// An error answer begins with the negative error number; 0 is an acknowledgement.
+fn judge(body: &[u8]) -> Result<(), TalkError> {
+    let code = u32_at(body, 0).unwrap_or(0).cast_signed();
+    if code >= 0 {
+        return Ok(());
+    }
+    let source = io::Error::from_raw_os_error(code.saturating_neg());
+    Err(TalkError::Refused { hint: hint(code.saturating_neg()), source })
+}
+
+fn hint(errno: i32) -> &'static str {
+    // Numbers of errno.h, the same on every architecture that Rust's tier 1 knows.
+    match errno {
+        1 | 13 => "not allowed; run as root or with the capability NET_ADMIN",
+        2 => {
+            "the kernel does not know it (missing, or a kernel without nf_tables, nft_nat, nft_redir or nft_ct)"
+        }
+        12 | 105 => "the kernel is out of memory for it",
+        16 => "it is in use",
+        17 => "it is there already",
+        93 | 95 | 97 => "this kernel lacks the feature; load nf_tables, nft_chain_nat and the IPv6 modules",
+        _ => "the kernel refused",
+    }
+}

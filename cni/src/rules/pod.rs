@@ -1,0 +1,155 @@
+//! Which rules an enrolled pod's namespace holds (`cni.md` 4.3). Pure.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::rules::{
+    Action, Chain, ChainKind, Families, Hook, InterfaceName, Is, L4, Match, PROBE_SOURCE_V4, PROBE_SOURCE_V6,
+    PROXY_MARK, RETURN_MARK, Rule, TABLE, Table,
+};
+
+/// What varies from pod to pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodRules {
+    /// The families in use.
+    pub families: Families,
+    /// Names are resolved by ztunnel.
+    pub dns: bool,
+    /// What comes in is left alone, for gateways of others.
+    pub bypass_inbound: bool,
+    /// Interfaces by which traffic of machines inside the pod comes in; for us it goes out.
+    pub inner_interfaces: Vec<InterfaceName>,
+}
+
+const OUTBOUND: u16 = 15001;
+const INBOUND_PLAIN: u16 = 15006;
+const INBOUND_TUNNEL: u16 = 15008;
+const NAMES: u16 = 15053;
+const DNS: u16 = 53;
+/// ztunnel's own queries are tracked apart from the application's, whose addresses and ports they may repeat.
+const DNS_ZONE: u16 = 1;
+
+/// Where other owners' destination translation stands too; theirs still see what we accept.
+const DSTNAT: i32 = -100;
+const MANGLE: i32 = -150;
+const RAW: i32 = -300;
+
+/// The table of a pod's namespace.
+#[must_use]
+pub fn pod_table(pod: &PodRules) -> Table {
+    let chain = |name, kind, hook, priority, rules| Chain { name, kind, hook, priority, rules };
+    let mut chains = vec![
+        chain("nat-prerouting", ChainKind::Nat, Hook::Prerouting, DSTNAT, coming_in(pod)),
+        chain("nat-output", ChainKind::Nat, Hook::Output, DSTNAT, going_out(pod)),
+        chain("mangle-prerouting", ChainKind::Filter, Hook::Prerouting, MANGLE, vec![remember_delivery()]),
+        // Route: a restored mark must look the route up again.
+        chain("mangle-output", ChainKind::Route, Hook::Output, MANGLE, vec![mark_answers()]),
+    ];
+    if pod.dns {
+        let queries = vec![Match::Protocol(L4::Udp), Match::ToPort(Is::Equal, DNS), from_proxy()];
+        let answers = vec![Match::Protocol(L4::Udp), Match::FromPort(Is::Equal, DNS), not_from_proxy()];
+        let zone = |when| vec![Rule { when, then: Action::Zone(DNS_ZONE) }];
+        chains.push(chain("raw-output", ChainKind::Filter, Hook::Output, RAW, zone(queries)));
+        chains.push(chain("raw-prerouting", ChainKind::Filter, Hook::Prerouting, RAW, zone(answers)));
+    }
+    Table { name: TABLE, sets: Vec::new(), chains }
+}
+
+/// Packets that enter the namespace: a tunnel's own port is left alone, plain connections go to ztunnel.
+fn coming_in(pod: &PodRules) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for interface in &pod.inner_interfaces {
+        let when = vec![Match::From(Is::Equal, interface.clone()), Match::Protocol(L4::Tcp)];
+        rules.push(Rule { when: when.clone(), then: Action::Redirect(OUTBOUND) });
+        rules.push(Rule { when, then: Action::Return });
+    }
+    if pod.bypass_inbound {
+        return rules;
+    }
+    for (source, _) in families(pod.families) {
+        // A probe has no identity and never gets one; the node lets only probes have this source.
+        let when = vec![Match::Protocol(L4::Tcp), Match::Source(Is::Equal, source)];
+        rules.push(Rule { when, then: Action::Accept });
+    }
+    for (_, home) in families(pod.families) {
+        let when = vec![
+            Match::Destination(Is::Not, home),
+            Match::Protocol(L4::Tcp),
+            Match::ToPort(Is::Not, INBOUND_TUNNEL),
+            not_from_proxy(),
+        ];
+        rules.push(Rule { when, then: Action::Redirect(INBOUND_PLAIN) });
+    }
+    rules
+}
+
+/// Packets made in the namespace: everything that leaves by TCP goes to ztunnel, but for its own.
+fn going_out(pod: &PodRules) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for (probe, _) in families(pod.families) {
+        let when = vec![Match::Protocol(L4::Tcp), Match::Destination(Is::Equal, probe)];
+        rules.push(Rule { when, then: Action::Accept });
+    }
+    if pod.dns {
+        rules.extend(names(pod.families));
+    }
+    let returning = vec![Match::Protocol(L4::Tcp), Match::Mark(Is::Equal, RETURN_MARK)];
+    rules.push(Rule { when: returning, then: Action::Accept });
+    for (_, home) in families(pod.families) {
+        // A pod that calls its own address stays with itself.
+        let when = vec![Match::To(Is::Equal, InterfaceName::loopback()), Match::Destination(Is::Not, home)];
+        rules.push(Rule { when, then: Action::Accept });
+    }
+    for (_, home) in families(pod.families) {
+        let when = vec![Match::Protocol(L4::Tcp), Match::Destination(Is::Not, home), not_from_proxy()];
+        rules.push(Rule { when, then: Action::Redirect(OUTBOUND) });
+    }
+    rules
+}
+
+/// Queries for names; before the rule that takes all TCP.
+fn names(used: Families) -> Vec<Rule> {
+    let udp = vec![
+        Match::To(Is::Not, InterfaceName::loopback()),
+        not_from_proxy(),
+        Match::Protocol(L4::Udp),
+        Match::ToPort(Is::Equal, DNS),
+    ];
+    let mut rules = vec![Rule { when: udp, then: Action::Redirect(NAMES) }];
+    for (_, home) in families(used) {
+        let when = vec![
+            Match::Destination(Is::Not, home),
+            Match::Protocol(L4::Tcp),
+            Match::ToPort(Is::Equal, DNS),
+            not_from_proxy(),
+        ];
+        rules.push(Rule { when, then: Action::Redirect(NAMES) });
+    }
+    rules
+}
+
+/// What ztunnel delivers over loopback, in its client's name, still has ztunnel's mark: the flow keeps it in mind.
+fn remember_delivery() -> Rule {
+    Rule { when: vec![from_proxy()], then: Action::SetFlowMark(RETURN_MARK) }
+}
+
+/// The application's answers on such a flow are addressed to the client; the mark routes them back to ztunnel.
+fn mark_answers() -> Rule {
+    Rule { when: vec![Match::FlowMark(Is::Equal, RETURN_MARK)], then: Action::RestoreMark }
+}
+
+fn from_proxy() -> Match {
+    Match::Mark(Is::Equal, PROXY_MARK)
+}
+
+fn not_from_proxy() -> Match {
+    Match::Mark(Is::Not, PROXY_MARK)
+}
+
+/// The probe source and the loopback address of each family in use.
+fn families(used: Families) -> Vec<(IpAddr, IpAddr)> {
+    let mut all: Vec<(IpAddr, IpAddr)> = vec![(PROBE_SOURCE_V4.into(), Ipv4Addr::LOCALHOST.into())];
+    if used == Families::Both {
+        all.push((PROBE_SOURCE_V6.into(), Ipv6Addr::LOCALHOST.into()));
+    }
+    all
+}
