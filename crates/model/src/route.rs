@@ -306,6 +306,4 @@ fn identities(service: Option<&Service>, workload: &Workload) -> Vec<Identity> {
 }
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! The outbound decision, by tables.
 
+mod properties;
+
 use super::*;
 use crate::balance::{First, NoEndpoint};
 use crate::delta::Change;

@@ -5,10 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::address::ListenAddr;
-use crate::delta::{Change, Delta};
-use crate::sample::{Always, by_address, by_host, flow, pod, service};
-use crate::service::Visibility;
-use crate::workload::{Handover, Health};
+use crate::delta::Delta;
+use crate::workload::Handover;
 
 const HOSTS: [&str; 3] = ["a/web.example", "a/waypoint.example", "b/web.example"];
 
