@@ -77,7 +77,8 @@ pub struct Accepted {
 /// [`AcceptError`] when the client is not accepted, or not in time.
 pub async fn accept(tcp: TcpStream, tls: Arc<ServerConfig>) -> Result<Accepted, AcceptError> {
     let from = ClientAddr::new(tcp.peer_addr().map_err(AcceptError::Gone)?);
-    match timeout(HANDSHAKE_WAIT, shake(tcp, tls, from)).await {
+    // Boxed: a handshake is large and short, and a tunnel's task should not keep room for it.
+    match timeout(HANDSHAKE_WAIT, Box::pin(shake(tcp, tls, from))).await {
         Ok(accepted) => accepted,
         Err(_) => Err(AcceptError::Silent { limit: HANDSHAKE_WAIT }),
     }
@@ -138,9 +139,8 @@ impl Accepted {
 
 /// Clients often just close TCP once their last stream has ended.
 fn clean(error: &h2::Error) -> bool {
-    let kind = error.get_io().map(io::Error::kind);
-    error.reason() == Some(Reason::NO_ERROR)
-        || matches!(kind, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset))
+    let left = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+    error.reason() == Some(Reason::NO_ERROR) || error.get_io().is_some_and(|io| left.contains(&io.kind()))
 }
 
 /// A request that waits for its answer. Dropped, it is reset.
@@ -184,3 +184,6 @@ impl Arrival {
         Ok(Stream { send, recv: self.recv, seat: None })
     }
 }
+
+#[cfg(test)]
+mod tests;
