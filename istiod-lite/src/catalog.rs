@@ -79,3 +79,6 @@ fn key(noun: &Change) -> ResourceKey {
         gone => encode(gone).0,
     }
 }
+
+#[cfg(test)]
+mod tests;

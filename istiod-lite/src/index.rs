@@ -251,6 +251,3 @@ impl World {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -164,11 +164,13 @@ pub struct PodStatus {
     /// How far it is.
     pub phase: Phase,
     /// Its address.
+    #[serde(rename = "podIP")]
     pub pod_ip: Option<Ip>,
     /// All its addresses.
     #[serde(rename = "podIPs")]
     pub pod_ips: Vec<PodIp>,
     /// Its node's address.
+    #[serde(rename = "hostIP")]
     pub host_ip: Option<Ip>,
     /// What is true of it.
     pub conditions: Vec<Condition>,

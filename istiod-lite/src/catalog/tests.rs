@@ -1,0 +1,180 @@
+//! Changes one by one against the whole at once: whatever the order in which objects come, change and go, what is
+//! published must be what a control plane that starts now would publish.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use ambit_cluster::files::{Keep, load_once};
+use ambit_cluster::{Object, ObjectRef};
+use ambit_wire::convert::ResourceType;
+use ambit_xds::library::Library;
+
+use super::*;
+use crate::mesh::Mesh;
+
+/// Objects in several versions each, chosen so that they take part in each other: selectors that begin and end to
+/// match, hosts that several claim, policies in the namespace and the root namespace, slices with and without pods.
+const POOL: &str = "
+{apiVersion: v1, kind: Node, metadata: {name: n1, labels: {topology.kubernetes.io/zone: z1}}}
+{apiVersion: v1, kind: Node, metadata: {name: n1, labels: {topology.kubernetes.io/zone: z2}}}
+{apiVersion: v1, kind: Namespace, metadata: {name: istio-system, labels: {topology.istio.io/network: net1}}}
+{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}
+{apiVersion: v1, kind: Namespace, metadata: {name: a, annotations: {networking.istio.io/traffic-distribution: PreferClose}}}
+{apiVersion: v1, kind: Namespace, metadata: {name: a}}
+{apiVersion: v1, kind: Pod, metadata: {name: p1, namespace: a, uid: u1, labels: {app: x}}, spec: {nodeName: n1}, status: {phase: Running, podIP: 10.0.0.1}}
+{apiVersion: v1, kind: Pod, metadata: {name: p1, namespace: a, uid: u1, labels: {app: y}}, spec: {nodeName: n2}, status: {phase: Running, podIP: 10.0.0.1}}
+{apiVersion: v1, kind: Pod, metadata: {name: p1, namespace: a, uid: u2, labels: {app: x}}, spec: {nodeName: n1}, status: {phase: Failed, podIP: 10.0.0.1}}
+{apiVersion: v1, kind: Pod, metadata: {name: p2, namespace: b, labels: {app: x}}, spec: {nodeName: n1, containers: [{name: c, ports: [{name: web, containerPort: 81}]}]}, status: {phase: Running, podIP: 10.0.0.2}}
+{apiVersion: v1, kind: Pod, metadata: {name: p3, namespace: istio-system, labels: {app: x}}, spec: {nodeName: n1}, status: {phase: Running, podIP: 10.0.0.3}}
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: a}, spec: {clusterIP: 10.1.0.1, selector: {app: x}, ports: [{port: 80}]}}
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: a}, spec: {clusterIP: 10.1.0.1, selector: {app: y}, ports: [{port: 80, targetPort: 8080}]}}
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: a}, spec: {clusterIP: 10.1.0.1, ports: [{port: 80, targetPort: 8080}]}}
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: a}, spec: {type: ExternalName, externalName: x.example, ports: [{port: 80}]}}
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: b}, spec: {selector: {app: x}, ports: [{port: 80, targetPort: web}]}}
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {name: e, namespace: a, labels: {kubernetes.io/service-name: s}}, endpoints: [{addresses: [10.2.0.1]}, {addresses: [10.0.0.1], targetRef: {kind: Pod, name: p1, namespace: a, uid: u1}}], ports: [{port: 8081}]}
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {name: e, namespace: a, labels: {kubernetes.io/service-name: other}}, endpoints: [{addresses: [10.2.0.1]}], ports: [{port: 8081}]}
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: x1, namespace: a, creationTimestamp: '2026-01-01T00:00:00Z'}, spec: {hosts: [h.example, s.a.svc.cluster.local], resolution: STATIC, ports: [{number: 80}], workloadSelector: {labels: {app: x}}}}
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: x1, namespace: a, creationTimestamp: '2026-01-03T00:00:00Z', labels: {app: x}}, spec: {hosts: [h.example], resolution: STATIC, ports: [{number: 80, targetPort: 81}], endpoints: [{address: 10.3.0.1}, {address: 10.3.0.1}]}}
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: x2, namespace: a, creationTimestamp: '2026-01-02T00:00:00Z'}, spec: {hosts: [h.example], resolution: STATIC, ports: [{number: 80}], workloadSelector: {labels: {app: y}}}}
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: x3, namespace: b, creationTimestamp: '2026-01-02T00:00:00Z'}, spec: {hosts: [h.example, i.example], resolution: DNS, ports: [{number: 80}]}}
+{apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: w, namespace: a}, spec: {address: 10.4.0.1, labels: {app: x}}}
+{apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: w, namespace: a, labels: {app: y}}, spec: {address: 10.4.0.1, labels: {app: x}}}
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: z, namespace: a}, spec: {selector: {matchLabels: {app: x}}, rules: [{}]}}
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: z, namespace: a}, spec: {selector: {matchLabels: {app: y}}, rules: [{}]}}
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: z, namespace: a}, spec: {action: AUDIT, selector: {matchLabels: {app: x}}, rules: [{}]}}
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: z, namespace: istio-system}, spec: {selector: {matchLabels: {app: x}}, rules: [{}]}}
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: z, namespace: istio-system}, spec: {rules: [{}]}}
+{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: root, namespace: istio-system}, spec: {mtls: {mode: STRICT}}}
+{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: root, namespace: istio-system}, spec: {mtls: {mode: STRICT}, selector: {matchLabels: {app: x}}}}
+{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: all, namespace: a}, spec: {mtls: {mode: PERMISSIVE}}}
+{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: all, namespace: a}, spec: {mtls: {mode: STRICT}}}
+{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: some, namespace: a}, spec: {selector: {matchLabels: {app: x}}, portLevelMtls: {80: {mode: STRICT}, 81: {mode: DISABLE}}}}
+{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: some, namespace: a}, spec: {mtls: {mode: STRICT}, selector: {matchLabels: {app: y}}}}
+";
+
+/// As many histories as run in a second or two.
+const HISTORIES: u64 = 150;
+
+fn pool() -> Vec<Object> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut objects = Vec::new();
+    for (number, line) in POOL.lines().filter(|line| !line.is_empty()).enumerate() {
+        let here = folder.path().join(number.to_string());
+        std::fs::create_dir(&here).unwrap();
+        std::fs::write(here.join("object.yaml"), line).unwrap();
+        let loaded = load_once(&here, None, Keep::Slim).unwrap();
+        assert_eq!((loaded.objects.len(), loaded.faults.as_slice()), (1, [].as_slice()), "{line}");
+        objects.extend(loaded.objects);
+    }
+    objects
+}
+
+fn published(library: &Library) -> String {
+    let mut text = String::new();
+    for kind in ResourceType::ALL {
+        for record in library.records(kind) {
+            writeln!(text, "{} {}", record.name, record.version).unwrap();
+        }
+    }
+    text
+}
+
+fn at_once<'a>(objects: impl Iterator<Item = &'a Object>) -> Library {
+    let mut catalog = Catalog::new(World::new(Mesh::default()));
+    for object in objects {
+        catalog.take(Event::Applied(object.clone()));
+    }
+    Library::default().with(&catalog.settle())
+}
+
+/// A small generator of our own, so that a seed means the same for ever.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % limit
+    }
+}
+
+#[test]
+fn every_history_ends_where_a_fresh_start_would() {
+    let pool = pool();
+    for seed in 0..HISTORIES {
+        let mut chance = Chance(seed);
+        let mut catalog = Catalog::new(World::new(Mesh::default()));
+        let mut library = Library::default();
+        let mut now: BTreeMap<ObjectRef, Object> = BTreeMap::new();
+        let mut history = Vec::new();
+        for _ in 0..40 {
+            for _ in 0..=chance.below(3) {
+                let object = pool[chance.below(pool.len())].clone();
+                let reference = object.reference.clone();
+                if chance.below(3) == 0 {
+                    history.push(format!("-{reference}"));
+                    now.remove(&reference);
+                    catalog.take(Event::Gone(reference));
+                } else {
+                    history.push(format!("+{reference}"));
+                    now.insert(reference, object.clone());
+                    catalog.take(Event::Applied(object));
+                }
+            }
+            library = library.with(&catalog.settle());
+            let (step, whole) = (published(&library), published(&at_once(now.values())));
+            assert_eq!(step, whole, "seed {seed}, after {history:?}");
+        }
+    }
+}
+
+#[test]
+fn a_change_translates_only_what_it_touches() {
+    let pool = pool();
+    let mut catalog = Catalog::new(World::new(Mesh::default()));
+    for object in &pool {
+        catalog.take(Event::Applied(object.clone()));
+    }
+    catalog.settle();
+    let find = |name: &str, nth: usize| {
+        let same: Vec<_> = pool.iter().filter(|object| object.reference.to_string() == name).collect();
+        same[nth].clone()
+    };
+    // A pod: itself. A policy without selector: itself. With one: itself and those it selects, now and before.
+    for (object, touched) in [
+        (find("Pod b/p2", 0), 1),
+        (find("AuthorizationPolicy istio-system/z", 1), 1),
+        (find("AuthorizationPolicy a/z", 2), 3),
+    ] {
+        catalog.take(Event::Applied(object.clone()));
+        let nouns = catalog.settle().changes.len();
+        assert!(nouns <= touched, "{}: {nouns} nouns", object.reference);
+    }
+}
+
+#[test]
+fn what_is_listed_on_a_workload_is_published() {
+    let pool = pool();
+    for seed in 0..HISTORIES {
+        let mut chance = Chance(seed);
+        let chosen: BTreeMap<_, _> = (0..20)
+            .map(|_| pool[chance.below(pool.len())].clone())
+            .map(|it| (it.reference.clone(), it))
+            .collect();
+        let library = at_once(chosen.values());
+        for resource in crate::dump::resources(&library, None) {
+            let listed = resource["resource"]["workload"]["authorizationPolicies"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            for policy in listed {
+                let name = policy.as_str().unwrap();
+                let found = library.record(ResourceType::Authorization, name);
+                assert!(
+                    found.is_some(),
+                    "seed {seed}: {} lists {name}, which is not published",
+                    resource["name"]
+                );
+            }
+        }
+    }
+}
