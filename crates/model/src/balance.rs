@@ -1,6 +1,7 @@
 //! Which endpoint of a service takes a connection. Chance is passed in.
 //! Owns eligibility, scopes and weights (`ztunnel.md` 4.3). What to do with the endpoint is `route`'s.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::name::WorkloadUid;
@@ -113,7 +114,8 @@ fn eligible<'a>(world: &'a Snapshot, ask: &Ask<'_>, listed: bool) -> Result<Vec<
     let health = ask.service.load_balancing.as_ref().map_or(HealthRule::OnlyHealthy, |l| l.health);
     let (mut found, mut all, mut reached) = (Vec::new(), 0_usize, 0_usize);
     let mut unhealthy = 0_usize;
-    for workload in world.endpoints(&ask.service.key()) {
+    let key = ask.service.key();
+    for workload in world.endpoints(&key) {
         if ask.avoid.contains(&workload.uid) {
             continue;
         }
@@ -123,7 +125,9 @@ fn eligible<'a>(world: &'a Snapshot, ask: &Ask<'_>, listed: bool) -> Result<Vec<
         }
         reached += 1;
         let tunnelled = ask.role == Role::Waypoint && workload.application_tunnel.is_some();
-        let target = if listed || tunnelled { target_port(ask.service, workload, ask.port) } else { None };
+        let mapped = || workload.services.get(&key);
+        let target =
+            if listed || tunnelled { mapping(ask.service, mapped(), workload, ask.port) } else { None };
         let Some(target) = target else { continue };
         if health == HealthRule::OnlyHealthy && workload.health == Health::Unhealthy {
             unhealthy += 1;
@@ -152,11 +156,19 @@ fn reachable(ask: &Ask<'_>, endpoint: &Workload) -> bool {
 /// The workload's own port for a service port: its own mapping, else the service's, else, with an application
 /// tunnel that has a port of its own, the service port itself. 0 is no port.
 pub(crate) fn target_port(service: &Service, workload: &Workload, port: u16) -> Option<u16> {
-    let own = workload.services.get(&service.key()).and_then(|ports| ports.get(&port)).copied();
+    mapping(service, workload.services.get(&service.key()), workload, port)
+}
+
+/// `target_port` for who has looked up the workload's own ports already.
+fn mapping(service: &Service, own: Option<&Ports>, workload: &Workload, port: u16) -> Option<u16> {
+    let own = own.and_then(|ports| ports.get(&port)).copied();
     let default = service.ports.get(&port).map(|p| p.target);
     let tunnel = workload.application_tunnel.and_then(|t| t.port).map(|_| port);
     [own, default, tunnel].into_iter().flatten().find(|p| *p != 0)
 }
+
+/// Service port -> target port.
+type Ports = BTreeMap<u16, u16>;
 
 fn preferred<'a>(candidates: Vec<Candidate<'a>>, ask: &Ask<'_>) -> Result<Vec<Candidate<'a>>, NoEndpoint> {
     let Some(balancing) = &ask.service.load_balancing else { return Ok(candidates) };
