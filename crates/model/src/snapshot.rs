@@ -112,7 +112,7 @@ impl Snapshot {
     }
 
     /// The workloads of one node, by uid.
-    pub fn workloads_on(&self, node: &NodeName) -> impl Iterator<Item = &Arc<Workload>> {
+    pub fn workloads_on<'a>(&'a self, node: &NodeName) -> impl Iterator<Item = &'a Arc<Workload>> + use<'a> {
         self.by_node.members(node)
     }
 
@@ -135,12 +135,18 @@ impl Snapshot {
     }
 
     /// The services with a range that holds this address, longest range first, then by key.
-    pub fn services_by_range(&self, address: &NetworkAddress) -> impl Iterator<Item = (u8, &Arc<Service>)> {
+    pub fn services_by_range<'a>(
+        &'a self,
+        address: &NetworkAddress,
+    ) -> impl Iterator<Item = (u8, &'a Arc<Service>)> + use<'a> {
         self.by_range.holding(address)
     }
 
     /// The workloads that are endpoints of a service, whatever their health, by uid.
-    pub fn endpoints(&self, service: &ServiceKey) -> impl Iterator<Item = &Arc<Workload>> {
+    pub fn endpoints<'a>(
+        &'a self,
+        service: &ServiceKey,
+    ) -> impl Iterator<Item = &'a Arc<Workload>> + use<'a> {
         self.endpoints.members(service)
     }
 
@@ -162,7 +168,10 @@ impl Snapshot {
     }
 
     /// The policies that apply to every workload of a namespace, by key.
-    pub fn namespace_policies(&self, namespace: &Namespace) -> impl Iterator<Item = &Arc<Policy>> {
+    pub fn namespace_policies<'a>(
+        &'a self,
+        namespace: &Namespace,
+    ) -> impl Iterator<Item = &'a Arc<Policy>> + use<'a> {
         self.by_namespace.members(namespace)
     }
 

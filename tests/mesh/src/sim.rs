@@ -7,5 +7,6 @@ mod network;
 mod node;
 mod nouns;
 mod run;
+mod views;
 
 pub use run::{Failure, Summary, run};

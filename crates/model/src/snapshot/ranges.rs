@@ -38,7 +38,10 @@ impl Family {
 
 impl Ranges {
     /// The services whose ranges hold an address, longest range first.
-    pub(super) fn holding(&self, address: &NetworkAddress) -> impl Iterator<Item = (u8, &Arc<Service>)> {
+    pub(super) fn holding<'a>(
+        &'a self,
+        address: &NetworkAddress,
+    ) -> impl Iterator<Item = (u8, &'a Arc<Service>)> + use<'a> {
         let (network, ip) = (address.network.clone(), address.ip);
         let lengths = self.lengths.get(&(network.clone(), Family::of(ip)));
         lengths.into_iter().flat_map(|l| l.keys().rev()).flat_map(move |length| {

@@ -67,7 +67,7 @@ impl<K: Eq + Hash + Clone, M: Ord + Clone, T: PartialEq> Family<K, M, T> {
         self.0.keys()
     }
 
-    pub(super) fn members(&self, key: &K) -> impl Iterator<Item = &Arc<T>> {
+    pub(super) fn members<'a>(&'a self, key: &K) -> impl Iterator<Item = &'a Arc<T>> + use<'a, K, M, T> {
         self.0.get(key).into_iter().flat_map(RedBlackTreeMapSync::values)
     }
 

@@ -1,6 +1,6 @@
 //! A node: the subscriber, and the world it has brought into force. Both are lost when it restarts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ambit_model::snapshot::Snapshot;
 use ambit_wire::pb::discovery::DeltaDiscoveryRequest;
@@ -12,6 +12,8 @@ use super::network::StreamId;
 pub(super) struct Node {
     pub(super) subscriber: Subscriber,
     pub(super) world: Snapshot,
+    /// What it asked for by name, when it does not want everything.
+    pub(super) asked: BTreeSet<String>,
     /// The stream it believes it has.
     pub(super) stream: Option<StreamId>,
     /// Counts restarts: what was planned for an earlier life does not happen.
@@ -24,12 +26,18 @@ pub(super) struct Node {
     waiting: VecDeque<String>,
 }
 
+/// The last node wants only what it names; the others want everything.
+pub(super) fn mode(index: usize) -> Mode {
+    if index == super::run::NODES - 1 { Mode::OnDemand } else { Mode::Wildcard }
+}
+
 impl Node {
     pub(super) fn new(index: usize, life: u32) -> Self {
         let node = loopback::node("ztunnel", &format!("node-{index}"));
         Self {
-            subscriber: Subscriber::new(node, Mode::Wildcard),
+            subscriber: Subscriber::new(node, mode(index)),
             world: Snapshot::default(),
+            asked: BTreeSet::new(),
             stream: None,
             life,
             batches: VecDeque::new(),

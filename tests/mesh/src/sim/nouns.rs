@@ -22,6 +22,17 @@ pub(super) fn change(rng: &mut Rng) -> Delta {
     delta
 }
 
+/// Something to ask for by name: a uid, a service, an address.
+pub(super) fn name(rng: &mut Rng) -> String {
+    let nth = rng.u8(..8);
+    match rng.u8(..4) {
+        0 => format!("Kubernetes//Pod/shop/pod-{nth}"),
+        1 => format!("shop/svc-{nth}.shop.svc.cluster.local"),
+        2 => format!("/10.0.0.{}", nth % 4 + 1),
+        _ => format!("/10.96.0.{}", nth % 3 + 1),
+    }
+}
+
 fn one(yaml: &str) -> Change {
     let delta = local::parse(yaml).unwrap_or_else(|e| panic!("{e}\n{yaml}"));
     delta.changes.into_iter().next().unwrap()

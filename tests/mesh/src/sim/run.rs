@@ -16,8 +16,9 @@ use super::control::Control;
 use super::network::{Network, StreamId};
 use super::node::Node;
 use super::nouns;
+use super::views;
 
-const NODES: usize = 3;
+pub(super) const NODES: usize = 3;
 /// How long there are changes and faults.
 const TURMOIL: Duration = Duration::from_secs(60);
 /// How many things may happen; far above what calms down.
@@ -68,6 +69,7 @@ enum Event {
     Applied { node: usize, life: u32 },
     NodeTime { node: usize, life: u32 },
     ServerTime { id: StreamId },
+    Ask,
     ClientNotices { node: usize, life: u32, id: Option<StreamId> },
     ServerNotices { id: StreamId },
     Fault,
@@ -114,6 +116,10 @@ impl Simulation {
             let at = self.within(TURMOIL);
             self.clock.at(at, Event::Fault);
         }
+        for _ in 0..10 {
+            let at = self.within(TURMOIL);
+            self.clock.at(at, Event::Ask);
+        }
         self.clock.at(TURMOIL, Event::Calm);
         for _ in 0..EVENTS {
             let Some(event) = self.clock.next() else {
@@ -154,6 +160,7 @@ impl Simulation {
                 self.control.publishers.remove(&id);
                 Ok(())
             }
+            Event::Ask => self.ask(),
             Event::Fault if !self.calm => self.fault(),
             Event::ControlBack => {
                 self.control.start();
@@ -184,6 +191,14 @@ impl Simulation {
             self.obey_publisher(id, actions);
         }
         Ok(())
+    }
+
+    /// The node that wants only what it names, names something.
+    fn ask(&mut self) -> Result<(), String> {
+        let (node, name) = (NODES - 1, nouns::name(&mut self.rng));
+        let actions = self.nodes[node].subscriber.on_demand(&name);
+        self.nodes[node].asked.insert(name);
+        self.obey_subscriber(node, actions)
     }
 
     fn connect(&mut self, node: usize) -> Result<(), String> {
@@ -399,11 +414,8 @@ impl Simulation {
             if !node.subscriber.is_connected() || !node.subscriber.is_in_step() {
                 return fail("is not in step".into());
             }
-            if node.world != *truth {
-                return fail(format!("holds {:?} and not {truth:?}, or other versions", node.world));
-            }
-            if node.subscriber.retained() != self.summary.resources {
-                return fail(format!("reports {} of {}", node.subscriber.retained(), self.summary.resources));
+            if let Some(wrong) = views::differ(index, node, truth) {
+                return fail(wrong);
             }
             let publisher = node.stream.and_then(|id| self.control.publishers.get(&id));
             for kind in ResourceType::ALL {
