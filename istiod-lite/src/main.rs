@@ -5,7 +5,6 @@ use ambit_istiod_lite::{dump, run};
 use ambit_process::config::{Env, Faults};
 use ambit_process::observe::{LogConfig, init_logs};
 use ambit_process::start::Runtimes;
-use ambit_process::stop::Stop;
 use clap::Parser;
 
 fn main() -> anyhow::Result<()> {
@@ -18,10 +17,8 @@ fn main() -> anyhow::Result<()> {
 fn serve(config: Run) -> anyhow::Result<()> {
     let mut faults = Faults::new();
     let logs = LogConfig::read(&Env, &mut faults, "ambit_istiod_lite::");
-    let logs = faults.into_result(logs)?;
-    let _logs = init_logs(&logs);
-    let runtimes = Runtimes::start("istiod-lite", 0)?;
-    Ok(runtimes.run(run::run(config, Stop::new()))?)
+    let _logs = init_logs(&faults.into_result(logs)?);
+    Ok(Runtimes::start("istiod-lite", 0)?.run(run::until_signal(config))?)
 }
 
 fn print(config: &Dump) -> anyhow::Result<()> {

@@ -1,5 +1,7 @@
-//! Puts the parts together and runs them until a signal.
+//! Puts the parts together and runs them until stopped.
 
+use std::future::ready;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,24 +54,34 @@ pub enum StartError {
     Listen(#[from] ListenError),
 }
 
-/// Runs until stopped.
+/// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When it cannot start.
-pub async fn run(config: Run, stop: Stop) -> Result<(), StartError> {
-    let mut tasks = Tasks::new(&stop);
-    let parts = parts(config).await?;
-    let addresses = parts.doors.addresses();
-    start(parts, &mut tasks);
-    tasks.spawn("signals", |stop| async move {
-        if let Err(error) = stop::on_signals(stop).await {
-            warn!(error = %error, "signals are not handled; stop this program by SIGKILL");
+pub async fn until_signal(config: Run) -> Result<(), StartError> {
+    let stop = Stop::new();
+    let mut signals = Tasks::new(&Stop::new());
+    let pulled = stop.clone();
+    signals.spawn("signals", |_| async move {
+        if let Err(error) = stop::on_signals(pulled).await {
+            warn!(error = %error, "signals are not handled; SIGKILL ends this program");
         }
     });
-    info!(?addresses, "started");
-    stop.stopped().await;
-    tasks.drain(DRAIN).await;
+    ControlPlane::open(config).await?.run(stop).await;
     Ok(())
+}
+
+/// Where it listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// Discovery in the clear.
+    pub plain: SocketAddr,
+    /// Discovery and certificates over TLS.
+    pub secure: SocketAddr,
+    /// Readiness and dumps.
+    pub http: SocketAddr,
+    /// Metrics.
+    pub monitoring: SocketAddr,
 }
 
 /// The listeners.
@@ -90,14 +102,20 @@ impl Doors {
         })
     }
 
-    fn addresses(&self) -> Vec<String> {
-        let all = [&self.plain, &self.secure, &self.http, &self.monitoring];
-        all.into_iter().filter_map(|it| it.local_addr().ok()).map(|it| it.to_string()).collect()
+    /// As given, but with the ports that the system chose where none was.
+    fn addresses(&self) -> Result<Addresses, ListenError> {
+        Ok(Addresses {
+            plain: serve::bound(&self.plain)?,
+            secure: serve::bound(&self.secure)?,
+            http: serve::bound(&self.http)?,
+            monitoring: serve::bound(&self.monitoring)?,
+        })
     }
 }
 
 /// Everything, wired but not running.
-struct Parts {
+pub struct ControlPlane {
+    addresses: Addresses,
     doors: Doors,
     source: Watch,
     feed: Feed,
@@ -107,88 +125,96 @@ struct Parts {
     authority: Authority,
     tokens: Arc<Tokens>,
     faults: watch::Receiver<Arc<Vec<ambit_cluster::Fault>>>,
-    ready: Readiness,
+    readiness: Readiness,
     registry: Arc<Registry>,
     metrics: Metrics,
 }
 
-async fn parts(config: Run) -> Result<Parts, StartError> {
-    let cluster = &config.cluster;
-    let now = clock::now_system();
-    let root = Arc::new(Root::open(&config.state, &cluster.trust_domain, now)?);
-    let tokens = Arc::new(Tokens::open(&config.token_key, cluster.trust_domain.clone())?);
-    let doors = Doors::open(&config).await?;
-    let source = files::watch(&cluster.source, Some(&cluster.overlay()), Keep::Slim)?;
-    let mut registry = Registry::default();
-    let metrics = Metrics::registered(&mut registry);
-    let ready = Readiness::new();
-    let (library_in, library) = watch::channel(Arc::new(Library::default()));
-    let (faults_in, faults) = watch::channel(Arc::new(Vec::new()));
-    let (asks_in, asks) = mpsc::channel(ASKS);
-    let told = Told {
-        library: library_in,
-        faults: faults_in,
-        gate: ready.gate("publish"),
-        metrics: metrics.clone(),
-    };
-    let settings = Settings { trust_domain: cluster.trust_domain.clone(), trusted: config.trusted.clone() };
-    Ok(Parts {
-        doors,
-        source,
-        feed: Feed::new(Catalog::new(World::new(cluster.mesh())), told),
-        asks,
-        library,
-        serving: Serving::new(Arc::clone(&root), config.names())?,
-        authority: Authority::new(settings, root, Arc::clone(&tokens), asks_in, metrics.clone()),
-        tokens,
-        faults,
-        ready,
-        registry: Arc::new(registry),
-        metrics,
-    })
-}
+impl ControlPlane {
+    /// Opens files, keys and listeners.
+    ///
+    /// # Errors
+    /// When one of them cannot be had.
+    pub async fn open(config: Run) -> Result<Self, StartError> {
+        let cluster = &config.cluster;
+        let root = Arc::new(Root::open(&config.state, &cluster.trust_domain, clock::now_system())?);
+        let tokens = Arc::new(Tokens::open(&config.token_key, cluster.trust_domain.clone())?);
+        let doors = Doors::open(&config).await?;
+        let source = files::watch(&cluster.source, Some(&cluster.overlay()), Keep::Slim)?;
+        let mut registry = Registry::default();
+        let metrics = Metrics::registered(&mut registry);
+        let readiness = Readiness::new();
+        let (library_in, library) = watch::channel(Arc::new(Library::default()));
+        let (faults_in, faults) = watch::channel(Arc::new(Vec::new()));
+        let (asks_in, asks) = mpsc::channel(ASKS);
+        let gate = readiness.gate("publish");
+        let told = Told { library: library_in, faults: faults_in, gate, metrics: metrics.clone() };
+        let settings =
+            Settings { trust_domain: cluster.trust_domain.clone(), trusted: config.trusted.clone() };
+        Ok(Self {
+            addresses: doors.addresses()?,
+            doors,
+            source,
+            feed: Feed::new(Catalog::new(World::new(cluster.mesh())), told),
+            asks,
+            library,
+            serving: Serving::new(Arc::clone(&root), config.names())?,
+            authority: Authority::new(settings, root, Arc::clone(&tokens), asks_in, metrics.clone()),
+            tokens,
+            faults,
+            readiness,
+            registry: Arc::new(registry),
+            metrics,
+        })
+    }
 
-fn start(parts: Parts, tasks: &mut Tasks) {
-    let Parts {
-        doors,
-        source,
-        feed,
-        asks,
-        library,
-        serving,
-        authority,
-        tokens,
-        faults,
-        ready,
-        registry,
-        metrics,
-    } = parts;
-    let open = Ads::new(library.clone(), serve::anybody(), tasks.stop().clone());
-    let guarded = open.admitting(serve::by_token(tokens));
-    let shown = Shown { ready, streams: open.streams(), faults, library: library.clone(), registry, metrics };
-    tasks.spawn("publish", |stop| feed.run(source, asks, stop));
-    // Nobody is answered before everything that is there has been read: half a mesh is worse than none.
-    let (mut first, plain) = (library.clone(), doors.plain);
-    tasks.spawn("plain", |stop| async move {
-        if first.changed().await.is_ok() {
-            serve::plain(plain, open, stop).await;
-        }
-    });
-    let (mut first, secure) = (library, doors.secure);
-    tasks.spawn("secure", |stop| async move {
-        if first.changed().await.is_ok() {
-            serve::secure(secure, serving, guarded, authority, stop).await;
-        }
-    });
-    let answers = shown.clone();
-    tasks.spawn("http", |stop| {
-        http_shell::serve(doors.http, move |request| std::future::ready(answers.http(&request)), stop)
-    });
-    tasks.spawn("monitoring", |stop| {
-        http_shell::serve(
-            doors.monitoring,
-            move |request| std::future::ready(shown.monitoring(&request)),
-            stop,
-        )
-    });
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Runs until stopped.
+    pub async fn run(self, stop: Stop) {
+        let mut tasks = Tasks::new(&stop);
+        info!(addresses = ?self.addresses, "started");
+        self.start(&mut tasks);
+        stop.stopped().await;
+        tasks.drain(DRAIN).await;
+    }
+
+    fn start(self, tasks: &mut Tasks) {
+        let Self { doors, source, feed, asks, library, serving, authority, tokens, faults, .. } = self;
+        let open = Ads::new(library.clone(), serve::anybody(), tasks.stop().clone());
+        let guarded = open.admitting(serve::by_token(tokens));
+        let shown = Shown {
+            ready: self.readiness,
+            streams: open.streams(),
+            faults,
+            library: library.clone(),
+            registry: self.registry,
+            metrics: self.metrics,
+        };
+        tasks.spawn("publish", |stop| feed.run(source, asks, stop));
+        // Nobody is answered before everything that is there has been read: half a mesh is worse than none.
+        let mut first = library.clone();
+        tasks.spawn("plain", |stop| async move {
+            if first.changed().await.is_ok() {
+                serve::plain(doors.plain, open, stop).await;
+            }
+        });
+        let mut first = library;
+        tasks.spawn("secure", |stop| async move {
+            if first.changed().await.is_ok() {
+                Box::pin(serve::secure(doors.secure, serving, guarded, authority, stop)).await;
+            }
+        });
+        let answers = shown.clone();
+        tasks.spawn("http", |stop| {
+            http_shell::serve(doors.http, move |request| ready(answers.http(&request)), stop)
+        });
+        tasks.spawn("monitoring", |stop| {
+            http_shell::serve(doors.monitoring, move |request| ready(shown.monitoring(&request)), stop)
+        });
+    }
 }

@@ -238,6 +238,15 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
 }
 
+/// Where a listener listens.
+///
+/// # Errors
+/// When the system does not say.
+pub fn bound(listener: &TcpListener) -> Result<SocketAddr, ListenError> {
+    let unknown = SocketAddr::from(([0; 4], 0));
+    listener.local_addr().map_err(|source| ListenError { address: unknown, source })
+}
+
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}; stop what uses it, or choose another address")]
