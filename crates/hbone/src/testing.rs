@@ -1,6 +1,6 @@
 //! Loopback sockets, certificates of a test authority, and a tunnel's far end for this crate's tests.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ambit_model::address::HopAddr;
@@ -15,6 +15,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, SanType,
 };
+use tokio::sync::Notify;
 
 use crate::accept::{Accepted, Arrival, accept};
 use crate::head::{Connect, Opened};
@@ -36,20 +37,16 @@ pub(crate) fn identity(account: &str) -> Identity {
 /// A root that signs whatever identity it is asked for.
 pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    issued: Mutex<Vec<Identity>>,
-    life: Duration,
+    /// Tells the vault that what was issued is outdated.
+    pub(crate) outdated: Notify,
 }
 
 impl Authority {
     pub(crate) fn new() -> Arc<Self> {
-        Self::with_life(CENTURY)
-    }
-
-    pub(crate) fn with_life(life: Duration) -> Arc<Self> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Arc::new(Self { issuer, issued: Mutex::new(Vec::new()), life })
+        Arc::new(Self { issuer, outdated: Notify::new() })
     }
 
     pub(crate) fn credential(&self, identity: &Identity) -> Credential {
@@ -60,16 +57,11 @@ impl Authority {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.not_before = wall().into();
-        params.not_after = params.not_before + self.life;
+        params.not_after = params.not_before + CENTURY;
         let leaf = params.signed_by(&key, &self.issuer).unwrap().pem();
         let (key, roots) = (key.serialize_pem(), self.issuer.pem());
         let material = Material::from_pem(leaf.as_bytes(), key.as_bytes(), roots.as_bytes()).unwrap();
         Credential::new(material, &Terms::default()).unwrap()
-    }
-
-    /// How many credentials the vault asked for.
-    pub(crate) fn issued(&self) -> usize {
-        self.issued.lock().unwrap().len()
     }
 }
 
@@ -77,11 +69,10 @@ struct Asks(Arc<Authority>);
 
 impl Issuer for Asks {
     async fn issue(&self, identity: &Identity) -> Result<Credential, IssueError> {
-        self.0.issued.lock().unwrap().push(identity.clone());
         Ok(self.0.credential(identity))
     }
     async fn changed(&self) {
-        std::future::pending().await
+        self.0.outdated.notified().await;
     }
 }
 

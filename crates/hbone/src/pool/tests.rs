@@ -57,17 +57,29 @@ async fn a_peer_that_allows_no_stream_is_a_failure_not_a_series_of_dials() {
 
 /// A far end as `db` with its own stream limit, that opens every stream and keeps it.
 async fn few_streams(bench: &mut Bench, limit: u32) -> HopAddr {
+    raw_far_end(bench, limit, |tls| tls).await
+}
+
+type Tls = ambit_tls::ServerStream<TcpStream>;
+
+async fn raw_far_end(
+    bench: &mut Bench,
+    limit: u32,
+    look: impl Fn(Tls) -> Tls + Send + Sync + 'static,
+) -> HopAddr {
     let listener = ambit_process::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let hop = HopAddr::new(listener.local_addr().unwrap());
     let tls = bench.authority.credential(&identity("db")).server();
+    let look = Arc::new(look);
     bench.tasks.spawn("few", move |_| async move {
         let mut tunnels = Tasks::new(&Stop::new());
         loop {
-            let (tcp, tls) = (listener.accept().await.unwrap().0, Arc::clone(&tls));
+            let (tcp, tls, look) = (listener.accept().await.unwrap().0, Arc::clone(&tls), Arc::clone(&look));
             tunnels.spawn("tunnel", move |_| async move {
                 let (tls, _) = ambit_tls::handshake::accept(tls, tcp).await.unwrap();
                 let mut server = h2::server::Builder::new();
-                let mut conn = server.max_concurrent_streams(limit).handshake::<_, Bytes>(tls).await.unwrap();
+                let mut conn =
+                    server.max_concurrent_streams(limit).handshake::<_, Bytes>(look(tls)).await.unwrap();
                 let mut kept = Vec::new();
                 while let Some(Ok((request, mut respond))) = conn.accept().await {
                     kept.push((respond.send_response(http::Response::new(()), false), request));
@@ -198,19 +210,36 @@ async fn at_the_limit_the_tunnel_that_is_idle_for_longest_makes_room() {
 }
 
 #[tokio::test]
-async fn new_tunnels_use_the_renewed_certificate() {
-    let life = Duration::from_secs(4);
-    // Short-lived, but begun in the past: the vault's calendar says it has just been made.
-    let bench = Bench::with(Authority::with_life(life), PoolSettings::default());
-    let first = bench.vault.fetch(&identity("web"), life).await.unwrap();
-    tokio::time::pause();
-    tokio::time::sleep(Duration::from_millis(2500)).await;
-    let second = bench.vault.fetch(&identity("web"), life).await.unwrap();
-    assert_ne!(first.chain(), second.chain());
-    assert!(bench.authority.issued() >= 2);
-    // A dial asks the vault at its own moment, so it is handed the second.
-    let credential = bench.vault.held(&identity("web")).unwrap();
-    assert!(Arc::ptr_eq(&credential, &second));
+async fn new_tunnels_use_the_renewed_certificate_and_old_ones_go_on() {
+    let mut bench = Bench::new();
+    let (hop, mut leaves) = noting_leaves(&mut bench).await;
+    let old = bench.open(hop).await.unwrap_or_else(|e| panic!("{e:?}"));
+    let first = bench.vault.held(&identity("web")).unwrap();
+    bench.authority.outdated.notify_one();
+    while Arc::ptr_eq(&first, &bench.vault.held(&identity("web")).unwrap()) {
+        tokio::task::yield_now().await;
+    }
+    let key = Key { source_ip: Some("127.0.0.1".parse().unwrap()), ..bench.key(hop) };
+    let connect = || async move { TcpStream::connect(hop.socket()).await };
+    let new = bench.pool.open(&key, &crate::testing::head(), connect).await;
+    assert!(new.is_ok());
+    let renewed = bench.vault.held(&identity("web")).unwrap();
+    for credential in [first, renewed] {
+        assert_eq!(leaves.recv().await.unwrap(), credential.chain()[0].der.to_vec());
+    }
+    let again = bench.open(hop).await;
+    assert!(again.is_ok() && leaves.try_recv().is_err(), "the old tunnel takes streams");
+    drop(old);
+}
+
+/// A far end that opens every stream, and tells which certificate each client showed.
+async fn noting_leaves(bench: &mut Bench) -> (HopAddr, tokio::sync::mpsc::Receiver<Vec<u8>>) {
+    let (tell, leaves) = tokio::sync::mpsc::channel(8);
+    let serve = move |tls: Tls| {
+        tell.try_send(tls.get_ref().1.peer_certificates().unwrap()[0].to_vec()).unwrap();
+        tls
+    };
+    (raw_far_end(bench, u32::MAX, serve).await, leaves)
 }
 
 #[tokio::test]

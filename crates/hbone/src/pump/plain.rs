@@ -5,8 +5,7 @@ use std::io;
 use ambit_process::net::TcpStream;
 use bytes::Buf;
 use futures_util::future::{Either, select, try_join};
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::buffer::Buffer;
 use super::{Broken, Meter, Outcome, reset_on_drop};
@@ -16,14 +15,14 @@ use crate::cut::Why;
 pub async fn plain(
     mut app: TcpStream,
     mut destination: TcpStream,
-    meter: &impl Meter,
+    meter: &(impl Meter + Sync),
     cut: impl Future<Output = Why>,
 ) -> Outcome {
     let outcome = {
         let ((app_read, app_write), (far_read, far_write)) = (app.split(), destination.split());
-        let up = Way { count: |bytes| meter.app_sent(bytes), from: Broken::App, to: Broken::Destination };
-        let down =
-            Way { count: |bytes| meter.app_received(bytes), from: Broken::Destination, to: Broken::App };
+        let (sent, received) = (|bytes| meter.app_sent(bytes), |bytes| meter.app_received(bytes));
+        let up = Way { count: &sent, from: Broken::App, to: Broken::Destination };
+        let down = Way { count: &received, from: Broken::Destination, to: Broken::App };
         let up = std::pin::pin!(copy(app_read, far_write, up));
         let down = std::pin::pin!(copy(far_read, app_write, down));
         let cut = std::pin::pin!(cut);
@@ -41,22 +40,24 @@ pub async fn plain(
 }
 
 /// What one direction does with its bytes and its faults.
-struct Way<C> {
-    count: C,
+struct Way<'a> {
+    count: &'a (dyn Fn(usize) + Sync),
     from: fn(io::Error) -> Broken,
     to: fn(io::Error) -> Broken,
 }
 
-async fn copy<C: Fn(usize)>(from: ReadHalf<'_>, mut to: WriteHalf<'_>, way: Way<C>) -> Result<(), Broken> {
+async fn copy<R, W>(mut from: R, mut to: W, way: Way<'_>) -> Result<(), Broken>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let mut buffer = Buffer::new();
     loop {
-        from.readable().await.map_err(way.from)?;
-        match from.try_read_buf(buffer.room()) {
-            Ok(0) => break,
-            Ok(bytes) => (way.count)(bytes),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err((way.from)(error)),
+        let bytes = from.read_buf(buffer.room()).await.map_err(way.from)?;
+        if bytes == 0 {
+            break;
         }
+        (way.count)(bytes);
         let data = buffer.read();
         while data.has_remaining() {
             to.write_buf(data).await.map_err(way.to)?;

@@ -1,15 +1,13 @@
 //! Between the application's socket and a tunnel's stream (`ztunnel.md` 2.7; RFC 9113, 8.5 for resets).
 
 use std::future::poll_fn;
-use std::io;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use ambit_process::net::TcpStream;
 use bytes::{Buf, Bytes};
 use futures_util::future::{Either, select, try_join};
 use h2::{Reason, RecvStream, SendStream};
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::buffer::Buffer;
 use super::{Broken, Meter, Outcome, reset_on_drop};
@@ -51,18 +49,17 @@ pub async fn tunnel(
 }
 
 /// From the application into the tunnel.
-async fn up(mut app: ReadHalf<'_>, send: &mut SendStream<Bytes>, meter: &impl Meter) -> Result<(), Broken> {
+async fn up<R: AsyncRead + Unpin>(
+    mut app: R,
+    send: &mut SendStream<Bytes>,
+    meter: &impl Meter,
+) -> Result<(), Broken> {
     let mut buffer = Buffer::new();
     loop {
-        match poll_fn(|cx| readable(&mut app, send, cx)).await? {
-            Next::Enough => return Ok(()),
-            Next::Readable => {}
-        }
-        match app.try_read_buf(buffer.room()) {
-            Ok(0) => return send.send_data(Bytes::new(), true).map_err(broken),
-            Ok(bytes) => meter.app_sent(bytes),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(Broken::App(error)),
+        match heard(&mut app, send, &mut buffer).await? {
+            Heard::Bytes(bytes) => meter.app_sent(bytes),
+            Heard::End => return send.send_data(Bytes::new(), true).map_err(broken),
+            Heard::Enough => return Ok(()),
         }
         if !forward(buffer.take(), send).await? {
             return Ok(());
@@ -70,27 +67,34 @@ async fn up(mut app: ReadHalf<'_>, send: &mut SendStream<Bytes>, meter: &impl Me
     }
 }
 
-enum Next {
-    Readable,
+enum Heard {
+    /// So many were read.
+    Bytes(usize),
+    /// The application has said all.
+    End,
     /// The peer has all it wants, and said so in good order.
     Enough,
 }
 
-/// Ready when the application has something to say, or nobody listens any more.
-fn readable(
-    app: &mut ReadHalf<'_>,
+/// What the application says next, unless nobody listens any more.
+async fn heard<R: AsyncRead + Unpin>(
+    app: &mut R,
     send: &mut SendStream<Bytes>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Next, Broken>> {
-    if let Poll::Ready(ready) = app.as_ref().poll_read_ready(cx) {
-        return Poll::Ready(ready.map(|()| Next::Readable).map_err(Broken::App));
-    }
-    match send.poll_reset(cx) {
-        Poll::Pending => Poll::Pending,
-        Poll::Ready(Ok(Reason::NO_ERROR)) => Poll::Ready(Ok(Next::Enough)),
-        Poll::Ready(Ok(reason)) => Poll::Ready(Err(Broken::Peer(reason))),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(broken(error))),
-    }
+    buffer: &mut Buffer,
+) -> Result<Heard, Broken> {
+    let mut read = std::pin::pin!(app.read_buf(buffer.room()));
+    poll_fn(|cx| {
+        if let Poll::Ready(read) = read.as_mut().poll(cx) {
+            let heard = |bytes| if bytes == 0 { Heard::End } else { Heard::Bytes(bytes) };
+            return Poll::Ready(read.map(heard).map_err(Broken::App));
+        }
+        send.poll_reset(cx).map(|reset| match reset {
+            Ok(Reason::NO_ERROR) => Ok(Heard::Enough),
+            Ok(reason) => Err(Broken::Peer(reason)),
+            Err(error) => Err(broken(error)),
+        })
+    })
+    .await
 }
 
 /// Sends all of `data`, as fast as the peer gives room. False when the peer wants no more.
@@ -120,7 +124,11 @@ async fn closed(send: &mut SendStream<Bytes>) -> Result<bool, Broken> {
 
 /// From the tunnel to the application. Room is given back to the peer only for what the application took,
 /// so a slow application holds no more than one stream's window here.
-async fn down(recv: &mut RecvStream, mut app: WriteHalf<'_>, meter: &impl Meter) -> Result<(), Broken> {
+async fn down<W: AsyncWrite + Unpin>(
+    recv: &mut RecvStream,
+    mut app: W,
+    meter: &impl Meter,
+) -> Result<(), Broken> {
     loop {
         let mut data = match poll_fn(|cx| recv.poll_data(cx)).await {
             Some(Ok(data)) => data,
