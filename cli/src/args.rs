@@ -68,8 +68,22 @@ pub fn run(cli: Cli) -> ExitCode {
 
 /// Says what went wrong, with its causes, in one line.
 pub(crate) fn fail(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("ambit: {}", local::chain(error));
+    eprintln!("ambit: {}", chain(error));
     ExitCode::FAILURE
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use clap::Args;
 use self::leftovers::Footprint;
 use self::report::{Report, Scene};
 use self::stage::{Shown, Stage};
-use crate::args::fail;
-use crate::local::{Mesh, MeshName, Process, Spec, beside_ambit, chain, down, up};
+use crate::args::{chain, fail};
+use crate::local::{Mesh, MeshName, Process, Spec, beside_ambit, down, up};
 
 /// The manifests the demo starts with.
 const MANIFESTS: [(&str, &str); 3] = [

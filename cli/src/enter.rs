@@ -12,7 +12,7 @@ use clap::Args;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::local::{Process, SpaceError, enter_space};
+use crate::local::{Process, SpaceError, beside_ambit, enter_space};
 
 /// What `ambit enter` is told.
 #[derive(Debug, Clone, Args)]
@@ -82,9 +82,13 @@ fn prepare(args: &EnterArgs) -> Result<(), EnterError> {
     Ok(())
 }
 
-/// Where the command looks for programs.
+/// Where the command looks for programs: `first`, then where `ambit` itself is, then the usual places.
 pub(crate) fn search_path(first: &Path) -> OsString {
     let mut path = first.as_os_str().to_owned();
+    if let Ok(own) = beside_ambit() {
+        path.push(":");
+        path.push(own);
+    }
     path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     path
 }

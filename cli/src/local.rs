@@ -34,7 +34,6 @@ pub(crate) use self::change::{Labels, change_labels};
 pub(crate) use self::down::{down, pins};
 pub(crate) use self::layout::LAN;
 pub(crate) use self::mesh::{Mesh, MeshName};
-pub(crate) use self::pods::chain;
 pub(crate) use self::process::{Process, inside_any as processes_in};
 pub(crate) use self::report::{AskError, Component, PodStatus, Request, Status, ask, status};
 pub(crate) use self::show::{beside_ambit, find_pod, replace_ztunnel};

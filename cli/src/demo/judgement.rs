@@ -3,6 +3,7 @@
 use super::enrolment::CART;
 use super::report::Scene;
 use super::stage::{SOON, Shown, Stage, eventually, says};
+use crate::args::chain;
 use crate::local::Component;
 use crate::observe;
 
@@ -64,7 +65,7 @@ pub(super) fn refused(stage: &Stage, pod: &str, url: &str) -> Shown<()> {
 fn same_policy(stage: &Stage) -> Shown<String> {
     refused(stage, "shop/crawler", CART)?;
     let told = observe::ask(&stage.mesh, "shop/crawler", "cart.shop.svc.cluster.local:8080");
-    let told = told.map_err(|e| crate::local::chain(&e))?;
+    let told = told.map_err(|e| chain(&e))?;
     let policy = told.verdict.and_then(|ruling| ruling.policy).ok_or("`ambit why` names no policy")?;
     let log = stage.log(&Component::Ztunnel("node-2".to_owned()))?;
     let line = log.lines().rev().find(|line| line.contains("inbound") && line.contains("denied by"));

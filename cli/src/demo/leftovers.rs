@@ -7,7 +7,8 @@ use std::io;
 use super::report::Scene;
 use super::stage::Stage;
 use super::traces::{Traces, traces};
-use crate::local::{chain, down as take_down, pins, processes_in};
+use crate::args::chain;
+use crate::local::{down as take_down, pins, processes_in};
 
 /// What the machine itself has, apart from any mesh.
 pub(super) struct Footprint {

@@ -58,7 +58,7 @@ pub(crate) fn plan(mesh: &Mesh, nodes: &[Node]) -> Vec<(String, Vec<Step>)> {
 }
 
 fn wire(mesh: &Mesh, nodes: &[Node]) -> Vec<Step> {
-    let mut steps = vec![ipv6_on(), up("lo"), Step::Bridge { name: LAN.to_owned() }];
+    let mut steps = vec![ipv6_on(), up("lo"), bridge(LAN, 0)];
     steps.extend(Networks::lan(1).map(|net| Step::Address { link: LAN.to_owned(), net }));
     for space in std::iter::once(CONTROL_PLANE.to_owned()).chain(nodes.iter().map(Node::space)) {
         let name = format!("to-{space}");
@@ -84,7 +84,7 @@ fn furnish(node: &Node, nodes: &[Node]) -> Vec<Step> {
     let mut steps = uplink(&node.addresses());
     steps.push(Step::Set { key: "ipv4/ip_forward", value: "1" });
     steps.push(Step::Set { key: "ipv6/conf/all/forwarding", value: "1" });
-    steps.push(Step::Bridge { name: POD_BRIDGE.to_owned() });
+    steps.push(bridge(POD_BRIDGE, node.number));
     steps.extend(node.pods().map(|net| Step::Address { link: POD_BRIDGE.to_owned(), net: at_gateway(net) }));
     steps.extend(nodes.iter().filter(|other| *other != node).flat_map(pod_routes));
     steps
@@ -126,6 +126,11 @@ fn everywhere(like: IpNet) -> IpNet {
         IpNet::V4(_) => Ipv4Net::default().into(),
         IpNet::V6(_) => Ipv6Net::default().into(),
     }
+}
+
+/// A locally administered address (IEEE 802), a different one for each bridge.
+fn bridge(name: &str, number: u8) -> Step {
+    Step::Bridge { name: name.to_owned(), address: [0x02, 0xa3, 0xb1, 0x70, 0, number] }
 }
 
 fn up(link: &str) -> Step {

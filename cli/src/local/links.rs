@@ -23,8 +23,11 @@ pub(crate) enum Step {
         key: &'static str,
         value: &'static str,
     },
+    /// With an address of its own: otherwise it takes that of its lowest port, and neighbours lose it whenever
+    /// a port comes or goes.
     Bridge {
         name: String,
+        address: [u8; 6],
     },
     /// A pair of links: `name` here, `peer` in the namespace pinned at `peer_space`.
     Veth {
@@ -98,9 +101,12 @@ async fn carry_out(handle: &Handle, step: &Step) -> Result<(), LinkError> {
     match step {
         Step::Set { key, value } => fs::write(Path::new("/proc/sys/net").join(key), value)
             .map_err(|source| LinkError::Io { step: Box::new(step.clone()), source }),
-        Step::Bridge { name } => {
-            handle.link().add(LinkBridge::new(name).build()).execute().await.map_err(netlink)
-        }
+        Step::Bridge { name, address } => handle
+            .link()
+            .add(LinkBridge::new(name).address(address.to_vec()).build())
+            .execute()
+            .await
+            .map_err(netlink),
         Step::Veth { name, peer, peer_space } => {
             let space = File::open(peer_space)
                 .map_err(|source| LinkError::Io { step: Box::new(step.clone()), source })?;
@@ -192,7 +198,7 @@ mod tests {
         let near = [
             Step::Up { link: named("lo") },
             Step::Veth { name: named("to-b"), peer: named("eth0"), peer_space: b.clone() },
-            Step::Bridge { name: named("br") },
+            Step::Bridge { name: named("br"), address: [2, 0, 0, 0, 0, 1] },
             Step::Join { link: named("to-b"), bridge: named("br") },
             Step::Address { link: named("br"), net: "10.9.9.1/24".parse().unwrap() },
             Step::Address { link: named("br"), net: "fd00:9::1/64".parse().unwrap() },
@@ -224,5 +230,38 @@ mod tests {
         let failed = furnish(&pin, &[Step::Up { link: "none".to_owned() }]);
         assert!(matches!(failed, Err(LinkError::NoSuchLink { .. })), "{failed:?}");
         space::remove(&pin).unwrap();
+    }
+
+    #[test]
+    fn a_bridge_keeps_its_address_when_ports_come_and_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        space::make(&a).expect("network namespaces need root: run the tests with sudo");
+        space::make(&b).unwrap();
+        let named = |s: &str| s.to_owned();
+        let bridge = Step::Bridge { name: named("br"), address: [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff] };
+        furnish(&a, &[bridge]).unwrap();
+        for link in ["v1", "v2", "v3"] {
+            let veth = Step::Veth { name: named(link), peer: named(link), peer_space: b.clone() };
+            furnish(&a, &[veth, Step::Join { link: named(link), bridge: named("br") }]).unwrap();
+        }
+        let found = space::within(&a, || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+                let look = async {
+                    let links = handle.link().get().match_name(named("br")).execute();
+                    let link = std::pin::pin!(links).try_next().await.unwrap().unwrap();
+                    link.attributes.into_iter().find_map(|a| match a {
+                        rtnetlink::packet_route::link::LinkAttribute::Address(address) => Some(address),
+                        _ => None,
+                    })
+                };
+                tokio::select! { () = connection => None, found = look => found }
+            })
+        });
+        assert_eq!(found.unwrap(), Some(vec![0xfe, 0xff, 0xff, 0xff, 0xff, 0xff]));
+        space::remove(&a).unwrap();
+        space::remove(&b).unwrap();
     }
 }

@@ -10,11 +10,12 @@ use std::time::Instant;
 use super::kept::{Kept, Restart};
 use super::launch::Launch;
 use super::layout::{CONTROL_PLANE, Node, control_plane};
-use super::pods::{Ground, Pods, chain};
+use super::pods::{Ground, Pods};
 use super::process::Process;
 use super::report::{Component, ComponentStatus};
 use super::sandbox::Sandbox;
 use super::tokens::{Issuer, Subject, TOKEN_LIFE, TokenError, public_key, write_private};
+use crate::args::chain;
 
 /// The name under which every client knows the control plane, and which its certificate carries.
 const ISTIOD_HOST: &str = "istiod.istio-system.svc";

@@ -17,13 +17,14 @@ use super::ipam::MAX_NODES;
 use super::layout::{self, Node};
 use super::links::{self, LinkError};
 use super::mesh::Mesh;
-use super::pods::{Done, Ground, Pods, chain};
+use super::pods::{Done, Ground, Pods};
 use super::process::{self, Process};
 use super::programs::{ProgramError, Programs};
 use super::report::{NodeStatus, Reply, Request, Status};
 use super::space::{self, SpaceError};
 use super::spec::{SUPERVISOR, Spec, SpecError};
 use super::world::World;
+use crate::args::chain;
 
 /// How often it looks at its processes without being told of a change.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
