@@ -73,7 +73,7 @@ fn sizes(source: &Source) -> Vec<String> {
     let lines = source.text.lines().count();
     let limit = match source.path.rsplit('/').next() {
         // The programs' entries; an example or a fuzz target is a whole program in one file.
-        Some("main.rs") => MAIN_LINES,
+        Some("main.rs") if source.path.ends_with("src/main.rs") => MAIN_LINES,
         Some("lib.rs") if source.path.ends_with("src/lib.rs") => LIB_LINES,
         _ => FILE_LINES,
     };

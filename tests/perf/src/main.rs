@@ -1,0 +1,32 @@
+//! `cargo xtask perf`: entry and arguments; `bench` does the work.
+
+use ambit_perf::{bench, load, server};
+use clap::{Parser, Subcommand};
+
+/// What two ztunnels cost per request, in memory and in latency, beside no proxy at all.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Option<Role>,
+    #[command(flatten)]
+    bench: bench::Arguments,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Answer requests (started by the measurement itself).
+    #[command(hide = true)]
+    Serve(server::Arguments),
+    /// Send requests (started by the measurement itself).
+    #[command(hide = true)]
+    Load(load::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.role {
+        None => bench::run(&arguments.bench),
+        Some(Role::Serve(serve)) => server::run(&serve),
+        Some(Role::Load(load)) => load::run(&load),
+    }
+}
