@@ -197,13 +197,11 @@ fn decide(applicable: &Applicable<'_>, facts: &Facts<'_>) -> Verdict {
     if let Some(key) = applicable.missing.first() {
         return Verdict::Deny(Denial::PolicyMissing((*key).clone()));
     }
-    let mut considered = Vec::new();
-    for policy in enforced(applicable, Action::Allow) {
-        if facts.satisfy(policy) {
-            return Verdict::Allow { by: Some(policy.key.clone()) };
-        }
-        considered.push(policy.key.clone());
+    let allows = || enforced(applicable, Action::Allow);
+    if let Some(policy) = allows().find(|p| facts.satisfy(p)) {
+        return Verdict::Allow { by: Some(policy.key.clone()) };
     }
+    let considered: Vec<PolicyKey> = allows().map(|policy| policy.key.clone()).collect();
     if considered.is_empty() {
         Verdict::Allow { by: None }
     } else {
