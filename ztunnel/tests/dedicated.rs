@@ -1,0 +1,97 @@
+//! Two proxies in dedicated mode, as real processes in namespaces of their own, with identities from files and a
+//! world from a local file: captured HTTP goes from one to the other through a tunnel.
+
+#[cfg(test)]
+mod scene;
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::scene::{Answer, DENY, Scene, Who};
+
+    /// Shown to nobody between the two namespaces.
+    const SECRET: &str = "/secret-in-the-clear";
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn captured_http_is_tunnelled_under_both_identities_and_the_server_sees_its_client() {
+        let scene = Scene::new("");
+        for (family, server) in [("v4", "10.77.0.2:8080"), ("v6", "[fd77::2]:8080")] {
+            let client = if family == "v4" { ip("10.77.0.1") } else { ip("fd77::1") };
+            let answer = scene.ask(Who::Client, server, SECRET);
+            assert_eq!(answer, Answer::Served { seen: client }, "{family}\n{}", scene.logs());
+        }
+        let wire = scene.wire();
+        assert!(!wire.contains(SECRET.as_bytes()), "plaintext on the wire");
+        assert!(wire.tls_to(15008), "no TLS to port 15008 on the wire");
+        for (who, direction, peer) in
+            [(Who::Client, "outbound", "client"), (Who::Server, "inbound", "client")]
+        {
+            let line = scene.access(who, &format!("direction=\"{direction}\""));
+            let from = format!("src.identity=\"spiffe://cluster.local/ns/shop/sa/{peer}\"");
+            assert!(line.contains(&from), "{line}");
+            assert!(line.contains("dst.identity=\"spiffe://cluster.local/ns/shop/sa/server\""), "{line}");
+            assert!(line.contains("dst.hbone_addr=10.77.0.2:8080"), "{line}");
+            assert!(!line.contains("error="), "{line}");
+        }
+        let metrics = scene.get(Who::Server, 15020, "/metrics");
+        let opened = metrics
+            .lines()
+            .find(|l| l.starts_with("istio_tcp_connections_opened_total{reporter=\"destination\""));
+        assert!(opened.is_some_and(|l| l.contains("connection_security_policy=\"mutual_tls\"") && l.ends_with(" 2")), "{metrics}");
+        let dump = scene.get(Who::Client, 15000, "/config_dump");
+        for key in
+            ["certificates", "policies", "services", "stagedServices", "staticConfig", "version", "workloads"]
+        {
+            assert!(dump.contains(&format!("\"{key}\":")), "{key}");
+        }
+        assert!(dump.contains("\"state\": \"Available\""), "{dump}");
+    }
+
+    #[test]
+    fn a_deny_policy_refuses_the_client_in_tunnel_and_in_plaintext_but_nobody_else() {
+        let scene = Scene::new(DENY);
+        assert_eq!(scene.ask(Who::Client, "10.77.0.2:8080", "/"), Answer::Cut, "{}", scene.logs());
+        let refused = scene.access(Who::Client, "direction=\"outbound\"");
+        assert!(refused.contains("error=\"http status: 401 Unauthorized\""), "{refused}");
+        let refused = scene.access(Who::Server, "direction=\"inbound\"");
+        assert!(refused.contains("explicitly denied by: shop/no-clients"), "{refused}");
+        // A third machine, without a mesh: plaintext, and no identity that the policy could name.
+        let answer = scene.ask(Who::Outsider, "10.77.0.2:8080", "/");
+        assert_eq!(answer, Answer::Served { seen: ip("10.77.0.9") }, "{}", scene.logs());
+    }
+
+    #[test]
+    fn without_a_certificate_nothing_is_sent_at_all() {
+        let scene = Scene::new("");
+        scene.take_identity_away(Who::Client);
+        assert_eq!(scene.ask(Who::Client, "10.77.0.2:8080", SECRET), Answer::Cut, "{}", scene.logs());
+        assert!(!scene.wire().contains(SECRET.as_bytes()), "plaintext on the wire");
+        let line = scene.access(Who::Client, "direction=\"outbound\"");
+        assert!(line.contains("no certificate"), "{line}");
+    }
+
+    #[test]
+    fn a_peer_of_another_authority_is_not_spoken_to() {
+        let scene = Scene::new("");
+        scene.replace_identity_by_a_stranger(Who::Server);
+        assert_eq!(scene.ask(Who::Client, "10.77.0.2:8080", SECRET), Answer::Cut, "{}", scene.logs());
+        assert!(!scene.wire().contains(SECRET.as_bytes()), "plaintext on the wire");
+    }
+
+    #[test]
+    fn a_stop_lets_an_open_connection_finish_and_ends_the_process_at_the_deadline() {
+        let mut scene = Scene::new("");
+        let mut open = scene.open(Who::Client, "10.77.0.2:8080");
+        assert!(open.ask("/"), "{}", scene.logs());
+        scene.terminate(Who::Server);
+        assert!(open.ask("/"), "the open connection goes on\n{}", scene.logs());
+        let lasted = scene.wait_for_end(Who::Server);
+        assert!(lasted.as_secs() <= 4, "{lasted:?}");
+        assert!(!open.ask("/"), "the connection ended with the process");
+    }
+}
