@@ -58,7 +58,7 @@ pub(crate) fn plan(mesh: &Mesh, nodes: &[Node]) -> Vec<(String, Vec<Step>)> {
 }
 
 fn wire(mesh: &Mesh, nodes: &[Node]) -> Vec<Step> {
-    let mut steps = vec![ipv6_on(), up("lo"), bridge(LAN, 0)];
+    let mut steps = vec![up("lo"), bridge(LAN, 0)];
     steps.extend(Networks::lan(1).map(|net| Step::Address { link: LAN.to_owned(), net }));
     for space in std::iter::once(CONTROL_PLANE.to_owned()).chain(nodes.iter().map(Node::space)) {
         let name = format!("to-{space}");
@@ -73,7 +73,7 @@ fn wire(mesh: &Mesh, nodes: &[Node]) -> Vec<Step> {
 }
 
 fn uplink(addresses: &[IpNet; 2]) -> Vec<Step> {
-    let mut steps = vec![ipv6_on(), up("lo"), up("eth0")];
+    let mut steps = vec![up("lo"), up("eth0")];
     steps.extend(addresses.iter().map(|net| Step::Address { link: "eth0".to_owned(), net: *net }));
     // Service addresses need some route to leave the sender at all, before anything translates them.
     steps.extend(Networks::lan(1).map(|net| Step::Route { to: everywhere(net), via: net.addr() }));
@@ -98,7 +98,7 @@ fn pod_routes(node: &Node) -> Vec<Step> {
 
 /// What a pod's namespace gets: the inner end of its link, one address of each family, the way out.
 pub(crate) fn pod_inside(node: &Node, addresses: &[IpAddr]) -> Vec<Step> {
-    let mut steps = vec![ipv6_on(), up("lo"), up("eth0")];
+    let mut steps = vec![up("lo"), up("eth0")];
     for pods in node.pods() {
         let own = addresses.iter().find(|address| pods.contains(*address));
         if let Some(net) = own.and_then(|address| IpNet::new(*address, pods.prefix_len()).ok()) {
@@ -135,9 +135,4 @@ fn bridge(name: &str, number: u8) -> Step {
 
 fn up(link: &str) -> Step {
     Step::Up { link: link.to_owned() }
-}
-
-/// A machine may have IPv6 switched off for new links; the mesh is dual stack all the same.
-fn ipv6_on() -> Step {
-    Step::Set { key: "ipv6/conf/all/disable_ipv6", value: "0" }
 }

@@ -73,6 +73,28 @@ pub(crate) enum LinkError {
     NoConnection(#[source] io::Error),
 }
 
+/// Makes a namespace in which links of both families work from their first moment.
+pub(crate) fn make_space(pin: &Path) -> Result<(), LinkError> {
+    space::make(pin)?;
+    let set = |key| Step::Set { key, value: "0" };
+    let made = furnish(
+        pin,
+        &[
+            // A machine may have IPv6 switched off for new links; the mesh is dual stack all the same.
+            set("ipv6/conf/all/disable_ipv6"),
+            set("ipv6/conf/default/disable_ipv6"),
+            // WHY before there are links: looking for duplicates of their own addresses holds up the first
+            // packets of all neighbours by two seconds, and nobody else is on these links.
+            set("ipv6/conf/default/accept_dad"),
+            set("ipv6/conf/default/dad_transmits"),
+        ],
+    );
+    if made.is_err() {
+        space::remove(pin)?;
+    }
+    made
+}
+
 /// Carries out `steps` in the namespace, in order, and stops at the first that fails.
 pub(crate) fn furnish(pin: &Path, steps: &[Step]) -> Result<(), LinkError> {
     space::within(pin, || {

@@ -9,7 +9,7 @@ use super::layout::{self, Node};
 use super::links::{self, LinkError, Step};
 use super::mesh::Mesh;
 use super::plugin::{self, Attachment, PluginError};
-use super::space::{self, SpaceError};
+use super::space;
 
 /// What is wanted: a pod's name, where it runs, what addresses it has.
 #[derive(Debug, Clone)]
@@ -30,8 +30,6 @@ pub(crate) struct Sandbox {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SandboxError {
     #[error(transparent)]
-    Space(#[from] SpaceError),
-    #[error(transparent)]
     Link(#[from] LinkError),
     #[error(transparent)]
     Plugin(#[from] PluginError),
@@ -49,7 +47,7 @@ impl Sandbox {
 
     /// Makes it; leaves nothing behind when that fails. Blocks.
     pub(crate) fn make(&self) -> Result<(), SandboxError> {
-        space::make(&self.pin())?;
+        links::make_space(&self.pin())?;
         let made = self.attach();
         if made.is_err() {
             self.remove();

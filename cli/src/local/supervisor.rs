@@ -21,7 +21,6 @@ use super::pods::{Done, Ground, Pods};
 use super::process::{self, Process};
 use super::programs::{ProgramError, Programs};
 use super::report::{NodeStatus, Reply, Request, Status};
-use super::space::{self, SpaceError};
 use super::spec::{SUPERVISOR, Spec, SpecError};
 use super::world::World;
 use crate::args::chain;
@@ -39,8 +38,6 @@ const END_WAIT: Duration = Duration::from_secs(5);
 pub(crate) enum SuperviseError {
     #[error(transparent)]
     Spec(#[from] SpecError),
-    #[error(transparent)]
-    Space(#[from] SpaceError),
     #[error(transparent)]
     Link(#[from] LinkError),
     #[error(transparent)]
@@ -98,7 +95,7 @@ impl Supervisor {
         let Ground { mesh, nodes, .. } = &supervisor.ground;
         let plan = layout::plan(mesh, nodes);
         for (name, _) in &plan {
-            space::make(&mesh.space(name))?;
+            links::make_space(&mesh.space(name))?;
         }
         for (name, steps) in &plan {
             links::furnish(&mesh.space(name), steps)?;
