@@ -24,11 +24,13 @@ use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 use tracing::{debug, info};
 
+use self::door::Door;
 use self::streams::Registration;
 pub use self::streams::{StreamView, Streams, TypeView};
 use crate::library::Library;
 use crate::publisher::{Action, Publisher, Refusal, metadata};
 
+mod door;
 mod streams;
 
 /// Streams at the same time: a mesh of 5,000 nodes, twice over while they move between two control planes.
@@ -52,6 +54,7 @@ pub struct Ads {
     admit: Admit,
     stop: Stop,
     streams: Streams,
+    door: Arc<Door>,
     next_stream: AtomicU64,
 }
 
@@ -59,7 +62,14 @@ impl Ads {
     /// A service that publishes the newest library. Its streams end when `stop` is pulled.
     #[must_use]
     pub fn new(library: watch::Receiver<Arc<Library>>, admit: Admit, stop: Stop) -> Self {
-        Self { library, admit, stop, streams: Streams::default(), next_stream: AtomicU64::new(1) }
+        Self {
+            library,
+            admit,
+            stop,
+            streams: Streams::default(),
+            door: Arc::default(),
+            next_stream: AtomicU64::new(1),
+        }
     }
 
     /// The same streams' record under another admission: one service per port.
@@ -70,6 +80,7 @@ impl Ads {
             admit,
             stop: self.stop.clone(),
             streams: self.streams.clone(),
+            door: Arc::clone(&self.door),
             // Odd and even would do for two ports; far apart does for any.
             next_stream: AtomicU64::new(self.next_stream.load(Ordering::Relaxed) + (1 << 32)),
         }
@@ -105,6 +116,8 @@ impl AggregatedDiscoveryService for Ads {
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let caller = (self.admit)(request.metadata(), request.extensions())?;
+        // After admission: strangers use up nobody's turn.
+        self.door.enter().await?;
         if self.streams.len() >= STREAMS {
             return Err(Status::resource_exhausted(format!("{STREAMS} streams are open; try again later")));
         }

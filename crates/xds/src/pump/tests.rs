@@ -211,6 +211,25 @@ async fn a_refused_subscriber_reads_its_token_anew_and_tries_again() {
 }
 
 #[tokio::test]
+async fn a_bad_resource_is_refused_by_name_and_the_rest_is_in_force() {
+    // Too large for a subscriber, and all a server of ours can be made to say wrong.
+    let Change::Workload(mut huge) = pod("huge", 1) else { panic!("a pod") };
+    Arc::make_mut(&mut huge).name = "x".repeat(limits::RESOURCE).into();
+    let plane = Plane::start(any_port(), Library::default()).await;
+    let mut node = Node::start(plane.address, &["Bearer good"]);
+    node.first_sync().await;
+    plane.publish(&delta([pod("a", 1), Change::Workload(huge)]));
+    assert_eq!(node.next().await, [pod("a", 1)]);
+    let refusal = || plane.streams.view().first()?.types.get(&ResourceType::Address)?.refused.clone();
+    until("recorded", || refusal().is_some()).await;
+    let text = refusal().unwrap().text;
+    assert!(text.starts_with("Kubernetes//Pod/ns/huge: the resource has "), "{text}");
+    until("counted", || node.handle.progress.borrow().refused == 1).await;
+    node.end().await;
+    plane.end().await;
+}
+
+#[tokio::test]
 async fn changes_made_while_a_batch_is_applied_come_as_one() {
     let plane = Plane::start(any_port(), Library::default()).await;
     let mut node = Node::start(plane.address, &["Bearer good"]);
