@@ -1,6 +1,8 @@
 //! The control plane as a whole over real sockets on loopback: a tunnel's own client code subscribes and asks for
 //! certificates, manifests change, the control plane goes and comes back.
 
+#![cfg(test)]
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

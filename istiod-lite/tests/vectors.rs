@@ -2,6 +2,8 @@
 //! They are equal but for the differences listed, with a reason each, in `tests/vectors/differences.json`; a
 //! difference that is not listed fails, and so does one that is listed and no longer there.
 
+#![cfg(test)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
