@@ -1,6 +1,7 @@
 //! Objects from a directory of manifests, reloaded on change, and from the overlay beside it.
 //! Owns reading and watching. What a text means is `documents`, who holds what is `shelf`.
 
+mod disk;
 mod documents;
 mod notify;
 mod shelf;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::fault::{Fault, Wrong};
+use crate::fault::Fault;
+use crate::files::disk::{entries, folders, is_manifest, text};
 use crate::files::notify::{News, Notify, Side};
 use crate::files::shelf::{Shelf, Touched};
 use crate::object::{Object, ObjectRef};
@@ -28,12 +30,6 @@ const GRACE: Duration = Duration::from_millis(25);
 
 /// How often a source folder that vanished is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// Largest manifest file that is read: 50 times the demo's cluster of 1,000 pods.
-const LARGEST_FILE: u64 = 64 << 20;
-
-/// Deepest folder that is looked into; links to folders are not followed.
-const DEEPEST: usize = 16;
 
 /// What happened to the cluster.
 #[derive(Debug)]
@@ -349,58 +345,6 @@ impl State {
         }
         self.told = now;
     }
-}
-
-/// A file's text; none when there is no such file.
-fn text(path: &Path) -> Result<Option<String>, Wrong> {
-    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    match fs::metadata(path) {
-        Err(error) if gone(&error) => return Ok(None),
-        Err(error) => return Err(Wrong::document(error.to_string(), "make the file readable")),
-        Ok(about) if about.len() > LARGEST_FILE => {
-            let problem = format!("{} bytes are more than is read of one file ({LARGEST_FILE})", about.len());
-            return Err(Wrong::document(problem, "split it"));
-        }
-        Ok(about) if !about.is_file() => return Ok(None),
-        Ok(_) => {}
-    }
-    match fs::read(path) {
-        Err(error) if gone(&error) => Ok(None),
-        Err(error) => Err(Wrong::document(error.to_string(), "make the file readable")),
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Ok(Some(text)),
-            Err(_) => Err(Wrong::document("not UTF-8 text", "save it as UTF-8")),
-        },
-    }
-}
-
-/// `.yaml`, `.yml` and `.json`, but no hidden file: those are editors' own.
-fn is_manifest(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    !name.starts_with(['.', '#']) && matches!(ending, "yaml" | "yml" | "json")
-}
-
-/// A folder and those in it, but no hidden ones and no links.
-fn folders(root: &Path) -> Vec<PathBuf> {
-    let mut found = vec![root.to_owned()];
-    let mut level = vec![root.to_owned()];
-    for _ in 0..DEEPEST {
-        level = level.iter().flat_map(|folder| entries(folder)).filter(|path| is_folder(path)).collect();
-        found.extend(level.iter().cloned());
-    }
-    found
-}
-
-fn is_folder(path: &Path) -> bool {
-    let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
-    !hidden && fs::symlink_metadata(path).is_ok_and(|about| about.is_dir())
-}
-
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    fs::read_dir(folder)
-        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -27,6 +27,10 @@ impl ServiceEntry {
         if spec.hosts.is_empty() {
             return Err(Wrong::field("spec.hosts", "[]", "no host", "name at least one host"));
         }
+        if let Some((at, host)) = spec.hosts.iter().enumerate().find(|(_, host)| host.0.contains('/')) {
+            let remedy = "write a DNS name; what can see the entry is said by exportTo";
+            return Err(Wrong::field(format!("spec.hosts[{at}]"), &host.0, "not a host name", remedy));
+        }
         let inline = !spec.endpoints.is_empty();
         if inline && spec.workload_selector.is_some() {
             let remedy = "keep one of the two";
