@@ -28,6 +28,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ambit_process::config::{Env, Faults};
+use ambit_process::observe::{LogConfig, init_logs};
 use clap::{Args, Subcommand};
 
 pub(crate) use self::change::{Labels, change_labels};
@@ -181,9 +183,11 @@ fn down_all(which: &Which) -> ExitCode {
 }
 
 fn supervise(mesh: Mesh) -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+    let mut faults = Faults::new();
+    let _logs = init_logs(&LogConfig::read(&Env, &mut faults, "ambit_cli::"));
+    if let Err(error) = faults.into_result(()) {
+        return fail(&error);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(supervisor::supervise(mesh)),

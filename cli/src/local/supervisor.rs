@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use ambit_cluster::Overlay;
 use ambit_cluster::files::{self, Event, Keep, Watch, WatchError};
+use ambit_process::net::{UnixListener, UnixStream};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 

@@ -235,7 +235,10 @@ impl Entry {
             State::Queued { why, .. } => ("ContainerCreating", why.clone()),
             State::Making { .. } => ("ContainerCreating", String::new()),
             State::Up { over: true, .. } => ("Completed", String::new()),
-            State::Up { .. } => ("Running", String::new()),
+            State::Up { containers, .. } => match containers.iter().find(|kept| kept.pid().is_none()) {
+                None => ("Running", String::new()),
+                Some(kept) => ("Restarting", format!("see {}", kept.log(&ground.mesh).display())),
+            },
             State::Removing => ("Terminating", String::new()),
         };
         let kept = match &self.state {
