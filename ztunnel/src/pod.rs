@@ -15,6 +15,7 @@ use ambit_process::tasks::{Drained, Tasks};
 use ambit_sys::socket::Listening;
 use ambit_tls::vault::Vault;
 use ambit_wire::node_link::PodInfo;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{Instrument, debug, info_span, warn};
@@ -272,12 +273,27 @@ fn begin(bound: &Bound, lane: &Arc<Lane>, accepting: &Stop, open: &mut Tasks, st
     let (lane, accepting, way) = (Arc::clone(lane), accepting.clone(), bound.way);
     // A connection does not look at the stop itself: the page cuts it, which costs nothing while bytes flow.
     open.spawn("connection", move |_| async move {
-        gauge.inc();
+        let _counted = Counted::new(gauge);
         match way {
             Way::Tunnels => inbound::serve(lane, stream, accepting).await,
             Way::Plaintext => plaintext::serve(lane, stream).await,
             Way::Outbound => outbound::serve(lane, stream).await,
         }
-        gauge.dec();
     });
+}
+
+/// One in a gauge, also when its task is aborted.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }

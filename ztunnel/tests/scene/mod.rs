@@ -1,15 +1,22 @@
 //! Client, server and the wire between them: namespaces, redirection, proxies, an HTTP server and a listener on
 //! the wire. Everything ends with the scene.
 
+#![expect(dead_code, reason = "each test file uses its part of the scene")]
+
+pub(crate) mod agent;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use agent::Agent;
 use ambit_kit::{Authority, Namespace, eventually, pause};
+use ambit_wire::node_link::PodInfo;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Long enough for two cores that also compile.
@@ -81,9 +88,17 @@ pub(crate) enum Answer {
 /// One machine with a proxy.
 struct Machine {
     namespace: Namespace,
-    proxy: Child,
+    proxy: Proxy,
+    agent: Option<Agent>,
     log: PathBuf,
     identity: PathBuf,
+}
+
+/// A proxy's process; it ends with its holder.
+pub(crate) struct Proxy {
+    child: Mutex<Child>,
+    /// Where it lives, if not in the pod's namespace.
+    own: Option<Namespace>,
 }
 
 pub(crate) struct Scene {
@@ -101,7 +116,17 @@ pub(crate) struct Wire(Vec<Vec<u8>>);
 pub(crate) struct Open(TcpStream);
 
 impl Scene {
+    /// Proxies in dedicated mode, with these policies.
     pub(crate) fn new(policies: &str) -> Self {
+        Self::build(policies, false)
+    }
+
+    /// Proxies in shared mode, with these policies.
+    pub(crate) fn shared(policies: &str) -> Self {
+        Self::build(policies, true)
+    }
+
+    fn build(policies: &str, shared: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let wire = Namespace::new();
         run(&wire, "ip", &["link", "add", "br0", "type", "bridge"]);
@@ -119,18 +144,48 @@ impl Scene {
             let identity = dir.path().join(name);
             authority.issue(&format!("spiffe://cluster.local/ns/shop/sa/{name}")).write(&identity);
             let log = dir.path().join(format!("{name}.log"));
-            let proxy = start(&namespace, name, &identity, &world, &log);
-            Machine { namespace, proxy, log, identity }
+            let socket = dir.path().join(format!("{name}.sock"));
+            let agent =
+                shared.then(|| Agent::start(&socket, pod(name), namespace.netns().try_clone().unwrap()));
+            let proxy = Proxy::start(&namespace, name, dir.path(), shared);
+            Machine { namespace, proxy, agent, log, identity }
         };
         let (client, server) = (machine("client", 1), machine("server", 2));
         serve_http(&server.namespace);
         let scene = Self { client, server, wire, seen, dir };
         for who in [Who::Client, Who::Server] {
-            let ready =
-                || if scene.get(who, 15021, "/healthz/ready").contains("200 OK") { Ok(()) } else { Err(()) };
-            assert!(eventually(PATIENCE, ready).is_ok(), "{who:?} is not ready\n{}", scene.logs());
+            scene.wait_until_ready(who);
         }
         scene
+    }
+
+    fn wait_until_ready(&self, who: Who) {
+        let ready = || {
+            let answer = self.get(who, 15021, "/healthz/ready");
+            if answer.contains("200 OK") { Ok(()) } else { Err(answer) }
+        };
+        let outcome = eventually(PATIENCE, ready);
+        assert!(outcome.is_ok(), "{who:?} is not ready: {outcome:?}\n{}", self.logs());
+    }
+
+    /// Starts a second proxy beside somebody's, and hands out the first once the second is ready.
+    pub(crate) fn start_another(&mut self, who: Who) -> Proxy {
+        let name = if who == Who::Client { "client" } else { "server" };
+        let proxy = Proxy::start(&self.machine(who).namespace, name, self.dir.path(), true);
+        let machine = if who == Who::Client { &mut self.client } else { &mut self.server };
+        let old = std::mem::replace(&mut machine.proxy, proxy);
+        self.wait_until_ready(who);
+        old
+    }
+
+    pub(crate) fn agent(&self, who: Who) -> &Agent {
+        self.machine(who).agent.as_ref().unwrap()
+    }
+
+    /// Waits until so many proxies are connected to somebody's agent.
+    pub(crate) fn wait_for_agent(&self, who: Who, proxies: usize) {
+        let there = || if self.agent(who).connected() == proxies { Ok(()) } else { Err(()) };
+        assert!(eventually(PATIENCE, there).is_ok(), "{}", self.logs());
     }
 
     /// A request from somebody's application.
@@ -143,6 +198,16 @@ impl Scene {
         }
     }
 
+    /// Asks again and again until `over`; every request must be served. Returns how many were.
+    pub(crate) fn ask_until(&self, over: &AtomicBool, server: &str, served: &Answer) -> usize {
+        let mut asked = 0;
+        while !over.load(Ordering::Relaxed) {
+            assert_eq!(self.ask(Who::Client, server, "/"), *served, "{}", self.logs());
+            asked += 1;
+        }
+        asked
+    }
+
     /// A connection of somebody's application that is kept.
     pub(crate) fn open(&self, who: Who, server: &str) -> Open {
         let server: SocketAddr = server.parse().unwrap();
@@ -153,7 +218,9 @@ impl Scene {
 
     /// What one of a proxy's own ports answers.
     pub(crate) fn get(&self, who: Who, port: u16, path: &str) -> String {
-        self.namespace(who).within(|| exchange(SocketAddr::from(([127, 0, 0, 1], port)), path))
+        let machine = self.machine(who);
+        let own = machine.proxy.own.as_ref().unwrap_or(&machine.namespace);
+        own.within(|| exchange(SocketAddr::from(([127, 0, 0, 1], port)), path))
     }
 
     /// The first access line of a proxy that holds `part`.
@@ -189,17 +256,12 @@ impl Scene {
     }
 
     pub(crate) fn terminate(&self, who: Who) {
-        let pid = self.machine(who).proxy.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        // The signal is handled on another thread; what follows must see it handled.
-        pause(Duration::from_millis(300));
+        self.machine(who).proxy.terminate();
     }
 
     pub(crate) fn wait_for_end(&mut self, who: Who) -> Duration {
-        let machine = if who == Who::Client { &mut self.client } else { &mut self.server };
         let began = Instant::now();
-        let ended = eventually(PATIENCE, || machine.proxy.try_wait().unwrap().ok_or(()));
-        assert!(ended.unwrap().success());
+        assert!(self.machine(who).proxy.ended().success());
         began.elapsed()
     }
 
@@ -215,14 +277,50 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
-    fn drop(&mut self) {
-        for machine in [&mut self.client, &mut self.server] {
-            let _ = machine.proxy.kill();
-            let _ = machine.proxy.wait();
+impl Proxy {
+    fn start(pod: &Namespace, name: &str, dir: &Path, shared: bool) -> Self {
+        let log = File::options().create(true).append(true).open(dir.join(format!("{name}.log"))).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ztunnel"));
+        command
+            .env_clear()
+            .env("XDS_ADDRESS", "")
+            .env("IDENTITY_DIR", dir.join(name))
+            .env("LOCAL_XDS_PATH", dir.join("world.yaml"))
+            .env("CONNECTION_TERMINATION_DEADLINE", "2s")
+            .env("RUST_LOG", "info,access=info,policy=debug")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        if shared {
+            command.env("INPOD_UDS", dir.join(format!("{name}.sock")));
+        } else {
+            command.env("PROXY_MODE", "dedicated").env("PACKET_MARK", "1337");
+            command.env("PROXY_WORKLOAD_INFO", format!("shop/{name}/{name}"));
         }
-        // The directory goes after the processes that write there.
-        let _ = fs::remove_dir_all(self.dir.path());
+        let own = shared.then(Namespace::new);
+        let child = own.as_ref().unwrap_or(pod).within(move || command.spawn().unwrap());
+        Self { child: Mutex::new(child), own }
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.lock().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        // The signal is handled on another thread; what follows must see it handled.
+        pause(Duration::from_millis(300));
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ended(&self) -> ExitStatus {
+        eventually(PATIENCE, || self.child.lock().unwrap().try_wait().unwrap().ok_or(())).unwrap()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let mut child = self.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
@@ -274,23 +372,8 @@ workloads:
 services: []
 ";
 
-fn start(namespace: &Namespace, name: &str, identity: &PathBuf, world: &PathBuf, log: &PathBuf) -> Child {
-    let out = File::create(log).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ztunnel"));
-    command
-        .env_clear()
-        .env("PROXY_MODE", "dedicated")
-        .env("PROXY_WORKLOAD_INFO", format!("shop/{name}/{name}"))
-        .env("XDS_ADDRESS", "")
-        .env("IDENTITY_DIR", identity)
-        .env("LOCAL_XDS_PATH", world)
-        .env("PACKET_MARK", "1337")
-        .env("CONNECTION_TERMINATION_DEADLINE", "2s")
-        .env("RUST_LOG", "info,access=info,policy=debug")
-        .stdin(Stdio::null())
-        .stdout(out.try_clone().unwrap())
-        .stderr(out);
-    namespace.within(move || command.spawn().unwrap())
+fn pod(name: &str) -> PodInfo {
+    PodInfo { name: name.into(), namespace: "shop".parse().unwrap(), service_account: name.parse().unwrap() }
 }
 
 fn run(namespace: &Namespace, program: &str, args: &[&str]) {
