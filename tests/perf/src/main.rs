@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 
 /// What two ztunnels cost per request, in memory and in latency, beside no proxy at all.
 #[derive(Parser)]
-struct Arguments {
+struct Perf {
     #[command(subcommand)]
     role: Option<Role>,
     #[command(flatten)]
@@ -23,7 +23,7 @@ enum Role {
 }
 
 fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+    let arguments = Perf::parse();
     match arguments.role {
         None => bench::run(&arguments.bench),
         Some(Role::Serve(serve)) => server::run(&serve),

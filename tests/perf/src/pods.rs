@@ -123,7 +123,7 @@ impl Pair {
         std::fs::write(&rules, RULES)?;
         for pod in [&self.client, &self.server] {
             pod.shell(
-                "nft destroy table inet ambit 2>/dev/null || nft delete table inet ambit 2>/dev/null || true",
+                "nft delete table inet ambit 2>/dev/null || true",
             )?;
             if on {
                 pod.shell(&format!("nft -f {}", rules.display()))?;
