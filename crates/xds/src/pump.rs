@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use tracing::{debug, info, warn};
 
@@ -100,20 +100,6 @@ pub struct Pump {
 
 /// The world's writer is gone; there is nobody to subscribe for.
 struct WorldGone;
-
-/// Sets what every channel to a control plane should have: pings while a stream is open, no more often than servers
-/// bear, and windows in which a large first response does not crawl.
-#[must_use]
-pub fn tuned(endpoint: Endpoint) -> Endpoint {
-    endpoint
-        .connect_timeout(DIAL_WAIT)
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(false)
-        .tcp_keepalive(Some(Duration::from_secs(300)))
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(2 << 20)
-}
 
 impl Pump {
     /// A subscription that hands its batches to `world`.

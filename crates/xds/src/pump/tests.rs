@@ -10,7 +10,7 @@ use ambit_process::tasks::Tasks;
 use ambit_wire::convert::ResourceType;
 use futures_util::FutureExt;
 use futures_util::stream::unfold;
-use tonic::transport::Server;
+use tonic::transport::{Endpoint, Server};
 
 use super::*;
 use crate::library::Library;
@@ -76,7 +76,7 @@ impl Node {
     fn start(address: SocketAddr, tokens: &'static [&'static str]) -> Self {
         let (world, batches) = mpsc::channel(1);
         let dial = move || {
-            let endpoint = tuned(Endpoint::from_shared(format!("http://{address}")).unwrap());
+            let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
             async move { endpoint.connect().await.map_err(Into::into) }.boxed()
         };
         let used = AtomicUsize::new(0);
