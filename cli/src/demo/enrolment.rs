@@ -67,6 +67,8 @@ pub(super) fn joined(stage: &Stage, scene: &mut Scene) -> Shown<()> {
 
 /// Step 5.
 pub(super) fn late(stage: &Stage, scene: &mut Scene) -> Shown<()> {
+    // Back to: allowed unless a rule selects the pod. What was said of cart stays in force.
+    stage.remove("deny-all.yaml")?;
     stage.write("late.yaml", include_str!("../../../deploy/demo/late.yaml"))?;
     let came = eventually(SOON, || in_mesh(stage, "shop/late", true));
     scene.see("a new pod", came.map(|()| "pod late started and was in the mesh before its first byte"));

@@ -50,7 +50,7 @@ fn without_istiod(stage: &Stage, scene: &mut Scene, held: &Client) -> Shown<()> 
 
 fn without_cni(stage: &Stage, scene: &mut Scene) -> Shown<()> {
     let load = stage.client("shop/web", &["load", CART])?;
-    load.line(SOON, |line| says(line, "started", true))?;
+    load.line(SOON, |line| says(line, "passes", true))?;
     for node in NODES {
         stage.tell(&Request::Kill(Component::Cni(node.to_owned())))?;
     }
@@ -66,7 +66,7 @@ fn without_cni(stage: &Stage, scene: &mut Scene) -> Shown<()> {
 
 fn overlapped(stage: &Stage, scene: &mut Scene) -> Shown<()> {
     let load = stage.client("shop/web", &["load", CART])?;
-    load.line(SOON, |line| says(line, "started", true))?;
+    load.line(SOON, |line| says(line, "passes", true))?;
     for node in NODES {
         replace_ztunnel(&stage.mesh, node).map_err(|e| e.to_string())?;
     }

@@ -60,7 +60,13 @@ impl Sandbox {
         links::furnish(&node, &layout::pod_outside(&self.mesh, &self.link(), &self.space()))?;
         links::furnish(&self.pin(), &layout::pod_inside(&self.node, &self.addresses))?;
         match &self.plugin {
-            Some(plugin) => Ok(plugin::add(&self.attachment(plugin.clone()))?),
+            Some(plugin) => {
+                let begun = std::time::Instant::now();
+                plugin::add(&self.attachment(plugin.clone()))?;
+                let ms = begun.elapsed().as_secs_f64() * 1000.0;
+                tracing::info!(pod = self.pod, ms, "plugin ADD");
+                Ok(())
+            }
             None => Ok(()),
         }
     }

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::client::{Family, fetch, report};
 use super::url::Url;
 
 /// A request that takes longer has failed.
 const REQUEST_LIMIT: Duration = Duration::from_secs(3);
-/// Failures printed one by one; more are only counted.
-const FAILURES_SHOWN: u64 = 20;
 
-/// Asks until standard input ends, then prints a summary. Fails when a request failed.
+/// Asks until standard input ends. Prints a line when requests begin to fail or to succeed, and a summary.
+/// Fails when a request failed.
 pub(crate) fn load(url: &Url, every: Duration) -> Result<(), String> {
     let over = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&over);
@@ -23,27 +24,33 @@ pub(crate) fn load(url: &Url, every: Duration) -> Result<(), String> {
         seen.store(true, Ordering::Relaxed);
     });
     let (mut sent, mut failed, mut longest) = (0_u64, 0_u64, Duration::ZERO);
+    let (mut passing, mut first_failure) = (None, None);
     while !over.load(Ordering::Relaxed) {
         let begun = Instant::now();
+        let result = ask(url);
         sent += 1;
-        let why = match fetch(url, Family::Any, REQUEST_LIMIT) {
-            Ok(answer) if answer.status < 400 => None,
-            Ok(answer) => Some(format!("status {}", answer.status)),
-            Err(e) => Some(e.to_string()),
-        };
         longest = longest.max(begun.elapsed());
-        if let Some(why) = why {
-            failed += 1;
-            if failed <= FAILURES_SHOWN {
-                report(&serde_json::json!({ "request": sent, "failed": why }));
-            }
+        if passing != Some(result.is_ok()) {
+            passing = Some(result.is_ok());
+            report(&json!({ "request": sent, "passes": result.is_ok(), "why": result.as_ref().err() }));
         }
-        if sent == 1 {
-            report(&serde_json::json!({ "started": true }));
+        if let Err(why) = result {
+            failed += 1;
+            first_failure.get_or_insert(json!({ "request": sent, "why": why }));
         }
         std::thread::park_timeout(every.saturating_sub(begun.elapsed()));
     }
     let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-    report(&serde_json::json!({ "sent": sent, "failed": failed, "longest_ms": longest_ms }));
+    report(&json!({
+        "sent": sent, "failed": failed, "longest_ms": longest_ms, "first_failure": first_failure,
+    }));
     if failed == 0 { Ok(()) } else { Err(format!("{failed} of {sent} requests failed")) }
+}
+
+fn ask(url: &Url) -> Result<(), String> {
+    match fetch(url, Family::Any, REQUEST_LIMIT) {
+        Ok(answer) if answer.status < 400 => Ok(()),
+        Ok(answer) => Err(format!("status {}", answer.status)),
+        Err(e) => Err(e.to_string()),
+    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -117,6 +117,32 @@ impl Mesh {
         Wire { child, lines }
     }
 
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.run_dir().join(&self.name).join("log").join(format!("{name}.log"))
+    }
+
+    /// Requests over new connections, one after the other, until dropped.
+    pub fn load(&self, pod: &str, url: &str, every_ms: u32) -> Load {
+        let every = every_ms.to_string();
+        let words = ["exec", pod, "--", "ambit", "pod", "load", "--every-ms", &every, url];
+        let mut command = self.local();
+        command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Load { child, lines: lines.into() }
+    }
+
+    /// Resident memory of the mesh's programs.
+    pub fn resident(&self) -> Vec<String> {
+        let status = self.status();
+        let of = |component: &Value| {
+            let about = fs::read_to_string(format!("/proc/{}/status", component["pid"])).ok()?;
+            let line = about.lines().find(|line| line.starts_with("VmRSS:"))?;
+            Some(format!("{} {}", component["component"].as_str()?, line["VmRSS:".len()..].trim()))
+        };
+        status["components"].as_array().unwrap().iter().filter_map(of).collect()
+    }
+
     fn status(&self) -> Value {
         serde_json::from_str(&self.run(&["status", "--json"])).unwrap()
     }
@@ -167,5 +193,33 @@ impl Wire {
         let seen = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
         self.child.wait().unwrap();
         seen
+    }
+}
+
+/// A client that asks again and again.
+pub struct Load {
+    child: Child,
+    lines: std::cell::RefCell<BufReader<std::process::ChildStdout>>,
+}
+
+impl Load {
+    /// Waits until requests pass, or fail; the moment that was told.
+    pub fn until(&self, passes: bool) -> Instant {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.lines.borrow_mut().read_line(&mut line).unwrap(), 0, "the load ended");
+            let at = Instant::now();
+            let told: Value = serde_json::from_str(&line).unwrap();
+            if told["passes"] == passes {
+                return at;
+            }
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ended = self.child.wait();
     }
 }
