@@ -11,4 +11,5 @@ pub mod metrics;
 pub mod publish;
 pub mod run;
 pub mod serve;
+pub mod status;
 pub mod translate;

@@ -2,10 +2,13 @@
 //! Owns the one loop that writes: it alone holds the cluster, so it also answers who runs where.
 //! A single change goes out at once; what is there at the same moment goes out together.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ambit_cluster::Fault;
 use ambit_cluster::files::{Event, Watch};
+use ambit_cluster::overlay::Overlay;
+use ambit_cluster::{Fault, Kind, ObjectRef};
+use ambit_process::clock;
 use ambit_process::ready::Gate;
 use ambit_process::stop::Stop;
 use ambit_wire::convert::ResourceType;
@@ -16,6 +19,7 @@ use tracing::{debug, info, warn};
 use crate::ca::Ask;
 use crate::catalog::Catalog;
 use crate::metrics::Metrics;
+use crate::status;
 
 /// Questions that wait for a pod to appear; beyond this the oldest is given up.
 const WAITING: usize = 1024;
@@ -41,12 +45,16 @@ pub struct Feed {
     served: bool,
     told: Told,
     waiting: Vec<Ask>,
+    /// Where conditions are written.
+    overlay: Overlay,
+    /// Policies that changed and may have to be told what became of them.
+    unreported: BTreeSet<ObjectRef>,
 }
 
 impl Feed {
     /// A loop that has read nothing yet.
     #[must_use]
-    pub fn new(catalog: Catalog, told: Told) -> Self {
+    pub fn new(catalog: Catalog, told: Told, overlay: Overlay) -> Self {
         Self {
             catalog,
             library: Arc::new(Library::default()),
@@ -54,6 +62,8 @@ impl Feed {
             served: false,
             told,
             waiting: Vec::new(),
+            overlay,
+            unreported: BTreeSet::new(),
         }
     }
 
@@ -71,6 +81,7 @@ impl Feed {
                     self.publish();
                     self.tell_faults(source.faults());
                     self.answer();
+                    self.report();
                 }
                 Some(ask) = asks.recv() => {
                     self.waiting.push(ask);
@@ -84,7 +95,8 @@ impl Feed {
         match &event {
             Event::Fault(fault) => warn!(target: "manifests", fault = %fault, "refused"),
             Event::Complete => self.complete = true,
-            Event::Applied(_) | Event::Gone(_) => {}
+            Event::Applied(object) => self.note(&object.reference),
+            Event::Gone(object) => self.note(object),
         }
         self.catalog.take(event);
     }
@@ -109,6 +121,22 @@ impl Feed {
             info!(target: "publish", generation, resources, "first library");
         } else {
             debug!(target: "publish", generation, changes = delta.changes.len(), "published");
+        }
+    }
+
+    fn note(&mut self, object: &ObjectRef) {
+        if object.kind == Kind::AuthorizationPolicy {
+            self.unreported.insert(object.clone());
+        }
+    }
+
+    /// After publishing: a policy is in force before its author reads so.
+    fn report(&mut self) {
+        for object in std::mem::take(&mut self.unreported) {
+            let written = status::report(self.catalog.world(), &object, &self.overlay, clock::now_system());
+            if let Err(error) = written {
+                warn!(target: "status", object = %object, error = %error, "condition not written");
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_cluster::files::{self, Keep, Watch, WatchError};
+use ambit_cluster::overlay::Overlay;
 use ambit_process::net::TcpListener;
 use ambit_process::observe::Registry;
 use ambit_process::ready::Readiness;
@@ -149,13 +150,14 @@ impl ControlPlane {
         let (asks_in, asks) = mpsc::channel(ASKS);
         let gate = readiness.gate("publish");
         let told = Told { library: library_in, faults: faults_in, gate, metrics: metrics.clone() };
+        let conditions = Overlay::new(cluster.overlay(), "istiod");
         let settings =
             Settings { trust_domain: cluster.trust_domain.clone(), trusted: config.trusted.clone() };
         Ok(Self {
             addresses: doors.addresses()?,
             doors,
             source,
-            feed: Feed::new(Catalog::new(World::new(cluster.mesh())), told),
+            feed: Feed::new(Catalog::new(World::new(cluster.mesh())), told, conditions),
             asks,
             library,
             serving: Serving::new(Arc::clone(&root), config.names())?,

@@ -23,7 +23,7 @@ use ambit_model::workload::{Health, Locality, Tunnel, Workload, WorkloadKind};
 use crate::index::World;
 use crate::index::unit::{Unit, UnitKind};
 
-pub use self::policy::{Verdict, verdict};
+pub use self::policy::{Reason, Verdict, verdict};
 
 /// What an object is to the mesh now. Nothing: it is not in it.
 #[must_use]
@@ -45,7 +45,7 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
                 .map(|it| vec![Change::Service(Arc::new(it))])
                 .unwrap_or_default(),
             UnitKind::Policy => match verdict(world, space.policies.get(&unit.name)?) {
-                Verdict::Sent(policy) => vec![Change::Policy(Arc::new(policy))],
+                Verdict::Sent { policy, .. } => vec![Change::Policy(Arc::new(policy))],
                 Verdict::NotSent(_) => Vec::new(),
             },
             UnitKind::Peer => peer::derived(&home, space.peers.get(&unit.name)?)

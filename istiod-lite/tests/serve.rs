@@ -206,6 +206,9 @@ async fn a_subscriber_is_told_the_world_then_each_change_and_after_a_restart_onl
     assert_eq!(tunnel.next().await, ["+policy shop/first"], "a policy comes before those that list it");
     println!("policy file to subscriber: {:?}", start.elapsed());
     assert_eq!(tunnel.next().await, [r#"+workload web-1 ["shop/first"]"#]);
+    let layer = place.path("mesh.overlay/istiod/AuthorizationPolicy_shop_first.json");
+    let told = eventually(|| std::fs::read_to_string(&layer).ok()).await;
+    assert!(told.contains("ZtunnelAccepted") && told.contains("Accepted"), "{told}");
 
     place.write("broken.yaml", "kind: [");
     place.write("policy.yaml", &POLICY.replace("NAME", "second"));
@@ -213,6 +216,7 @@ async fn a_subscriber_is_told_the_world_then_each_change_and_after_a_restart_onl
     changes.sort();
     assert_eq!(changes, ["+policy shop/second", r#"+workload web-1 ["shop/second"]"#, "-policy shop/first"]);
 
+    eventually(|| (!layer.exists()).then_some(())).await;
     let port = running.end().await;
     std::fs::remove_file(place.path("mesh/policy.yaml")).unwrap();
     let running = Running::start(&place, port).await;
@@ -220,6 +224,18 @@ async fn a_subscriber_is_told_the_world_then_each_change_and_after_a_restart_onl
     changes.sort();
     assert_eq!(changes, ["+workload web-1 []", "-policy shop/second"], "only what changed meanwhile");
     running.end().await;
+}
+
+async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, found).await.unwrap()
 }
 
 fn authority(place: &Place, addresses: Addresses, token: Token) -> Ca {

@@ -8,8 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ambit_cluster::Body;
+use ambit_cluster::files::{Keep, load_once};
 use ambit_istiod_lite::dump::{self, json};
+use ambit_istiod_lite::index::World;
 use ambit_istiod_lite::mesh::Mesh;
+use ambit_istiod_lite::status;
 use ambit_wire::pb::security::Authorization;
 use ambit_wire::pb::workload::Address;
 use base64::Engine;
@@ -155,4 +159,33 @@ fn a_node_is_shown_its_own_workloads_and_every_service_and_policy() {
     assert_eq!(aliased["aliases"], serde_json::json!(["/10.96.50.1"]));
     let empty = Map::new();
     assert!(all.iter().all(|it| it.as_object().unwrap_or(&empty).contains_key("resource")));
+}
+
+#[test]
+fn policies_are_told_what_upstream_told_them_but_for_those_that_protect_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(data().join("policies/cluster.yaml"), folder.path().join("cluster.yaml")).unwrap();
+    let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
+    let mut world = World::new(Mesh::default());
+    let mut policies = Vec::new();
+    for object in loaded.objects {
+        if let Body::AuthorizationPolicy(policy) = &object.body {
+            policies.push(policy.clone());
+        }
+        world.apply(object);
+    }
+    let mut differing = Vec::new();
+    for policy in &policies {
+        let recorded = policy.status.conditions.iter().find(|it| it.kind == "ZtunnelAccepted");
+        let said = status::said(&world, policy);
+        let pair = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+        let theirs = recorded.map(|it| pair(&it.status, &it.reason));
+        let ours = said.map(|it| pair(it.status, it.reason));
+        if theirs != ours {
+            differing.push(policy.metadata.name.as_str());
+        }
+    }
+    // A deny policy of which nothing is left: upstream says that it is accepted.
+    assert_eq!(differing, ["jwt-when", "l7-deny-only"]);
+    assert!(policies.len() > 20);
 }

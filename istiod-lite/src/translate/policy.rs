@@ -1,5 +1,7 @@
 //! Authorization policies to what a tunnel can judge (`control-plane.md` 4.2, 4.3).
 
+use std::collections::BTreeSet;
+
 use ambit_cluster::kinds::meta::{Texts, selects};
 use ambit_cluster::kinds::policy::{
     AuthorizationPolicy, Operation, PolicyAction, Rule as Given, Source, When,
@@ -17,7 +19,12 @@ use crate::index::World;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It is sent.
-    Sent(Policy),
+    Sent {
+        /// As a tunnel judges by it.
+        policy: Policy,
+        /// Attributes it asks for that a tunnel cannot see, sorted.
+        unseen: BTreeSet<String>,
+    },
     /// It is not, for a reason.
     NotSent(Reason),
 }
@@ -52,13 +59,15 @@ pub fn verdict(world: &World, object: &AuthorizationPolicy) -> Verdict {
     };
     let meta = &object.metadata;
     let Some(key) = key(&meta.namespace, &meta.name) else { return Verdict::NotSent(Reason::Name) };
-    let rules = spec.rules.iter().filter_map(|given| rule(given, action, &meta.namespace)).collect();
+    let mut unseen = BTreeSet::new();
+    let rules =
+        spec.rules.iter().filter_map(|given| rule(given, action, &meta.namespace, &mut unseen)).collect();
     let scope = match selector(object) {
         Some(_) => PolicyScope::Selector,
         None if meta.namespace == world.mesh.root_namespace => PolicyScope::Global,
         None => PolicyScope::Namespace,
     };
-    Verdict::Sent(Policy { key, scope, action, rules, dry_run: false })
+    Verdict::Sent { policy: Policy { key, scope, action, rules, dry_run: false }, unseen }
 }
 
 /// The policies that are listed on a workload with these labels: authorization policies first, sorted, then what
@@ -94,12 +103,15 @@ fn key(namespace: &str, name: &str) -> Option<PolicyKey> {
 }
 
 /// A rule: none when it allows by something that a tunnel cannot see, for allowing without it would allow more.
-fn rule(given: &Given, action: Action, namespace: &str) -> Option<Rule> {
+fn rule(given: &Given, action: Action, namespace: &str, unseen: &mut BTreeSet<String>) -> Option<Rule> {
     let to: Vec<_> = given.to.iter().map(|it| operation(&it.operation)).collect();
     let from: Vec<_> = given.from.iter().map(|it| source(&it.source, namespace)).collect();
     let when: Vec<_> = given.when.iter().map(condition).collect();
-    let all = || to.iter().chain(&from).chain(&when);
-    if action == Action::Allow && all().any(|part| !part.whole) {
+    let lost: Vec<_> =
+        to.iter().chain(&from).chain(&when).flat_map(|part| part.unseen.iter().cloned()).collect();
+    let whole = lost.is_empty();
+    unseen.extend(lost);
+    if action == Action::Allow && !whole {
         return None;
     }
     let alternatives = |parts: &[Part]| Clause { matches: parts.iter().map(|it| it.seen.clone()).collect() };
@@ -116,16 +128,30 @@ fn rule(given: &Given, action: Action, namespace: &str) -> Option<Rule> {
 /// What a tunnel can see of one entry of a rule.
 struct Part {
     seen: Match,
-    /// There is nothing else to it.
-    whole: bool,
+    /// The attributes it asks for beside that.
+    unseen: Vec<String>,
+}
+
+/// The names of lists that are not empty.
+fn given_of(lists: &[(&str, bool)]) -> Vec<String> {
+    lists.iter().filter(|(_, empty)| !empty).map(|(name, _)| (*name).to_owned()).collect()
 }
 
 fn operation(given: &Operation) -> Part {
     let Operation { hosts, not_hosts, ports, not_ports, methods, not_methods, paths, not_paths } = given;
-    let http = [hosts, not_hosts, methods, not_methods, paths, not_paths];
     let number = |port: &PortText| port.0;
-    let destination_ports = condition_of(ports, not_ports, number);
-    Part { seen: Match { destination_ports, ..Match::default() }, whole: http.iter().all(|it| it.is_empty()) }
+    let unseen = given_of(&[
+        ("hosts", hosts.is_empty()),
+        ("notHosts", not_hosts.is_empty()),
+        ("methods", methods.is_empty()),
+        ("notMethods", not_methods.is_empty()),
+        ("paths", paths.is_empty()),
+        ("notPaths", not_paths.is_empty()),
+    ]);
+    Part {
+        seen: Match { destination_ports: condition_of(ports, not_ports, number), ..Match::default() },
+        unseen,
+    }
 }
 
 fn source(given: &Source, namespace: &str) -> Part {
@@ -145,15 +171,20 @@ fn source(given: &Source, namespace: &str) -> Part {
         trust_domains,
         not_trust_domains,
     } = given;
-    let tokens = request_principals.is_empty() && not_request_principals.is_empty();
-    let remote = remote_ip_blocks.is_empty() && not_remote_ip_blocks.is_empty();
     let account = |name: &AccountName| {
         let namespace = name.namespace.as_deref().unwrap_or(namespace).parse().ok()?;
         Some(AccountMatch { namespace, service_account: name.account.parse().ok()? })
     };
     let accounts = |names: &[AccountName]| names.iter().map(account).collect::<Option<Vec<_>>>();
     let (accounts, not_accounts) = (accounts(service_accounts), accounts(not_service_accounts));
-    let known = accounts.is_some() && not_accounts.is_some();
+    let mut unseen = given_of(&[
+        ("requestPrincipals", request_principals.is_empty()),
+        ("notRequestPrincipals", not_request_principals.is_empty()),
+        ("remoteIpBlocks", remote_ip_blocks.is_empty()),
+        ("notRemoteIpBlocks", not_remote_ip_blocks.is_empty()),
+        ("serviceAccounts", accounts.is_some()),
+        ("notServiceAccounts", not_accounts.is_some()),
+    ]);
     let mut seen = Match {
         principals: condition_of(principals, not_principals, text),
         namespaces: condition_of(namespaces, not_namespaces, text),
@@ -164,8 +195,10 @@ fn source(given: &Source, namespace: &str) -> Part {
         source_ips: condition_of(ip_blocks, not_ip_blocks, range),
         ..Match::default()
     };
-    let domains = trust_domain(&mut seen, trust_domains, not_trust_domains);
-    Part { seen, whole: tokens && remote && domains && known }
+    if !trust_domain(&mut seen, trust_domains, not_trust_domains) {
+        unseen.push("trustDomains".into());
+    }
+    Part { seen, unseen }
 }
 
 /// A trust domain is how a principal begins. False when that cannot be said: by wildcards, or beside principals
@@ -184,7 +217,7 @@ fn trust_domain(seen: &mut Match, any: &[Word], none: &[Word]) -> bool {
 fn condition(given: &When) -> Part {
     let When { key, values, not_values } = given;
     let mut seen = Match::default();
-    let mut whole = true;
+    let mut unseen = Vec::new();
     match key.as_str() {
         "source.ip" => seen.source_ips = condition_of(values, not_values, |it| range_text(it)),
         "source.namespace" => seen.namespaces = condition_of(values, not_values, |it| text_match(it)),
@@ -195,9 +228,9 @@ fn condition(given: &When) -> Part {
             let port = |text: &String| Port::read(text).unwrap_or_default().0;
             seen.destination_ports = condition_of(values, not_values, port);
         }
-        _ => whole = false,
+        other => unseen.push(other.to_owned()),
     }
-    Part { seen, whole }
+    Part { seen, unseen }
 }
 
 fn condition_of<G, T>(any: &[G], none: &[G], read: impl Fn(&G) -> T) -> Condition<T> {

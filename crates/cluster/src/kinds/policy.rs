@@ -17,6 +17,33 @@ pub struct AuthorizationPolicy {
     pub metadata: Meta,
     /// What was asked for.
     pub spec: AuthorizationSpec,
+    /// What became of it.
+    pub status: PolicyStatus,
+}
+
+/// What is read of a policy's status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PolicyStatus {
+    /// What is true of it.
+    pub conditions: Vec<PolicyCondition>,
+}
+
+/// Something that is true or false of a policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyCondition {
+    /// What about.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True` or `False`.
+    pub status: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub message: String,
+    /// Since when.
+    pub last_transition_time: String,
 }
 
 impl AuthorizationPolicy {
