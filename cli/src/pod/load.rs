@@ -36,7 +36,7 @@ pub(crate) fn load(url: &Url, every: Duration) -> Result<(), String> {
         }
         if let Err(why) = result {
             failed += 1;
-            first_failure.get_or_insert(json!({ "request": sent, "why": why }));
+            first_failure.get_or_insert_with(|| json!({ "request": sent, "why": why }));
         }
         std::thread::park_timeout(every.saturating_sub(begun.elapsed()));
     }
