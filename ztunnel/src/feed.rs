@@ -103,3 +103,46 @@ impl Warm {
 fn speaks(workload: &Workload) -> bool {
     workload.tunnel == Tunnel::Hbone || workload.native_tunnel
 }
+
+#[cfg(test)]
+mod tests {
+    use ambit_hbone::cut::Why;
+    use ambit_model::address::{ClientAddr, OriginalDst};
+    use ambit_process::tasks::Tasks;
+    use ambit_wire::convert::ResourceType;
+    use ambit_xds::subscriber::Batch;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::ledger::Admitted;
+    use crate::{sample, world};
+
+    #[tokio::test]
+    async fn a_deny_is_in_force_and_has_cut_before_it_is_acknowledged() {
+        let (view, mut writer) = world::empty("n1".into());
+        writer.apply(&sample::world(&["10.0.0.2 web n1"]));
+        let ledger = Ledger::default();
+        let dest = view.local_now(&sample::pod("web")).unwrap();
+        let admitted = Admitted {
+            peer: Some(sample::identity("guest")),
+            from: ClientAddr::new("10.0.0.1:40000".parse().unwrap()),
+            to: OriginalDst::new("10.0.0.2:80".parse().unwrap()),
+            dest,
+            host: None,
+        };
+        let page = ledger.page();
+        let mut seat = page.enter(admitted.clone());
+        let (batches, received) = mpsc::channel(BATCHES);
+        let feed = Feed::new(writer, ledger, Metrics::default(), None);
+        let mut tasks = Tasks::new(&Stop::new());
+        tasks.spawn("world", |stop| feed.run(received, stop));
+        let (done, acknowledged) = oneshot::channel();
+        let delta = sample::deny("no-guests", "guest");
+        let batch =
+            Batch { kind: ResourceType::Authorization, delta, missing: Vec::new(), refused: Vec::new() };
+        batches.send(Apply { batch, done }).await.unwrap();
+        acknowledged.await.unwrap();
+        assert_eq!(seat.cut().why(), Some(Why::Revoked));
+        assert!(!admitted.judge(&view.load()).verdict.is_allowed());
+    }
+}

@@ -19,6 +19,9 @@ const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// Connections that may wait to be accepted, on each listener; also while a restart overlaps.
 const BACKLOG: i32 = 1024;
 
+/// `EAFNOSUPPORT`: the kernel was started without IPv6.
+const NO_SUCH_FAMILY: i32 = 97;
+
 /// Where a pod's sockets come from: its namespace, or a fake.
 pub trait Sockets: Send + Sync + 'static {
     /// A listener on one of our ports.
@@ -95,23 +98,27 @@ impl InNamespace {
         })
     }
 
-    fn anywhere(&self, port: u16) -> SocketAddr {
-        let ip =
-            if self.ipv6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
-        SocketAddr::new(ip, port)
-    }
-}
-
-impl Sockets for InNamespace {
-    fn listen(&self, port: u16) -> Result<Listening, SocketsError> {
+    fn listen_at(&self, ip: IpAddr, port: u16) -> Result<Listening, SocketsError> {
         let how = Listen {
-            at: self.anywhere(port),
+            at: SocketAddr::new(ip, port),
             mark: self.mark,
             transparency: self.transparency,
             reuse_port: self.reuse_port,
             backlog: BACKLOG,
         };
         self.inside(|| socket::listen(&how))
+    }
+}
+
+impl Sockets for InNamespace {
+    fn listen(&self, port: u16) -> Result<Listening, SocketsError> {
+        if self.ipv6 {
+            match self.listen_at(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port) {
+                Err(SocketsError::Socket(error)) if error.source.raw_os_error() == Some(NO_SUCH_FAMILY) => {}
+                outcome => return outcome,
+            }
+        }
+        self.listen_at(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
     }
 
     fn outgoing(

@@ -66,6 +66,26 @@ mod tests {
     }
 
     #[test]
+    fn a_proven_client_may_ask_for_nothing_but_the_pods_own_addresses_and_not_for_the_meshs_ports() {
+        let scene = Scene::new("");
+        for (target, status) in [
+            ("10.77.0.2:8080", 200),
+            ("[fd77::2]:8080", 200),
+            ("10.77.0.9:8080", 400),
+            ("10.77.0.1:8080", 400),
+            ("127.0.0.1:8080", 400),
+            ("169.254.169.254:80", 400),
+            ("10.77.0.2:15001", 503),
+            ("10.77.0.2:15006", 503),
+            ("10.77.0.2:15008", 503),
+            ("10.77.0.2:9", 503),
+            ("nowhere.shop.svc.cluster.local:80", 503),
+        ] {
+            assert_eq!(scene.connect_as_client(target), status, "{target}\n{}", scene.logs());
+        }
+    }
+
+    #[test]
     fn without_a_certificate_nothing_is_sent_at_all() {
         let scene = Scene::new("");
         scene.take_identity_away(Who::Client);

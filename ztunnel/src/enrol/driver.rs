@@ -31,7 +31,7 @@ use crate::sockets::{InNamespace, Sockets};
 const RETRY: Duration = Duration::from_secs(5);
 /// The first pause before connecting again, and the longest. The agent takes five connections a second.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
-const PAUSE_MOST: Duration = Duration::from_secs(5);
+const PAUSE_MOST: Duration = Duration::from_secs(1);
 /// The agent reads answers at once; one that does not is gone.
 const SEND_WAIT: Duration = Duration::from_secs(5);
 
@@ -94,7 +94,7 @@ impl Driver {
 
     /// Follows the agent until stopped; then lets every pod's connections finish.
     pub async fn run(mut self, stop: Stop) {
-        let mut pause = PAUSE_FIRST;
+        let (mut pause, mut last_reason) = (PAUSE_FIRST, String::new());
         while !stop.is_stopped() {
             // Cancel-safe where it matters: on a stop the pods are drained below, whatever the session was doing.
             let ended = tokio::select! {
@@ -107,7 +107,12 @@ impl Driver {
             if was_ready {
                 pause = PAUSE_FIRST;
             }
-            info!(reason = chain(&ended), pods = self.running.len(), "not connected to the node agent");
+            // Said once, not every second that the agent is away.
+            let reason = chain(&ended);
+            if was_ready || reason != last_reason {
+                info!(reason, pods = self.running.len(), "not connected to the node agent");
+                last_reason = reason;
+            }
             tokio::select! {
                 () = stop.stopped() => break,
                 () = self.wait(pause) => {}

@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "each test file uses its part of the scene")]
 
 pub(crate) mod agent;
+mod peer;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -206,6 +207,18 @@ impl Scene {
             asked += 1;
         }
         asked
+    }
+
+    /// What the server's proxy answers to a CONNECT for `target` by somebody with the client's certificate.
+    pub(crate) fn connect_as_client(&self, target: &str) -> u16 {
+        let identity = self.client.identity.clone();
+        self.wire.within(|| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+                .block_on(peer::ask(identity, target))
+        })
     }
 
     /// A connection of somebody's application that is kept.
