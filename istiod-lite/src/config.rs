@@ -30,7 +30,7 @@ pub enum Command {
 /// Where the cluster is read from, and what the mesh is called.
 #[derive(Debug, Clone, Args)]
 pub struct Cluster {
-    /// A directory of Kubernetes manifests.
+    /// A directory of Kubernetes manifests (for dump, also one file).
     #[arg(long, env = "SOURCE", value_name = "DIR")]
     pub source: PathBuf,
     /// Where the mesh writes; beside the source by default.

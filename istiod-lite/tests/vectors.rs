@@ -50,11 +50,8 @@ fn by_name(list: &[Value]) -> BTreeMap<(String, String), Value> {
     list.iter().map(named).collect()
 }
 
-/// Our resources: the directory holds the cluster only, or its other file would be read as a manifest.
 fn ours(vector: &str) -> Vec<Value> {
-    let folder = tempfile::tempdir().unwrap();
-    fs::copy(data().join(vector).join("cluster.yaml"), folder.path().join("cluster.yaml")).unwrap();
-    let dump = dump::dump(folder.path(), None, None, Mesh::default()).unwrap();
+    let dump = dump::dump(&data().join(vector).join("cluster.yaml"), None, None, Mesh::default()).unwrap();
     assert!(dump.faults.is_empty(), "{vector}: {:?}", dump.faults);
     dump.resources
 }
@@ -147,10 +144,9 @@ fn recorded_bytes_are_written_as_the_recorded_json() {
 
 #[test]
 fn a_node_is_shown_its_own_workloads_and_every_service_and_policy() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::copy(data().join("policies/cluster.yaml"), folder.path().join("cluster.yaml")).unwrap();
-    let all = dump::dump(folder.path(), None, None, Mesh::default()).unwrap().resources;
-    let mine = dump::dump(folder.path(), None, Some("node-b"), Mesh::default()).unwrap().resources;
+    let source = data().join("policies/cluster.yaml");
+    let all = dump::dump(&source, None, None, Mesh::default()).unwrap().resources;
+    let mine = dump::dump(&source, None, Some("node-b"), Mesh::default()).unwrap().resources;
     let workloads =
         |list: &[Value]| list.iter().filter(|it| it["resource"].get("workload").is_some()).count();
     assert_eq!((workloads(&all), workloads(&mine)), (5, 2));
@@ -163,9 +159,7 @@ fn a_node_is_shown_its_own_workloads_and_every_service_and_policy() {
 
 #[test]
 fn policies_are_told_what_upstream_told_them_but_for_those_that_protect_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::copy(data().join("policies/cluster.yaml"), folder.path().join("cluster.yaml")).unwrap();
-    let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
+    let loaded = load_once(&data().join("policies/cluster.yaml"), None, Keep::Slim).unwrap();
     let mut world = World::new(Mesh::default());
     let mut policies = Vec::new();
     for object in loaded.objects {

@@ -94,7 +94,7 @@ pub fn parse(name: &Path, text: &str) -> (Vec<(ObjectRef, Value)>, Vec<Fault>) {
     (objects, shelf.faults().cloned().collect())
 }
 
-/// Reads a directory and its overlay once.
+/// Reads a directory, or one file, and its overlay once.
 ///
 /// # Errors
 /// When the directory cannot be read.
@@ -273,6 +273,10 @@ impl State {
     }
 
     fn scan(&mut self, folder: &Path, side: Side) -> io::Result<()> {
+        if folder.is_file() {
+            self.read(folder, side);
+            return Ok(());
+        }
         fs::read_dir(folder)?;
         let mut files: Vec<_> = folders(folder).iter().flat_map(|folder| entries(folder)).collect();
         files.sort();

@@ -157,3 +157,13 @@ fn a_folder_that_is_not_there_is_an_error_that_says_what_to_do() {
     let error = load_once(Path::new("/nonexistent-manifests"), None, Keep::Slim).unwrap_err();
     assert!(error.to_string().contains("name a folder of manifests that exists"), "{error}");
 }
+
+#[test]
+fn a_single_file_can_be_read_as_a_source() {
+    let place = Place::new();
+    place.write("a.yaml", "a");
+    place.write("b.yaml", "b");
+    let loaded = load_once(&place.source.join("b.yaml"), None, Keep::Slim).unwrap();
+    let names: Vec<_> = loaded.objects.iter().map(|object| object.reference.name.as_ref()).collect();
+    assert_eq!(names, ["b"]);
+}
