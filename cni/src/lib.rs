@@ -1,4 +1,7 @@
 //! The CNI node daemon: decides who is in the mesh and redirects their traffic.
 
 pub mod apply;
+pub mod config;
+mod metrics;
+pub mod node;
 pub mod rules;

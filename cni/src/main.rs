@@ -1,3 +1,19 @@
-//! Entry point.
+//! The node daemon's program.
 
-fn main() {}
+use ambit_cni::config::Config;
+use ambit_cni::node::run;
+use ambit_process::config::{Env, Faults};
+use ambit_process::observe::{LogConfig, init_logs};
+use ambit_process::start::Runtimes;
+use ambit_process::stop::Stop;
+use clap::Parser;
+
+fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    let mut faults = Faults::new();
+    let logs = LogConfig::read(&Env, &mut faults, "ambit_cni::");
+    let logs = faults.into_result(logs)?;
+    let _logs = init_logs(&logs);
+    let runtimes = Runtimes::start("cni", 0)?;
+    Ok(runtimes.run(run(config, Stop::new()))?)
+}

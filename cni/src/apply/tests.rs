@@ -148,7 +148,11 @@ fn plain(text: &str) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for line in text.lines() {
         // nft shows kept and set bits joined in the first mask; the result is the same.
-        let mut line = line.trim().replace("meta mark", "mark").replace("& 0xfffff111 |", "& 0xfffff000 |");
+        let mut line = line
+            .trim()
+            .replace("meta mark", "mark")
+            .replace("0x00000", "0x")
+            .replace("& 0xfffff111 |", "& 0xfffff000 |");
         for (long, short) in [
             ("meta nfproto ipv4 ", ""),
             ("meta nfproto ipv6 ", ""),

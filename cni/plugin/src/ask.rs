@@ -1,0 +1,59 @@
+//! One question to the node daemon: HTTP/1.1 over its unix socket, bounded.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Longer than everything the daemon waits for inside (12 s), so that its reason arrives instead of silence.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(14);
+
+/// An answer's text that is read; the rest is not worth the memory.
+const ANSWER: u64 = 64 << 10;
+
+/// What the daemon said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) status: u16,
+    pub(crate) text: String,
+}
+
+/// Asks, and waits for the whole answer.
+pub(crate) fn ask(socket: &Path, path: &str, body: &str) -> io::Result<Said> {
+    let until = Instant::now() + PATIENCE;
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: unix\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body.as_bytes())?;
+    read(&mut stream, until)
+}
+
+fn read(stream: &mut UnixStream, until: Instant) -> io::Result<Said> {
+    let mut bytes = Vec::new();
+    let mut part = [0; 4096];
+    while u64::try_from(bytes.len()).unwrap_or(u64::MAX) < ANSWER {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => bytes.extend(part.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let no_answer = || io::Error::new(io::ErrorKind::InvalidData, "the daemon's answer is no HTTP");
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(no_answer)?;
+    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).ok_or_else(no_answer)?;
+    Ok(Said { status, text: body.trim().to_owned() })
+}

@@ -1,0 +1,16 @@
+//! The daemon's running parts. Each file owns one; `run` joins them.
+
+mod desk;
+mod enrol;
+mod events;
+mod keeper;
+mod link;
+mod probes;
+mod run;
+mod sandbox;
+mod subject;
+mod view;
+mod want;
+
+pub use run::{RunError, run};
+pub use want::{Criteria, Want, Why, want};

@@ -1,0 +1,226 @@
+//! Taking a pod into the mesh and out of it: ordered steps, each undoable (`style.md` journey (c)).
+//! Owns the order and the undoing. When to do which is `keeper`'s.
+//!
+//! In: listeners, rules, probe targets, annotation. Out: annotation, a wait for peers to learn it, rules, listeners,
+//! probe targets. At no instant is traffic steered to a closed port, nor a tunnel sent to a pod that takes none.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_cluster::overlay::OverlayError;
+use ambit_cluster::{ObjectRef, Overlay};
+use ambit_sys::netns::{Netns, NetnsError, NetnsId};
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use crate::apply::{ApplyError, Change, Drift, install_pod, remove_pod, verify_pod};
+use crate::metrics::Metrics;
+use crate::node::link::{CarryError, Link};
+use crate::node::probes::{Probes, blocking};
+use crate::node::sandbox::{Records, Sandbox};
+use crate::node::subject::{NodeWide, REDIRECTION, Subject};
+use crate::rules::PodRules;
+
+/// Everything that steps act on.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) link: Link,
+    pub(crate) probes: Probes,
+    pub(crate) overlay: Overlay,
+    pub(crate) records: Records,
+    pub(crate) metrics: Metrics,
+    pub(crate) node: NodeWide,
+    /// The node's own namespace, never to be taken for a pod's.
+    pub(crate) home: NetnsId,
+    pub(crate) leave_wait: Duration,
+    pub(crate) audit: Duration,
+    /// Namespaces worked in at once: threads cost memory, and the kernel takes turns anyway.
+    pub(crate) hands: Semaphore,
+}
+
+/// Namespaces worked in at once.
+pub(crate) const HANDS: usize = 4;
+
+/// A namespace's work takes milliseconds; a kernel that is stuck must not hold up the plugin's answer.
+const KERNEL_WAIT: Duration = Duration::from_secs(3);
+
+/// Why a pod is not where it should be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EnrolError {
+    #[error("the sandbox's network namespace cannot be used")]
+    Netns(#[source] NetnsError),
+    #[error("{0} is the node's own network namespace")]
+    NodesOwn(PathBuf),
+    #[error("ztunnel does not carry the pod")]
+    Carry(#[from] CarryError),
+    #[error("the pod's traffic cannot be redirected")]
+    Rules(#[source] ApplyError),
+    #[error("the kernel did not finish within {KERNEL_WAIT:?}")]
+    Stuck,
+    #[error("probes cannot be let through")]
+    Probes(#[source] ApplyError),
+    #[error("the pod cannot be annotated")]
+    Annotation(#[from] OverlayError),
+    #[error("no sandbox of the pod is known; restart the pod")]
+    NoSandbox,
+}
+
+impl EnrolError {
+    /// Whether trying again soon can help without anybody doing something.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self, Self::Carry(_) | Self::Stuck)
+    }
+}
+
+/// The word on a pod's annotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// Traffic is redirected and carried.
+    Enabled,
+    /// It should be, but is not.
+    Pending,
+    /// Not in the mesh.
+    Absent,
+}
+
+impl Word {
+    pub(crate) fn text(self) -> Option<&'static str> {
+        match self {
+            Self::Enabled => Some("enabled"),
+            Self::Pending => Some("pending"),
+            Self::Absent => None,
+        }
+    }
+}
+
+/// Opens a sandbox's namespace.
+pub(crate) fn open(ground: &Ground, sandbox: &Sandbox) -> Result<Arc<Netns>, EnrolError> {
+    let netns = Netns::open(&sandbox.netns).map_err(EnrolError::Netns)?;
+    if netns.id() == ground.home {
+        return Err(EnrolError::NodesOwn(sandbox.netns.clone()));
+    }
+    Ok(Arc::new(netns))
+}
+
+/// Takes a pod in. On failure the steps done here are undone in reverse, unless the pod was in before: then it stays
+/// redirected, so that nothing of it leaves in plain.
+pub(crate) async fn join(
+    ground: &Ground,
+    subject: &Subject,
+    netns: &Arc<Netns>,
+    sandbox: &Sandbox,
+) -> Result<Change, EnrolError> {
+    let uid = &subject.uid;
+    let was_in = redirected(ground, netns, &subject.rules).await?;
+    if let Err(error) = ground.link.carry(uid, subject.info.clone(), Arc::clone(netns)).await {
+        undo_carry(ground, subject, was_in).await;
+        return Err(error.into());
+    }
+    let rules = subject.rules.clone();
+    let installed = in_pod(ground, netns, move |netns| install_pod(netns, &rules)).await;
+    let change = match installed {
+        Ok(change) => change,
+        Err(error) => {
+            undo_rules(ground, netns, was_in).await;
+            undo_carry(ground, subject, was_in).await;
+            return Err(error);
+        }
+    };
+    let probes = ground.probes.want(uid, subject.probe_targets(&sandbox.ips)).await;
+    let told = match probes {
+        Ok(()) => say(ground, subject, Word::Enabled).map_err(EnrolError::from),
+        Err(error) => Err(EnrolError::Probes(error)),
+    };
+    if let Err(error) = told {
+        undo_rules(ground, netns, was_in).await;
+        undo_carry(ground, subject, was_in).await;
+        return Err(error);
+    }
+    Ok(change)
+}
+
+/// Takes a living pod out. Whatever fails can be tried again: nothing is forgotten before it is done.
+pub(crate) async fn leave(ground: &Ground, subject: &Subject, netns: &Arc<Netns>) -> Result<(), EnrolError> {
+    annotate(ground, &subject.object, Word::Absent)?;
+    if ground.link.connected() > 0 && redirected(ground, netns, &subject.rules).await? {
+        tokio::time::sleep(ground.leave_wait).await;
+    }
+    in_pod(ground, netns, remove_pod).await?;
+    forget(ground, subject).await
+}
+
+/// Lets go of a pod whose namespace is gone or about to be.
+pub(crate) async fn forget(ground: &Ground, subject: &Subject) -> Result<(), EnrolError> {
+    ground.link.release(&subject.uid).await?;
+    ground.probes.want(&subject.uid, std::collections::BTreeSet::new()).await.map_err(EnrolError::Probes)
+}
+
+/// How a pod's namespace differs from what is wanted.
+pub(crate) async fn drift(
+    ground: &Ground,
+    netns: &Arc<Netns>,
+    rules: &PodRules,
+) -> Result<Option<Drift>, EnrolError> {
+    let rules = rules.clone();
+    in_pod(ground, netns, move |netns| verify_pod(netns, &rules)).await
+}
+
+/// Writes the word on a pod, for the control plane and for people.
+pub(crate) fn annotate(ground: &Ground, object: &ObjectRef, word: Word) -> Result<(), OverlayError> {
+    match word.text() {
+        None => ground.overlay.clear(object),
+        Some(text) => {
+            ground.overlay.patch(object, json!({ "metadata": { "annotations": { REDIRECTION: text } } }))
+        }
+    }
+}
+
+/// The same, unless the pod's object says so already. Should that be out of date, its next change brings us back.
+pub(crate) fn say(ground: &Ground, subject: &Subject, word: Word) -> Result<(), OverlayError> {
+    if subject.redirection.as_deref() == word.text() {
+        return Ok(());
+    }
+    annotate(ground, &subject.object, word)
+}
+
+/// Whether the pod's traffic is redirected now, by these rules or others: anything but a missing table.
+async fn redirected(ground: &Ground, netns: &Arc<Netns>, rules: &PodRules) -> Result<bool, EnrolError> {
+    Ok(drift(ground, netns, rules).await? != Some(Drift::NoTable))
+}
+
+async fn undo_rules(ground: &Ground, netns: &Arc<Netns>, was_in: bool) {
+    if was_in {
+        return;
+    }
+    if let Err(error) = in_pod(ground, netns, remove_pod).await {
+        warn!(%error, "cannot undo redirection; the sandbox must not be used");
+    }
+}
+
+async fn undo_carry(ground: &Ground, subject: &Subject, was_in: bool) {
+    if was_in {
+        return;
+    }
+    if let Err(error) = forget(ground, subject).await {
+        warn!(%error, pod = %subject.object, "cannot undo what ztunnel was told");
+    }
+}
+
+/// Works in a pod's namespace, on a thread that may block, for a bounded time.
+async fn in_pod<T: Send + 'static>(
+    ground: &Ground,
+    netns: &Arc<Netns>,
+    work: impl FnOnce(&Netns) -> Result<T, ApplyError> + Send + 'static,
+) -> Result<T, EnrolError> {
+    let netns = Arc::clone(netns);
+    let done = async {
+        let _hand = ground.hands.acquire().await;
+        blocking(move || work(&netns)).await
+    };
+    match tokio::time::timeout(KERNEL_WAIT, done).await {
+        Ok(result) => result.map_err(EnrolError::Rules),
+        Err(_) => Err(EnrolError::Stuck),
+    }
+}

@@ -1,0 +1,270 @@
+//! What the plugin asks over the event socket (`cni.md` 1.5), and the answers.
+//! Owns the wire shape and the waiting. Answers: 200 done, 400 not understood, 503 try again, 500 will not do.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_process::admin::{Body, answer, text};
+use ambit_process::clock;
+use ambit_wire::node_link::PodUid;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+use crate::metrics::Answered;
+use crate::node::desk::Ask;
+use crate::node::enrol::{EnrolError, Ground};
+use crate::node::keeper::{Order, Reply};
+use crate::node::link::chain;
+use crate::node::sandbox::{Records, Sandbox, is_file_name};
+use crate::node::subject::Subject;
+use crate::node::view::View;
+use crate::node::want::{Criteria, Want, want};
+
+/// How long a pod's object may take to arrive after the runtime knew of the pod.
+const OBJECT_WAIT: Duration = Duration::from_secs(3);
+
+/// How long a keeper may take; longer than all its steps, and with `OBJECT_WAIT` shorter than the plugin's patience.
+const KEEPER_WAIT: Duration = Duration::from_secs(9);
+
+/// Addresses that a pod may have.
+const IPS: usize = 32;
+
+/// What the plugin sends. Upstream's plugin leaves out the last members; unknown ones are passed over.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    #[serde(rename = "Netns")]
+    netns: PathBuf,
+    #[serde(rename = "PodName")]
+    pod_name: String,
+    #[serde(rename = "PodNamespace")]
+    pod_namespace: String,
+    #[serde(rename = "IPs")]
+    ips: Option<Vec<AskedIp>>,
+    #[serde(rename = "PodUID")]
+    pod_uid: String,
+    #[serde(rename = "ContainerID")]
+    container_id: String,
+    #[serde(rename = "IfName")]
+    interface: String,
+    #[serde(rename = "ValidContainerIDs")]
+    valid: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AskedIp {
+    #[serde(rename = "Address")]
+    address: AskedAddress,
+}
+
+#[derive(Debug, Deserialize)]
+struct AskedAddress {
+    #[serde(rename = "IP")]
+    ip: String,
+}
+
+/// Why a question is answered with no.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("the question is not understood: {0}")]
+    NotUnderstood(String),
+    #[error("pod {namespace}/{name} with uid {uid:?} is not known on this node (yet)")]
+    UnknownPod { namespace: String, name: String, uid: String },
+    #[error("the daemon has not read the cluster yet")]
+    NotReady,
+    #[error("the daemon is busy with this pod")]
+    Busy,
+    #[error("the pod's object cannot be enrolled: {0}")]
+    Subject(String),
+    #[error("the pod is not enrolled")]
+    Enrol(#[from] EnrolError),
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotUnderstood(_) => StatusCode::BAD_REQUEST,
+            Self::UnknownPod { .. } | Self::NotReady | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Enrol(error) if error.passes() => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Subject(_) | Self::Enrol(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// Answers the plugin; clones share everything.
+#[derive(Clone)]
+pub(crate) struct Events {
+    pub(crate) ground: Arc<Ground>,
+    pub(crate) views: watch::Receiver<Arc<View>>,
+    pub(crate) asks: mpsc::Sender<Ask>,
+    pub(crate) criteria: Arc<Criteria>,
+}
+
+impl Events {
+    /// Answers one question.
+    pub(crate) async fn answer(self, request: Request<Bytes>) -> Response<Body> {
+        let begun = clock::now();
+        let path = request.uri().path().to_owned();
+        let result = match path.as_str() {
+            "/cmdadd" => self.add(request.body()).await,
+            "/cmddel" => self.del(request.body()).await,
+            "/check" => self.check(request.body()).await,
+            "/gc" => self.collect(request.body()).await,
+            "/status" => self.status(),
+            _ => return text(StatusCode::NOT_FOUND, "not found\n"),
+        };
+        let response = result.unwrap_or_else(|refusal| refuse(&path, &refusal));
+        let metrics = &self.ground.metrics;
+        metrics.answers.get_or_create(&Answered { code: response.status().as_u16() }).inc();
+        if path == "/cmdadd" {
+            metrics.add_seconds.observe(begun.elapsed().as_secs_f64());
+        }
+        response
+    }
+
+    async fn add(&self, body: &[u8]) -> Result<Response<Body>, Refusal> {
+        let asked = parse(body)?;
+        if asked.pod_name.is_empty() || asked.pod_namespace.is_empty() || !asked.netns.is_absolute() {
+            return Err(Refusal::NotUnderstood("Netns, PodName and PodNamespace must be given".into()));
+        }
+        let view = self.view_with(&asked).await?;
+        let (Some(pod), namespace) =
+            (view.pod(&asked.pod_namespace, &asked.pod_name), view.namespace(&asked.pod_namespace))
+        else {
+            return Err(asked.unknown());
+        };
+        let subject = match want(pod, namespace, &self.criteria) {
+            Want::In => Some(Subject::of(pod, self.ground.node).map_err(|e| Refusal::Subject(chain(&e)))?),
+            Want::Out(why) => {
+                info!(pod = %asked.pod_name, namespace = %asked.pod_namespace, %why, "a pod is left out");
+                None
+            }
+        };
+        let enrolled = subject.is_some();
+        let uid = PodUid::new(&pod.metadata.uid).map_err(|_| asked.unknown())?;
+        let sandbox = asked.sandbox(&uid)?;
+        let subject = subject.map(Box::new);
+        self.order(uid, |reply| Order::Adopt { sandbox, subject, reply }).await?;
+        Ok(answer(StatusCode::OK, "application/json", format!("{{\"enrolled\":{enrolled}}}\n")))
+    }
+
+    async fn del(&self, body: &[u8]) -> Result<Response<Body>, Refusal> {
+        let asked = parse(body)?;
+        let Some(uid) = self.find(&asked) else { return Ok(done()) };
+        let container_id = asked.container_id;
+        self.order(uid, |reply| Order::Release { container_id, reply }).await?;
+        Ok(done())
+    }
+
+    async fn check(&self, body: &[u8]) -> Result<Response<Body>, Refusal> {
+        let asked = parse(body)?;
+        let uid = self.find(&asked).ok_or_else(|| asked.unknown())?;
+        self.order(uid, |reply| Order::Check { reply }).await?;
+        Ok(done())
+    }
+
+    /// Lets go of every sandbox that the runtime does not name.
+    async fn collect(&self, body: &[u8]) -> Result<Response<Body>, Refusal> {
+        let asked = parse(body)?;
+        for (uid, sandbox) in self.ground.records.all() {
+            if !asked.valid.contains(&sandbox.container_id) {
+                info!(pod = %uid, "the runtime does not know the sandbox any more");
+                let container_id = sandbox.container_id;
+                self.order(uid, |reply| Order::Release { container_id, reply }).await?;
+            }
+        }
+        Ok(done())
+    }
+
+    fn status(&self) -> Result<Response<Body>, Refusal> {
+        if self.views.borrow().complete { Ok(done()) } else { Err(Refusal::NotReady) }
+    }
+
+    /// The view, once the pod asked about is in it; by its uid where the plugin says one.
+    async fn view_with(&self, asked: &Asked) -> Result<Arc<View>, Refusal> {
+        let mut views = self.views.clone();
+        let known = |view: &Arc<View>| {
+            let pod = view.pod(&asked.pod_namespace, &asked.pod_name);
+            let same = |uid: &str| !uid.is_empty() && (asked.pod_uid.is_empty() || asked.pod_uid == uid);
+            view.complete && pod.is_some_and(|pod| same(&pod.metadata.uid))
+        };
+        let found = tokio::time::timeout(OBJECT_WAIT, views.wait_for(known)).await;
+        match found {
+            Ok(Ok(view)) => Ok(Arc::clone(&view)),
+            Ok(Err(_)) => Err(Refusal::NotReady),
+            Err(_) if !self.views.borrow().complete => Err(Refusal::NotReady),
+            Err(_) => Err(asked.unknown()),
+        }
+    }
+
+    /// Whose sandbox this is. The pod's object may be gone already, and so may our record.
+    fn find(&self, asked: &Asked) -> Option<PodUid> {
+        let by_container =
+            |(uid, it): (PodUid, Sandbox)| (it.container_id == asked.container_id).then_some(uid);
+        let by_name = || {
+            let view = self.views.borrow();
+            PodUid::new(&view.pod(&asked.pod_namespace, &asked.pod_name)?.metadata.uid).ok()
+        };
+        let recorded = self.ground.records.all().into_iter().find_map(by_container);
+        recorded.or_else(|| PodUid::new(&asked.pod_uid).ok()).or_else(by_name)
+    }
+
+    async fn order(&self, uid: PodUid, make: impl FnOnce(Reply) -> Order) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.try_send((uid, make(reply))).map_err(|_| Refusal::Busy)?;
+        match tokio::time::timeout(KEEPER_WAIT, answer).await {
+            Ok(Ok(result)) => Ok(result?),
+            Ok(Err(_)) | Err(_) => Err(Refusal::Busy),
+        }
+    }
+}
+
+impl Records {
+    /// All records as they are on disk now.
+    fn all(&self) -> Vec<(PodUid, Sandbox)> {
+        self.list().unwrap_or_default().into_iter().collect()
+    }
+}
+
+impl Asked {
+    fn unknown(&self) -> Refusal {
+        let Self { pod_name, pod_namespace, pod_uid, .. } = self;
+        Refusal::UnknownPod { namespace: pod_namespace.clone(), name: pod_name.clone(), uid: pod_uid.clone() }
+    }
+
+    fn sandbox(&self, uid: &PodUid) -> Result<Sandbox, Refusal> {
+        if !is_file_name(uid.as_str()) {
+            return Err(Refusal::NotUnderstood(format!(
+                "uid {uid} holds other characters than letters, digits, -._"
+            )));
+        }
+        let ips = self.ips.iter().flatten().take(IPS).map(|it| it.address.ip.parse::<IpAddr>());
+        let ips: Result<Vec<_>, _> = ips.map(|ip| ip.map(|ip| ip.to_canonical())).collect();
+        Ok(Sandbox {
+            uid: uid.to_string(),
+            container_id: self.container_id.clone(),
+            interface: self.interface.clone(),
+            netns: self.netns.clone(),
+            ips: ips.map_err(|error| Refusal::NotUnderstood(format!("IPs: {error}")))?,
+        })
+    }
+}
+
+fn parse(body: &[u8]) -> Result<Asked, Refusal> {
+    serde_json::from_slice(body).map_err(|error| Refusal::NotUnderstood(error.to_string()))
+}
+
+fn done() -> Response<Body> {
+    text(StatusCode::OK, "")
+}
+
+fn refuse(path: &str, refusal: &Refusal) -> Response<Body> {
+    let why = chain(refusal);
+    warn!(path, why, "the plugin is refused");
+    text(refusal.status(), why)
+}

@@ -1,0 +1,335 @@
+//! One pod's task: brings what is to what is wanted, again and again, and answers for it.
+//! Owns the pod's state. One pod's trouble is its own: nobody waits behind it. The steps are `enrol`'s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_process::stop::Stop;
+use ambit_sys::netns::Netns;
+use ambit_wire::node_link::PodUid;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+use crate::apply::Change;
+use crate::metrics::Reconciled;
+use crate::node::enrol::{self, EnrolError, Ground, Word};
+use crate::node::link::chain;
+use crate::node::sandbox::Sandbox;
+use crate::node::subject::Subject;
+
+/// First and longest wait after a failure; doubling.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What the cluster wants of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// In the mesh.
+    In(Subject),
+    /// Out of it, but alive.
+    Out(Subject),
+    /// There is no such pod any more.
+    Gone,
+}
+
+/// What the plugin asks.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// The pod has this sandbox; with a subject, take it in before the answer.
+    Adopt { sandbox: Sandbox, subject: Option<Box<Subject>>, reply: Reply },
+    /// This sandbox is to go, whoever's it is. Of another sandbox than the pod's: nothing to do.
+    Release { container_id: String, reply: Reply },
+    /// Is all as it should be?
+    Check { reply: Reply },
+}
+
+pub(crate) type Reply = oneshot::Sender<Result<(), EnrolError>>;
+
+/// A pod's state.
+pub(crate) struct Keeper {
+    ground: Arc<Ground>,
+    uid: PodUid,
+    sandbox: Option<(Sandbox, Arc<Netns>)>,
+    subject: Option<Subject>,
+    wanted: Wanted,
+    seat: Seat,
+    failures: u32,
+    counted: Counted,
+}
+
+/// What of this pod is in the gauges now.
+struct Counted {
+    ground: Arc<Ground>,
+    enrolled: bool,
+    pending: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    In,
+    Out,
+    Gone,
+}
+
+/// Where the pod is, as far as this task has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seat {
+    /// Not looked yet.
+    Unknown,
+    In,
+    Out,
+}
+
+impl Keeper {
+    pub(crate) fn new(ground: Arc<Ground>, uid: PodUid, sandbox: Option<Sandbox>) -> Self {
+        let sandbox = sandbox.and_then(|sandbox| match enrol::open(&ground, &sandbox) {
+            Ok(netns) => Some((sandbox, netns)),
+            Err(error) => {
+                warn!(pod = %uid, error = %chain(&error), "the recorded sandbox is gone");
+                ground.records.remove(&uid);
+                None
+            }
+        });
+        let counted = Counted { ground: Arc::clone(&ground), enrolled: false, pending: false };
+        let (subject, wanted, seat) = (None, Wanted::Gone, Seat::Unknown);
+        Self { ground, uid, sandbox, subject, wanted, seat, failures: 0, counted }
+    }
+
+    /// Keeps the pod until nothing of it is left, or `stop`.
+    pub(crate) async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<Order>,
+        mut wishes: watch::Receiver<Option<Wish>>,
+        stop: Stop,
+    ) {
+        let mut news = self.ground.link.news();
+        let mut told = true;
+        loop {
+            if std::mem::take(&mut told) {
+                let wish = wishes.borrow_and_update().clone();
+                self.hear(wish).await;
+            }
+            if self.wanted == Wanted::Gone && self.sandbox.is_none() && self.seat == Seat::Out {
+                return;
+            }
+            let enrolled = self.seat == Seat::In;
+            self.counted.set(enrolled, self.wanted == Wanted::In && !enrolled && self.sandbox.is_some());
+            let pause = self.pause();
+            // Every arm is cancel-safe; what was not taken is there the next time.
+            tokio::select! {
+                () = stop.stopped() => return,
+                order = orders.recv() => match order {
+                    Some(order) => self.obey(order).await,
+                    None => return,
+                },
+                changed = wishes.changed() => match changed {
+                    Ok(()) => told = true,
+                    Err(_) => return,
+                },
+                _ = news.changed() => self.settle_and_tell().await,
+                () = tokio::time::sleep(pause) => self.settle_and_tell().await,
+            }
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        if self.failures == 0 {
+            return self.ground.audit;
+        }
+        FIRST_PAUSE.saturating_mul(1 << self.failures.min(10).saturating_sub(1)).min(LONGEST_PAUSE)
+    }
+
+    async fn hear(&mut self, wish: Option<Wish>) {
+        match wish {
+            None => return,
+            Some(Wish::In(subject)) => (self.subject, self.wanted) = (Some(subject), Wanted::In),
+            Some(Wish::Out(subject)) => (self.subject, self.wanted) = (Some(subject), Wanted::Out),
+            Some(Wish::Gone) => self.wanted = Wanted::Gone,
+        }
+        self.settle_and_tell().await;
+    }
+
+    async fn obey(&mut self, order: Order) {
+        // Whoever asked may have gone; the work is done all the same.
+        match order {
+            Order::Adopt { sandbox, subject, reply } => {
+                let _ = reply.send(self.adopt(sandbox, subject).await);
+            }
+            Order::Release { container_id, reply } => {
+                let _ = reply.send(self.release(&container_id).await);
+            }
+            Order::Check { reply } => {
+                let _ = reply.send(self.check().await);
+            }
+        }
+    }
+
+    /// The plugin's ADD. A sandbox that could not be taken in is forgotten: its runtime throws it away.
+    async fn adopt(&mut self, sandbox: Sandbox, subject: Option<Box<Subject>>) -> Result<(), EnrolError> {
+        let netns = enrol::open(&self.ground, &sandbox)?;
+        if let Err(error) = self.ground.records.write(&self.uid, &sandbox) {
+            warn!(pod = %self.uid, %error, "cannot record the sandbox; a new daemon will not find it");
+        }
+        self.sandbox = Some((sandbox, netns));
+        let Some(subject) = subject else { return Ok(()) };
+        (self.subject, self.wanted) = (Some(*subject), Wanted::In);
+        let result = self.settle().await;
+        match &result {
+            Ok(_) => self.failures = 0,
+            Err(error) => {
+                self.say_pending(error);
+                self.sandbox = None;
+                self.seat = Seat::Out;
+                self.ground.records.remove(&self.uid);
+            }
+        }
+        result.map(drop)
+    }
+
+    /// The plugin's DEL: the namespace is about to go, with the rules in it.
+    async fn release(&mut self, container_id: &str) -> Result<(), EnrolError> {
+        let ours = self.sandbox.as_ref().is_some_and(|(it, _)| it.container_id == container_id);
+        if !ours {
+            return Ok(());
+        }
+        if let Some(subject) = &self.subject {
+            enrol::forget(&self.ground, subject).await?;
+            if self.seat == Seat::In {
+                enrol::annotate(&self.ground, &subject.object, Word::Absent)?;
+            }
+        }
+        self.sandbox = None;
+        self.seat = Seat::Out;
+        self.failures = 0;
+        self.ground.records.remove(&self.uid);
+        Ok(())
+    }
+
+    async fn check(&mut self) -> Result<(), EnrolError> {
+        if self.wanted != Wanted::In {
+            return Ok(());
+        }
+        let (Some((_, netns)), Some(subject)) = (&self.sandbox, &self.subject) else {
+            return Err(EnrolError::NoSandbox);
+        };
+        if !self.ground.link.carries(&subject.uid, netns.id()) {
+            return Err(CARRIED_BY_NOBODY);
+        }
+        match enrol::drift(&self.ground, netns, &subject.rules).await? {
+            None => Ok(()),
+            Some(drift) => Err(EnrolError::Rules(crate::apply::ApplyError::NotAsInstalled(drift))),
+        }
+    }
+
+    async fn settle_and_tell(&mut self) {
+        match self.settle().await {
+            Ok(_) => self.failures = 0,
+            Err(error) => {
+                // Once a failure is enough; the metric says that it goes on.
+                if self.failures == 0 {
+                    self.say_pending(&error);
+                }
+                self.failures = self.failures.saturating_add(1);
+            }
+        }
+    }
+
+    fn say_pending(&self, error: &EnrolError) {
+        warn!(pod = %self.uid, wanted = ?self.wanted, error = %chain(error), "the pod is not where it should be");
+        let Some(subject) = self.subject.as_ref().filter(|_| self.wanted == Wanted::In) else { return };
+        if let Err(error) = enrol::say(&self.ground, subject, Word::Pending) {
+            warn!(pod = %subject.object, error = %chain(&error), "cannot annotate the pod");
+        }
+    }
+
+    /// Brings the pod to what is wanted. Where it is already there, this only looks.
+    async fn settle(&mut self) -> Result<Change, EnrolError> {
+        let kind = match self.wanted {
+            Wanted::In => "add",
+            Wanted::Out | Wanted::Gone => "delete",
+        };
+        self.ground.metrics.reconciles.get_or_create(&Reconciled { r#type: kind }).inc();
+        match self.wanted {
+            Wanted::In => self.settle_in().await,
+            Wanted::Out => self.settle_out().await,
+            Wanted::Gone => self.settle_gone().await,
+        }
+    }
+
+    async fn settle_in(&mut self) -> Result<Change, EnrolError> {
+        let Some(subject) = self.subject.clone() else { return Ok(Change::None) };
+        let Some((sandbox, netns)) = &mut self.sandbox else {
+            // Before the runtime has made a sandbox this is as it should be: the plugin will bring one.
+            self.seat = Seat::Out;
+            return Ok(Change::None);
+        };
+        // The path leads to the living namespace; what is held open may be a dead one.
+        let now = enrol::open(&self.ground, sandbox)?;
+        if now.id() != netns.id() {
+            info!(pod = %subject.object, "the pod has a new network namespace");
+            *netns = now;
+        }
+        let change = enrol::join(&self.ground, &subject, netns, sandbox).await?;
+        if self.seat == Seat::In && change == Change::Made {
+            self.ground.metrics.repairs.inc();
+            warn!(pod = %subject.object, "the pod's redirection was changed by somebody and is repaired");
+        }
+        if self.seat != Seat::In {
+            info!(pod = %subject.object, ?change, "the pod is in the mesh");
+        }
+        self.seat = Seat::In;
+        Ok(change)
+    }
+
+    async fn settle_out(&mut self) -> Result<Change, EnrolError> {
+        let (Some(subject), false) = (&self.subject, self.seat == Seat::Out) else { return Ok(Change::None) };
+        match &self.sandbox {
+            Some((_, netns)) => enrol::leave(&self.ground, subject, netns).await?,
+            None => {
+                enrol::annotate(&self.ground, &subject.object, Word::Absent)?;
+                enrol::forget(&self.ground, subject).await?;
+            }
+        }
+        if self.seat == Seat::In {
+            info!(pod = %subject.object, "the pod is out of the mesh");
+        }
+        self.seat = Seat::Out;
+        Ok(Change::Made)
+    }
+
+    /// The object is gone. Its sandbox may live on until the runtime ends it; then it is refused, not in plain.
+    async fn settle_gone(&mut self) -> Result<Change, EnrolError> {
+        if let (Some(subject), false) = (&self.subject, self.seat == Seat::Out) {
+            enrol::forget(&self.ground, subject).await?;
+            enrol::annotate(&self.ground, &subject.object, Word::Absent)?;
+            info!(pod = %subject.object, "the pod is gone");
+        }
+        self.seat = Seat::Out;
+        let dead = self.sandbox.as_ref().is_some_and(|(sandbox, _)| !sandbox.netns.exists());
+        if dead {
+            self.sandbox = None;
+            self.ground.records.remove(&self.uid);
+        }
+        Ok(Change::None)
+    }
+}
+
+impl Counted {
+    fn set(&mut self, enrolled: bool, pending: bool) {
+        let metrics = &self.ground.metrics;
+        for (gauge, was, is) in
+            [(&metrics.enrolled, self.enrolled, enrolled), (&metrics.pending, self.pending, pending)]
+        {
+            gauge.inc_by(i64::from(is) - i64::from(was));
+        }
+        (self.enrolled, self.pending) = (enrolled, pending);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.set(false, false);
+    }
+}
+
+const CARRIED_BY_NOBODY: EnrolError = EnrolError::Carry(crate::node::link::CarryError::NoProxy);

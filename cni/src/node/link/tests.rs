@@ -1,0 +1,1 @@
+//! The link with ztunnels that behave, and with such as do not.

@@ -1,0 +1,105 @@
+//! Who wants which probe targets on this node, and the kernel's sets brought to their union.
+//! An address that a new pod took over from an old one stays until both have let go of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ambit_wire::node_link::PodUid;
+
+use crate::apply::{ApplyError, Change, ProbeTarget, install_node, sync_probes};
+use crate::rules::NodeRules;
+
+/// The node's probe targets.
+#[derive(Debug)]
+pub(crate) struct Probes {
+    rules: NodeRules,
+    wants: Mutex<BTreeMap<PodUid, BTreeSet<ProbeTarget>>>,
+    /// Everybody has spoken since the start: what nobody wants may go.
+    settled: AtomicBool,
+    /// One change at a time; the difference is taken under it.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Probes {
+    pub(crate) fn new(rules: NodeRules) -> Self {
+        let (wants, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { rules, wants, settled: AtomicBool::new(false), turn }
+    }
+
+    /// A pod wants these targets and no others; none: it lets go. No change, no call to the kernel.
+    pub(crate) async fn want(&self, uid: &PodUid, targets: BTreeSet<ProbeTarget>) -> Result<(), ApplyError> {
+        if !self.note(uid, &targets) {
+            return Ok(());
+        }
+        self.sync().await
+    }
+
+    /// From now on targets that nobody wants are removed.
+    pub(crate) fn settle(&self) {
+        self.settled.store(true, Ordering::Relaxed);
+    }
+
+    /// Brings rules and sets back to what is wanted, whatever happened to them.
+    pub(crate) async fn audit(&self) -> Result<Change, ApplyError> {
+        let rules = self.rules;
+        let change = blocking(move || install_node(&rules)).await?;
+        self.sync().await.map(|()| change)
+    }
+
+    async fn sync(&self) -> Result<(), ApplyError> {
+        let _turn = self.turn.lock().await;
+        let wanted: BTreeSet<ProbeTarget> = {
+            let wants = self.wants.lock().unwrap_or_else(PoisonError::into_inner);
+            wants.values().flatten().copied().collect()
+        };
+        let (rules, prune) = (self.rules, self.settled.load(Ordering::Relaxed));
+        blocking(move || match sync_probes(&wanted, rules.families, prune) {
+            Ok(_) => Ok(()),
+            // Somebody flushed the node's rules: put them back with the elements.
+            Err(_) => {
+                install_node(&rules).and_then(|_| sync_probes(&wanted, rules.families, prune)).map(drop)
+            }
+        })
+        .await
+    }
+
+    fn note(&self, uid: &PodUid, targets: &BTreeSet<ProbeTarget>) -> bool {
+        let mut wants = self.wants.lock().unwrap_or_else(PoisonError::into_inner);
+        if targets.is_empty() {
+            return wants.remove(uid).is_some();
+        }
+        wants.insert(uid.clone(), targets.clone()).is_none_or(|before| before != *targets)
+    }
+}
+
+/// Kernel work, off the daemon's one thread.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApplyError> + Send + 'static,
+) -> Result<T, ApplyError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_) => Err(ApplyError::Netns(ambit_sys::netns::NetnsError::Panicked)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Families;
+
+    // K11
+    #[test]
+    fn a_target_taken_over_by_another_pod_survives_the_first_ones_leaving() {
+        let probes = Probes::new(NodeRules { families: Families::Both, prober: 0 });
+        let uid = |text| PodUid::new(text).unwrap();
+        let target: BTreeSet<ProbeTarget> = BTreeSet::from(["10.0.0.5:80".parse().unwrap()]);
+        assert!(probes.note(&uid("a"), &target));
+        assert!(probes.note(&uid("b"), &target));
+        assert!(!probes.note(&uid("b"), &target), "nothing new");
+        assert!(probes.note(&uid("a"), &BTreeSet::new()));
+        let left: Vec<_> = probes.wants.lock().unwrap().values().flatten().copied().collect();
+        assert_eq!(left, Vec::from_iter(target));
+    }
+}

@@ -1,0 +1,238 @@
+//! Wiring: makes the parts, starts them in order, ends them.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_cluster::Overlay;
+use ambit_cluster::files::{self, Keep, WatchError};
+use ambit_process::admin::{self, text};
+use ambit_process::net::{TcpListener, UnixListener};
+use ambit_process::observe::encode;
+use ambit_process::stop::{Stop, on_signals};
+use ambit_process::tasks::Tasks;
+use ambit_sys::netns::{Netns, NetnsError};
+use ambit_sys::pass::SeqPacketListener;
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use prometheus_client::registry::Registry;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tracing::{info, warn};
+
+use crate::apply::{ApplyError, usable_families};
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::node::desk::Desk;
+use crate::node::enrol::{Ground, HANDS};
+use crate::node::events::Events;
+use crate::node::link::{Link, chain, watched};
+use crate::node::probes::Probes;
+use crate::node::sandbox::Records;
+use crate::node::subject::NodeWide;
+use crate::node::view::{self, View};
+use crate::node::want::Criteria;
+use crate::rules::{Families, NodeRules};
+
+/// Questions of the plugin that may wait for the desk; a runtime starts at most some dozens of pods at once.
+const ASKS: usize = 256;
+
+/// What is going on may take this long to end.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The manifests cannot be watched.
+    #[error("cannot watch the cluster")]
+    Watch(#[from] WatchError),
+    /// A file, folder or socket cannot be made.
+    #[error("cannot use {}", path.display())]
+    Path {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The node's own namespace cannot be read.
+    #[error("cannot look at network namespaces; run as root")]
+    Netns(#[from] NetnsError),
+    /// The node's rules cannot be installed.
+    #[error("cannot install the node's rules")]
+    Rules(#[from] ApplyError),
+    /// The address for metrics is taken.
+    #[error("cannot listen on {at}; choose another with --admin-addr")]
+    Admin {
+        /// The address.
+        at: std::net::SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Runs until `stop`, or a signal.
+///
+/// # Errors
+/// When something it needs is missing at the start.
+pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let sockets = Sockets::bind(&config)?;
+    let cluster = files::watch(&config.source, Some(&config.overlay()), Keep::Slim)?;
+    let (records, recorded) =
+        Records::open(config.run_dir.join("pods")).map_err(at(&config.run_dir.join("pods")))?;
+    let ground = Arc::new(ground(&config, metrics, records)?);
+    ground.probes.audit().await?;
+    let admin = bind_admin(&config).await?;
+
+    let mut tasks = Tasks::new(&stop);
+    let signals = stop.clone();
+    tasks.spawn("signals", move |stop| async move {
+        tokio::select! {
+            () = stop.stopped() => {}
+            Err(error) = on_signals(signals) => warn!(%error, "cannot listen to signals"),
+        }
+    });
+    let (publish, views) = watch::channel(Arc::new(View::default()));
+    let node = config.node_name.clone();
+    tasks.spawn("view", move |stop| view::follow(cluster, node, publish, stop));
+    let (asks, asked) = mpsc::channel(ASKS);
+    let criteria = criteria(&config);
+    let events = Events {
+        ground: Arc::clone(&ground),
+        views: views.clone(),
+        asks,
+        criteria: Arc::new(criteria.clone()),
+    };
+    // Questions are taken from now on; they wait for the view.
+    let plugin = sockets.plugin;
+    tasks.spawn("events", move |stop| admin::serve(plugin, move |ask| events.clone().answer(ask), stop));
+    if let Some(listener) = admin {
+        let (ground, views, registry) = (Arc::clone(&ground), views.clone(), Arc::new(registry));
+        let serve = move |ask| tell(ask, Arc::clone(&ground), views.clone(), Arc::clone(&registry));
+        tasks.spawn("admin", move |stop| admin::serve(listener, serve, stop));
+    }
+    let mut desk = Desk::new(Arc::clone(&ground), criteria, recorded, &stop);
+    let link = ground.link.clone();
+    let zds = sockets.zds;
+    tasks.spawn("desk", move |stop| async move {
+        let mut views = views;
+        let complete = tokio::select! {
+            () = stop.stopped() => return,
+            complete = views.wait_for(|view| view.complete) => complete.map(|view| Arc::clone(&view)),
+        };
+        let Ok(view) = complete else { return };
+        desk.begin(&view);
+        info!(pods = view.pods.len(), "ready");
+        tokio::join!(desk.run(views, asked, stop.clone()), link.serve(zds, stop));
+    });
+    tasks.spawn("audit", move |stop| audit(ground, stop));
+    stop.stopped().await;
+    tasks.drain(DRAIN).await;
+    Ok(())
+}
+
+/// The sockets that others connect to.
+struct Sockets {
+    plugin: UnixListener,
+    zds: AsyncFd<SeqPacketListener>,
+}
+
+impl Sockets {
+    fn bind(config: &Config) -> Result<Self, RunError> {
+        let (run_dir, zds, plugin) = (&config.run_dir, config.zds_socket(), config.event_socket());
+        fs::create_dir_all(run_dir).map_err(at(run_dir))?;
+        let listener = SeqPacketListener::bind(&zds).and_then(watched).map_err(at(&zds))?;
+        match fs::remove_file(&plugin) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(RunError::Path { path: plugin, source });
+            }
+            _ => {}
+        }
+        let events = UnixListener::bind(&plugin).map_err(at(&plugin))?;
+        for socket in [&plugin, &zds] {
+            // Whoever may see the folder may ask: the runtime, its plugins and ztunnel run as different users.
+            fs::set_permissions(socket, fs::Permissions::from_mode(0o666)).map_err(at(socket))?;
+        }
+        Ok(Self { plugin: events, zds: listener })
+    }
+}
+
+fn ground(config: &Config, metrics: Metrics, records: Records) -> Result<Ground, RunError> {
+    let families = if config.disable_ipv6 { Families::V4 } else { usable_families() };
+    Ok(Ground {
+        link: Link::new(),
+        probes: Probes::new(NodeRules { families, prober: config.probe_uid }),
+        overlay: Overlay::new(config.overlay(), "cni"),
+        records,
+        metrics,
+        node: NodeWide { families, dns: config.dns_capture },
+        home: Netns::current()?.id(),
+        leave_wait: config.leave_wait(),
+        audit: config.audit(),
+        hands: Semaphore::new(HANDS),
+    })
+}
+
+fn criteria(config: &Config) -> Criteria {
+    let excluded =
+        config.exclude_namespaces.iter().map(|it| it.trim().to_owned()).filter(|it| !it.is_empty());
+    Criteria {
+        excluded: excluded.collect(),
+        system_namespace: config.system_namespace.clone(),
+        ..Criteria::default()
+    }
+}
+
+async fn bind_admin(config: &Config) -> Result<Option<TcpListener>, RunError> {
+    let Some(at) = config.admin_addr.0 else { return Ok(None) };
+    TcpListener::bind(at).await.map(Some).map_err(|source| RunError::Admin { at, source })
+}
+
+/// Metrics and probes.
+async fn tell(
+    request: Request<Bytes>,
+    ground: Arc<Ground>,
+    views: watch::Receiver<Arc<View>>,
+    registry: Arc<Registry>,
+) -> http::Response<admin::Body> {
+    match request.uri().path() {
+        "/metrics" => {
+            ground.metrics.connected.set(i64::try_from(ground.link.connected()).unwrap_or(i64::MAX));
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            admin::answer(StatusCode::OK, kind, encode(&registry))
+        }
+        "/healthz" => text(StatusCode::OK, "alive\n"),
+        "/readyz" if views.borrow().complete => text(StatusCode::OK, "ready\n"),
+        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready, pending: view\n"),
+        _ => text(StatusCode::NOT_FOUND, "not found\n"),
+    }
+}
+
+/// Keeps the node's own rules and sets as they should be.
+async fn audit(ground: Arc<Ground>, stop: Stop) {
+    loop {
+        // Both arms are cancel-safe.
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = tokio::time::sleep(ground.audit) => {}
+        }
+        // By now every pod's keeper has said what it wants.
+        ground.probes.settle();
+        match ground.probes.audit().await {
+            Ok(crate::apply::Change::Made) => {
+                warn!("the node's rules were changed by somebody and are repaired")
+            }
+            Ok(crate::apply::Change::None) => {}
+            Err(error) => warn!(error = %chain(&error), "cannot keep the node's rules"),
+        }
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> RunError {
+    let path = path.to_owned();
+    move |source| RunError::Path { path, source }
+}

@@ -1,0 +1,75 @@
+//! This node's pods and all namespaces as the cluster tells them: one writer, everybody reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ambit_cluster::files::{Event, Watch};
+use ambit_cluster::kinds::core::{Namespace, Pod};
+use ambit_cluster::{Body, Kind, ObjectRef};
+use ambit_process::stop::Stop;
+use tokio::sync::watch;
+use tracing::warn;
+
+/// What is known of the cluster.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    /// Everything that was there at the start is in.
+    pub(crate) complete: bool,
+    /// Pods of this node.
+    pub(crate) pods: BTreeMap<ObjectRef, Arc<Pod>>,
+    namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
+}
+
+impl View {
+    pub(crate) fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(name).map(AsRef::as_ref)
+    }
+
+    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<&Arc<Pod>> {
+        self.pods.get(&ObjectRef::new(Kind::Pod, namespace, name))
+    }
+
+    fn take(&mut self, event: Event, node: &str) {
+        match event {
+            Event::Applied(object) => match object.body {
+                Body::Pod(pod) if pod.spec.node_name == node => {
+                    self.pods.insert(object.reference, pod);
+                }
+                // Not placed yet, or moved away as a pod of the same name made again.
+                Body::Pod(_) => {
+                    self.pods.remove(&object.reference);
+                }
+                Body::Namespace(namespace) => {
+                    self.namespaces.insert(object.reference.name, namespace);
+                }
+                _ => {}
+            },
+            Event::Gone(object) if object.kind == Kind::Pod => {
+                self.pods.remove(&object);
+            }
+            Event::Gone(object) if object.kind == Kind::Namespace => {
+                self.namespaces.remove(&object.name);
+            }
+            Event::Gone(_) => {}
+            Event::Complete => self.complete = true,
+            Event::Fault(fault) => warn!(%fault, "a manifest is not used"),
+        }
+    }
+}
+
+/// Follows the cluster until `stop`.
+pub(crate) async fn follow(mut cluster: Watch, node: String, publish: watch::Sender<Arc<View>>, stop: Stop) {
+    let mut view = View::default();
+    loop {
+        // Both arms are cancel-safe.
+        let first = tokio::select! {
+            () = stop.stopped() => return,
+            event = cluster.next() => event,
+        };
+        view.take(first, &node);
+        while let Some(event) = cluster.ready() {
+            view.take(event, &node);
+        }
+        publish.send_replace(Arc::new(view.clone()));
+    }
+}

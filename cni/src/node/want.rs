@@ -1,0 +1,225 @@
+//! Should this pod be in the mesh? (`cni.md` 2.1.) Pure: same objects, same answer.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use ambit_cluster::kinds::core::{Namespace, Pod};
+use ambit_cluster::kinds::meta::Texts;
+
+/// The answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// In.
+    In,
+    /// Out, and why.
+    Out(Why),
+}
+
+/// Why a pod is not in the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It shares its node's network.
+    HostNetwork,
+    /// It has a sidecar.
+    Sidecar,
+    /// It is part of the mesh itself.
+    OwnPod,
+    /// Its namespace is excluded on this node.
+    ExcludedNamespace,
+    /// Neither it nor its namespace asks for it, or it asks to be left out.
+    NotSelected,
+    /// All its containers have ended.
+    Ended,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HostNetwork => "it shares its node's network",
+            Self::Sidecar => "it has a sidecar",
+            Self::OwnPod => "it is part of the mesh itself",
+            Self::ExcludedNamespace => "its namespace is excluded",
+            Self::NotSelected => "no label of it or its namespace selects it",
+            Self::Ended => "it has ended",
+        })
+    }
+}
+
+/// What decides, beside the objects.
+#[derive(Debug, Clone)]
+pub struct Criteria {
+    /// Any one that matches selects.
+    pub selectors: Vec<Selector>,
+    /// Namespaces that are never in.
+    pub excluded: BTreeSet<String>,
+    /// Where the mesh's own pods are.
+    pub system_namespace: String,
+}
+
+/// Demands on a pod and its namespace together; no demands are always met.
+#[derive(Debug, Clone, Default)]
+pub struct Selector {
+    /// On the pod's labels.
+    pub pod: Vec<Demand>,
+    /// On the namespace's labels.
+    pub namespace: Vec<Demand>,
+}
+
+/// A demand on labels.
+#[derive(Debug, Clone)]
+pub enum Demand {
+    /// The label is there with this value.
+    Is(String, String),
+    /// The label is not there, or with another value.
+    IsNot(String, String),
+}
+
+const MODE: &str = "istio.io/dataplane-mode";
+const SIDECAR: &str = "sidecar.istio.io/status";
+
+impl Default for Criteria {
+    fn default() -> Self {
+        let is = |value: &str| Demand::Is(MODE.into(), value.into());
+        let by_pod = Selector { pod: vec![is("ambient")], namespace: Vec::new() };
+        let left_out = Demand::IsNot(MODE.into(), "none".into());
+        let by_namespace = Selector { pod: vec![left_out], namespace: vec![is("ambient")] };
+        let selectors = vec![by_pod, by_namespace];
+        Self { selectors, excluded: BTreeSet::new(), system_namespace: "istio-system".into() }
+    }
+}
+
+/// Whether a pod is to be in the mesh.
+#[must_use]
+pub fn want(pod: &Pod, namespace: Option<&Namespace>, by: &Criteria) -> Want {
+    let empty = Texts::new();
+    let namespace_labels = namespace.map_or(&empty, |it| &it.metadata.labels);
+    let meets = |demands: &[Demand], labels: &Texts| demands.iter().all(|demand| demand.is_met(labels));
+    let selects =
+        |it: &Selector| meets(&it.pod, &pod.metadata.labels) && meets(&it.namespace, namespace_labels);
+    if pod.spec.host_network {
+        return Want::Out(Why::HostNetwork);
+    }
+    if pod.metadata.annotation(SIDECAR).is_some() {
+        return Want::Out(Why::Sidecar);
+    }
+    if by.is_own(pod) {
+        return Want::Out(Why::OwnPod);
+    }
+    if by.excluded.contains(&pod.metadata.namespace) {
+        return Want::Out(Why::ExcludedNamespace);
+    }
+    if pod.is_over() {
+        return Want::Out(Why::Ended);
+    }
+    if by.selectors.iter().any(selects) { Want::In } else { Want::Out(Why::NotSelected) }
+}
+
+impl Criteria {
+    fn is_own(&self, pod: &Pod) -> bool {
+        let meta = &pod.metadata;
+        meta.namespace == self.system_namespace
+            && (meta.label("app") == Some("ztunnel") || meta.label("k8s-app") == Some("istio-cni-node"))
+    }
+}
+
+impl Demand {
+    fn is_met(&self, labels: &Texts) -> bool {
+        match self {
+            Self::Is(key, value) => labels.get(key) == Some(value),
+            Self::IsNot(key, value) => labels.get(key) != Some(value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    fn namespace(mode: Option<&str>) -> Namespace {
+        from_value(json!({ "metadata": { "name": "shop", "labels": labels(mode) } })).unwrap()
+    }
+
+    fn labels(mode: Option<&str>) -> Value {
+        mode.map_or_else(|| json!({}), |mode| json!({ MODE: mode }))
+    }
+
+    fn pod(mode: Option<&str>, change: impl FnOnce(&mut Value)) -> Pod {
+        let mut value = json!({
+            "metadata": { "name": "web", "namespace": "shop", "labels": labels(mode), "annotations": {} },
+            "spec": {}, "status": {},
+        });
+        change(&mut value);
+        from_value(value).unwrap()
+    }
+
+    #[test]
+    fn the_table_of_labels_decides() {
+        let ambient = Some("ambient");
+        let not = Want::Out(Why::NotSelected);
+        for (of_namespace, of_pod, wanted) in [
+            (ambient, None, Want::In),
+            (None, ambient, Want::In),
+            (ambient, ambient, Want::In),
+            (None, None, not),
+            (ambient, Some("none"), not),
+            (None, Some("none"), not),
+            (Some("none"), ambient, Want::In),
+            (Some("other"), None, not),
+        ] {
+            let pod = pod(of_pod, |_| {});
+            let answer = want(&pod, Some(&namespace(of_namespace)), &Criteria::default());
+            assert_eq!(answer, wanted, "{of_namespace:?} {of_pod:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_or_must_not_be_in_is_out_whatever_the_labels_say() {
+        type Spoil = fn(&mut Value);
+        let cases: [(Spoil, Why); 6] = [
+            (|v| v["spec"]["hostNetwork"] = json!(true), Why::HostNetwork),
+            (|v| v["metadata"]["annotations"][SIDECAR] = json!(""), Why::Sidecar),
+            (|v| v["metadata"]["namespace"] = json!("kube-system"), Why::ExcludedNamespace),
+            (|v| v["status"]["phase"] = json!("Succeeded"), Why::Ended),
+            (
+                |v| {
+                    v["metadata"]["namespace"] = json!("istio-system");
+                    v["metadata"]["labels"]["app"] = json!("ztunnel");
+                },
+                Why::OwnPod,
+            ),
+            (
+                |v| {
+                    v["metadata"]["namespace"] = json!("istio-system");
+                    v["metadata"]["labels"]["k8s-app"] = json!("istio-cni-node");
+                },
+                Why::OwnPod,
+            ),
+        ];
+        let by = Criteria { excluded: BTreeSet::from(["kube-system".into()]), ..Criteria::default() };
+        for (spoil, why) in cases {
+            let pod = pod(Some("ambient"), spoil);
+            assert_eq!(want(&pod, Some(&namespace(Some("ambient"))), &by), Want::Out(why));
+        }
+    }
+
+    #[test]
+    fn a_container_that_is_called_like_a_sidecar_is_none() {
+        let pod = pod(None, |v| v["spec"]["containers"] = json!([{ "name": "istio-proxy" }]));
+        assert_eq!(want(&pod, Some(&namespace(Some("ambient"))), &Criteria::default()), Want::In);
+    }
+
+    #[test]
+    fn a_pod_can_select_itself_before_its_namespace_is_known() {
+        assert_eq!(want(&pod(Some("ambient"), |_| {}), None, &Criteria::default()), Want::In);
+        assert_eq!(want(&pod(None, |_| {}), None, &Criteria::default()), Want::Out(Why::NotSelected));
+    }
+
+    #[test]
+    fn without_selectors_nothing_is_in() {
+        let by = Criteria { selectors: Vec::new(), ..Criteria::default() };
+        let pod = pod(Some("ambient"), |_| {});
+        assert_eq!(want(&pod, None, &by), Want::Out(Why::NotSelected));
+    }
+}
