@@ -70,8 +70,13 @@ pub(super) fn late(stage: &Stage, scene: &mut Scene) -> Shown<()> {
     // Back to: allowed unless a rule selects the pod. What was said of cart stays in force.
     stage.remove("deny-all.yaml")?;
     stage.write("late.yaml", include_str!("../../../deploy/demo/late.yaml"))?;
+    eventually(SOON, || running(stage, "shop/late"))?;
+    scene.see(
+        "a new pod",
+        redirected(stage, "shop/late").map(|()| "pod late runs, and was redirected before it did"),
+    );
     let came = eventually(SOON, || in_mesh(stage, "shop/late", true));
-    scene.see("a new pod", came.map(|()| "pod late started and was in the mesh before its first byte"));
+    scene.see("a new pod", came.map(|()| "late is in the mesh"));
     let late = stage.pod("shop/late")?;
     let address = late.ips.first().ok_or("late has no address")?;
     let url = format!("http://{address}:{APP}");
@@ -128,6 +133,18 @@ pub(super) fn in_mesh(stage: &Stage, pod: &str, wanted: bool) -> Shown<()> {
         return Ok(());
     }
     Err(format!("{pod} is {}, in the mesh: {} {}", found.phase, found.in_mesh, found.why))
+}
+
+fn running(stage: &Stage, pod: &str) -> Shown<()> {
+    let found = stage.pod(pod)?;
+    if found.phase == "Running" { Ok(()) } else { Err(format!("{pod} is {} {}", found.phase, found.why)) }
+}
+
+/// The pod's namespace has the mesh's rules and listeners now: no second look.
+fn redirected(stage: &Stage, pod: &str) -> Shown<()> {
+    let found = traces(&stage.pod(pod)?.space).map_err(|e| e.to_string())?;
+    let all = found.tables > 0 && found.listeners > 0;
+    all.then_some(()).ok_or_else(|| format!("{pod} runs without redirection: {found:?}"))
 }
 
 /// The pod's namespace looks like one that never was in a mesh.

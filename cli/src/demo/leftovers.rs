@@ -30,20 +30,21 @@ pub(super) fn down(stage: &Stage, before: &Footprint, scene: &mut Scene) {
     let namespaces: Vec<_> = pins.iter().filter_map(|pin| ambit_sys::netns::Netns::open(pin).ok()).collect();
     let (count, ids) = (namespaces.len(), namespaces.iter().map(|ns| ns.id()).collect::<Vec<_>>());
     drop(namespaces);
-    scene.see("down", take_down(&stage.mesh).map(|()| "down; left of it are:").map_err(|e| chain(&e)));
+    scene.see("down", take_down(&stage.mesh).map(|()| "the mesh is down").map_err(|e| chain(&e)));
     let left = processes_in(&ids);
-    let processes = if left.is_empty() { Ok("no process") } else { Err(format!("{left:?}")) };
+    let processes = if left.is_empty() { Ok("no process is left") } else { Err(format!("{left:?}")) };
     scene.see("processes", processes);
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let dir = stage.mesh.dir().to_string_lossy().into_owned();
     let mounted: Vec<_> = mounts.lines().filter(|line| line.contains(&dir)).collect();
     let spaces = if mounted.is_empty() {
-        Ok(format!("none of its {count} namespaces"))
+        Ok(format!("none of its {count} namespaces is left"))
     } else {
         Err(mounted.join("; "))
     };
     scene.see("namespaces", spaces);
-    let files = if stage.mesh.dir().exists() { Err(format!("{dir} is still there")) } else { Ok("no file") };
+    let files =
+        if stage.mesh.dir().exists() { Err(format!("{dir} is still there")) } else { Ok("no file is left") };
     scene.see("files", files);
     scene.see("links and rules", machine(before));
 }
@@ -57,5 +58,5 @@ fn machine(before: &Footprint) -> Result<String, String> {
     if after.own != before.own {
         return Err(format!("rules before {:?}, now {:?}", before.own, after.own));
     }
-    Ok("no link and no rule".to_owned())
+    Ok("no link and no rule is left on the machine".to_owned())
 }

@@ -44,6 +44,8 @@ pub(crate) enum PluginError {
     Refused { code: u32, msg: String },
     #[error("the CNI plugin failed without an error message, {status}")]
     Mute { status: std::process::ExitStatus },
+    #[error("the CNI plugin said yes without a result; is {plugin} the plugin?")]
+    NoResult { plugin: PathBuf },
 }
 
 /// The error object of the specification.
@@ -53,6 +55,14 @@ struct Refusal {
     msg: String,
     #[serde(default)]
     details: String,
+}
+
+/// The result of `ADD`; only that there is one matters here.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Success {
+    #[serde(rename = "cniVersion")]
+    _cni_version: String,
 }
 
 /// Calls `ADD`: the pod may start only when this is `Ok`.
@@ -90,12 +100,16 @@ fn call(attachment: &Attachment, verb: &str) -> Result<(), PluginError> {
             None => std::thread::park_timeout(LOOK_AGAIN),
         }
     };
-    if status.success() {
-        return Ok(());
-    }
     let mut said = String::new();
     if let Some(mut stdout) = child.stdout.take() {
         stdout.read_to_string(&mut said).map_err(not_run)?;
+    }
+    if status.success() {
+        let result = verb != "ADD" || serde_json::from_str::<Success>(&said).is_ok();
+        // Whoever starts a pod on a mere exit status starts it outside of the mesh.
+        return result
+            .then_some(())
+            .ok_or_else(|| PluginError::NoResult { plugin: attachment.plugin.clone() });
     }
     Err(match serde_json::from_str::<Refusal>(&said) {
         Ok(Refusal { code, msg, details }) if details.is_empty() => PluginError::Refused { code, msg },
@@ -176,7 +190,8 @@ mod tests {
     #[test]
     fn the_plugin_gets_command_arguments_and_configuration() {
         let dir = tempfile::tempdir().unwrap();
-        let script = "/bin/cat > ${CNI_PATH}/in; echo \"$CNI_COMMAND $CNI_ARGS\" > ${CNI_PATH}/env";
+        let script = "/bin/cat > ${CNI_PATH}/in; echo \"$CNI_COMMAND $CNI_ARGS\" > ${CNI_PATH}/env; \
+                      echo '{\"cniVersion\": \"1.1.0\"}'";
         add(&attachment(dir.path(), script)).unwrap();
         let env = std::fs::read_to_string(dir.path().join("env")).unwrap();
         assert!(env.starts_with("ADD IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;"), "{env}");
@@ -194,6 +209,13 @@ mod tests {
             matches!(&refused, Err(PluginError::Refused { code: 11, msg }) if msg == "not now: no ztunnel"),
             "{refused:?}"
         );
+    }
+
+    #[test]
+    fn a_yes_without_a_result_is_no_consent() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(add(&attachment(dir.path(), "exit 0")), Err(PluginError::NoResult { .. })));
+        del(&attachment(dir.path(), "exit 0")).unwrap();
     }
 
     #[test]
