@@ -32,6 +32,7 @@ const REQUESTS: u32 = 4000;
 const MESSAGE: usize = 1024;
 const BULK: usize = 1 << 30;
 const IDLE: usize = 1000;
+const ECHO_BUFFER: usize = 16 * 1024;
 const NEAR: &str = "bench-0";
 const FAR: &str = "bench-1";
 
@@ -125,7 +126,7 @@ async fn echo(listener: TcpListener) -> Fallible<()> {
         let (mut tcp, _) = listener.accept().await?;
         tcp.set_nodelay(true)?;
         open.spawn("echo", |_| async move {
-            let mut buffer = vec![0; 64 * 1024];
+            let mut buffer = vec![1; ECHO_BUFFER]; // touched, so that it counts in full
             while let Ok(bytes @ 1..) = tcp.read(&mut buffer).await {
                 if tcp.write_all(buffer.get(..bytes).unwrap_or_default()).await.is_err() {
                     return;
@@ -216,8 +217,8 @@ async fn idle(entry: SocketAddr) -> Fallible<()> {
         tcp.read_exact(&mut [0; MESSAGE]).await?;
         open.push(tcp);
     }
-    let echoes = 64.0 * f64::from(u32::try_from(IDLE)?);
-    let grown = (rss_kib()? - before - echoes) / f64::from(u32::try_from(IDLE)?);
+    let echo = f64::from(u32::try_from(ECHO_BUFFER / 1024)?);
+    let grown = (rss_kib()? - before) / f64::from(u32::try_from(IDLE)?) - echo;
     println!(
         "memory    {IDLE} idle streams: {grown:.1} KiB each, both proxies, their tunnels and the client's end"
     );

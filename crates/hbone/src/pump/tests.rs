@@ -186,3 +186,20 @@ async fn plain_copies_pass_halves_and_resets_through() {
     assert!(matches!(outcome, Outcome::Destination(_)), "{outcome:?}");
     assert_eq!((got.as_slice(), &answer, sent), (&b"question"[..], b"answer", 8));
 }
+
+#[tokio::test]
+async fn a_stream_in_use_and_one_being_opened_stay_small() {
+    let mut bench = Bench::new();
+    let serve = |accepted: Accepted, stop| async move {
+        let mut kept = Vec::new();
+        accepted.serve(stop, |arrival| kept.push(opened(arrival))).await;
+    };
+    let hop = bench.listen(serve).await;
+    let opening = size_of_val(&bench.open(hop));
+    let carried = bench.open(hop).await.unwrap_or_else(|e| panic!("{e:?}"));
+    let (app, _far) = sockets().await;
+    let count = Count::default();
+    let copying = size_of_val(&tunnel(app, carried.stream, &count, std::future::pending()));
+    // Without the buffer, 1 KiB while there is talk only.
+    assert!(copying <= 1024 && opening <= 2048, "copying {copying} B, opening {opening} B");
+}
