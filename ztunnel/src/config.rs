@@ -4,6 +4,7 @@
 mod control;
 mod threads;
 mod traffic;
+mod unsupported;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use ambit_process::observe::LogConfig;
 use ambit_wire::node_link::PodInfo;
 
 pub use control::{Control, Credentials, LocalWorld, NodeFacts};
-pub use traffic::{Http2, Keepalive, Traffic};
+pub use traffic::{Keepalive, Traffic};
 
 /// All settings.
 #[derive(Clone)]
@@ -101,6 +102,7 @@ impl Config {
     pub fn read(source: &dyn Source) -> Result<Self, Faults> {
         let mut faults = Faults::new();
         let f = &mut faults;
+        unsupported::refuse(source, f);
         let mode = mode(source, f);
         let node = NODE.read(source, f);
         let network = NETWORK.read(source, f);
@@ -213,6 +215,15 @@ mod tests {
             let secs = Duration::from_secs;
             assert_eq!(drain(deadline.map(secs), grace.map(secs)), secs(wanted), "{deadline:?} {grace:?}");
         }
+    }
+
+    #[test]
+    fn settings_that_this_version_does_not_have_are_refused_not_ignored() {
+        assert!(
+            read(&[("XDS_ON_DEMAND", "false"), ("HTTP2_FRAME_SIZE", "1048576"), ("CRL_PATH", "")]).is_ok()
+        );
+        let faults = read(&[("XDS_ON_DEMAND", "true"), ("HTTP2_FRAME_SIZE", "5"), ("CRL_PATH", "/etc/crl")]);
+        assert_eq!(faults.map(|_| ()).unwrap_err().all().len(), 3);
     }
 
     #[test]

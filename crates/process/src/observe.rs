@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 pub use prometheus_client::registry::Registry;
-use tracing_subscriber::filter::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry as Spans, reload};
@@ -46,8 +47,8 @@ impl LogConfig {
     #[must_use]
     pub fn read(source: &dyn Source, faults: &mut Faults, own_prefix: &'static str) -> Self {
         let filter = RUST_LOG.read(source, faults);
-        if let Err(error) = filter.parse::<EnvFilter>() {
-            faults.add(RUST_LOG.name, filter.clone(), error.to_string());
+        if filter.parse::<Targets>().is_err() {
+            faults.add(RUST_LOG.name, filter.clone(), "write a level, or target=level, comma-separated");
         }
         Self { filter, json: LOG_FORMAT.read(source, faults), own_prefix }
     }
@@ -56,7 +57,7 @@ impl LogConfig {
 /// The running log: its level can be changed. Dropping the last clone writes out what is queued.
 #[derive(Debug, Clone)]
 pub struct Logs {
-    level: reload::Handle<EnvFilter, Spans>,
+    level: reload::Handle<Targets, Spans>,
     default: Arc<str>,
     queue: Queue,
 }
@@ -78,7 +79,7 @@ pub enum LevelError {
 /// Starts logging to standard output. A second call in one process leaves the first log in place.
 #[must_use]
 pub fn init_logs(config: &LogConfig) -> Logs {
-    let filter = config.filter.parse().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = config.filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let (filter, level) = reload::Layer::new(filter);
     let queue = Queue::start(Box::new(std::io::stdout()));
     let lines = Lines { json: config.json, own_prefix: config.own_prefix };
@@ -111,7 +112,7 @@ impl Logs {
         if directives.split(',').any(|one| !one.is_empty() && !names_a_level(one)) {
             return Err(unreadable());
         }
-        let filter: EnvFilter = all.parse().map_err(|_| unreadable())?;
+        let filter: Targets = all.parse().map_err(|_| unreadable())?;
         self.level.reload(filter).map_err(|_| LevelError::Ended)
     }
 
@@ -139,5 +140,25 @@ pub fn encode(registry: &Registry) -> String {
 /// A filter takes any word for a target; at run time a bare word must be a level.
 fn names_a_level(directive: &str) -> bool {
     let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
-    level.parse::<tracing::level_filters::LevelFilter>().is_ok()
+    // The empty text parses, too.
+    !level.is_empty() && level.parse::<LevelFilter>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_change_at_run_time_and_words_that_are_none_are_refused() {
+        let config = LogConfig { filter: "info".into(), json: false, own_prefix: "ambit_process::" };
+        let logs = init_logs(&config);
+        logs.set_level("hyper=debug", false).unwrap();
+        assert_eq!(logs.level(), "hyper=debug,info");
+        for wrong in ["loud", "hyper=loud", "=", "a=b=c"] {
+            assert!(logs.set_level(wrong, false).is_err(), "{wrong}");
+        }
+        assert_eq!(logs.level(), "hyper=debug,info");
+        logs.set_level("", true).unwrap();
+        assert_eq!(logs.level(), "info");
+    }
 }

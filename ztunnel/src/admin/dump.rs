@@ -110,9 +110,6 @@ pub(super) fn config(config: &Config) -> Value {
         "selfTerminationDeadline": duration(*drain),
         "poolMaxStreamsPerConn": traffic.streams_per_tunnel,
         "poolUnusedReleaseTimeout": duration(traffic.tunnel_idle),
-        "windowSize": traffic.http2.stream_window,
-        "connectionWindowSize": traffic.http2.connection_window,
-        "frameSize": traffic.http2.frame,
         "socketConfig": {
             "keepaliveEnabled": traffic.keepalive.is_some(),
             "keepaliveTime": traffic.keepalive.map(|k| duration(k.idle)),

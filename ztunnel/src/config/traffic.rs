@@ -15,8 +15,6 @@ pub struct Traffic {
     pub ipv6: bool,
     /// Keepalive of captured and outgoing sockets.
     pub keepalive: Option<Keepalive>,
-    /// The tunnels.
-    pub http2: Http2,
     /// Connections on one tunnel.
     pub streams_per_tunnel: usize,
     /// When a tunnel without connections is closed.
@@ -40,17 +38,6 @@ pub struct Keepalive {
     pub user_timeout: bool,
 }
 
-/// HTTP/2 settings of tunnels.
-#[derive(Debug, Clone, Copy)]
-pub struct Http2 {
-    /// Bytes on their way on one connection.
-    pub stream_window: u32,
-    /// Bytes on their way on one tunnel.
-    pub connection_window: u32,
-    /// The largest frame taken.
-    pub frame: u32,
-}
-
 const MARK: Key<Option<u32>> =
     Key::new("PACKET_MARK", "the mark of our sockets", |t| number(t).map(Some), || None);
 const ORIGINAL_SOURCE: Key<Option<bool>> =
@@ -64,11 +51,6 @@ const INTERVAL: Key<Duration> =
 const PROBES: Key<u32> = Key::new("KEEPALIVE_RETRIES", "probes without an answer", number, || 9);
 const USER_TIMEOUT: Key<bool> =
     Key::new("USER_TIMEOUT_ENABLED", "end connections whose data is not answered", flag, || false);
-const STREAM_WINDOW: Key<u32> =
-    Key::new("HTTP2_STREAM_WINDOW_SIZE", "bytes in flight on a stream", window, || 4 << 20);
-const CONNECTION_WINDOW: Key<u32> =
-    Key::new("HTTP2_CONNECTION_WINDOW_SIZE", "bytes in flight on a tunnel", window, || 16 << 20);
-const FRAME: Key<u32> = Key::new("HTTP2_FRAME_SIZE", "the largest frame", frame, || 1 << 20);
 const STREAMS: Key<usize> =
     Key::new("POOL_MAX_STREAMS_PER_CONNECTION", "connections on one tunnel", streams, || 100);
 const TUNNEL_IDLE: Key<Duration> =
@@ -96,11 +78,6 @@ impl Traffic {
             original_source: ORIGINAL_SOURCE.read(source, f),
             ipv6: IPV6.read(source, f),
             keepalive: KEEPALIVE.read(source, f).then_some(keepalive),
-            http2: Http2 {
-                stream_window: STREAM_WINDOW.read(source, f),
-                connection_window: CONNECTION_WINDOW.read(source, f),
-                frame: FRAME.read(source, f),
-            },
             streams_per_tunnel: STREAMS.read(source, f),
             tunnel_idle: TUNNEL_IDLE.read(source, f),
             baggage: BAGGAGE.read(source, f),
@@ -113,22 +90,6 @@ fn at_least_a_second(given: &str) -> Result<Duration, String> {
     match duration(given)? {
         short if short < Duration::from_secs(1) => Err("the kernel counts seconds: write 1s or more".into()),
         enough => Ok(enough),
-    }
-}
-
-// RFC 9113, 6.9.1: a window is at most 2^31-1.
-fn window(given: &str) -> Result<u32, String> {
-    match number(given)? {
-        size @ 65_535..=0x7fff_ffff => Ok(size),
-        _ => Err("write a number of bytes from 65535 to 2147483647".into()),
-    }
-}
-
-// RFC 9113, 6.5.2: a frame is 2^14 to 2^24-1 bytes.
-fn frame(given: &str) -> Result<u32, String> {
-    match number(given)? {
-        size @ 16_384..=0xff_ffff => Ok(size),
-        _ => Err("write a number of bytes from 16384 to 16777215".into()),
     }
 }
 

@@ -1,0 +1,42 @@
+//! Settings of upstream's that this version does not have. Owns refusing them: a setting that is ignored in
+//! silence, such as a revocation list, is worse than a program that does not start.
+
+use ambit_process::config::{Faults, Source};
+
+/// What would have to be set for upstream to behave differently from us.
+enum Asks {
+    /// Any value.
+    Anything,
+    /// This value; others are what we do anyway.
+    For(&'static str),
+    /// Anything but this value, which is what we do.
+    ButFor(&'static str),
+}
+
+const ALL: [(&str, Asks); 11] = [
+    ("CRL_PATH", Asks::Anything),
+    ("COMPLIANCE_POLICY", Asks::Anything),
+    ("TLS12_ENABLED", Asks::For("true")),
+    ("XDS_ON_DEMAND", Asks::For("true")),
+    ("UNSTABLE_ENABLE_SOCKS5", Asks::For("true")),
+    ("FAKE_CA", Asks::For("true")),
+    ("ENABLE_PROXY", Asks::For("false")),
+    ("PROXY_CONFIG", Asks::Anything),
+    ("HTTP2_STREAM_WINDOW_SIZE", Asks::ButFor("4194304")),
+    ("HTTP2_CONNECTION_WINDOW_SIZE", Asks::ButFor("16777216")),
+    ("HTTP2_FRAME_SIZE", Asks::ButFor("1048576")),
+];
+
+pub(super) fn refuse(source: &dyn Source, faults: &mut Faults) {
+    for (name, asks) in &ALL {
+        let Some(value) = source.value(name).filter(|value| !value.is_empty()) else { continue };
+        let asked = match asks {
+            Asks::Anything => true,
+            Asks::For(wanted) => value == *wanted,
+            Asks::ButFor(ours) => value != *ours,
+        };
+        if asked {
+            faults.add(*name, value, "not supported by this version; leave it out");
+        }
+    }
+}
