@@ -227,11 +227,23 @@ impl Keeper {
             Err(error) => {
                 // Once a failure is enough; the metric says that it goes on.
                 if self.failures == 0 {
-                    self.say_pending(&error);
+                    self.say(&error);
                 }
                 self.failures = self.failures.saturating_add(1);
             }
         }
+    }
+
+    fn say(&self, error: &EnrolError) {
+        // A daemon that has just started may be there before ztunnel is back. The pod is in all the same, and
+        // still redirected: to say less would have its peers send plaintext to it.
+        let was_in =
+            self.subject.as_ref().is_some_and(|it| it.redirection.as_deref() == Word::Enabled.text());
+        if was_in && error.passes() {
+            info!(pod = %self.uid, error = %chain(error), "the pod stays in the mesh, unattended for now");
+            return;
+        }
+        self.say_pending(error);
     }
 
     fn say_pending(&self, error: &EnrolError) {

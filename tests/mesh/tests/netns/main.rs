@@ -149,3 +149,19 @@ fn a_mesh_whose_supervisor_was_killed_is_taken_down_to_the_last_file() {
     assert!(!mesh.run_dir().exists());
     assert!(spaces.iter().all(|space| !space.exists()));
 }
+
+#[test]
+fn a_cni_daemon_that_is_back_before_ztunnel_has_noticed_costs_no_connection() {
+    let mesh = Mesh::up("back");
+    eventually(SOON, || mesh.fetch("shop/web", CART)).unwrap();
+    let load = mesh.load("shop/web", CART, 20);
+    load.until(true);
+    mesh.run(&["kill", "cni@node-1"]);
+    mesh.run(&["kill", "cni@node-2"]);
+    // Long enough for ztunnel to ask for it only every few seconds.
+    pause(Duration::from_secs(2));
+    mesh.run(&["start", "cni@node-1"]);
+    mesh.run(&["start", "cni@node-2"]);
+    pause(Duration::from_secs(3));
+    assert_eq!(load.finish()["failed"], 0);
+}

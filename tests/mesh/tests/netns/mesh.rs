@@ -217,6 +217,15 @@ impl Load {
     }
 }
 
+impl Load {
+    /// Ends it; what became of its requests.
+    pub fn finish(mut self) -> Value {
+        drop(self.child.stdin.take());
+        let lines = self.lines.get_mut().lines().map_while(Result::ok);
+        serde_json::from_str(&lines.last().expect("a summary")).unwrap()
+    }
+}
+
 impl Drop for Load {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
