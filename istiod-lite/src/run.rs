@@ -141,6 +141,9 @@ impl ControlPlane {
         let root = Arc::new(Root::open(&config.state, &cluster.trust_domain, clock::now_system())?);
         let tokens = Arc::new(Tokens::open(&config.token_key, cluster.trust_domain.clone())?);
         let doors = Doors::open(&config).await?;
+        if !config.grpc_addr.ip().is_loopback() {
+            warn!(address = %config.grpc_addr, "whoever reaches the address without TLS may read the whole mesh");
+        }
         let source = files::watch(&cluster.source, Some(&cluster.overlay()), Keep::Slim)?;
         let mut registry = Registry::default();
         let metrics = Metrics::registered(&mut registry);

@@ -152,6 +152,32 @@ async fn a_folder_that_vanishes_and_returns_is_read_again() {
     quiet(&mut watch).await;
 }
 
+#[tokio::test]
+async fn events_that_the_kernel_dropped_are_made_up_for() {
+    let place = Place::new();
+    place.write("a.yaml", "a");
+    place.write("b.yaml", "b");
+    let mut watch = place.watch();
+    assert_eq!(
+        [next(&mut watch).await, next(&mut watch).await, next(&mut watch).await],
+        ["+a", "+b", "complete"]
+    );
+    // As if nothing of this had been told: the folder is not watched while it happens.
+    watch.notify.forget(&place.source);
+    fs::remove_file(place.source.join("a.yaml")).unwrap();
+    place.write("b.yaml", "changed");
+    fs::create_dir(place.source.join("deeper")).unwrap();
+    place.write("deeper/c.yaml", "c");
+    watch.digest(vec![News::Overflow]);
+    place.write("nudge.yaml", "nudge");
+    let mut told = Vec::new();
+    while told.len() < 5 {
+        told.push(next(&mut watch).await);
+    }
+    told.sort();
+    assert_eq!(told, ["+c", "+changed", "+nudge", "-a", "-b"]);
+}
+
 #[test]
 fn a_folder_that_is_not_there_is_an_error_that_says_what_to_do() {
     let error = load_once(Path::new("/nonexistent-manifests"), None, Keep::Slim).unwrap_err();

@@ -98,7 +98,12 @@ pub struct Provider {
 
 /// Labels that a workload must have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[serde(
+    rename_all = "camelCase",
+    default,
+    deny_unknown_fields,
+    expecting = "a mapping like {matchLabels: {app: web}}"
+)]
 pub struct Selector {
     /// The labels; none: every workload of the namespace.
     pub match_labels: Texts,
@@ -157,7 +162,12 @@ pub struct From {
 
 /// Attributes of a peer, which must all match.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[serde(
+    rename_all = "camelCase",
+    default,
+    deny_unknown_fields,
+    expecting = "a mapping like {namespaces: [shop]}"
+)]
 pub struct Source {
     /// Identities, without `spiffe://`.
     pub principals: Vec<Word>,
@@ -328,7 +338,7 @@ impl<'de> Deserialize<'de> for PortKey {
 
 /// A demand on peers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping like {mode: STRICT}")]
 pub struct Mtls {
     /// The demand.
     pub mode: MtlsMode,

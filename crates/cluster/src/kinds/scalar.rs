@@ -79,12 +79,10 @@ impl Port {
 
 impl<'de> Deserialize<'de> for Port {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let number = i64::deserialize(input).map_err(|_| D::Error::custom(NOT_A_PORT))?;
-        u16::try_from(number)
-            .ok()
-            .filter(|port| *port != 0)
-            .map(Self)
-            .ok_or_else(|| D::Error::custom(NOT_A_PORT))
+        match input.deserialize_any(PortNameVisitor("a port number from 1 to 65535"))? {
+            PortName::Number(port) => Ok(Self(port)),
+            PortName::Name(_) => Err(D::Error::custom(NOT_A_PORT)),
+        }
     }
 }
 
@@ -114,17 +112,17 @@ pub enum PortName {
 
 impl<'de> Deserialize<'de> for PortName {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_any(PortNameVisitor)
+        input.deserialize_any(PortNameVisitor("a port number or a port's name"))
     }
 }
 
-struct PortNameVisitor;
+struct PortNameVisitor(&'static str);
 
 impl Visitor<'_> for PortNameVisitor {
     type Value = PortName;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a port number or a port's name")
+        f.write_str(self.0)
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<PortName, E> {

@@ -126,6 +126,13 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     (POD, "{app: web}", "{app: 1}", "metadata.labels.app: 1: invalid type: integer `1`, expected a string"),
     (POD, "10.0.0.1", "10.0.0.256", "status.podIPs[0].ip: \"10.0.0.256\": not an IP address; write it like"),
     (POD, "phase: Running", "phase: Gone", "unknown variant `Gone`"),
+    (SERVICE, "port: 80", "name: http", "spec.ports[0]: missing field `port`"),
+    (
+        PEER,
+        "{mode: STRICT}",
+        "STRICT",
+        "spec.mtls: \"STRICT\": invalid type: string \"STRICT\", expected a mapping like",
+    ),
     (SERVICE, "port: 80", "port: 0", "spec.ports[0].port: 0: not a port; use a number from 1 to 65535"),
     (SERVICE, "port: 80", "port: 80, targetPort: 70000", "spec.ports[0].targetPort: 70000: not a port"),
     (
