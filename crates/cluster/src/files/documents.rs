@@ -92,6 +92,8 @@ pub(crate) struct Item {
     pub(crate) at: String,
     /// The object, or what is wrong with it.
     pub(crate) found: Result<(ObjectRef, Value), Wrong>,
+    /// The name it has, even when it is otherwise no object that is known; none when that is bad as well.
+    pub(crate) name: Option<String>,
 }
 
 /// Reads all documents of a text. One that cannot be read does not keep the others from being read.
@@ -181,11 +183,14 @@ fn unpack(value: Value, at: &str, depth: usize, items: &mut Vec<Item>) {
         }
         return;
     }
-    match identify(&value) {
-        Ok(None) => {}
-        Ok(Some(reference)) => items.push(Item { at: at.into(), found: Ok((reference, slim(value))) }),
-        Err(wrong) => items.push(Item { at: at.into(), found: Err(wrong) }),
-    }
+    let name = value.pointer("/metadata/name").and_then(Value::as_str).filter(|name| is_object_name(name));
+    let name = name.map(str::to_owned);
+    let found = match identify(&value) {
+        Ok(None) => return,
+        Ok(Some(reference)) => Ok((reference, slim(value))),
+        Err(wrong) => Err(wrong),
+    };
+    items.push(Item { at: at.into(), found, name });
 }
 
 /// Items of a typed list (`PodList`) need not repeat what they are.

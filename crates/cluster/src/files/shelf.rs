@@ -71,14 +71,18 @@ impl Shelf {
     /// A file's new text.
     pub(crate) fn load(&mut self, path: &Path, text: &str) -> Touched {
         let before = self.files.remove(path).unwrap_or_default();
-        let mut reading =
-            Reading { path, before: &before, now: File::default(), faults: Vec::new(), lost: false };
+        let mut reading = Reading {
+            path,
+            before: &before,
+            now: File::default(),
+            faults: Vec::new(),
+            lost: false,
+            unknown: BTreeSet::new(),
+        };
         for document in documents::read(text) {
             reading.document(document);
         }
-        if reading.lost {
-            reading.keep_all();
-        }
+        reading.keep();
         let Reading { now, faults, .. } = reading;
         let touched: Touched = before.objects.keys().chain(now.objects.keys()).cloned().collect();
         for object in &touched {
@@ -274,6 +278,8 @@ struct Reading<'a> {
     faults: Vec<Fault>,
     /// A document could not be told apart, so any object that is missing may be in it.
     lost: bool,
+    /// Names in documents that are otherwise not understood: objects of that name may be in them.
+    unknown: BTreeSet<String>,
 }
 
 impl Reading<'_> {
@@ -300,7 +306,10 @@ impl Reading<'_> {
         };
         match item.found {
             Err(wrong) => {
-                self.lost = true;
+                match item.name.clone() {
+                    Some(name) => drop(self.unknown.insert(name)),
+                    None => self.lost = true,
+                }
                 self.fault(number, None, within(wrong));
             }
             Ok((object, value)) => match kinds::read(object.kind, &value) {
@@ -324,8 +333,11 @@ impl Reading<'_> {
         self.now.objects.insert(object, (number, value.to_string().into()));
     }
 
-    fn keep_all(&mut self) {
-        for (object, good) in &self.before.objects {
+    /// What may be in a document that could not be understood stays as it was.
+    fn keep(&mut self) {
+        let may_be = |object: &ObjectRef| self.lost || self.unknown.contains(object.name.as_ref());
+        let kept: Vec<_> = self.before.objects.iter().filter(|(object, _)| may_be(object)).collect();
+        for (object, good) in kept {
             self.now.objects.entry(object.clone()).or_insert_with(|| good.clone());
         }
     }

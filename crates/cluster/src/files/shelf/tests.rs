@@ -303,3 +303,14 @@ fn an_object_without_a_namespace_lives_in_default_and_says_so() {
         ("Pod default/web", "default")
     );
 }
+
+#[test]
+fn a_document_of_an_unknown_kind_holds_on_to_nothing_but_its_own_name() {
+    let mut shelf = shelf();
+    let foreign = "{apiVersion: example.com/v1, kind: Widget, metadata: {name: widget}}";
+    load(&mut shelf, "a.yaml", &format!("{POD}---{POLICY}---\n{foreign}"));
+    assert_eq!(load(&mut shelf, "a.yaml", &format!("{POD}---\n{foreign}")), ["-AuthorizationPolicy shop/p"]);
+    let mistyped = POD.replace("kind: Pod", "kind: Podd");
+    assert!(load(&mut shelf, "a.yaml", &mistyped).is_empty(), "the last good version of the pod stays");
+    assert_eq!(load(&mut shelf, "a.yaml", foreign), ["-Pod shop/web"]);
+}
