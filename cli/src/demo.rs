@@ -10,6 +10,8 @@ mod stage;
 mod traces;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 
@@ -63,8 +65,8 @@ fn play(args: &DemoArgs) -> Result<bool, Box<dyn std::error::Error>> {
         owner: Process::own(),
     };
     let before = Footprint::of_machine()?;
-    clear_up_on_interrupt(&mesh)?;
-    let cleared = Cleared { mesh: mesh.clone(), keep: args.keep };
+    let interrupted = clear_up_on_interrupt(&mesh)?;
+    let cleared = Cleared { mesh: mesh.clone(), keep: args.keep, interrupted };
     let mut report = Report::new(args.json);
     up(&mesh, &spec, &MANIFESTS)?;
     let stage = Stage { mesh };
@@ -73,6 +75,7 @@ fn play(args: &DemoArgs) -> Result<bool, Box<dyn std::error::Error>> {
         if let Err(why) = act(&stage, &mut scene) {
             scene.see("the step", Err::<String, _>(why));
         }
+        cleared.wait_if_interrupted();
         report.add(&scene);
     }
     let mut scene = Scene::new(7, "the mesh is taken down");
@@ -82,6 +85,7 @@ fn play(args: &DemoArgs) -> Result<bool, Box<dyn std::error::Error>> {
     } else {
         leftovers::down(&stage, &before, &mut scene);
     }
+    cleared.wait_if_interrupted();
     report.add(&scene);
     drop(cleared);
     Ok(report.all_ok())
@@ -102,10 +106,21 @@ const SCENES: [(u8, &str, Act); 6] = [
 struct Cleared {
     mesh: Mesh,
     keep: bool,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Cleared {
+    /// Whoever was interrupted has nothing more to say: the mesh goes under it, and then the process.
+    fn wait_if_interrupted(&self) {
+        while self.interrupted.load(Ordering::Relaxed) {
+            std::thread::park();
+        }
+    }
 }
 
 impl Drop for Cleared {
     fn drop(&mut self) {
+        self.wait_if_interrupted();
         if !self.keep
             && let Err(error) = down(&self.mesh)
         {
@@ -115,7 +130,7 @@ impl Drop for Cleared {
 }
 
 /// Ctrl-C and SIGTERM take the mesh away, too.
-fn clear_up_on_interrupt(mesh: &Mesh) -> std::io::Result<()> {
+fn clear_up_on_interrupt(mesh: &Mesh) -> std::io::Result<Arc<AtomicBool>> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate) = {
@@ -123,10 +138,13 @@ fn clear_up_on_interrupt(mesh: &Mesh) -> std::io::Result<()> {
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
     };
     let mesh = mesh.clone();
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&interrupted);
     std::thread::spawn(move || {
         runtime.block_on(async {
             tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} }
         });
+        seen.store(true, Ordering::Relaxed);
         eprintln!("interrupted; taking the mesh down");
         let code = match down(&mesh) {
             Ok(()) => 130,
@@ -137,5 +155,5 @@ fn clear_up_on_interrupt(mesh: &Mesh) -> std::io::Result<()> {
         };
         std::process::exit(code);
     });
-    Ok(())
+    Ok(interrupted)
 }
