@@ -14,7 +14,7 @@ use ambit_sys::netns::{Netns, NetnsError};
 
 use crate::rules::{Families, NodeRules, PodRules, node_table, pod_table};
 
-pub use probes::{ProbeChange, ProbeTarget, sync_probes};
+pub use probes::{ProbeChange, ProbeTarget, Surplus, sync_probes};
 pub use talk::TalkError;
 
 /// Why a namespace could not be brought to what was wanted.

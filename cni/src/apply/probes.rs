@@ -30,12 +30,29 @@ const LIST_ELEMENT: u16 = 1;
 /// Elements in one message; an attribute holds at most 64 KiB and an element takes up to 36 bytes.
 const ELEMENTS: usize = 1000;
 
-/// Brings the sets of the calling thread's namespace to `wanted`. Without `prune`, what is there beyond that stays:
-/// after a start not everybody has said yet what they want. Targets of families not in use do not exist.
+/// What becomes of elements that nobody wants.
+#[derive(Debug, Clone)]
+pub enum Surplus {
+    /// All go.
+    Goes,
+    /// Only these go: after a start not everybody has said yet what they want.
+    GoesOf(BTreeSet<ProbeTarget>),
+}
+
+impl Surplus {
+    fn goes(&self, target: &ProbeTarget) -> bool {
+        match self {
+            Self::Goes => true,
+            Self::GoesOf(those) => those.contains(target),
+        }
+    }
+}
+
+/// Brings the sets of the calling thread's namespace to `wanted`. Targets of families not in use do not exist.
 pub fn sync_probes(
     wanted: &BTreeSet<ProbeTarget>,
     used: Families,
-    prune: bool,
+    surplus: &Surplus,
 ) -> Result<ProbeChange, ApplyError> {
     let mut talk = open()?;
     let mut batch = Batch::begin();
@@ -45,7 +62,7 @@ pub fn sync_probes(
         let found: BTreeSet<_> = listed.iter().flat_map(|message| elements(message, set)).collect();
         let mine: BTreeSet<_> = wanted.iter().copied().filter(|it| it.is_ipv6() == set.six).collect();
         let missing: Vec<_> = mine.difference(&found).copied().collect();
-        let extra: Vec<_> = found.difference(&mine).copied().filter(|_| prune).collect();
+        let extra: Vec<_> = found.difference(&mine).copied().filter(|it| surplus.goes(it)).collect();
         for (kind, flags, targets) in [(NEW_ELEMENTS, CREATE, &missing), (DEL_ELEMENTS, 0, &extra)] {
             for part in targets.chunks(ELEMENTS) {
                 batch.add(kind, flags, &element_attributes(set, part));

@@ -180,15 +180,19 @@ fn probe_sets_change_by_their_difference_alone() {
     let set = |all: &[&str]| all.iter().map(|it| it.parse().unwrap()).collect::<BTreeSet<ProbeTarget>>();
     ns.run(|| {
         assert_eq!(install_node(&node).unwrap(), Change::Made);
-        let sync = |all: &[&str], prune| sync_probes(&set(all), Families::Both, prune).unwrap();
+        let stays = || Surplus::GoesOf(set(&["10.0.0.5:80", "10.0.0.7:80"]));
+        let sync = |all: &[&str], surplus: Surplus| sync_probes(&set(all), Families::Both, &surplus).unwrap();
         let first = ["10.0.0.5:80", "[fd00::5]:80"];
-        assert_eq!(sync(&first, true), ProbeChange { added: 2, removed: 0 });
-        assert_eq!(sync(&first, true), ProbeChange::default());
+        assert_eq!(sync(&first, Surplus::Goes), ProbeChange { added: 2, removed: 0 });
+        assert_eq!(sync(&first, Surplus::Goes), ProbeChange::default());
         assert_eq!(install_node(&node).unwrap(), Change::None, "the sets keep their elements");
-        assert_eq!(sync(&["10.0.0.6:80"], false), ProbeChange { added: 1, removed: 0 });
-        assert_eq!(sync(&["10.0.0.6:80"], true), ProbeChange { added: 0, removed: 2 });
+        assert_eq!(sync(&["10.0.0.6:80"], stays()), ProbeChange { added: 1, removed: 1 });
+        assert_eq!(sync(&["10.0.0.6:80"], Surplus::Goes), ProbeChange { added: 0, removed: 1 });
         remove_node().unwrap();
-        assert!(matches!(sync_probes(&set(&first), Families::Both, true), Err(ApplyError::Kernel { .. })));
+        assert!(matches!(
+            sync_probes(&set(&first), Families::Both, &Surplus::Goes),
+            Err(ApplyError::Kernel { .. })
+        ));
     })
     .unwrap();
     assert_eq!(run(&ns, "nft", &["list", "ruleset"]), "");
@@ -201,7 +205,7 @@ fn probe_targets_of_an_unused_family_are_ignored() {
     ns.run(|| {
         install_node(&NodeRules { families: Families::V4, prober: 0 }).unwrap();
         let wanted = BTreeSet::from(["10.0.0.5:80".parse().unwrap(), "[fd00::5]:80".parse().unwrap()]);
-        let change = sync_probes(&wanted, Families::V4, true).unwrap();
+        let change = sync_probes(&wanted, Families::V4, &Surplus::Goes).unwrap();
         assert_eq!(change, ProbeChange { added: 1, removed: 0 });
     })
     .unwrap();
@@ -213,7 +217,8 @@ fn nft_reads_the_nodes_rules_and_sets() {
     let node = NodeRules { families: Families::Both, prober: 0 };
     ns.run(|| {
         install_node(&node).unwrap();
-        sync_probes(&BTreeSet::from(["10.0.0.5:8080".parse().unwrap()]), Families::Both, true).unwrap();
+        sync_probes(&BTreeSet::from(["10.0.0.5:8080".parse().unwrap()]), Families::Both, &Surplus::Goes)
+            .unwrap();
     })
     .unwrap();
     let theirs = run(&ns, "nft", &["-s", "-n", "list", "table", "inet", TABLE]);

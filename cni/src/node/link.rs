@@ -80,6 +80,16 @@ struct Job {
     reply: Option<oneshot::Sender<Result<(), CarryError>>>,
 }
 
+/// How asking the newest connection went.
+enum Asked {
+    /// It carries the pod already.
+    Carried,
+    /// It has not had its snapshot.
+    NotYet,
+    /// It will say.
+    Waiting(oneshot::Receiver<Result<(), CarryError>>),
+}
+
 /// Why ztunnel does not carry a pod.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CarryError {
@@ -112,24 +122,36 @@ impl Link {
         info: PodInfo,
         netns: Arc<Netns>,
     ) -> Result<(), CarryError> {
-        let answer = {
-            let mut roster = self.0.lock();
-            let member = Member { info, netns: Some(netns) };
-            roster.members.insert(uid.clone(), member.clone());
-            let Some(seat) = roster.connections.last() else { return Err(CarryError::NoProxy) };
-            if member.netns.as_ref().map(|it| it.id()) == seat.has.get(uid).copied() {
-                return Ok(());
+        let member = Member { info, netns: Some(netns) };
+        let asking = async {
+            let mut news = self.news();
+            loop {
+                news.borrow_and_update();
+                match self.ask(uid, &member)? {
+                    Asked::Carried => return Ok(()),
+                    Asked::Waiting(answer) => return answer.await.unwrap_or(Err(CarryError::Lost)),
+                    // Its snapshot may hold the pod; the sender of news lives as long as we do.
+                    Asked::NotYet => drop(news.changed().await),
+                }
             }
-            let (reply, answer) = oneshot::channel();
-            let job = Job { reply: Some(reply), ..Job::add(uid, member) };
-            seat.jobs.try_send(job).map_err(|_| CarryError::Busy)?;
-            answer
         };
-        match tokio::time::timeout(CALLER_WAIT, answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(CarryError::Lost),
-            Err(_) => Err(CarryError::Silent),
+        tokio::time::timeout(CALLER_WAIT, asking).await.unwrap_or(Err(CarryError::Silent))
+    }
+
+    fn ask(&self, uid: &PodUid, member: &Member) -> Result<Asked, CarryError> {
+        let mut roster = self.0.lock();
+        roster.members.insert(uid.clone(), member.clone());
+        let Some(seat) = roster.connections.last() else { return Err(CarryError::NoProxy) };
+        if member.netns.as_ref().map(|it| it.id()) == seat.has.get(uid).copied() {
+            return Ok(Asked::Carried);
         }
+        if !seat.ready {
+            return Ok(Asked::NotYet);
+        }
+        let (reply, answer) = oneshot::channel();
+        let job = Job { reply: Some(reply), ..Job::add(uid, member.clone()) };
+        seat.jobs.try_send(job).map_err(|_| CarryError::Busy)?;
+        Ok(Asked::Waiting(answer))
     }
 
     /// Has all connections let a pod go, and waits until they have or are gone themselves.
@@ -263,6 +285,3 @@ impl Shared {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-#[cfg(test)]
-mod tests;

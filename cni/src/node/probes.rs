@@ -8,14 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ambit_wire::node_link::PodUid;
 
-use crate::apply::{ApplyError, Change, ProbeTarget, install_node, sync_probes};
+use crate::apply::{ApplyError, Change, ProbeTarget, Surplus, install_node, sync_probes};
 use crate::rules::NodeRules;
+
+#[derive(Debug, Default)]
+struct Wants {
+    by: BTreeMap<PodUid, BTreeSet<ProbeTarget>>,
+    /// Let go of by somebody, and not removed yet.
+    dropped: BTreeSet<ProbeTarget>,
+}
 
 /// The node's probe targets.
 #[derive(Debug)]
 pub(crate) struct Probes {
     rules: NodeRules,
-    wants: Mutex<BTreeMap<PodUid, BTreeSet<ProbeTarget>>>,
+    wants: Mutex<Wants>,
     /// Everybody has spoken since the start: what nobody wants may go.
     settled: AtomicBool,
     /// One change at a time; the difference is taken under it.
@@ -50,27 +57,38 @@ impl Probes {
 
     async fn sync(&self) -> Result<(), ApplyError> {
         let _turn = self.turn.lock().await;
-        let wanted: BTreeSet<ProbeTarget> = {
+        let (wanted, dropped) = {
             let wants = self.wants.lock().unwrap_or_else(PoisonError::into_inner);
-            wants.values().flatten().copied().collect()
+            let wanted: BTreeSet<ProbeTarget> = wants.by.values().flatten().copied().collect();
+            (wanted, wants.dropped.clone())
         };
-        let (rules, prune) = (self.rules, self.settled.load(Ordering::Relaxed));
-        blocking(move || match sync_probes(&wanted, rules.families, prune) {
+        let rules = self.rules;
+        let settled = self.settled.load(Ordering::Relaxed);
+        let surplus = if settled { Surplus::Goes } else { Surplus::GoesOf(dropped.clone()) };
+        blocking(move || match sync_probes(&wanted, rules.families, &surplus) {
             Ok(_) => Ok(()),
             // Somebody flushed the node's rules: put them back with the elements.
             Err(_) => {
-                install_node(&rules).and_then(|_| sync_probes(&wanted, rules.families, prune)).map(drop)
+                install_node(&rules).and_then(|_| sync_probes(&wanted, rules.families, &surplus)).map(drop)
             }
         })
-        .await
+        .await?;
+        let mut wants = self.wants.lock().unwrap_or_else(PoisonError::into_inner);
+        wants.dropped.retain(|target| !dropped.contains(target));
+        Ok(())
     }
 
     fn note(&self, uid: &PodUid, targets: &BTreeSet<ProbeTarget>) -> bool {
         let mut wants = self.wants.lock().unwrap_or_else(PoisonError::into_inner);
-        if targets.is_empty() {
-            return wants.remove(uid).is_some();
-        }
-        wants.insert(uid.clone(), targets.clone()).is_none_or(|before| before != *targets)
+        let before = if targets.is_empty() {
+            wants.by.remove(uid)
+        } else {
+            wants.by.insert(uid.clone(), targets.clone())
+        };
+        let before = before.unwrap_or_default();
+        wants.dropped.extend(before.difference(targets));
+        // What could not be removed is news until it is.
+        before != *targets || !wants.dropped.is_empty()
     }
 }
 
@@ -99,7 +117,7 @@ mod tests {
         assert!(probes.note(&uid("b"), &target));
         assert!(!probes.note(&uid("b"), &target), "nothing new");
         assert!(probes.note(&uid("a"), &BTreeSet::new()));
-        let left: Vec<_> = probes.wants.lock().unwrap().values().flatten().copied().collect();
+        let left: Vec<_> = probes.wants.lock().unwrap().by.values().flatten().copied().collect();
         assert_eq!(left, Vec::from_iter(target));
     }
 }

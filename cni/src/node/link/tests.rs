@@ -1,1 +1,0 @@
-//! The link with ztunnels that behave, and with such as do not.
