@@ -36,8 +36,8 @@ pub(crate) fn kernel() -> Result<()> {
     let trials: &[(&str, &str)] = &[
         ("network and mount namespaces", "true"),
         ("IPv6", "test -d /proc/sys/net/ipv6"),
-        ("veth links (CONFIG_VETH)", "ip link add a type veth peer name b"),
-        ("bridges (CONFIG_BRIDGE)", "ip link add c type bridge"),
+        ("veth links (CONFIG_VETH)", "ip link add name try0 type veth peer name try1"),
+        ("bridges (CONFIG_BRIDGE)", "ip link add name try2 type bridge"),
         ("policy routing (CONFIG_IP_MULTIPLE_TABLES)", "ip rule add fwmark 0x1 lookup 100"),
         ("nf_tables", "nft add table inet t"),
         (
