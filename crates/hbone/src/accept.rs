@@ -18,6 +18,7 @@ use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::time::timeout;
 
+use crate::gather::{Ahead, Gathered, ahead};
 use crate::head::{Connect, HeadError, Opened, Refusal};
 use crate::liveness::{Liveness, Watched};
 use crate::settings;
@@ -67,7 +68,7 @@ pub struct Accepted {
     peer: Identity,
     from: ClientAddr,
     /// Boxed: it is several KiB, and moves from task to task.
-    conn: Box<Connection<Watched<ServerStream<TcpStream>>, Bytes>>,
+    conn: Box<Connection<Gathered<Watched<ServerStream<Ahead>>>, Bytes>>,
     liveness: Liveness,
 }
 
@@ -85,12 +86,13 @@ pub async fn accept(tcp: TcpStream, tls: Arc<ServerConfig>) -> Result<Accepted, 
 }
 
 async fn shake(tcp: TcpStream, tls: Arc<ServerConfig>, from: ClientAddr) -> Result<Accepted, AcceptError> {
-    let (stream, peer) = handshake::accept(tls, tcp).await.map_err(|error| match error {
+    let (stream, peer) = handshake::accept(tls, ahead(tcp)).await.map_err(|error| match error {
         HandshakeError::Peer(mismatch) => AcceptError::WrongPeer(mismatch),
         HandshakeError::Failed(source) => AcceptError::Tls(source),
     })?;
     let (stream, heard) = Watched::new(stream);
-    let mut conn = Box::new(settings::server().handshake(stream).await.map_err(AcceptError::Http2)?);
+    let mut conn =
+        Box::new(settings::server().handshake(Gathered::new(stream)).await.map_err(AcceptError::Http2)?);
     let liveness = Liveness::new(conn.ping_pong(), heard);
     Ok(Accepted { peer, from, conn, liveness })
 }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use tokio::time::timeout;
 
+use crate::gather::{Ahead, Gathered, ahead};
 use crate::liveness::{Liveness, Watched};
 use crate::settings;
 
@@ -116,7 +117,7 @@ impl std::fmt::Display for Stage {
 }
 
 /// Boxed: it is several KiB, and moves from task to task.
-pub(crate) type Driven = Box<Connection<Watched<ClientStream<TcpStream>>, Bytes>>;
+pub(crate) type Driven = Box<Connection<Gathered<Watched<ClientStream<Ahead>>>, Bytes>>;
 
 /// A tunnel, and what keeps it going.
 pub(crate) struct Dialled {
@@ -147,12 +148,12 @@ pub(crate) async fn dial(
 }
 
 async fn shake(hop: HopAddr, tls: Arc<ClientConfig>, tcp: TcpStream) -> Result<Dialled, DialError> {
-    let (stream, peer) = handshake::connect(tls, tcp).await.map_err(|error| match error {
+    let (stream, peer) = handshake::connect(tls, ahead(tcp)).await.map_err(|error| match error {
         HandshakeError::Peer(source) => DialError::WrongPeer { hop, source },
         HandshakeError::Failed(source) => DialError::Tls { hop, source },
     })?;
     let (stream, heard) = Watched::new(stream);
-    let http2 = settings::client().handshake(stream).await;
+    let http2 = settings::client().handshake(Gathered::new(stream)).await;
     let (send, mut conn) = http2.map_err(|source| DialError::Http2 { hop, source })?;
     let liveness = Liveness::new(conn.ping_pong(), heard);
     Ok(Dialled { send, conn: Box::new(conn), liveness, peer })

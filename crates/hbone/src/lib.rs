@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod cut;
 pub mod dial;
+mod gather;
 pub mod head;
 mod liveness;
 pub mod pool;
