@@ -26,7 +26,6 @@ use crate::outcome::Outcome;
 use crate::pod::{CREDENTIAL_WAIT, Lane};
 use crate::proxy_header;
 use crate::record::{Parties, Party, Record, ServerSide, refuse_early};
-use crate::sockets;
 
 /// One tunnel whose client is proven.
 struct Tunnel {
@@ -157,17 +156,17 @@ async fn dial(tunnel: &Tunnel, stream: &Stream) -> io::Result<TcpStream> {
     let lane = &tunnel.lane;
     let target = stream.admission.target.socket();
     match stream.admission.handed {
-        Handed::Plain if lane.borrow_source => {
-            sockets::connect_as(lane.sockets.as_ref(), tunnel.from.ip(), target).await
+        Handed::Plain => {
+            let seen = lane.borrow_source.then(|| tunnel.from.ip());
+            lane.sockets.connect(target, seen).await
         }
-        Handed::Plain => sockets::connect(lane.sockets.as_ref(), target).await,
         Handed::Proxy(asked) => {
             let to = if lane.shared.settings.localhost_app_tunnel {
                 proxy_header::loopback(target)
             } else {
                 target
             };
-            let mut app = sockets::connect(lane.sockets.as_ref(), to).await?;
+            let mut app = lane.sockets.connect(to, None).await?;
             app.write_all(&proxy_header::encode(tunnel.from.socket(), asked, Some(&tunnel.peer))).await?;
             Ok(app)
         }

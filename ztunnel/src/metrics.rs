@@ -10,8 +10,9 @@ use ambit_process::observe::Registry;
 use ambit_process::start::Traffic;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder,
+    DescriptorEncoder, EncodeCounterValue, EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder,
 };
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -261,6 +262,7 @@ impl Collector for Process {
         ] {
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
+        self.encode_threads(&mut encoder)?;
         let dropped = ConstCounter::new(self.log.dropped());
         let help = "Log lines that standard output was too slow for (unstable)";
         dropped.encode(encoder.encode_descriptor(
@@ -270,6 +272,33 @@ impl Collector for Process {
             dropped.metric_type(),
         )?)
     }
+}
+
+impl Process {
+    fn encode_threads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let work: Vec<_> = self.traffic.iter().map(Traffic::work).collect();
+        let busy = work.iter().map(|(busy, _, _)| busy.as_secs_f64()).collect();
+        encode_workers(encoder, "tokio_worker_total_busy_duration_seconds", "Time spent working", busy)?;
+        let parked = work.iter().map(|(_, parked, _)| *parked).collect();
+        encode_workers(encoder, "tokio_worker_park_count", "Times parked", parked)?;
+        let turned = work.iter().map(|(_, _, turned)| *turned).collect();
+        encode_workers(encoder, "tokio_worker_park_unpark_count", "Times parked or woken", turned)
+    }
+}
+
+/// A counter with a value for each traffic thread.
+fn encode_workers<N: EncodeCounterValue + Clone>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: Vec<N>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (worker, value) in values.into_iter().enumerate() {
+        let labels = [("worker", worker.to_string())];
+        ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 fn most_descriptors() -> usize {

@@ -25,7 +25,6 @@ use crate::metrics::Reporter;
 use crate::outcome::Outcome;
 use crate::pod::{Lane, Shared};
 use crate::record::{ClientSide, Parties, Party, Record, refuse_early};
-use crate::sockets;
 
 /// Endpoints tried for one connection; more would only hide that a service is down.
 const TRIES: usize = 3;
@@ -119,7 +118,7 @@ async fn reach(lane: &Arc<Lane>, flow: &Flow) -> Reached {
                 Ok(carried) => return Reached::Tunnel(to.clone(), Box::new(carried)),
                 Err(error) => Outcome::Open(error),
             },
-            Plan::Direct(to) => match sockets::connect(lane.sockets.as_ref(), to.hop.socket()).await {
+            Plan::Direct(to) => match lane.sockets.connect(to.hop.socket(), None).await {
                 Ok(far) => return Reached::Direct(to.clone(), far),
                 Err(error) => Outcome::Connect(error),
             },
@@ -175,10 +174,7 @@ async fn open(lane: &Arc<Lane>, flow: &Flow, to: &Tunnelled) -> Result<Carried, 
         network: None,
     };
     let (sockets, hop) = (Arc::clone(&lane.sockets), to.hop.socket());
-    let connect = || {
-        let sockets = Arc::clone(&sockets);
-        async move { sockets::connect(sockets.as_ref(), hop).await }
-    };
+    let connect = || sockets.connect(hop, None);
     lane.pool.open(&key, &head, connect).await
 }
 

@@ -17,7 +17,6 @@ use crate::metrics::Reporter;
 use crate::outcome::Outcome;
 use crate::pod::Lane;
 use crate::record::{ClientSide, Parties, Party, Record, refuse_early};
-use crate::sockets;
 
 /// Serves one captured connection to its end.
 pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream) {
@@ -52,11 +51,8 @@ async fn carry(
     if let Verdict::Deny(denial) = verdict {
         return record.close(&Outcome::Denied(denial));
     }
-    let connected = if lane.borrow_source {
-        sockets::connect_as(lane.sockets.as_ref(), client.ip(), dst.socket()).await
-    } else {
-        sockets::connect(lane.sockets.as_ref(), dst.socket()).await
-    };
+    let seen = lane.borrow_source.then(|| client.ip());
+    let connected = lane.sockets.connect(dst.socket(), seen).await;
     let app = match connected {
         Ok(app) => app,
         Err(error) => return record.close(&Outcome::Connect(error)),

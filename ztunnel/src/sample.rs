@@ -67,3 +67,17 @@ pub(crate) fn deny(name: &str, peer: &str) -> Delta {
     };
     [Change::Policy(Arc::new(policy))].into_iter().collect()
 }
+
+/// A deny policy of the namespace for whoever proves nothing, as STRICT is translated.
+pub(crate) fn deny_plaintext(name: &str) -> Delta {
+    let nobody = Condition { any: Vec::new(), none: vec![TextMatch::Presence] };
+    let one = Match { principals: nobody, ..Match::default() };
+    let policy = Policy {
+        key: format!("shop/{name}").parse().unwrap(),
+        scope: PolicyScope::Namespace,
+        action: Action::Deny,
+        rules: vec![Rule { clauses: vec![Clause { matches: vec![one] }] }],
+        dry_run: false,
+    };
+    [Change::Policy(Arc::new(policy))].into_iter().collect()
+}

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::time::Duration;
 
 use ambit_process::net::{TcpSocket, TcpStream};
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::config;
+use crate::outcome::chain;
 
 /// Longer than any healthy network needs, shorter than people wait.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
@@ -22,6 +24,9 @@ const BACKLOG: i32 = 1024;
 /// `EAFNOSUPPORT`: the kernel was started without IPv6.
 const NO_SUCH_FAMILY: i32 = 97;
 
+/// A connection on its way. What the network said; a silent one is `TimedOut`.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
 /// Where a pod's sockets come from: its namespace, or a fake.
 pub trait Sockets: Send + Sync + 'static {
     /// A listener on one of our ports.
@@ -30,15 +35,8 @@ pub trait Sockets: Send + Sync + 'static {
     /// When the port is taken, or the namespace or a right is missing.
     fn listen(&self, port: u16) -> Result<Listening, SocketsError>;
 
-    /// An unconnected socket that is fit for `to` and, if so wished, speaks from another's address.
-    ///
-    /// # Errors
-    /// When the namespace or a right is missing.
-    fn outgoing(
-        &self,
-        to: SocketAddr,
-        borrow_source: Option<IpAddr>,
-    ) -> Result<std::net::TcpStream, SocketsError>;
+    /// Connects to `to`, in bounded time; if a client is given, `to` sees it as its peer, where that is possible.
+    fn connect(&self, to: SocketAddr, client: Option<IpAddr>) -> Connecting;
 
     /// What an accepted connection is given.
     ///
@@ -91,6 +89,24 @@ impl InNamespace {
         }
     }
 
+    /// An unconnected socket that is fit for `to`.
+    ///
+    /// # Errors
+    /// When the namespace or a right is missing.
+    pub fn outgoing(
+        &self,
+        to: SocketAddr,
+        borrow_source: Option<IpAddr>,
+    ) -> Result<std::net::TcpStream, SocketsError> {
+        let how = Outgoing {
+            mark: self.mark,
+            borrow_source,
+            keepalive: self.keepalive,
+            user_timeout: self.user_timeout,
+        };
+        self.inside(|| socket::outgoing(to, &how))
+    }
+
     fn inside<T>(&self, work: impl FnOnce() -> Result<T, SocketError>) -> Result<T, SocketsError> {
         Ok(match &self.netns {
             Some(netns) => netns.run(work)??,
@@ -121,51 +137,21 @@ impl Sockets for InNamespace {
         self.listen_at(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
     }
 
-    fn outgoing(
-        &self,
-        to: SocketAddr,
-        borrow_source: Option<IpAddr>,
-    ) -> Result<std::net::TcpStream, SocketsError> {
-        let how = Outgoing {
-            mark: self.mark,
-            borrow_source,
-            keepalive: self.keepalive,
-            user_timeout: self.user_timeout,
+    fn connect(&self, to: SocketAddr, client: Option<IpAddr>) -> Connecting {
+        // An address cannot be borrowed by its own owner, nor across families.
+        let client = client.filter(|client| *client != to.ip() && client.is_ipv4() == to.is_ipv4());
+        let made = match (self.outgoing(to, client), client) {
+            (Err(error), Some(_)) => {
+                warn!(error = chain(&error), "the application will not see its client's address");
+                self.outgoing(to, None)
+            }
+            (made, _) => made,
         };
-        self.inside(|| socket::outgoing(to, &how))
+        Box::pin(finish(made, to))
     }
 
     fn tune(&self, accepted: &TcpStream) -> io::Result<()> {
         socket::tune(accepted, self.keepalive, self.user_timeout)
-    }
-}
-
-/// Connects to `to`, in bounded time.
-///
-/// # Errors
-/// What the network said; a silent one is `TimedOut`.
-pub async fn connect(sockets: &dyn Sockets, to: SocketAddr) -> io::Result<TcpStream> {
-    finish(sockets.outgoing(to, None), to).await
-}
-
-/// Connects to `to` so that it sees `client` as its peer, if that is possible.
-///
-/// # Errors
-/// As `connect`.
-pub async fn connect_as(sockets: &dyn Sockets, client: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    // An address cannot be borrowed by its own owner, nor across families.
-    if client == to.ip() || client.is_ipv4() != to.is_ipv4() {
-        return connect(sockets, to).await;
-    }
-    match sockets.outgoing(to, Some(client)) {
-        Err(error) => {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "the application will not see its client's address"
-            );
-            connect(sockets, to).await
-        }
-        made => finish(made, to).await,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -36,6 +37,13 @@ impl Traffic {
     #[must_use]
     pub fn tasks_alive(&self) -> usize {
         self.handle.metrics().num_alive_tasks()
+    }
+
+    /// How long this thread was busy, how often it parked, and how often it parked or woke.
+    #[must_use]
+    pub fn work(&self) -> (Duration, u64, u64) {
+        let of = self.handle.metrics();
+        (of.worker_total_busy_duration(0), of.worker_park_count(0), of.worker_park_unpark_count(0))
     }
 
     /// The runtime; only [`crate::tasks`] spawns on it.
