@@ -1,3 +1,5 @@
+//! Pods come, go and fail; agents slip, vanish and return.
+
 use super::*;
 use crate::sample;
 

@@ -1,3 +1,5 @@
+//! Who is cut by a change, and who is not.
+
 use ambit_model::name::PolicyKey;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! One pod in one process: real connections, fake sockets, no namespace.
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
