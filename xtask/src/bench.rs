@@ -13,8 +13,16 @@ struct Bench {
     name: &'static str,
     measures: &'static str,
     package: &'static str,
-    example: &'static str,
+    made: Made,
     root: bool,
+}
+
+/// What of a package measures.
+#[derive(Clone, Copy)]
+enum Made {
+    Example(&'static str),
+    /// A test that is ignored unless named, since it prints numbers instead of judging them.
+    Test(&'static str),
 }
 
 const BENCHES: &[Bench] = &[
@@ -22,28 +30,35 @@ const BENCHES: &[Bench] = &[
         name: "pump",
         measures: "bytes and CPU through one HBONE tunnel",
         package: "ambit-hbone",
-        example: "pump_bench",
+        made: Made::Example("pump_bench"),
         root: false,
     },
     Bench {
         name: "add",
         measures: "plugin ADD of an eligible pod, 100 pods, 8 at a time",
         package: "ambit-cni",
-        example: "add_bench",
+        made: Made::Example("add_bench"),
         root: true,
     },
     Bench {
         name: "scale",
         measures: "istiod-lite with 1,000 pods: start to first push, memory",
         package: "ambit-istiod-lite",
-        example: "scale",
+        made: Made::Example("scale"),
         root: false,
     },
     Bench {
         name: "policy-lag",
         measures: "policy file change to first refused connection, 100 changes",
-        package: "ambit-perf",
-        example: "policy_lag",
+        package: "ambit-tests",
+        made: Made::Test("numbers_of_a_policy_change"),
+        root: true,
+    },
+    Bench {
+        name: "plugin",
+        measures: "the same calls of the plugin in a live mesh, with istiod-lite and ztunnels",
+        package: "ambit-tests",
+        made: Made::Test("numbers_of_plugin_calls"),
         root: true,
     },
 ];
@@ -58,15 +73,20 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
     let Some(bench) = BENCHES.iter().find(|bench| bench.name == name) else {
         bail!("no benchmark `{name}`; `cargo xtask bench` lists them");
     };
-    if !has_example(workspace, bench) {
-        bail!("benchmark `{name}` is not built yet: {} has no example {}", bench.package, bench.example);
-    }
     if bench.root {
         need::root("this benchmark")?;
         programs(workspace)?;
     }
     let mut command = cargo();
-    command.args(["run", "--release", "--package", bench.package, "--example", bench.example, "--"]);
+    match bench.made {
+        Made::Example(example) => {
+            command.args(["run", "--release", "--package", bench.package, "--example", example, "--"]);
+        }
+        Made::Test(test) => {
+            command.args(["test", "--release", "--package", bench.package, "--test", "netns", test, "--"]);
+            command.args(["--ignored", "--nocapture"]);
+        }
+    }
     run::shown(command.args(rest).current_dir(&workspace.root))
 }
 
@@ -87,11 +107,4 @@ fn programs(workspace: &Workspace) -> Result<()> {
     build.args(["build", "--release", "--bins", "-p", "ambit-ztunnel", "-p", "ambit-istiod-lite"]);
     build.args(["-p", "ambit-cni", "-p", "ambit-cni-plugin", "-p", "ambit-cli"]);
     run::shown(build.current_dir(&workspace.root))
-}
-
-fn has_example(workspace: &Workspace, bench: &Bench) -> bool {
-    let package = workspace.packages.iter().find(|package| package.name == bench.package);
-    package.is_some_and(|package| {
-        package.targets.iter().any(|target| target.kind == "example" && target.name == bench.example)
-    })
 }

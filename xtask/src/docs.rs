@@ -51,8 +51,11 @@ fn run_file(workspace: &Workspace, file: &Path, steps: &[Step]) -> Result<Tally>
     let dir = workspace.target.join("docs").join(&name);
     std::fs::remove_dir_all(&dir).ok();
     std::fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
-    let script: String =
-        steps.iter().map(|step| format!("{{ {}\n}} 2>&1\necho \"{MARK}$?\"\n", step.command)).collect();
+    // A mesh that a failed document leaves behind is taken down, whatever happened.
+    let mut script = "trap 'ambit local down >/dev/null 2>&1' EXIT\n".to_owned();
+    for step in steps {
+        script.push_str(&format!("{{ {}\n}} 2>&1\necho \"{MARK}$?\"\n", step.command));
+    }
     let programs = workspace.target.join("debug");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(std::iter::once(programs).chain(std::env::split_paths(&path)))?;
@@ -61,6 +64,7 @@ fn run_file(workspace: &Workspace, file: &Path, steps: &[Step]) -> Result<Tally>
         .args(["300", "bash", "-c", &script])
         .env("PATH", path)
         .env("AMBIT", &workspace.root)
+        .env("AMBIT_RUN_DIR", dir.join("run"))
         .current_dir(&dir);
     let output = shell.output()?;
     let printed = String::from_utf8_lossy(&output.stdout);
@@ -74,11 +78,12 @@ fn run_file(workspace: &Workspace, file: &Path, steps: &[Step]) -> Result<Tally>
         let status = parts.clone().next().and_then(|next| next.lines().next());
         let status = status.and_then(|line| line.trim_end_matches(MARK).parse::<i32>().ok());
         let complaint = judge(step, status, seen);
-        println!("docs {name}:{} `{}` ... {}", step.line, step.command, complaint.as_deref().unwrap_or("ok"));
+        let what = format!("{name}:{} `{}`", step.line, step.command.lines().next().unwrap_or_default());
+        println!("docs {what} ... {}", complaint.as_deref().unwrap_or("ok"));
         if complaint.is_some() {
             println!("{seen}");
         }
-        tally.count(&format!("{name}:{} `{}`", step.line, step.command), complaint.is_none());
+        tally.count(&what, complaint.is_none());
     }
     Ok(tally)
 }
