@@ -16,7 +16,6 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::registry::Unit;
 
 /// All counters and gauges. Clones share them.
 #[derive(Clone, Default)]
@@ -39,8 +38,6 @@ pub struct Metrics {
     pub xds_ended: Family<Reason, Counter>,
     /// Discovery responses.
     pub xds_messages: Family<TypeUrl, Counter>,
-    /// Bytes of resources in them.
-    pub xds_bytes: Family<TypeUrl, Counter>,
     /// Live connections cut by a change.
     pub revoked: Counter,
     /// Pods carried for.
@@ -68,8 +65,6 @@ impl Metrics {
         let ended = "Discovery streams that ended (unstable)";
         to.register("istio_xds_connection_terminations", ended, m.xds_ended);
         to.register("istio_xds_message", "Discovery responses (unstable)", m.xds_messages);
-        let bytes = "Bytes of discovered resources (unstable)";
-        to.register_with_unit("istio_xds_message", bytes, Unit::Bytes, m.xds_bytes);
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build(version.clone())).set(1);
         to.register("istio_build", "The version", build);
