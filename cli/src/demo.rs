@@ -55,6 +55,9 @@ pub(crate) fn run(args: &DemoArgs) -> ExitCode {
 }
 
 fn play(args: &DemoArgs) -> Result<bool, Box<dyn std::error::Error>> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("the demo makes network namespaces and needs root: run it with sudo".into());
+    }
     let name: MeshName = format!("demo-{}", std::process::id()).parse()?;
     let mesh = Mesh::new(&args.run_dir, name);
     let spec = Spec {

@@ -173,7 +173,11 @@ fn down_all(which: &Which) -> ExitCode {
         let abandoned = |mesh: &Mesh| Spec::read(mesh).is_ok_and(|spec| spec.is_abandoned());
         gone.extend(spec::all(&which.run_dir).into_iter().filter(abandoned));
     }
-    for mesh in gone.iter().filter(|mesh| mesh.dir().exists()) {
+    gone.retain(|mesh| mesh.dir().exists());
+    if gone.is_empty() {
+        println!("mesh {} is not up; there is nothing to take down", which.mesh().name());
+    }
+    for mesh in &gone {
         match down(mesh) {
             Ok(()) => println!("mesh {} is down; nothing of it is left", mesh.name()),
             Err(error) => return fail(&error),

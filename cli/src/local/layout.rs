@@ -136,3 +136,53 @@ fn bridge(name: &str, number: u8) -> Step {
 fn up(link: &str) -> Step {
     Step::Up { link: link.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mesh() -> Mesh {
+        Mesh::new("/run/x".as_ref(), "m".parse().unwrap())
+    }
+
+    fn nodes(count: u8) -> Vec<Node> {
+        (1..=count).map(|number| Node { name: format!("n{number}"), number }).collect()
+    }
+
+    #[test]
+    fn every_host_has_a_way_to_the_pods_of_every_other_node_in_both_families() {
+        let nodes = nodes(3);
+        let plan = plan(&mesh(), &nodes);
+        for host in plan.iter().filter(|(name, _)| name != LAN) {
+            for node in nodes.iter().filter(|node| node.space() != host.0) {
+                for (pods, own) in std::iter::zip(node.pods(), node.addresses()) {
+                    let way = Step::Route { to: pods, via: own.addr() };
+                    assert!(host.1.contains(&way), "{} to {}: {way:?}", host.0, node.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_address_is_given_twice() {
+        let plan = plan(&mesh(), &nodes(5));
+        let all = plan.iter().flat_map(|(_, steps)| steps);
+        let mut given: Vec<_> = all
+            .filter_map(|step| if let Step::Address { net, .. } = step { Some(net.addr()) } else { None })
+            .collect();
+        let count = given.len();
+        given.sort();
+        given.dedup();
+        assert_eq!((given.len(), count), (2 + 2 + 5 * 4, 2 + 2 + 5 * 4));
+    }
+
+    #[test]
+    fn a_pod_gets_an_address_and_a_way_out_of_each_family_it_has() {
+        let node = nodes(2).remove(1);
+        let both = pod_inside(&node, &["10.244.2.7".parse().unwrap(), "fd00:10:244:2::7".parse().unwrap()]);
+        let routes = |steps: &[Step]| steps.iter().filter(|s| matches!(s, Step::Route { .. })).count();
+        assert_eq!(routes(&both), 2);
+        assert_eq!(routes(&pod_inside(&node, &["10.244.2.7".parse().unwrap()])), 1);
+        assert_eq!(routes(&pod_inside(&node, &["10.244.1.7".parse().unwrap()])), 0, "another node's address");
+    }
+}

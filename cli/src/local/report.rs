@@ -148,6 +148,8 @@ pub(crate) struct ContainerStatus {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
+    #[error("asking a mesh needs root: run this with sudo")]
+    NotRoot,
     #[error("mesh {mesh} is not up; start it with `ambit local up DIR`")]
     NotUp { mesh: String },
     #[error(
@@ -177,6 +179,9 @@ pub(crate) fn ask(mesh: &Mesh, request: &Request) -> Result<Reply, AskError> {
 /// Why nobody listens.
 pub(crate) fn not_there(mesh: &Mesh) -> AskError {
     let name = mesh.name().to_string();
+    if !nix::unistd::geteuid().is_root() {
+        return AskError::NotRoot;
+    }
     if mesh.dir().exists() && super::spec::supervisor(mesh).is_none() {
         return AskError::Crashed { mesh: name };
     }

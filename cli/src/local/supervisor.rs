@@ -46,7 +46,7 @@ pub(crate) enum SuperviseError {
     Program(#[from] ProgramError),
     #[error("cannot use {path}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("{asked} nodes are too many; a local mesh has 1 to {MAX_NODES}")]
+    #[error("a local mesh has 1 to {MAX_NODES} nodes, not {asked}")]
     Nodes { asked: u8 },
 }
 

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::down::{self, DownError};
@@ -43,7 +43,9 @@ pub(crate) enum UpError {
     Down(#[from] DownError),
     #[error("the supervisor ended: {said}")]
     Ended { said: String },
-    #[error("not ready within {READY_WAIT:?}: {missing}")]
+    #[error(
+        "not ready within {READY_WAIT:?}: {missing}; look with `ambit local status` and `logs`, end it with `down`"
+    )]
     NotReady { missing: String },
 }
 
@@ -71,8 +73,13 @@ pub(crate) fn up(mesh: &Mesh, spec: &Spec, manifests: &[(&str, &str)]) -> Result
         let written = fs::create_dir_all(&spec.source).and_then(|()| fs::write(&path, text));
         written.map_err(|source| UpError::Make { path, source })?;
     }
-    start(mesh)?;
-    wait(mesh)
+    let supervisor = start(mesh)?;
+    let up = wait(mesh, supervisor);
+    if let Err(UpError::Ended { .. }) = up {
+        // Nobody is left who could tell more.
+        down::down(mesh)?;
+    }
+    up
 }
 
 /// The canonical path of a directory of manifests.
@@ -95,7 +102,7 @@ fn make(mesh: &Mesh, spec: &Spec) -> Result<(), UpError> {
     Ok(spec.write(mesh)?)
 }
 
-fn start(mesh: &Mesh) -> Result<(), UpError> {
+fn start(mesh: &Mesh) -> Result<Child, UpError> {
     let failed = |path: PathBuf| move |source| UpError::Make { path, source };
     let record = mesh.process(SUPERVISOR);
     File::create(&record).and_then(|file| file.sync_all()).map_err(failed(record))?;
@@ -113,26 +120,23 @@ fn start(mesh: &Mesh) -> Result<(), UpError> {
         .stdout(log)
         .stderr(errors)
         .spawn();
-    supervisor.map(drop).map_err(failed(mesh.log(SUPERVISOR)))
+    supervisor.map_err(failed(mesh.log(SUPERVISOR)))
 }
 
-fn wait(mesh: &Mesh) -> Result<Status, UpError> {
+fn wait(mesh: &Mesh, mut supervisor: Child) -> Result<Status, UpError> {
     let until = Instant::now() + READY_WAIT;
-    let mut seen = false;
     loop {
-        let alive = supervisor(mesh).is_some();
-        seen |= alive;
+        let ended = !matches!(supervisor.try_wait(), Ok(None));
         let missing = match status(mesh) {
             Ok(status) => match missing(mesh, &status) {
                 None => return Ok(status),
                 Some(missing) => missing,
             },
-            Err(_) if seen && !alive => return Err(UpError::Ended { said: last_words(mesh) }),
+            Err(_) if ended => return Err(UpError::Ended { said: last_words(mesh) }),
             Err(_) => "supervisor".to_owned(),
         };
         if Instant::now() >= until {
-            let said = if seen { missing } else { last_words(mesh) };
-            return Err(UpError::NotReady { missing: said });
+            return Err(UpError::NotReady { missing });
         }
         std::thread::park_timeout(LOOK_AGAIN);
     }
@@ -184,5 +188,5 @@ fn last_words(mesh: &Mesh) -> String {
     let text = fs::read_to_string(mesh.log(SUPERVISOR)).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
-    lines.get(from..).unwrap_or_default().join("; ")
+    lines.get(from..).unwrap_or_default().join("; ").trim_start_matches("ambit: ").to_owned()
 }
