@@ -156,6 +156,7 @@ fn a_cni_daemon_that_is_back_before_ztunnel_has_noticed_costs_no_connection() {
     eventually(SOON, || mesh.fetch("shop/web", CART)).unwrap();
     let load = mesh.load("shop/web", CART, 20);
     load.until(true);
+    let wire = mesh.wire();
     mesh.run(&["kill", "cni@node-1"]);
     mesh.run(&["kill", "cni@node-2"]);
     // Long enough for ztunnel to ask for it only every few seconds.
@@ -164,4 +165,41 @@ fn a_cni_daemon_that_is_back_before_ztunnel_has_noticed_costs_no_connection() {
     mesh.run(&["start", "cni@node-2"]);
     pause(Duration::from_secs(3));
     assert_eq!(load.finish()["failed"], 0);
+    let to_app = |s: &&serde_json::Value| s["to"].as_str().unwrap().ends_with(":8080");
+    assert_eq!(wire.finish().iter().find(to_app), None, "plaintext left the node");
+}
+
+#[test]
+fn a_program_that_dies_is_started_again_and_carries_on() {
+    let mesh = Mesh::up("dies");
+    eventually(SOON, || mesh.fetch("shop/web", CART)).unwrap();
+    for component in ["ztunnel@node-1", "ztunnel@node-2", "cni@node-1", "istiod"] {
+        mesh.crash(component);
+    }
+    let wire = mesh.wire();
+    let ticket = ticket();
+    eventually(SOON * 2, || mesh.fetch("shop/web", &format!("{CART}/{ticket}"))).unwrap();
+    let seen = wire.finish();
+    assert!(
+        !seen.iter().any(|s| s["text"].as_str().unwrap().contains(&ticket)),
+        "plaintext left the node: {seen:#?}"
+    );
+}
+
+#[test]
+fn commands_change_the_cluster_and_leave_the_manifests_alone() {
+    let mesh = Mesh::up("changes");
+    let policy = mesh.aside("deny.yaml", include_str!("../../../../deploy/demo/deny-web.yaml"));
+    eventually(SOON, || mesh.fetch("shop/web", CART)).unwrap();
+    mesh.run(&["apply", "-f", policy.to_str().unwrap()]);
+    eventually(SOON, || mesh.refused("shop/web", CART)).unwrap();
+    mesh.run(&["delete", "authorizationpolicy", "shop/no-more-web"]);
+    eventually(SOON, || mesh.fetch("shop/web", CART)).unwrap();
+    mesh.run(&["delete", "pod", "shop/crawler"]);
+    eventually(SOON, || mesh.absent("shop/crawler")).unwrap();
+    let wrong = mesh.aside("wrong.yaml", "apiVersion: v1\nkind: Pod\nmetadata:\n  name: Not_A_Name\n");
+    let told = mesh.fails(&["apply", "-f", wrong.to_str().unwrap()]);
+    assert!(told.contains("wrong.yaml") && told.contains("metadata.name"), "{told}");
+    assert!(told.trim_end().lines().count() == 1, "{told}");
+    assert_eq!(mesh.manifest_names(), ["cluster.yaml", "pods.yaml", "services.yaml"]);
 }

@@ -104,7 +104,7 @@ impl Mesh {
     pub fn kill_supervisor(&self) {
         let record = fs::read_to_string(self.run_dir().join(&self.name).join("proc/supervisor")).unwrap();
         let pid = record.split(' ').next().unwrap();
-        assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
+        kill(pid);
     }
 
     /// What passes between the nodes from now on.
@@ -115,6 +115,44 @@ impl Mesh {
         let mut ready = String::new();
         lines.read_line(&mut ready).unwrap();
         Wire { child, lines }
+    }
+
+    /// The pod must not be there any more.
+    pub fn absent(&self, pod: &str) -> Result<(), String> {
+        let (namespace, name) = pod.split_once('/').unwrap();
+        let status = self.status();
+        let pods = status["pods"].as_array().unwrap();
+        let found = pods.iter().find(|p| p["namespace"] == namespace && p["name"] == name);
+        found.map_or(Ok(()), |pod| Err(pod.to_string()))
+    }
+
+    /// Runs a `local` command, which must fail; returns what it said.
+    pub fn fails(&self, words: &[&str]) -> String {
+        let output = self.local().args(words).output().unwrap();
+        assert!(!output.status.success(), "ambit local {words:?} went well");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// A file that is not among the manifests.
+    pub fn aside(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn manifest_names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.manifests()).unwrap().flatten();
+        let mut names: Vec<_> = entries.map(|e| e.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Kills a program behind the supervisor's back.
+    pub fn crash(&self, component: &str) {
+        let status = self.status();
+        let all = status["components"].as_array().unwrap();
+        let found = all.iter().find(|c| c["component"] == component).unwrap();
+        kill(&found["pid"].to_string());
     }
 
     pub fn log(&self, name: &str) -> PathBuf {
@@ -177,6 +215,10 @@ impl Drop for Mesh {
         }
         let _gone = self.local().arg("down").status();
     }
+}
+
+fn kill(pid: &str) {
+    assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
 }
 
 /// A capture on the link between the nodes.
