@@ -122,9 +122,7 @@ impl Pair {
         let rules = self.dir.path().join("rules.nft");
         std::fs::write(&rules, RULES)?;
         for pod in [&self.client, &self.server] {
-            pod.shell(
-                "nft delete table inet ambit 2>/dev/null || true",
-            )?;
+            pod.shell("nft delete table inet ambit 2>/dev/null || true")?;
             if on {
                 pod.shell(&format!("nft -f {}", rules.display()))?;
             }
