@@ -228,3 +228,27 @@ fn warn<T>(result: Result<T, String>) {
         tracing::warn!(error, "a step failed");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_goes_where_it_asks_to_and_nowhere_else() {
+        let nodes: Vec<_> = (1..=2).map(|number| Node { name: format!("n{number}"), number }).collect();
+        let pods = Pods::default();
+        assert_eq!(pods.place(&nodes, "n2").unwrap(), nodes[1]);
+        assert_eq!(pods.place(&nodes, "").unwrap(), nodes[0]);
+        assert_eq!(pods.place(&nodes, "n3").unwrap_err(), "there is no node n3");
+    }
+
+    #[test]
+    fn uids_are_of_version_4_and_not_the_same_twice() {
+        let (one, other) = (new_uid(), new_uid());
+        assert_ne!(one, other);
+        let parts: Vec<_> = one.split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12]);
+        assert_eq!(one.chars().nth(14), Some('4'));
+        assert!(matches!(one.chars().nth(19), Some('8' | '9' | 'a' | 'b')));
+    }
+}

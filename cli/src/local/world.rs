@@ -141,3 +141,74 @@ impl World {
 pub(crate) fn in_mesh(pod: &Pod) -> bool {
     pod.metadata.annotation("ambient.istio.io/redirection") == Some("enabled")
 }
+
+#[cfg(test)]
+mod tests {
+    use ambit_cluster::files::{Keep, load_once};
+
+    use super::*;
+
+    fn world(manifests: &str) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("all.yaml"), manifests).unwrap();
+        let mut world = World::default();
+        let loaded = load_once(dir.path(), None, Keep::Whole).unwrap();
+        assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
+        loaded.objects.into_iter().for_each(|object| world.take(Event::Applied(object)));
+        world
+    }
+
+    const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: { name: cart, namespace: shop }
+spec: { selector: { app: cart }, ports: [{ port: 80 }] }
+---
+";
+
+    fn pod(name: &str, ready: bool, ip: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{ name: {name}, namespace: shop, labels: {{ app: cart }} }}\n\
+             spec: {{ containers: [{{ name: app, command: [serve], args: ['80'], env: [{{ name: A, value: b }}] }}] }}\n\
+             status: {{ podIP: {ip}, conditions: [{{ type: Ready, status: '{}' }}] }}\n---\n",
+            if ready { "True" } else { "False" }
+        )
+    }
+
+    #[test]
+    fn a_name_stands_for_the_first_ready_pod_behind_the_service() {
+        let manifests = format!("{SERVICE}{}{}", pod("a", false, "10.0.0.1"), pod("b", true, "10.0.0.2"));
+        let names = world(&manifests).names();
+        assert_eq!(names[0].endpoint, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
+        assert!(names[0].vips.is_empty());
+    }
+
+    #[test]
+    fn a_service_gets_an_address_if_it_has_none_and_wants_one() {
+        for (spec, wants) in [
+            ("{ ports: [{ port: 80 }] }", true),
+            ("{ clusterIP: None, ports: [{ port: 80 }] }", false),
+            ("{ clusterIP: 10.96.0.9, ports: [{ port: 80 }] }", false),
+            ("{ type: ExternalName }", false),
+        ] {
+            let service = format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{ name: a, namespace: b }}\nspec: {spec}\n"
+            );
+            assert_eq!(world(&service).without_address().len(), usize::from(wants), "{spec}");
+        }
+    }
+
+    #[test]
+    fn containers_are_read_as_processes() {
+        let world = world(&pod("a", true, "10.0.0.1"));
+        let (reference, _) = world.pods().next().unwrap();
+        let (containers, restart) = world.containers(reference);
+        let [app] = containers.as_slice() else { panic!("{containers:?}") };
+        assert_eq!(
+            (app.command.as_slice(), app.args.as_slice()),
+            (&["serve".to_owned()][..], &["80".to_owned()][..])
+        );
+        assert_eq!(app.env, [EnvVar { name: "A".into(), value: "b".into() }]);
+        assert_eq!(restart, "");
+    }
+}
