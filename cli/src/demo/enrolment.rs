@@ -69,7 +69,7 @@ pub(super) fn joined(stage: &Stage, scene: &mut Scene) -> Shown<()> {
 pub(super) fn late(stage: &Stage, scene: &mut Scene) -> Shown<()> {
     // Back to: allowed unless a rule selects the pod. What was said of cart stays in force.
     stage.remove("deny-all.yaml")?;
-    stage.write("late.yaml", include_str!("../../../deploy/demo/late.yaml"))?;
+    stage.write("late.yaml", include_str!("../../../deploy/demo-steps/late.yaml"))?;
     eventually(SOON, || running(stage, "shop/late"))?;
     scene.see(
         "a new pod",

@@ -27,7 +27,7 @@ fn without_istiod(stage: &Stage, scene: &mut Scene, held: &Client) -> Shown<()> 
     stage.tell(&Request::Kill(Component::Istiod))?;
     // The change that must arrive later: crawler may reach cart.
     stage.remove("deny-crawler.yaml")?;
-    stage.write("allow-crawler.yaml", include_str!("../../../deploy/demo/allow-crawler.yaml"))?;
+    stage.write("allow-crawler.yaml", include_str!("../../../deploy/demo-steps/allow-crawler.yaml"))?;
     let new = stage.fetch("shop/web", CART);
     scene.see("new connections", new.map(|_| "istiod-lite killed: new connections go on"));
     let open = still_held(held);

@@ -16,18 +16,18 @@ pub(super) fn judged(stage: &Stage, scene: &mut Scene) -> Shown<()> {
         "before",
         stage.fetch("outside/visitor", &direct).map(|_| "visitor, outside the mesh, reaches cart"),
     );
-    stage.write("strict.yaml", include_str!("../../../deploy/demo/strict.yaml"))?;
+    stage.write("strict.yaml", include_str!("../../../deploy/demo-steps/strict.yaml"))?;
     let refused = eventually(SOON, || refused(stage, "outside/visitor", &direct));
     scene.see("STRICT", refused.map(|()| "STRICT: visitor is refused"));
     scene.see("web", stage.fetch("shop/web", CART).map(|_| "web still reaches cart"));
-    stage.write("deny-all.yaml", include_str!("../../../deploy/demo/deny-all.yaml"))?;
+    stage.write("deny-all.yaml", include_str!("../../../deploy/demo-steps/deny-all.yaml"))?;
     let nobody = eventually(SOON, || self::refused(stage, "shop/web", CART));
     scene.see("default deny", nobody.map(|()| "an allow policy without a rule: web is refused, too"));
-    stage.write("allow-web.yaml", include_str!("../../../deploy/demo/allow-web.yaml"))?;
+    stage.write("allow-web.yaml", include_str!("../../../deploy/demo-steps/allow-web.yaml"))?;
     let allowed = eventually(SOON, || stage.fetch("shop/web", CART));
     scene.see("allow web", allowed.map(|_| "web allowed by its principal: web passes"));
     scene.see("crawler", self::refused(stage, "shop/crawler", CART).map(|()| "crawler is refused"));
-    stage.write("deny-crawler.yaml", include_str!("../../../deploy/demo/deny-crawler.yaml"))?;
+    stage.write("deny-crawler.yaml", include_str!("../../../deploy/demo-steps/deny-crawler.yaml"))?;
     let named = eventually(SOON, || same_policy(stage));
     scene.see("why", named.map(|policy| format!("`ambit why` and the log name the same policy: {policy}")));
     Ok(())
@@ -37,7 +37,7 @@ pub(super) fn judged(stage: &Stage, scene: &mut Scene) -> Shown<()> {
 pub(super) fn cut(stage: &Stage, scene: &mut Scene) -> Shown<()> {
     let held = stage.client("shop/web", &["hold", CART])?;
     held.line(SOON, |line| says(line, "held", true))?;
-    let changed = stage.write("deny-web.yaml", include_str!("../../../deploy/demo/deny-web.yaml"))?;
+    let changed = stage.write("deny-web.yaml", include_str!("../../../deploy/demo-steps/deny-web.yaml"))?;
     let cut = held.line(SOON, |line| says(line, "held", false)).map(|(at, line)| {
         let ms = at.saturating_duration_since(changed).as_secs_f64() * 1000.0;
         format!(

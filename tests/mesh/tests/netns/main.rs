@@ -111,7 +111,7 @@ fn without_a_certificate_there_is_no_tunnel_and_no_fallback() {
 #[test]
 fn losing_the_control_plane_freezes_the_world_and_never_empties_it() {
     let mesh = Mesh::up("frozen");
-    mesh.write("deny.yaml", include_str!("../../../../deploy/demo/deny-crawler.yaml"));
+    mesh.write("deny.yaml", include_str!("../../../../deploy/demo-steps/deny-crawler.yaml"));
     eventually(SOON, || mesh.fetch("shop/web", CART)).unwrap();
     eventually(SOON, || mesh.refused("shop/crawler", CART)).unwrap();
     mesh.run(&["kill", "istiod"]);
@@ -189,7 +189,7 @@ fn a_program_that_dies_is_started_again_and_carries_on() {
 #[test]
 fn commands_change_the_cluster_and_leave_the_manifests_alone() {
     let mesh = Mesh::up("changes");
-    let policy = mesh.aside("deny.yaml", include_str!("../../../../deploy/demo/deny-web.yaml"));
+    let policy = mesh.aside("deny.yaml", include_str!("../../../../deploy/demo-steps/deny-web.yaml"));
     eventually(SOON, || mesh.fetch("shop/web", CART)).unwrap();
     mesh.run(&["apply", "-f", policy.to_str().unwrap()]);
     eventually(SOON, || mesh.refused("shop/web", CART)).unwrap();

@@ -9,7 +9,7 @@ use ambit_kit::eventually;
 use crate::CART;
 use crate::mesh::{Mesh, SOON};
 
-const DENY: &str = include_str!("../../../../deploy/demo/deny-web.yaml");
+const DENY: &str = include_str!("../../../../deploy/demo-steps/deny-web.yaml");
 
 #[test]
 #[ignore = "prints numbers; run it by name on a quiet machine"]
