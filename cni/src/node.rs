@@ -12,5 +12,6 @@ mod subject;
 mod view;
 mod want;
 
+pub use events::is_question;
 pub use run::{RunError, run};
 pub use want::{Criteria, Want, Why, want};

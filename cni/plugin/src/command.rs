@@ -126,8 +126,13 @@ fn check(given: &Surroundings, network: &Network) -> Result<String, Failure> {
     }
 }
 
+/// Everything that is not listed is let go of, so there must be a list.
 fn collect(network: &Network) -> Result<String, Failure> {
-    let said = tell(network, "/gc", &json!({ "ValidContainerIDs": network.valid }))?;
+    let Some(valid) = &network.valid else {
+        let what = "cni.dev/valid-attachments is missing or no list of attachments";
+        return Err(Failure::Configuration(what.into()));
+    };
+    let said = tell(network, "/gc", &json!({ "ValidContainerIDs": valid }))?;
     if said.status == 200 { Ok(String::new()) } else { Err(Failure::TryAgain(said.text)) }
 }
 

@@ -69,8 +69,8 @@ pub(crate) struct Network {
     /// STATUS fails while the daemon is away. Not for nodes where the daemon itself is a pod that needs a network.
     pub(crate) strict_status: bool,
     pub(crate) previous: Option<Value>,
-    /// For GC: the attachments that the runtime has.
-    pub(crate) valid: Vec<String>,
+    /// For GC: the attachments that the runtime has; none when there is no such list, which is not an empty one.
+    pub(crate) valid: Option<Vec<String>>,
 }
 
 const RUN_DIR: &str = "/var/run/ambit-cni";
@@ -116,10 +116,10 @@ fn text<'a>(value: &'a Value, key: &str) -> Result<Option<&'a str>, Failure> {
     }
 }
 
-fn valid_attachments(value: &Value) -> Vec<String> {
-    let list = value.get("cni.dev/valid-attachments").or_else(|| value.get("cni.dev/attachments"));
-    let ids = list.and_then(Value::as_array).into_iter().flatten();
-    ids.filter_map(|it| it.get("containerID")?.as_str().map(str::to_owned)).collect()
+/// All or nothing: an item that is not understood would be taken for one that is gone.
+fn valid_attachments(value: &Value) -> Option<Vec<String>> {
+    let list = value.get("cni.dev/valid-attachments").or_else(|| value.get("cni.dev/attachments"))?;
+    list.as_array()?.iter().map(|it| it.get("containerID")?.as_str().map(str::to_owned)).collect()
 }
 
 fn is_word(text: &str, extra: &[char]) -> bool {

@@ -53,7 +53,7 @@ struct Asked {
     #[serde(rename = "IfName")]
     interface: String,
     #[serde(rename = "ValidContainerIDs")]
-    valid: Vec<String>,
+    valid: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -168,11 +168,12 @@ impl Events {
         Ok(done())
     }
 
-    /// Lets go of every sandbox that the runtime does not name.
+    /// Lets go of every sandbox that the runtime does not name, though it could.
     async fn collect(&self, body: &[u8]) -> Result<Response<Body>, Refusal> {
-        let asked = parse(body)?;
+        let no_list = || Refusal::NotUnderstood("ValidContainerIDs must be given".into());
+        let valid = parse(body)?.valid.ok_or_else(no_list)?;
         for (uid, sandbox) in self.ground.records.all() {
-            if !asked.valid.contains(&sandbox.container_id) {
+            if !sandbox.container_id.is_empty() && !valid.contains(&sandbox.container_id) {
                 info!(pod = %uid, "the runtime does not know the sandbox any more");
                 let container_id = sandbox.container_id;
                 self.order(uid, |reply| Order::Release { container_id, reply }).await?;
@@ -204,8 +205,10 @@ impl Events {
 
     /// Whose sandbox this is. The pod's object may be gone already, and so may our record.
     fn find(&self, asked: &Asked) -> Option<PodUid> {
+        // Upstream's plugin names no container: then all such sandboxes would look the same.
+        let container = Some(&asked.container_id).filter(|id| !id.is_empty());
         let by_container =
-            |(uid, it): (PodUid, Sandbox)| (it.container_id == asked.container_id).then_some(uid);
+            |(uid, it): (PodUid, Sandbox)| (Some(&it.container_id) == container).then_some(uid);
         let by_name = || {
             let view = self.views.borrow();
             PodUid::new(&view.pod(&asked.pod_namespace, &asked.pod_name)?.metadata.uid).ok()
@@ -243,16 +246,26 @@ impl Asked {
                 "uid {uid} holds other characters than letters, digits, -._"
             )));
         }
-        let ips = self.ips.iter().flatten().take(IPS).map(|it| it.address.ip.parse::<IpAddr>());
-        let ips: Result<Vec<_>, _> = ips.map(|ip| ip.map(|ip| ip.to_canonical())).collect();
         Ok(Sandbox {
             uid: uid.to_string(),
             container_id: self.container_id.clone(),
             interface: self.interface.clone(),
             netns: self.netns.clone(),
-            ips: ips.map_err(|error| Refusal::NotUnderstood(format!("IPs: {error}")))?,
+            ips: self.addresses()?,
         })
     }
+
+    fn addresses(&self) -> Result<Vec<IpAddr>, Refusal> {
+        let ips = self.ips.iter().flatten().take(IPS).map(|it| it.address.ip.parse::<IpAddr>());
+        let ips: Result<_, _> = ips.map(|ip| ip.map(|ip| ip.to_canonical())).collect();
+        ips.map_err(|error| Refusal::NotUnderstood(format!("IPs: {error}")))
+    }
+}
+
+/// Whether a body reads as a question, its addresses included.
+#[must_use]
+pub fn is_question(body: &[u8]) -> bool {
+    parse(body).is_ok_and(|asked| asked.addresses().is_ok())
 }
 
 fn parse(body: &[u8]) -> Result<Asked, Refusal> {

@@ -298,6 +298,32 @@ fn upstreams_plugin_is_understood_and_nonsense_is_refused_for_itself_alone() {
 }
 
 #[test]
+fn a_question_that_names_no_container_is_about_the_pod_it_names_and_about_no_other() {
+    let stage = stage(&[ambient(), pod("web", "u-1"), pod("db", "u-2")]);
+    let ztunnel = stage.ztunnel();
+    let about = |name: &str, netns: &Netns| {
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(netns));
+        let path = format!("/proc/{}/fd/{descriptor}", std::process::id());
+        json!({ "Netns": path, "PodName": name, "PodNamespace": "shop" }).to_string()
+    };
+    let pods = ["web", "db"].map(|name| (name, Netns::anonymous().unwrap()));
+    for (name, netns) in &pods {
+        let said = post(&stage, "/cmdadd", &about(name, netns));
+        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    }
+    for (path, body) in [("/gc", r#"{"ValidContainerIDs":[]}"#), ("/cmddel", "{}")] {
+        let said = post(&stage, path, body);
+        assert!(said.starts_with("HTTP/1.1 200"), "{path}: {said}");
+    }
+    let said = post(&stage, "/gc", "{}");
+    assert!(said.starts_with("HTTP/1.1 400") && said.contains("ValidContainerIDs"), "{said}");
+    let said = post(&stage, "/cmddel", &about("db", &pods[1].1));
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    assert!(ztunnel.has_heard("del u-2"));
+    assert!(!ztunnel.heard().contains(&"del u-1".to_owned()), "{:?}", ztunnel.heard());
+}
+
+#[test]
 fn a_ztunnel_that_speaks_out_of_turn_loses_its_connection_and_nobody_else_does() {
     let stage = stage(&[ambient(), pod("web", "u-1")]);
     let good = stage.ztunnel();

@@ -217,6 +217,9 @@ fn what_the_runtime_got_wrong_has_its_code() {
         (given(&[("CNI_IFNAME", "a/b")]), fine.clone(), 4),
         (given(&[("CNI_COMMAND", "CHECK")]), edit("cniVersion", json!("0.3.1")), 1),
         (given(&[("CNI_COMMAND", "GC")]), edit("cniVersion", json!("1.0.0")), 1),
+        // No list, or an item that is not understood, must not look like "nothing is left".
+        (given(&[("CNI_COMMAND", "GC")]), fine.clone(), 7),
+        (given(&[("CNI_COMMAND", "GC")]), edit("cni.dev/valid-attachments", json!([{ "ifname": "a" }])), 7),
     ];
     for (surroundings, input, wanted) in cases {
         assert_eq!(code(&run(&surroundings, input.as_bytes())), wanted, "{surroundings:?} {input}");
