@@ -1,6 +1,8 @@
 //! `cargo xtask fuzz`: random bytes against every parser that faces a network, a file or another process.
-//! Owns running the targets of `fuzz/`; what a target feeds is in `fuzz/fuzz_targets`.
+//! Owns running the targets of `fuzz/`; what a target feeds is in `fuzz/fuzz_targets`,
+//! and what it begins with in `fuzz/seeds`.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -25,8 +27,8 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
     let mut found = Vec::new();
     for target in &chosen {
         let mut fuzz = Command::new("cargo");
-        fuzz.args(["+nightly", "fuzz", "run", target, "--"]);
-        fuzz.arg(format!("-max_total_time={seconds}")).current_dir(&workspace.root);
+        fuzz.args(["+nightly", "fuzz", "run", target]).args(inputs(&workspace.root.join("fuzz"), target)?);
+        fuzz.arg("--").arg(format!("-max_total_time={seconds}")).current_dir(&workspace.root);
         // The pinned cargo that runs us hands its choice down in variables; nightly must win here.
         fuzz.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
         if let Err(error) = run::shown(&mut fuzz) {
@@ -37,6 +39,13 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
     println!("{} targets, {seconds} s each, {} with findings", chosen.len(), found.len());
     ensure!(found.is_empty(), "findings in: {} (inputs under fuzz/artifacts)", found.join(", "));
     Ok(())
+}
+
+/// The folders of inputs to begin with. What is found goes into the first, which is never the seeds.
+fn inputs(fuzz: &Path, target: &str) -> Result<Vec<PathBuf>> {
+    let (found, seeds) = (fuzz.join("corpus").join(target), fuzz.join("seeds").join(target));
+    std::fs::create_dir_all(&found).with_context(|| format!("cannot make {}", found.display()))?;
+    Ok(if seeds.is_dir() { vec![found, seeds] } else { vec![found] })
 }
 
 fn prepare() -> Result<()> {
