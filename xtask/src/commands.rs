@@ -28,8 +28,8 @@ const COMMANDS: &[Command] = &[
         usage: "test [TIER…] [--seeds N]",
         about: "run the tests; all tiers when none is named",
         help: "Tiers:\n  \
-               unit         libraries, programs, documentation examples; needs nothing\n  \
-               conformance  golden encodings and vectors; needs nothing\n  \
+               unit         libraries, programs, documentation examples; some of crates/sys and cni need root\n  \
+               conformance  recorded clusters, decoded and compared; needs nothing\n  \
                sim          control plane and nodes on a simulated network; needs nothing\n  \
                netns        real sockets in network namespaces; needs root\n  \
                docs         the commands in README.md and docs/ marked `console run`; needs root\n\

@@ -35,12 +35,21 @@ impl Tier {
         }
     }
 
-    /// The tier of an integration test target, from the word its name begins with.
+    /// The tier of an integration test target: where its name is listed, else from the word it begins with.
     fn of(target: &str) -> Self {
+        let listed = LISTED.iter().find(|(name, _)| *name == target).map(|(_, tier)| *tier);
         let prefixed = |tier: &Self| target.starts_with(tier.name());
-        Self::ALL.into_iter().find(prefixed).unwrap_or(Self::Unit)
+        listed.or_else(|| Self::ALL.into_iter().find(prefixed)).unwrap_or(Self::Unit)
     }
 }
+
+/// A program's own tests that are named after what they test and belong elsewhere than to unit.
+const LISTED: [(&str, Tier); 4] = [
+    ("vectors", Tier::Conformance),
+    ("dedicated", Tier::Netns),
+    ("shared", Tier::Netns),
+    ("daemon", Tier::Netns),
+];
 
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
     let (tiers, seeds) = parse(args)?;
@@ -186,6 +195,7 @@ mod tests {
             ("netns_demo", Tier::Netns),
             ("sim", Tier::Sim),
             ("conformance", Tier::Conformance),
+            ("vectors", Tier::Conformance),
             ("golden", Tier::Unit),
         ];
         for (target, tier) in cases {
