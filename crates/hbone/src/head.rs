@@ -180,7 +180,7 @@ impl Connect {
             baggage: Baggage::read(headers, &BAGGAGE),
             forwarded: Forwarded::read(headers, &FORWARDED),
             trace: text(TRACEPARENT).and_then(|text| text.parse().ok()),
-            network: text(NETWORK).map(Network::from),
+            network: text(NETWORK).filter(|text| !text.is_empty()).map(Network::from),
         })
     }
 }

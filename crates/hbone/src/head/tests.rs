@@ -96,10 +96,11 @@ fn headers_that_do_not_read_are_as_good_as_absent() {
         (BAGGAGE, "k8s.node.name=n,service.name=,=,x,k8s.job.name=j=k"),
         (FORWARDED, "for=_hidden;Host=no"),
         (TRACEPARENT, "00-zz-1-00"),
+        (NETWORK, ""),
     ] {
         request.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     let read = Connect::read(&request).unwrap();
     assert_eq!(read.baggage, Baggage { workload: Some(("job".into(), "j".into())), ..Baggage::default() });
-    assert_eq!((read.forwarded, read.trace), (None, None));
+    assert_eq!((read.forwarded, read.trace, read.network), (None, None, None));
 }
