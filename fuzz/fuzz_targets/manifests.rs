@@ -19,7 +19,8 @@ fuzz_target!(|text: &str| -> Corpus {
     if text.len() % 8 == 0 {
         let again = parse(name, text);
         assert_eq!(objects, again.0);
-        let lines = |faults: &[ambit_cluster::Fault]| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let lines =
+            |faults: &[ambit_cluster::Fault]| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(lines(&faults), lines(&again.1));
     }
     Corpus::Keep
