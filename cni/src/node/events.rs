@@ -268,8 +268,10 @@ pub fn is_question(body: &[u8]) -> bool {
     parse(body).is_ok_and(|asked| asked.addresses().is_ok())
 }
 
+/// Text first: of members that it passes over, the JSON reader would not notice that they are none.
 fn parse(body: &[u8]) -> Result<Asked, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::NotUnderstood(error.to_string()))
+    let text = std::str::from_utf8(body).map_err(|error| Refusal::NotUnderstood(error.to_string()))?;
+    serde_json::from_str(text).map_err(|error| Refusal::NotUnderstood(error.to_string()))
 }
 
 fn done() -> Response<Body> {
@@ -280,4 +282,27 @@ fn refuse(path: &str, refusal: &Refusal) -> Response<Body> {
     let why = chain(refusal);
     warn!(path, why, "the plugin is refused");
     text(refusal.status(), why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_is_no_text_or_holds_no_addresses_where_they_should_be_is_no_question() {
+        let good = br#"{"Netns":"/n","IPs":[{"Interface":0,"Address":{"IP":"fd00::5"}}],"Later":"x"}"#;
+        for (body, fine) in [
+            (&good[..], true),
+            (b"{}", true),
+            (br#"{"IPs":null}"#, true),
+            (b"{\"Later\":\"\xd5\"}", false),
+            (br#"{"IPs":[{"Address":{"IP":"10.0.0.256"}}]}"#, false),
+            (br#"{"IPs":[{"Address":{}}]}"#, false),
+            (br#"{"PodName":7}"#, false),
+            (br#"{"PodName":"a","PodName":"b"}"#, false),
+            (b"", false),
+        ] {
+            assert_eq!(is_question(body), fine, "{}", String::from_utf8_lossy(body));
+        }
+    }
 }
