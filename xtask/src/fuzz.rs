@@ -98,6 +98,21 @@ mod tests {
     }
 
     #[test]
+    fn every_target_has_its_file_and_every_seed_its_target() {
+        let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+        let mut known = targets(&std::fs::read_to_string(fuzz.join("Cargo.toml")).unwrap());
+        let names = |folder: &str| {
+            let entries = std::fs::read_dir(fuzz.join(folder)).unwrap();
+            entries.map(|it| it.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        };
+        assert!(names("seeds").all(|name| known.contains(&name)), "{:?}", names("seeds").collect::<Vec<_>>());
+        let mut files: Vec<_> = names("fuzz_targets").collect();
+        files.sort();
+        known.sort();
+        assert_eq!(files, known);
+    }
+
+    #[test]
     fn seconds_and_names_may_stand_in_any_order() {
         let args = ["zds", "--seconds", "5", "head"].map(str::to_owned);
         assert_eq!(parse(&args).unwrap(), (5, vec!["zds".to_owned(), "head".to_owned()]));
