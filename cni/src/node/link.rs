@@ -249,6 +249,19 @@ impl Link {
         }
     }
 
+    /// Whether a connection has acknowledged the pod in this namespace: what it was asked twice is answered once.
+    fn is_known(&self, number: u64, uid: &PodUid, netns: NetnsId) -> bool {
+        let roster = self.0.lock();
+        roster.connections.iter().any(|seat| seat.number == number && seat.has.get(uid) == Some(&netns))
+    }
+
+    /// A connection is about to be told to let a pod go.
+    fn forgotten(&self, number: u64, uid: &PodUid) {
+        if let Some(seat) = self.0.lock().connections.iter_mut().find(|seat| seat.number == number) {
+            seat.has.remove(uid);
+        }
+    }
+
     /// A connection ends. If it was the newest, the one before is told what it does not know.
     fn leave(&self, number: u64) {
         let mut roster = self.0.lock();

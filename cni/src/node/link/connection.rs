@@ -108,6 +108,14 @@ async fn converse(
 
 async fn handle(link: &Link, number: u64, wire: &mut Wire, job: &Job) -> Result<Response, Ended> {
     let netns = job.netns.as_deref();
+    match (&job.request, netns) {
+        // When an older connection takes over, its pods are asked of it by the link and by their keepers.
+        (Request::Add { uid, .. }, Some(netns)) if link.is_known(number, uid, netns.id()) => {
+            return Ok(Response::Done);
+        }
+        (Request::Del { uid }, _) => link.forgotten(number, uid),
+        _ => {}
+    }
     let answer = wire.ask(&job.request, netns.map(AsFd::as_fd)).await?;
     if let (Request::Add { uid, .. }, Some(netns), Response::Done) = (&job.request, netns, &answer) {
         link.acknowledged(number, uid, netns.id());
