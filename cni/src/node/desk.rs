@@ -36,6 +36,8 @@ pub(crate) struct Desk {
     keepers: BTreeMap<PodUid, Handle>,
     /// Sandboxes found at the start whose pods were not met yet.
     recorded: BTreeMap<PodUid, Sandbox>,
+    /// What keepers were told last.
+    told: Arc<View>,
     tasks: Tasks,
 }
 
@@ -51,12 +53,13 @@ impl Desk {
         recorded: BTreeMap<PodUid, Sandbox>,
         stop: &Stop,
     ) -> Self {
-        Self { ground, criteria, keepers: BTreeMap::new(), recorded, tasks: Tasks::new(stop) }
+        let told = Arc::new(View::default());
+        Self { ground, criteria, keepers: BTreeMap::new(), recorded, told, tasks: Tasks::new(stop) }
     }
 
     /// The first look at the complete view: every pod gets its keeper, and ztunnel's roster is full before ztunnel
     /// connects, so that its first snapshot leaves nobody out.
-    pub(crate) fn begin(&mut self, view: &View) {
+    pub(crate) fn begin(&mut self, view: &Arc<View>) {
         for pod in view.pods.values() {
             self.expect_unseen(pod, view);
         }
@@ -96,11 +99,18 @@ impl Desk {
     }
 
     /// Tells every keeper what the cluster wants of its pod, if that is news.
-    fn tell(&mut self, view: &View) {
+    fn tell(&mut self, view: &Arc<View>) {
         let mut wishes = BTreeMap::new();
-        for pod in view.pods.values() {
+        for (reference, pod) in &view.pods {
+            // Each enrolment changes a pod: looking at all of them each time would be most of the work of many.
+            if view.is_unchanged(reference, pod, &self.told)
+                && let Some(uid) = self.knows(&pod.metadata.uid)
+            {
+                wishes.insert(uid, None);
+                continue;
+            }
             match Subject::of(pod, self.ground.node) {
-                Ok(subject) => drop(wishes.insert(subject.uid.clone(), self.wish(pod, subject, view))),
+                Ok(subject) => drop(wishes.insert(subject.uid.clone(), Some(self.wish(pod, subject, view)))),
                 Err(error) if pod.metadata.uid.is_empty() => {
                     tracing::debug!(pod = %pod.metadata.name, error = %chain(&error), "not enrolled yet");
                 }
@@ -116,8 +126,18 @@ impl Desk {
             }
         }
         for (uid, wish) in wishes {
-            self.keeper(&uid).say(wish);
+            if let Some(wish) = wish {
+                self.keeper(&uid).say(wish);
+            }
         }
+        self.told = Arc::clone(view);
+    }
+
+    /// The uid of a pod whose keeper has been told what is wanted of it.
+    fn knows(&self, uid: &str) -> Option<PodUid> {
+        let uid = PodUid::new(uid).ok()?;
+        let keeper = self.keepers.get(&uid)?;
+        (!keeper.orders.is_closed() && keeper.wish.borrow().is_some()).then_some(uid)
     }
 
     fn wish(&self, pod: &Pod, subject: Subject, view: &View) -> Wish {

@@ -25,6 +25,13 @@ impl View {
         self.namespaces.get(name).map(AsRef::as_ref)
     }
 
+    /// Whether a pod and its namespace are the very objects of an earlier view.
+    pub(crate) fn is_unchanged(&self, reference: &ObjectRef, pod: &Arc<Pod>, earlier: &Self) -> bool {
+        let namespace = |view: &Self| view.namespaces.get(&*pod.metadata.namespace).map(Arc::as_ptr);
+        earlier.pods.get(reference).is_some_and(|it| Arc::ptr_eq(it, pod))
+            && namespace(self) == namespace(earlier)
+    }
+
     pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<&Arc<Pod>> {
         self.pods.get(&ObjectRef::new(Kind::Pod, namespace, name))
     }
