@@ -13,6 +13,10 @@ use crate::rules::NodeRules;
 
 #[derive(Debug, Default)]
 struct Wants {
+    /// Counts changes.
+    changes: u64,
+    /// Changes that are in the kernel.
+    synced: u64,
     by: BTreeMap<PodUid, BTreeSet<ProbeTarget>>,
     /// Let go of by somebody, and not removed yet.
     dropped: BTreeSet<ProbeTarget>,
@@ -37,10 +41,10 @@ impl Probes {
 
     /// A pod wants these targets and no others; none: it lets go. No change, no call to the kernel.
     pub(crate) async fn want(&self, uid: &PodUid, targets: BTreeSet<ProbeTarget>) -> Result<(), ApplyError> {
-        if !self.note(uid, &targets) {
-            return Ok(());
+        match self.note(uid, &targets) {
+            Some(change) => self.sync(change).await,
+            None => Ok(()),
         }
-        self.sync().await
     }
 
     /// From now on targets that nobody wants are removed.
@@ -52,15 +56,19 @@ impl Probes {
     pub(crate) async fn audit(&self) -> Result<Change, ApplyError> {
         let rules = self.rules;
         let change = blocking(move || install_node(&rules)).await?;
-        self.sync().await.map(|()| change)
+        self.sync(u64::MAX).await.map(|()| change)
     }
 
-    async fn sync(&self) -> Result<(), ApplyError> {
+    /// Brings the sets up to a change. Whoever's turn it is takes along all that wait.
+    async fn sync(&self, change: u64) -> Result<(), ApplyError> {
         let _turn = self.turn.lock().await;
-        let (wanted, dropped) = {
+        let (wanted, dropped, taken) = {
             let wants = self.wants.lock().unwrap_or_else(PoisonError::into_inner);
+            if wants.synced >= change {
+                return Ok(());
+            }
             let wanted: BTreeSet<ProbeTarget> = wants.by.values().flatten().copied().collect();
-            (wanted, wants.dropped.clone())
+            (wanted, wants.dropped.clone(), wants.changes)
         };
         let rules = self.rules;
         let settled = self.settled.load(Ordering::Relaxed);
@@ -75,10 +83,12 @@ impl Probes {
         .await?;
         let mut wants = self.wants.lock().unwrap_or_else(PoisonError::into_inner);
         wants.dropped.retain(|target| !dropped.contains(target));
+        wants.synced = taken;
         Ok(())
     }
 
-    fn note(&self, uid: &PodUid, targets: &BTreeSet<ProbeTarget>) -> bool {
+    /// Up to which change the kernel is to be brought; none when it is there.
+    fn note(&self, uid: &PodUid, targets: &BTreeSet<ProbeTarget>) -> Option<u64> {
         let mut wants = self.wants.lock().unwrap_or_else(PoisonError::into_inner);
         let before = if targets.is_empty() {
             wants.by.remove(uid)
@@ -87,8 +97,9 @@ impl Probes {
         };
         let before = before.unwrap_or_default();
         wants.dropped.extend(before.difference(targets));
-        // What could not be removed is news until it is.
-        before != *targets || !wants.dropped.is_empty()
+        wants.changes += u64::from(before != *targets);
+        // A change that the kernel did not take is news until it does.
+        (wants.changes > wants.synced).then_some(wants.changes)
     }
 }
 
@@ -113,10 +124,12 @@ mod tests {
         let probes = Probes::new(NodeRules { families: Families::Both, prober: 0 });
         let uid = |text| PodUid::new(text).unwrap();
         let target: BTreeSet<ProbeTarget> = BTreeSet::from(["10.0.0.5:80".parse().unwrap()]);
-        assert!(probes.note(&uid("a"), &target));
-        assert!(probes.note(&uid("b"), &target));
-        assert!(!probes.note(&uid("b"), &target), "nothing new");
-        assert!(probes.note(&uid("a"), &BTreeSet::new()));
+        assert_eq!(probes.note(&uid("a"), &target), Some(1));
+        assert_eq!(probes.note(&uid("b"), &target), Some(2));
+        assert_eq!(probes.note(&uid("b"), &target), Some(2), "not in the kernel yet");
+        probes.wants.lock().unwrap().synced = 2;
+        assert_eq!(probes.note(&uid("b"), &target), None, "nothing new");
+        assert_eq!(probes.note(&uid("a"), &BTreeSet::new()), Some(3));
         let left: Vec<_> = probes.wants.lock().unwrap().by.values().flatten().copied().collect();
         assert_eq!(left, Vec::from_iter(target));
     }
