@@ -68,20 +68,33 @@ pub enum Drift {
     Routing(&'static str),
 }
 
+/// What one visit to a pod's namespace found and did.
+#[derive(Debug)]
+pub struct Visit {
+    /// Whether traffic was redirected before, by these rules or others: anything but a missing table.
+    pub was_redirected: bool,
+    /// How installing went.
+    pub result: Result<Change, ApplyError>,
+}
+
 /// Brings a pod's namespace to its rules. Doing it twice changes nothing.
-pub fn install_pod(netns: &Netns, wanted: &PodRules) -> Result<Change, ApplyError> {
+pub fn install_pod(netns: &Netns, wanted: &PodRules) -> Result<Visit, ApplyError> {
     netns.run(|| {
         let table = pod_table(wanted);
-        let routed = route::install(wanted.families)?;
+        let site = nft::Site::visit()?;
+        let was_redirected = site.drift(&table) != Some(Drift::NoTable);
         // Routing first: a rule that marks packets for a route that is not there yet would lose them.
-        let filtered = nft::install(&table)?;
-        Ok(if routed == Change::Made { routed } else { filtered })
+        let result = route::install(wanted.families).and_then(|routed| {
+            let filtered = site.install(&table)?;
+            Ok(if routed == Change::Made { routed } else { filtered })
+        });
+        Ok(Visit { was_redirected, result })
     })?
 }
 
 /// Compares a pod's namespace with its rules; `None` when all is there, nothing less and nothing more.
 pub fn verify_pod(netns: &Netns, wanted: &PodRules) -> Result<Option<Drift>, ApplyError> {
-    netns.run(|| match nft::verify(&pod_table(wanted))? {
+    netns.run(|| match nft::Site::visit()?.drift(&pod_table(wanted)) {
         None => route::verify(wanted.families),
         drift => Ok(drift),
     })?
@@ -97,7 +110,7 @@ pub fn remove_pod(netns: &Netns) -> Result<(), ApplyError> {
 
 /// Brings the calling thread's namespace, the node's, to its rules. Sets keep their elements if nothing else differs.
 pub fn install_node(wanted: &NodeRules) -> Result<Change, ApplyError> {
-    nft::install(&node_table(wanted))
+    nft::Site::visit()?.install(&node_table(wanted))
 }
 
 /// Takes everything of ours out of the node's namespace.

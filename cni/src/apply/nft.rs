@@ -4,7 +4,7 @@
 use ambit_sys::netlink::Family;
 
 use crate::apply::attribute::{Attributes, Messages, attribute, attributes, text, u32_at};
-use crate::apply::talk::{ACK, APPEND, CREATE, REQUEST, Talk, TalkError};
+use crate::apply::talk::{ACK, APPEND, CREATE, EXCLUSIVE, REQUEST, Talk, TalkError};
 use crate::apply::{ApplyError, Change, Drift};
 use crate::rules::{
     Chain, ChainKind, Expression, FOREIGN_TABLES, Hook, Rule, Set, TABLE, Table, expressions,
@@ -26,6 +26,9 @@ const GET_SET: u16 = 10;
 const FAMILY_INET: u8 = 1;
 const LIST_ELEMENT: u16 = 1;
 
+/// Refusals of a transaction that counts on what was read before: ENOENT, EEXIST.
+const CAME_OR_WENT: [Option<i32>; 2] = [Some(2), Some(17)];
+
 /// What is in the kernel, read in one go.
 struct Found {
     tables: Vec<Vec<u8>>,
@@ -34,36 +37,55 @@ struct Found {
     sets: Vec<Vec<u8>>,
 }
 
-/// Replaces our table, and an earlier agent's, unless exactly this stands there.
-pub(super) fn install(table: &Table) -> Result<Change, ApplyError> {
-    let mut talk = open()?;
-    if compare(table, &read(&mut talk)?).is_none() {
-        return Ok(Change::None);
-    }
-    let (batch, last) = Batch::install(table);
-    talk.tell(&batch, last)
-        .map_err(|source| ApplyError::Kernel { what: "install the packet filter", source })?;
-    compare(table, &read(&mut talk)?).map_or(Ok(Change::Made), |drift| Err(ApplyError::NotAsInstalled(drift)))
+/// A packet filter that was read, to be brought to a description.
+pub(super) struct Site {
+    talk: Talk,
+    found: Found,
 }
 
-/// How the kernel differs from the description.
-pub(super) fn verify(table: &Table) -> Result<Option<Drift>, ApplyError> {
-    Ok(compare(table, &read(&mut open()?)?))
+impl Site {
+    pub(super) fn visit() -> Result<Self, ApplyError> {
+        let mut talk = open()?;
+        let found = read(&mut talk)?;
+        Ok(Self { talk, found })
+    }
+
+    /// How the kernel differs from the description.
+    pub(super) fn drift(&self, table: &Table) -> Option<Drift> {
+        compare(table, &self.found)
+    }
+
+    /// Replaces our table, and an earlier agent's, unless exactly this stands there.
+    pub(super) fn install(mut self, table: &Table) -> Result<Change, ApplyError> {
+        if self.drift(table).is_none() {
+            return Ok(Change::None);
+        }
+        let mut told = self.replace(table);
+        if told.as_ref().is_err_and(|error| CAME_OR_WENT.contains(&error.errno())) {
+            // Somebody was here between reading and writing.
+            self.found = read(&mut self.talk)?;
+            told = self.replace(table);
+        }
+        told.map_err(|source| ApplyError::Kernel { what: "install the packet filter", source })?;
+        let drift = compare(table, &read(&mut self.talk)?);
+        drift.map_or(Ok(Change::Made), |drift| Err(ApplyError::NotAsInstalled(drift)))
+    }
+
+    fn replace(&mut self, table: &Table) -> Result<(), TalkError> {
+        let (batch, last) = Batch::install(table, &self.found);
+        self.talk.tell(&batch, last)
+    }
 }
 
 /// Deletes our table and an earlier agent's.
 pub(super) fn remove() -> Result<(), ApplyError> {
     let mut talk = open()?;
     let found = read(&mut talk)?;
-    let ours = |table: &&Vec<u8>| name_in(table, 1) == TABLE.as_bytes() || foreign(table).is_some();
-    let names: Vec<&[u8]> = found.tables.iter().filter(ours).map(|table| name_in(table, 1)).collect();
-    if names.is_empty() {
+    if found.to_replace().next().is_none() {
         return Ok(());
     }
     let mut batch = Batch::begin();
-    for name in names {
-        batch.add(DEL_TABLE, 0, &Attributes::new().raw(1, &ended(name)));
-    }
+    batch.clear(&found);
     let (messages, last) = batch.end();
     talk.tell(&messages, last)
         .map_err(|source| ApplyError::Kernel { what: "remove the packet filter", source })
@@ -72,6 +94,14 @@ pub(super) fn remove() -> Result<(), ApplyError> {
 pub(super) fn open() -> Result<Talk, ApplyError> {
     let what = "open a netlink socket";
     Talk::open(Family::Netfilter).map_err(|source| ApplyError::Kernel { what, source })
+}
+
+impl Found {
+    /// Names of tables that are ours, or an earlier agent's.
+    fn to_replace(&self) -> impl Iterator<Item = &[u8]> {
+        let ours = |table: &&Vec<u8>| name_in(table, 1) == TABLE.as_bytes() || foreign(table).is_some();
+        self.tables.iter().filter(ours).map(|table| name_in(table, 1))
+    }
 }
 
 /// A transaction being written.
@@ -96,15 +126,18 @@ impl Batch {
         (self.0, last)
     }
 
-    fn install(table: &Table) -> (Messages, u32) {
-        let mut batch = Self::begin();
-        for name in FOREIGN_TABLES.into_iter().chain([table.name]) {
-            let named = Attributes::new().text(1, name);
-            // Added first, so that deleting cannot fail.
-            batch.add(NEW_TABLE, CREATE, &named);
-            batch.add(DEL_TABLE, 0, &named);
+    /// Deletes what was found of ours and of an earlier agent's.
+    fn clear(&mut self, found: &Found) {
+        for name in found.to_replace() {
+            self.add(DEL_TABLE, 0, &Attributes::new().raw(1, &ended(name)));
         }
-        batch.add(NEW_TABLE, CREATE, &Attributes::new().text(1, table.name));
+    }
+
+    fn install(table: &Table, found: &Found) -> (Messages, u32) {
+        let mut batch = Self::begin();
+        // Only what is there: most namespaces are empty, and adding tables in order to delete them is work, too.
+        batch.clear(found);
+        batch.add(NEW_TABLE, CREATE | EXCLUSIVE, &Attributes::new().text(1, table.name));
         for (number, set) in (1..).zip(&table.sets) {
             batch.add(NEW_SET, CREATE, &set_attributes(table, *set).be32(10, number));
         }

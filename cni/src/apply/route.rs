@@ -106,24 +106,33 @@ fn is_six_off() -> bool {
 }
 
 fn install_side(talk: &mut Talk, side: Side) -> Result<Change, TalkError> {
-    let mut change = Change::None;
-    if !has_route(talk, side)? {
-        let flags = REQUEST | ACK | CREATE | REPLACE;
-        let mut question = Messages::default();
-        let last = question.push(NEW_ROUTE, flags, &route_head(side), &route_attributes());
-        talk.tell(&question, last)?;
-        change = Change::Made;
+    // Telling is cheaper than looking first: most namespaces have neither.
+    let mut change = new_route(talk, side, EXCLUSIVE)?;
+    if change == Change::None && !has_route(talk, side)? {
+        change = new_route(talk, side, REPLACE)?;
     }
-    if !has_rule(talk, side)? {
-        let mut question = Messages::default();
-        let flags = REQUEST | ACK | CREATE | EXCLUSIVE;
-        let last = question.push(NEW_RULE, flags, &rule_head(side), &rule_attributes());
-        match talk.tell(&question, last) {
-            Err(error) if error.errno() != Some(EXISTS) => return Err(error),
-            _ => change = Change::Made,
-        }
+    let ruled = tell_new(talk, NEW_RULE, EXCLUSIVE, (rule_head(side), rule_attributes()))?;
+    Ok(if ruled == Change::Made { ruled } else { change })
+}
+
+fn new_route(talk: &mut Talk, side: Side, how: u16) -> Result<Change, TalkError> {
+    tell_new(talk, NEW_ROUTE, how, (route_head(side), route_attributes()))
+}
+
+/// Adds something; no change when it, or another in its place, exists.
+fn tell_new(
+    talk: &mut Talk,
+    kind: u16,
+    how: u16,
+    (head, attributes): ([u8; 12], Attributes),
+) -> Result<Change, TalkError> {
+    let mut question = Messages::default();
+    let last = question.push(kind, REQUEST | ACK | CREATE | how, &head, &attributes);
+    match talk.tell(&question, last) {
+        Ok(()) => Ok(Change::Made),
+        Err(error) if error.errno() == Some(EXISTS) => Ok(Change::None),
+        Err(error) => Err(error),
     }
-    Ok(change)
 }
 
 fn has_rule(talk: &mut Talk, side: Side) -> Result<bool, TalkError> {

@@ -22,6 +22,10 @@ fn run(netns: &Netns, program: &str, words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+fn install_pod(netns: &Netns, wanted: &PodRules) -> Result<Change, ApplyError> {
+    super::install_pod(netns, wanted)?.result
+}
+
 /// Filter and routing as the usual programs show them, counts left out.
 fn picture(netns: &Netns) -> String {
     let mut all = run(netns, "nft", &["-s", "list", "ruleset"]);

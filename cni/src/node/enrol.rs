@@ -4,16 +4,19 @@
 //! In: listeners, rules, probe targets, annotation. Out: annotation, a wait for peers to learn it, rules, listeners,
 //! probe targets. At no instant is traffic steered to a closed port, nor a tunnel sent to a pod that takes none.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_cluster::overlay::OverlayError;
 use ambit_cluster::{ObjectRef, Overlay};
+use ambit_process::clock;
 use ambit_sys::netns::{Netns, NetnsError, NetnsId};
 use serde_json::json;
 use tokio::sync::Semaphore;
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::{debug, warn};
 
 use crate::apply::{ApplyError, Change, Drift, install_pod, remove_pod, verify_pod};
 use crate::metrics::Metrics;
@@ -113,32 +116,70 @@ pub(crate) async fn join(
     sandbox: &Sandbox,
 ) -> Result<Change, EnrolError> {
     let uid = &subject.uid;
-    let was_in = redirected(ground, netns, &subject.rules).await?;
-    if let Err(error) = ground.link.carry(uid, subject.info.clone(), Arc::clone(netns)).await {
-        undo_carry(ground, subject, was_in).await;
+    let mut watch = Phases::begin();
+    let carried = ground.link.carry(uid, subject.info.clone(), Arc::clone(netns)).await;
+    watch.end("carry");
+    if let Err(error) = carried {
+        // Nothing was touched yet, so what is there now is what was there before.
+        let was_in = redirected(ground, netns, &subject.rules).await;
+        undo_carry(ground, subject, was_in.unwrap_or_else(|_| subject.is_said_in())).await;
         return Err(error.into());
     }
     let rules = subject.rules.clone();
-    let installed = in_pod(ground, netns, move |netns| install_pod(netns, &rules)).await;
-    let change = match installed {
-        Ok(change) => change,
-        Err(error) => {
-            undo_rules(ground, netns, was_in).await;
-            undo_carry(ground, subject, was_in).await;
-            return Err(error);
-        }
+    let visit = in_pod(ground, netns, move |netns| install_pod(netns, &rules)).await;
+    watch.end("rules");
+    let (was_in, installed) = match visit {
+        Ok(visit) => (visit.was_redirected, visit.result.map_err(EnrolError::Rules)),
+        Err(error) => (subject.is_said_in(), Err(error)),
     };
-    let probes = ground.probes.want(uid, subject.probe_targets(&sandbox.ips)).await;
-    let told = match probes {
-        Ok(()) => say(ground, subject, Word::Enabled).map_err(EnrolError::from),
-        Err(error) => Err(EnrolError::Probes(error)),
+    let done = match installed {
+        Ok(change) => finish(ground, subject, sandbox, &mut watch).await.map(|()| change),
+        Err(error) => Err(error),
     };
-    if let Err(error) = told {
+    if done.is_err() {
         undo_rules(ground, netns, was_in).await;
         undo_carry(ground, subject, was_in).await;
-        return Err(error);
     }
-    Ok(change)
+    debug!(pod = %subject.object, phases = %watch, "joined");
+    done
+}
+
+/// The steps after traffic is redirected.
+async fn finish(
+    ground: &Ground,
+    subject: &Subject,
+    sandbox: &Sandbox,
+    watch: &mut Phases,
+) -> Result<(), EnrolError> {
+    let targets = subject.probe_targets(&sandbox.ips);
+    ground.probes.want(&subject.uid, targets).await.map_err(EnrolError::Probes)?;
+    watch.end("probes");
+    say(ground, subject, Word::Enabled)?;
+    watch.end("annotation");
+    Ok(())
+}
+
+/// How long each step took, for the log.
+struct Phases {
+    since: Instant,
+    ended: Vec<(&'static str, Duration)>,
+}
+
+impl Phases {
+    fn begin() -> Self {
+        Self { since: clock::now(), ended: Vec::new() }
+    }
+
+    fn end(&mut self, phase: &'static str) {
+        let now = clock::now();
+        self.ended.push((phase, now.duration_since(std::mem::replace(&mut self.since, now))));
+    }
+}
+
+impl fmt::Display for Phases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ended.iter().try_for_each(|(phase, took)| write!(f, "{phase} {took:?} "))
+    }
 }
 
 /// Takes a living pod out. Whatever fails can be tried again: nothing is forgotten before it is done.

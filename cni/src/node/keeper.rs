@@ -142,11 +142,18 @@ impl Keeper {
     async fn hear(&mut self, wish: Option<Wish>) {
         match wish {
             None => return,
+            // Our own word has come back: all is as it was when we wrote it.
+            Some(Wish::In(subject)) if self.is_echo(&subject) => return self.subject = Some(subject),
             Some(Wish::In(subject)) => (self.subject, self.wanted) = (Some(subject), Wanted::In),
             Some(Wish::Out(subject)) => (self.subject, self.wanted) = (Some(subject), Wanted::Out),
             Some(Wish::Gone) => self.wanted = Wanted::Gone,
         }
         self.settle_and_tell().await;
+    }
+
+    fn is_echo(&self, subject: &Subject) -> bool {
+        let same = self.subject.as_ref().is_some_and(|known| subject.differs_only_in_word(known));
+        (self.wanted, self.seat, self.failures) == (Wanted::In, Seat::In, 0) && same && subject.is_said_in()
     }
 
     async fn obey(&mut self, order: Order) {
@@ -237,8 +244,7 @@ impl Keeper {
     fn say(&self, error: &EnrolError) {
         // A daemon that has just started may be there before ztunnel is back. The pod is in all the same, and
         // still redirected: to say less would have its peers send plaintext to it.
-        let was_in =
-            self.subject.as_ref().is_some_and(|it| it.redirection.as_deref() == Word::Enabled.text());
+        let was_in = self.subject.as_ref().is_some_and(Subject::is_said_in);
         if was_in && error.passes() {
             info!(pod = %self.uid, error = %chain(error), "the pod stays in the mesh, unattended for now");
             return;

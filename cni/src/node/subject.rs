@@ -73,6 +73,18 @@ impl Subject {
         })
     }
 
+    /// Whether its object says that it is in the mesh.
+    pub(crate) fn is_said_in(&self) -> bool {
+        self.redirection.as_deref() == Some("enabled")
+    }
+
+    /// Whether this differs from a former state of the same pod at most in what we wrote on it.
+    pub(crate) fn differs_only_in_word(&self, former: &Self) -> bool {
+        let Self { uid, object, info, rules, ips, probe_ports, redirection: _ } = self;
+        (uid, object, info, rules) == (&former.uid, &former.object, &former.info, &former.rules)
+            && (ips, probe_ports) == (&former.ips, &former.probe_ports)
+    }
+
     /// Where probes may go, for these addresses of its sandbox and those its object tells.
     pub(crate) fn probe_targets(&self, sandbox: &[IpAddr]) -> BTreeSet<ProbeTarget> {
         let ips: BTreeSet<IpAddr> = self.ips.iter().chain(sandbox).map(IpAddr::to_canonical).collect();
@@ -180,6 +192,16 @@ mod tests {
             targets,
             BTreeSet::from(["10.0.0.5:7000".parse().unwrap(), "10.0.0.5:8080".parse().unwrap()])
         );
+    }
+
+    #[test]
+    fn our_own_word_on_a_pod_is_told_from_any_other_change() {
+        let before = subject(&json!({}), &json!({}));
+        let after = subject(&json!({ REDIRECTION: "enabled" }), &json!({}));
+        assert!(after.is_said_in() && !before.is_said_in());
+        assert!(after.differs_only_in_word(&before));
+        let other = subject(&json!({ REDIRECTION: "enabled", BYPASS_INBOUND: "true" }), &json!({}));
+        assert!(!other.differs_only_in_word(&before));
     }
 
     #[test]
