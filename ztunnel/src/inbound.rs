@@ -65,7 +65,7 @@ pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream, accepting: Stop) {
 async fn shake(lane: &Lane, stream: TcpStream) -> Result<Accepted, Early> {
     let local = captured::local(lane).await?;
     let credential = lane.shared.vault.fetch(&local.identity(), CREDENTIAL_WAIT).await?;
-    Ok(accept(stream, credential.server()).await?)
+    Ok(accept(stream, credential.server(), lane.shared.settings.windows).await?)
 }
 
 async fn requests(tunnel: Tunnel, accepted: Accepted, accepting: Stop) {

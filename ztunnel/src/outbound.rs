@@ -44,6 +44,7 @@ pub(crate) fn pool(shared: &Shared) -> Pool {
     let settings = PoolSettings {
         streams_per_tunnel: shared.settings.streams_per_tunnel,
         idle: shared.settings.tunnel_idle,
+        windows: shared.settings.windows,
         ..PoolSettings::default()
     };
     Pool::new(shared.vault.clone(), settings, &Stop::new())

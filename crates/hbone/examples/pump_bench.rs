@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ambit_hbone::Windows;
 use ambit_hbone::accept::{Arrival, accept};
 use ambit_hbone::head::{Authority, Baggage, Connect, Opened};
 use ambit_hbone::pool::{Key, Pool, PoolSettings};
@@ -62,7 +63,7 @@ async fn far(tls: Arc<ServerConfig>, target: SocketAddr, tell: oneshot::Sender<S
     let stop = Stop::new();
     let mut tunnels = Tasks::new(&stop);
     loop {
-        let accepted = accept(listener.accept().await?.0, Arc::clone(&tls)).await?;
+        let accepted = accept(listener.accept().await?.0, Arc::clone(&tls), Windows::default()).await?;
         tunnels.spawn("tunnel", |stop| async move {
             let mut streams = Tasks::new(&stop);
             let take = |arrival: Arrival| {

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use crate::gather::{Ahead, Gathered, ahead};
 use crate::head::{Connect, HeadError, Opened, Refusal};
 use crate::liveness::{Liveness, Watched};
-use crate::settings;
+use crate::settings::{self, Windows};
 use crate::stream::Stream;
 
 /// How long a client may take for TLS and the HTTP/2 preface.
@@ -76,23 +76,32 @@ pub struct Accepted {
 ///
 /// # Errors
 /// [`AcceptError`] when the client is not accepted, or not in time.
-pub async fn accept(tcp: TcpStream, tls: Arc<ServerConfig>) -> Result<Accepted, AcceptError> {
+pub async fn accept(
+    tcp: TcpStream,
+    tls: Arc<ServerConfig>,
+    windows: Windows,
+) -> Result<Accepted, AcceptError> {
     let from = ClientAddr::new(tcp.peer_addr().map_err(AcceptError::Gone)?);
     // Boxed: a handshake is large and short, and a tunnel's task should not keep room for it.
-    match timeout(HANDSHAKE_WAIT, Box::pin(shake(tcp, tls, from))).await {
+    match timeout(HANDSHAKE_WAIT, Box::pin(shake(tcp, (tls, windows), from))).await {
         Ok(accepted) => accepted,
         Err(_) => Err(AcceptError::Silent { limit: HANDSHAKE_WAIT }),
     }
 }
 
-async fn shake(tcp: TcpStream, tls: Arc<ServerConfig>, from: ClientAddr) -> Result<Accepted, AcceptError> {
+async fn shake(
+    tcp: TcpStream,
+    (tls, windows): (Arc<ServerConfig>, Windows),
+    from: ClientAddr,
+) -> Result<Accepted, AcceptError> {
     let (stream, peer) = handshake::accept(tls, ahead(tcp)).await.map_err(|error| match error {
         HandshakeError::Peer(mismatch) => AcceptError::WrongPeer(mismatch),
         HandshakeError::Failed(source) => AcceptError::Tls(source),
     })?;
     let (stream, heard) = Watched::new(stream);
-    let mut conn =
-        Box::new(settings::server().handshake(Gathered::new(stream)).await.map_err(AcceptError::Http2)?);
+    let mut conn = Box::new(
+        settings::server(windows).handshake(Gathered::new(stream)).await.map_err(AcceptError::Http2)?,
+    );
     let liveness = Liveness::new(conn.ping_pong(), heard);
     Ok(Accepted { peer, from, conn, liveness })
 }

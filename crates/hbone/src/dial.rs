@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::gather::{Ahead, Gathered, ahead};
 use crate::liveness::{Liveness, Watched};
-use crate::settings;
+use crate::settings::{self, Windows};
 
 /// How long the peer's kernel may take to accept.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
@@ -129,7 +129,7 @@ pub(crate) struct Dialled {
 
 pub(crate) async fn dial(
     hop: HopAddr,
-    tls: Arc<ClientConfig>,
+    (tls, windows): (Arc<ClientConfig>, Windows),
     connect: impl Future<Output = io::Result<TcpStream>>,
 ) -> Result<Dialled, DialError> {
     let silent = |stage, limit| DialError::Silent { hop, stage, limit };
@@ -141,19 +141,23 @@ pub(crate) async fn dial(
         Ok(Err(source)) => return Err(DialError::Connect { hop, source }),
         Err(_) => return Err(silent(Stage::Connect, CONNECT_WAIT)),
     };
-    match timeout(HANDSHAKE_WAIT, shake(hop, tls, tcp)).await {
+    match timeout(HANDSHAKE_WAIT, shake(hop, (tls, windows), tcp)).await {
         Ok(dialled) => dialled,
         Err(_) => Err(silent(Stage::Handshake, HANDSHAKE_WAIT)),
     }
 }
 
-async fn shake(hop: HopAddr, tls: Arc<ClientConfig>, tcp: TcpStream) -> Result<Dialled, DialError> {
+async fn shake(
+    hop: HopAddr,
+    (tls, windows): (Arc<ClientConfig>, Windows),
+    tcp: TcpStream,
+) -> Result<Dialled, DialError> {
     let (stream, peer) = handshake::connect(tls, ahead(tcp)).await.map_err(|error| match error {
         HandshakeError::Peer(source) => DialError::WrongPeer { hop, source },
         HandshakeError::Failed(source) => DialError::Tls { hop, source },
     })?;
     let (stream, heard) = Watched::new(stream);
-    let http2 = settings::client().handshake(Gathered::new(stream)).await;
+    let http2 = settings::client(windows).handshake(Gathered::new(stream)).await;
     let (send, mut conn) = http2.map_err(|source| DialError::Http2 { hop, source })?;
     let liveness = Liveness::new(conn.ping_pong(), heard);
     Ok(Dialled { send, conn: Box::new(conn), liveness, peer })

@@ -11,5 +11,7 @@ pub mod pump;
 mod settings;
 pub mod stream;
 
+pub use settings::Windows;
+
 #[cfg(test)]
 mod testing;

@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::dial::{DialError, Stage};
 use crate::head::{Connect, HeadError, Opened};
-use crate::settings::STREAMS_USED;
+use crate::settings::{STREAMS_USED, Windows};
 use crate::stream::Stream;
 use table::{Look, Table, Taken};
 use tunnel::Attempt;
@@ -62,6 +62,8 @@ pub struct PoolSettings {
     pub idle: Duration,
     /// After a failed dial, others are told the same for this long.
     pub remember_failure: Duration,
+    /// What may be under way to us.
+    pub windows: Windows,
 }
 
 impl Default for PoolSettings {
@@ -71,6 +73,7 @@ impl Default for PoolSettings {
             tunnels: 500,
             idle: Duration::from_secs(300),
             remember_failure: Duration::from_millis(500),
+            windows: Windows::default(),
         }
     }
 }

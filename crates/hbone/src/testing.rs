@@ -17,6 +17,7 @@ use rcgen::{
 };
 use tokio::sync::Notify;
 
+use crate::Windows;
 use crate::accept::{Accepted, Arrival, accept};
 use crate::head::{Connect, Opened};
 use crate::pool::{Key, Pool, PoolSettings};
@@ -114,7 +115,7 @@ impl Bench {
                         let (tls, stop) = (Arc::clone(&tls), stop.clone());
                         let serve = &serve;
                         tunnels.push(async move {
-                            if let Ok(accepted) = accept(accepted.unwrap().0, tls).await {
+                            if let Ok(accepted) = accept(accepted.unwrap().0, tls, Windows::default()).await {
                                 serve(accepted, stop).await;
                             }
                         });

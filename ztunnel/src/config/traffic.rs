@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ambit_hbone::Windows;
 use ambit_process::config::{Faults, Key, Source, duration, flag, number};
 
 /// How traffic is carried.
@@ -19,6 +20,8 @@ pub struct Traffic {
     pub streams_per_tunnel: usize,
     /// When a tunnel without connections is closed.
     pub tunnel_idle: Duration,
+    /// What may be under way to us in tunnels.
+    pub windows: Windows,
     /// Tell peers of the workload behind a connection, and believe what they tell.
     pub baggage: bool,
     /// Applications behind an application tunnel see loopback.
@@ -45,10 +48,10 @@ const ORIGINAL_SOURCE: Key<Option<bool>> =
 const IPV6: Key<bool> = Key::new("IPV6_ENABLED", "use IPv6", flag, || true);
 const KEEPALIVE: Key<bool> = Key::new("KEEPALIVE_ENABLED", "TCP keepalive", flag, || true);
 const IDLE: Key<Duration> =
-    Key::new("KEEPALIVE_TIME", "silence before a probe", at_least_a_second, || Duration::from_secs(180));
+    Key::new("KEEPALIVE_TIME", "silence before a probe", seconds, || Duration::from_secs(180));
 const INTERVAL: Key<Duration> =
-    Key::new("KEEPALIVE_INTERVAL", "between probes", at_least_a_second, || Duration::from_secs(180));
-const PROBES: Key<u32> = Key::new("KEEPALIVE_RETRIES", "probes without an answer", number, || 9);
+    Key::new("KEEPALIVE_INTERVAL", "between probes", seconds, || Duration::from_secs(180));
+const PROBES: Key<u32> = Key::new("KEEPALIVE_RETRIES", "probes without an answer", probes, || 9);
 const USER_TIMEOUT: Key<bool> =
     Key::new("USER_TIMEOUT_ENABLED", "end connections whose data is not answered", flag, || false);
 const STREAMS: Key<usize> =
@@ -57,6 +60,16 @@ const TUNNEL_IDLE: Key<Duration> =
     Key::new("POOL_UNUSED_RELEASE_TIMEOUT", "when an unused tunnel is closed", duration, || {
         Duration::from_secs(300)
     });
+const STREAM_WINDOW: Key<u32> =
+    Key::new("HTTP2_STREAM_WINDOW_SIZE", "bytes of one connection under way in a tunnel", window, || {
+        Windows::default().stream
+    });
+const TUNNEL_WINDOW: Key<u32> =
+    Key::new("HTTP2_CONNECTION_WINDOW_SIZE", "bytes of one tunnel under way", window, || {
+        Windows::default().tunnel
+    });
+const FRAME: Key<u32> =
+    Key::new("HTTP2_FRAME_SIZE", "the largest piece in a tunnel", frame, || Windows::default().frame);
 const BAGGAGE: Key<bool> =
     Key::new("ENABLE_RESPONSE_BAGGAGE", "tell peers of the workload behind a connection", flag, || true);
 const LOCALHOST: Key<bool> =
@@ -80,17 +93,53 @@ impl Traffic {
             keepalive: KEEPALIVE.read(source, f).then_some(keepalive),
             streams_per_tunnel: STREAMS.read(source, f),
             tunnel_idle: TUNNEL_IDLE.read(source, f),
+            windows: Windows {
+                stream: STREAM_WINDOW.read(source, f),
+                tunnel: TUNNEL_WINDOW.read(source, f),
+                frame: FRAME.read(source, f),
+            },
             baggage: BAGGAGE.read(source, f),
             localhost_app_tunnel: LOCALHOST.read(source, f),
         }
     }
 }
 
-fn at_least_a_second(given: &str) -> Result<Duration, String> {
+/// The kernel counts whole seconds, up to this many.
+const KEEPALIVE_MOST: Duration = Duration::from_secs(32_767);
+/// And this many probes.
+const PROBES_MOST: u32 = 127;
+/// RFC 9113, 6.9.1 and 6.9.2: no window is larger.
+const WINDOW_MOST: u32 = (1 << 31) - 1;
+/// RFC 9113, 6.9.2: a tunnel's window begins with this and cannot be made smaller; a smaller one of a stream would
+/// only slow it down.
+const WINDOW_LEAST: u32 = (1 << 16) - 1;
+/// RFC 9113, 4.2.
+const FRAMES: std::ops::RangeInclusive<u32> = (1 << 14)..=((1 << 24) - 1);
+
+fn seconds(given: &str) -> Result<Duration, String> {
     match duration(given)? {
-        short if short < Duration::from_secs(1) => Err("the kernel counts seconds: write 1s or more".into()),
-        enough => Ok(enough),
+        fits if (Duration::from_secs(1)..=KEEPALIVE_MOST).contains(&fits) => Ok(fits),
+        _ => Err("the kernel counts seconds: write 1s to 32767s".into()),
     }
+}
+
+fn probes(given: &str) -> Result<u32, String> {
+    match number(given)? {
+        count @ 1..=PROBES_MOST => Ok(count),
+        _ => Err(format!("write 1 to {PROBES_MOST}")),
+    }
+}
+
+fn window(given: &str) -> Result<u32, String> {
+    match given.parse() {
+        Ok(bytes @ WINDOW_LEAST..=WINDOW_MOST) => Ok(bytes),
+        _ => Err(format!("write a number of bytes, {WINDOW_LEAST} to {WINDOW_MOST}")),
+    }
+}
+
+fn frame(given: &str) -> Result<u32, String> {
+    let refuse = || format!("write a number of bytes, {} to {}", FRAMES.start(), FRAMES.end());
+    given.parse().ok().filter(|bytes| FRAMES.contains(bytes)).ok_or_else(refuse)
 }
 
 fn streams(given: &str) -> Result<usize, String> {

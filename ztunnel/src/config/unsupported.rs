@@ -9,11 +9,9 @@ enum Asks {
     Anything,
     /// This value; others are what we do anyway.
     For(&'static str),
-    /// Anything but this value, which is what we do.
-    ButFor(&'static str),
 }
 
-const ALL: [(&str, Asks); 11] = [
+const ALL: [(&str, Asks); 8] = [
     ("CRL_PATH", Asks::Anything),
     ("COMPLIANCE_POLICY", Asks::Anything),
     ("TLS12_ENABLED", Asks::For("true")),
@@ -22,9 +20,6 @@ const ALL: [(&str, Asks); 11] = [
     ("FAKE_CA", Asks::For("true")),
     ("ENABLE_PROXY", Asks::For("false")),
     ("PROXY_CONFIG", Asks::Anything),
-    ("HTTP2_STREAM_WINDOW_SIZE", Asks::ButFor("4194304")),
-    ("HTTP2_CONNECTION_WINDOW_SIZE", Asks::ButFor("16777216")),
-    ("HTTP2_FRAME_SIZE", Asks::ButFor("1048576")),
 ];
 
 pub(super) fn refuse(source: &dyn Source, faults: &mut Faults) {
@@ -33,7 +28,6 @@ pub(super) fn refuse(source: &dyn Source, faults: &mut Faults) {
         let asked = match asks {
             Asks::Anything => true,
             Asks::For(wanted) => value == *wanted,
-            Asks::ButFor(ours) => value != *ours,
         };
         if asked {
             faults.add(*name, value, "not supported by this version; leave it out");

@@ -21,7 +21,7 @@ async fn meet(
         let (tls, _) = handshake::connect(client, near).await.ok()?;
         h2::client::handshake(tls).await.ok()
     };
-    let (accepted, _) = tokio::join!(accept(far, Arc::clone(server)), Box::pin(client));
+    let (accepted, _) = tokio::join!(accept(far, Arc::clone(server), Windows::default()), Box::pin(client));
     accepted
 }
 
@@ -38,7 +38,7 @@ async fn tunnel(
     let (tell, ended) = tokio::sync::oneshot::channel();
     let stop = stop.clone();
     tasks.spawn("far", |_| async move {
-        let accepted = accept(listener.accept().await.unwrap().0, server).await.unwrap();
+        let accepted = accept(listener.accept().await.unwrap().0, server, Windows::default()).await.unwrap();
         assert_eq!(accepted.peer(), &identity("web"));
         tell.send(accepted.serve(stop, take).await).unwrap_or_default();
     });
@@ -70,14 +70,14 @@ async fn clients_of_a_foreign_domain_or_authority_or_of_no_tls_are_refused() {
     assert!(matches!(refused, Some(AcceptError::Tls(_))), "{refused:?}");
     let (mut near, far) = sockets().await;
     near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    assert!(matches!(accept(far, server).await.err(), Some(AcceptError::Tls(_))));
+    assert!(matches!(accept(far, server, Windows::default()).await.err(), Some(AcceptError::Tls(_))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_says_nothing_is_let_go_in_time() {
     let server = Authority::new().credential(&identity("db")).server();
     let (_near, far) = sockets().await;
-    let refused = accept(far, server).await.err();
+    let refused = accept(far, server, Windows::default()).await.err();
     assert!(matches!(refused, Some(AcceptError::Silent { limit: HANDSHAKE_WAIT })), "{refused:?}");
 }
 

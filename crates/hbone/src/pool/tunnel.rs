@@ -69,7 +69,8 @@ impl Attempt {
         let hop = self.key.hop;
         let credential = self.shared.vault.fetch(&self.key.source, CERTIFICATE_WAIT).await;
         let credential = credential.map_err(|source| DialError::Certificate { hop, source })?;
-        dial(hop, credential.client(Arc::clone(&self.key.expect)), connect).await
+        let tls = credential.client(Arc::clone(&self.key.expect));
+        dial(hop, (tls, self.shared.settings.windows), connect).await
     }
 }
 
