@@ -62,14 +62,22 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Why(args) => observe::why(&args),
         Command::Pod(command) => pod::run(command),
-        Command::Enter(args) => fail(&become_command(&args)),
+        Command::Enter(args) => {
+            let error = become_command(&args);
+            fail_as(error.code(), &error)
+        }
     }
 }
 
 /// Says what went wrong, with its causes, in one line.
 pub(crate) fn fail(error: &dyn std::error::Error) -> ExitCode {
+    fail_as(1, error)
+}
+
+/// As [`fail`], with an exit code that says more.
+pub(crate) fn fail_as(code: u8, error: &dyn std::error::Error) -> ExitCode {
     eprintln!("ambit: {}", chain(error));
-    ExitCode::FAILURE
+    ExitCode::from(code)
 }
 
 /// An error with its causes, in one line.

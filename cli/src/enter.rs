@@ -50,6 +50,23 @@ pub(crate) enum EnterError {
     Exec { program: OsString, source: io::Error },
 }
 
+impl EnterError {
+    /// The exit code, as shells and container runtimes have it: what ran and failed has a code of its own, so
+    /// these tell that nothing ran.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::NoRecord { .. } | Self::Space(_) | Self::Mount { .. } => NOT_ENTERED,
+            Self::Exec { source, .. } if source.kind() == io::ErrorKind::NotFound => NO_PROGRAM,
+            Self::Exec { .. } => NOT_STARTED,
+        }
+    }
+}
+
+/// Exit code where the command could not even be tried.
+pub(crate) const NOT_ENTERED: u8 = 125;
+const NOT_STARTED: u8 = 126;
+const NO_PROGRAM: u8 = 127;
+
 /// Turns this process into the command; returns only when that fails.
 pub(crate) fn become_command(args: &EnterArgs) -> EnterError {
     match prepare(args) {

@@ -3,6 +3,7 @@
 
 mod change;
 mod down;
+mod held;
 mod ipam;
 mod kept;
 mod launch;
@@ -148,7 +149,7 @@ pub(crate) fn run(args: LocalArgs) -> ExitCode {
     let done = match args.command {
         LocalCommand::Up(up) => show::up(&mesh, &up),
         LocalCommand::Status { json } => show::status(&mesh, json),
-        LocalCommand::Exec { pod, command } => return fail(show::exec(&mesh, &pod, command).as_ref()),
+        LocalCommand::Exec { pod, command } => return show::exec(&mesh, &pod, command),
         LocalCommand::Logs { what } => show::logs(&mesh, what.as_deref()),
         LocalCommand::Label { kind, object, labels } => change::label(&mesh, &kind, &object, &labels),
         LocalCommand::Apply { file } => change::apply(&mesh, &file),

@@ -55,10 +55,7 @@ pub(super) fn cut(stage: &Stage, scene: &mut Scene) -> Shown<()> {
 
 /// The pod must not get an answer.
 pub(super) fn refused(stage: &Stage, pod: &str, url: &str) -> Shown<()> {
-    match stage.fetch(pod, url) {
-        Ok(answer) => Err(format!("{pod} got an answer: {answer}")),
-        Err(_) => Ok(()),
-    }
+    stage.refused(pod, url)
 }
 
 /// The policy that `ambit why` names for crawler, if the log of cart's node names it, too.

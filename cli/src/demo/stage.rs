@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ use crate::local::{
 /// How long a change may take until it is seen; the mesh takes milliseconds, a busy machine more.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The exit code of `ambit pod fetch` when no good answer came.
+const UNANSWERED: i32 = 1;
 /// Lines of a client kept while nobody reads them.
 const LINES: usize = 1024;
 
@@ -79,32 +81,50 @@ impl Stage {
 
     /// As [`Stage::fetch`], with more options for the client.
     pub(crate) fn fetch_with(&self, pod: &str, url: &str, options: &[&str]) -> Shown<Value> {
-        let mut command = self.inside(&self.pod(pod)?, &[&["fetch", url], options].concat())?;
-        let output = command.output().map_err(|e| e.to_string())?;
+        let output = self.fetched(pod, url, options)?;
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
         }
         serde_json::from_slice(&output.stdout).map_err(|e| format!("not our server's answer: {e}"))
     }
 
+    /// A client ran in the pod and got no answer. One that could not run shows nothing of the kind.
+    pub(crate) fn refused(&self, pod: &str, url: &str) -> Shown<()> {
+        let output = self.fetched(pod, url, &["--timeout-ms", "2000"])?;
+        match output.status.code() {
+            Some(UNANSWERED) => Ok(()),
+            Some(0) => Err(format!("{pod} got an answer: {}", String::from_utf8_lossy(&output.stdout))),
+            _ => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        }
+    }
+
+    fn fetched(&self, pod: &str, url: &str, options: &[&str]) -> Shown<Output> {
+        let mut command = self.inside(&self.pod(pod)?, &[&["fetch", url], options].concat());
+        command.output().map_err(|e| e.to_string())
+    }
+
     /// A client that runs in a pod until it is dropped.
     pub(crate) fn client(&self, pod: &str, words: &[&str]) -> Shown<Client> {
         let mut child = self
-            .inside(&self.pod(pod)?, words)?
+            .inside(&self.pod(pod)?, words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| e.to_string())?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().ok_or("a client without output")?;
+        let stderr = child.stderr.take().ok_or("a client without output")?;
         let (sender, lines) = sync_channel(LINES);
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send((Instant::now(), line)).is_err() {
+                if sender.send((Instant::now(), Ok(line))).is_err() {
                     return;
                 }
             }
+            let last = BufReader::new(stderr).lines().map_while(Result::ok).last();
+            // Nobody may be left to be told why it ended.
+            let _unheard = sender.send((Instant::now(), Err(last.unwrap_or_default())));
         });
         Ok(Client { child, stdin, lines })
     }
@@ -124,15 +144,15 @@ impl Stage {
         fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))
     }
 
-    fn inside(&self, pod: &PodStatus, words: &[&str]) -> Shown<Command> {
-        let ambit: &Path = Path::new("/proc/self/exe");
+    fn inside(&self, pod: &PodStatus, words: &[&str]) -> Command {
+        // WHY not by its path: it leads to the running program, also when a build has replaced it on disk.
+        const OWN: &str = "/proc/self/exe";
         let file = |name: &str| -> PathBuf { pod.files.join(name) };
-        let own = std::env::current_exe().map_err(|e| e.to_string())?;
-        let mut command = Command::new(ambit);
+        let mut command = Command::new(OWN);
         command.arg("enter").arg("--netns").arg(&pod.space);
         command.arg("--hosts").arg(file("hosts")).arg("--resolv").arg(file("resolv.conf"));
-        command.arg("--").arg(own).arg("pod").args(words);
-        Ok(command)
+        command.arg("--").arg(OWN).arg("pod").args(words);
+        command
     }
 }
 
@@ -140,7 +160,8 @@ impl Stage {
 pub(crate) struct Client {
     child: Child,
     stdin: Option<ChildStdin>,
-    lines: Receiver<(Instant, String)>,
+    /// What it said, and what it complained of when it ended.
+    lines: Receiver<(Instant, Result<String, String>)>,
 }
 
 impl Client {
@@ -153,6 +174,7 @@ impl Client {
                 RecvTimeoutError::Timeout => format!("nothing of the kind within {limit:?}"),
                 RecvTimeoutError::Disconnected => "the client ended".to_owned(),
             })?;
+            let line = line.map_err(|why| format!("the client ended {why}"))?;
             let value: Value = serde_json::from_str(&line).map_err(|e| format!("{line}: {e}"))?;
             if wanted(&value) {
                 return Ok((at, value));

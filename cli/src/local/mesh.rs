@@ -106,6 +106,11 @@ impl Mesh {
         self.logs().join(format!("{name}.log"))
     }
 
+    /// Links to the programs that the supervisor holds.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.dir.join("bin")
+    }
+
     /// Files of the control plane: its keys, its state.
     pub(crate) fn control_plane(&self) -> PathBuf {
         self.dir.join("control-plane")

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::UpArgs;
@@ -14,8 +15,9 @@ use super::mesh::Mesh;
 use super::report::{self, Component, PodStatus, Request, Status, ask};
 use super::spec::{SUPERVISOR, Spec};
 use super::up::{self, is_ready};
+use crate::args::fail_as;
 use crate::capture::{Capture, is_tls};
-use crate::enter::{EnterArgs, become_command};
+use crate::enter::{EnterArgs, NOT_ENTERED, become_command};
 
 /// How long a second ztunnel may take to be ready, and the first to drain.
 const OVERLAP_WAIT: Duration = Duration::from_secs(20);
@@ -96,23 +98,24 @@ fn table(mesh: &Mesh, status: &Status) {
 }
 
 /// Turns into the command inside the pod; returns only when that fails.
-pub(super) fn exec(mesh: &Mesh, pod: &str, command: Vec<OsString>) -> Box<dyn Error> {
-    let found = match running_pod(mesh, pod) {
-        Ok(found) => found,
-        Err(error) => return error,
-    };
-    let args = enter_pod(&found, command);
-    Box::new(become_command(&args))
+pub(super) fn exec(mesh: &Mesh, pod: &str, command: Vec<OsString>) -> ExitCode {
+    match running_pod(mesh, pod) {
+        Ok(found) => {
+            let error = become_command(&enter_pod(mesh, &found, command));
+            fail_as(error.code(), &error)
+        }
+        Err(error) => fail_as(NOT_ENTERED, error.as_ref()),
+    }
 }
 
 /// How to enter a pod.
-pub(crate) fn enter_pod(pod: &PodStatus, command: Vec<OsString>) -> EnterArgs {
+pub(crate) fn enter_pod(mesh: &Mesh, pod: &PodStatus, command: Vec<OsString>) -> EnterArgs {
     EnterArgs {
         netns: pod.space.clone(),
         record: None,
         hosts: Some(pod.files.join("hosts")),
         resolv: Some(pod.files.join("resolv.conf")),
-        path_first: beside_ambit().ok(),
+        path_first: Some(mesh.programs()),
         command,
     }
 }

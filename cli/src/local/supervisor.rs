@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
+use super::held::{self, Held, HoldError};
 use super::ipam::MAX_NODES;
 use super::layout::{self, Node};
 use super::links::{self, LinkError};
@@ -39,6 +40,8 @@ pub(crate) enum SuperviseError {
     #[error(transparent)]
     Spec(#[from] SpecError),
     #[error(transparent)]
+    Hold(#[from] HoldError),
+    #[error(transparent)]
     Link(#[from] LinkError),
     #[error(transparent)]
     Watch(#[from] WatchError),
@@ -57,6 +60,7 @@ struct Supervisor {
     pods: Pods,
     /// None in a mesh of nodes and pods only.
     programs: Option<Programs>,
+    _held: Held,
     jobs: JoinSet<Done>,
 }
 
@@ -77,10 +81,12 @@ pub(crate) async fn supervise(mesh: Mesh) -> Result<(), SuperviseError> {
 }
 
 impl Supervisor {
-    fn new(mesh: Mesh, spec: Spec) -> Result<Self, SuperviseError> {
+    fn new(mesh: Mesh, mut spec: Spec) -> Result<Self, SuperviseError> {
         if spec.nodes == 0 || spec.nodes > MAX_NODES {
             return Err(SuperviseError::Nodes { asked: spec.nodes });
         }
+        let held = held::hold(&mesh, &spec.bin_dir)?;
+        spec.bin_dir = mesh.programs();
         let watch = files::watch(&spec.source, Some(&mesh.overlay()), Keep::Whole)?;
         let mut supervisor = Self {
             ground: Ground { overlay: Overlay::new(mesh.overlay(), "local"), nodes: Vec::new(), mesh, spec },
@@ -88,6 +94,7 @@ impl Supervisor {
             watch,
             pods: Pods::default(),
             programs: None,
+            _held: held,
             jobs: JoinSet::new(),
         };
         supervisor.take_events();

@@ -2,23 +2,17 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::programs::ambit;
+
 /// How long a change may take until it is seen.
 pub const SOON: Duration = Duration::from_secs(5);
-
-/// The `ambit` command beside this test.
-pub fn ambit() -> Command {
-    let own = std::env::current_exe().unwrap();
-    let path = own.parent().and_then(Path::parent).unwrap().join("ambit");
-    assert!(path.is_file(), "{} is not built: run `cargo build --workspace`", path.display());
-    Command::new(path)
-}
 
 /// A word nobody else says.
 pub fn ticket() -> String {
@@ -80,7 +74,13 @@ impl Mesh {
 
     /// The pod must get no answer.
     pub fn refused(&self, pod: &str, url: &str) -> Result<(), String> {
-        self.fetch(pod, url).map_or(Ok(()), |answer| Err(format!("{pod} got an answer: {answer}")))
+        let words = ["exec", pod, "--", "ambit", "pod", "fetch", "--timeout-ms", "2000", url];
+        let output = self.local().args(words).output().unwrap();
+        match output.status.code() {
+            // A client that ran and got none; one that could not run shows nothing of the kind.
+            Some(1) => Ok(()),
+            _ => Err(format!("{pod}: {output:?}")),
+        }
     }
 
     pub fn phase(&self, pod: &str, wanted: &str) -> Result<(), String> {
