@@ -246,7 +246,7 @@ fn authority(place: &Place, addresses: Addresses, token: Token) -> Ca {
         headers: Vec::new(),
         ttl: Duration::from_secs(3600),
         impersonate: true,
-        terms: Terms { aliases: std::sync::Arc::new([]) },
+        terms: Terms::default(),
     })
 }
 

@@ -12,7 +12,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::configs::{hbone, provider};
+use crate::configs::hbone::{self, Checks};
+use crate::configs::{Algorithms, Revocations};
 use crate::peer::{self, PeerError};
 
 /// Certificates one chain or root bundle may hold; longer ones are refused.
@@ -61,11 +62,15 @@ pub enum CredentialError {
     Config(#[source] rustls::Error),
 }
 
-/// Whose peers are accepted beside those of the own trust domain.
+/// Whose peers are accepted beside those of the own trust domain, and how they may prove themselves.
 #[derive(Debug, Clone, Default)]
 pub struct Terms {
     /// Trust domains that count as the own one.
     pub aliases: Arc<[TrustDomain]>,
+    /// What peers may agree on.
+    pub algorithms: Algorithms,
+    /// Certificates that no longer count.
+    pub revoked: Option<Revocations>,
 }
 
 /// Certificate chain, key and roots as they came.
@@ -120,7 +125,7 @@ pub struct Credential {
     validity: Validity,
     chain: Vec<CertificateDer<'static>>,
     roots: Vec<CertificateDer<'static>>,
-    anchors: Arc<RootCertStore>,
+    checks: Checks,
     server: Arc<ServerConfig>,
     client: ClientConfig,
 }
@@ -134,16 +139,15 @@ impl Credential {
         let Material { chain, key, roots } = material;
         let leaf = chain.first().ok_or(CredentialError::Missing { what: "certificate chain" })?;
         let (identity, validity) = read_leaf(leaf)?;
-        let anchors = Arc::new(anchors(&roots)?);
-        let provider = provider::hbone();
+        let checks = Checks::new(Arc::new(anchors(&roots)?), terms);
         let certified =
-            CertifiedKey::from_der(chain.clone(), key, &provider).map_err(CredentialError::Key)?;
+            CertifiedKey::from_der(chain.clone(), key, checks.provider()).map_err(CredentialError::Key)?;
         let certified = Arc::new(certified);
         let mut trusted = vec![identity.trust_domain.clone()];
         trusted.extend(terms.aliases.iter().cloned());
-        let server = hbone::server(&provider, Arc::clone(&anchors), Arc::clone(&certified), trusted)?;
-        let client = hbone::client_base(&provider, certified)?;
-        Ok(Self { identity, validity, chain, roots, anchors, server: Arc::new(server), client })
+        let server = hbone::server(checks.clone(), Arc::clone(&certified), trusted)?;
+        let client = hbone::client_base(&checks, certified)?;
+        Ok(Self { identity, validity, chain, roots, checks, server: Arc::new(server), client })
     }
 
     /// Whose it is.
@@ -167,7 +171,7 @@ impl Credential {
     /// The dialling side: the peer must be one of `expected`. An empty list matches nobody.
     #[must_use]
     pub fn client(&self, expected: Arc<[Identity]>) -> Arc<ClientConfig> {
-        hbone::client_for(&self.client, Arc::clone(&self.anchors), expected)
+        hbone::client_for(&self.client, &self.checks, expected)
     }
 
     /// The chain as dumps show it.

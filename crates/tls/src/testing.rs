@@ -35,6 +35,19 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    /// A root of that name: lists are matched with their authority by it.
+    pub(crate) fn named(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// A revocation list, as PEM.
+    pub(crate) fn list(&self, params: &rcgen::CertificateRevocationListParams) -> String {
+        params.signed_by(&self.0).unwrap().pem().unwrap()
+    }
+
     pub(crate) fn root(&self) -> String {
         self.0.pem()
     }

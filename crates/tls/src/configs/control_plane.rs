@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
-use super::provider;
+use super::provider::{self, Algorithms};
 use crate::credential::{self, CredentialError};
 
 /// TCP and TLS to the control plane; a healthy one answers in milliseconds.
@@ -104,6 +104,7 @@ pub struct ControlPlane {
     host: ServerName<'static>,
     alternative: Option<ServerName<'static>>,
     roots: RootSource,
+    algorithms: Algorithms,
 }
 
 impl ControlPlane {
@@ -123,7 +124,14 @@ impl ControlPlane {
             None | Some("") => None,
             Some(text) => Some(name(text).ok_or_else(|| refuse(text))?),
         };
-        Ok(Self { uri, host, alternative, roots })
+        Ok(Self { uri, host, alternative, roots, algorithms: Algorithms::default() })
+    }
+
+    /// The same, agreeing on nothing but these algorithms. TLS 1.3 is always needed.
+    #[must_use]
+    pub fn with(mut self, algorithms: Algorithms) -> Self {
+        self.algorithms = algorithms;
+        self
     }
 
     /// The roots' source.
@@ -162,7 +170,7 @@ impl ControlPlane {
     fn dial(&self, roots: &[u8]) -> Result<Dial, ConnectError> {
         let roots = credential::certificates("root bundle", roots).map_err(ConnectError::Roots)?;
         let anchors = Arc::new(credential::anchors(&roots).map_err(ConnectError::Roots)?);
-        let provider = provider::control_plane();
+        let provider = provider::control_plane(self.algorithms);
         let inner = WebPkiServerVerifier::builder_with_provider(anchors, Arc::clone(&provider))
             .build()
             .map_err(|error| ConnectError::Config(Error::General(error.to_string())))?;
@@ -195,7 +203,7 @@ pub fn server(chain_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>, Cre
     let chain = credential::certificates("certificate chain", chain_pem)?;
     let key = PrivateKeyDer::from_pem_slice(key_pem)
         .map_err(|source| CredentialError::Pem { what: "private key", source })?;
-    let mut config = ServerConfig::builder_with_provider(provider::control_plane())
+    let mut config = ServerConfig::builder_with_provider(provider::control_plane(Algorithms::default()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(CredentialError::Config)?
         .with_no_client_auth()

@@ -17,8 +17,9 @@ use rustls::{
     RootCertStore, ServerConfig, SignatureScheme,
 };
 
-use crate::configs::provider;
-use crate::credential::CredentialError;
+use crate::configs::provider::{self, Algorithms};
+use crate::configs::revoked::{Chain, End, Revocations};
+use crate::credential::{CredentialError, Terms};
 use crate::peer::{self, PeerError};
 
 /// A chain that holds, of a peer that is not the one wanted.
@@ -64,21 +65,53 @@ pub(crate) fn server_name() -> ServerName<'static> {
     ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())
 }
 
-pub(crate) fn server(
-    provider: &Arc<CryptoProvider>,
+/// How certificates of peers are checked, whoever they are.
+#[derive(Debug, Clone)]
+pub(crate) struct Checks {
     anchors: Arc<RootCertStore>,
+    algorithms: Algorithms,
+    provider: Arc<CryptoProvider>,
+    revoked: Option<Revocations>,
+}
+
+impl Checks {
+    pub(crate) fn new(anchors: Arc<RootCertStore>, terms: &Terms) -> Self {
+        let algorithms = terms.algorithms;
+        Self { anchors, algorithms, provider: provider::hbone(algorithms), revoked: terms.revoked.clone() }
+    }
+
+    pub(crate) fn provider(&self) -> &CryptoProvider {
+        &self.provider
+    }
+
+    /// For a chain that holds otherwise.
+    fn not_revoked(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        (end, now): (End, UnixTime),
+    ) -> Result<(), Error> {
+        let Some(revoked) = &self.revoked else { return Ok(()) };
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        revoked.check(&Chain { leaf, intermediates, anchors: &self.anchors, algorithms }, end, now)
+    }
+}
+
+pub(crate) fn server(
+    checks: Checks,
     certified: Arc<CertifiedKey>,
     trusted: Vec<TrustDomain>,
 ) -> Result<ServerConfig, CredentialError> {
-    let chain = WebPkiClientVerifier::builder_with_provider(anchors, Arc::clone(provider))
+    let anchors = Arc::clone(&checks.anchors);
+    let chain = WebPkiClientVerifier::builder_with_provider(anchors, Arc::clone(&checks.provider))
         // Names of roots would tell a stranger who we trust, and cost bytes in each handshake.
         .clear_root_hint_subjects()
         .build()
         .map_err(|error| CredentialError::Roots(Error::General(error.to_string())))?;
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&checks.provider))
+        .with_protocol_versions(checks.algorithms.versions())
         .map_err(CredentialError::Config)?
-        .with_client_cert_verifier(Arc::new(TrustedClient { chain, trusted }))
+        .with_client_cert_verifier(Arc::new(TrustedClient { chain, trusted, checks }))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -88,12 +121,12 @@ pub(crate) fn server(
 
 /// A configuration that believes nobody yet; [`client_for`] says whom.
 pub(crate) fn client_base(
-    provider: &Arc<CryptoProvider>,
+    checks: &Checks,
     certified: Arc<CertifiedKey>,
 ) -> Result<ClientConfig, CredentialError> {
-    let nobody = ExpectedServer { anchors: Arc::new(RootCertStore::empty()), expected: Arc::from([]) };
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
+    let nobody = ExpectedServer { checks: checks.clone(), expected: Arc::from([]) };
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&checks.provider))
+        .with_protocol_versions(checks.algorithms.versions())
         .map_err(CredentialError::Config)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(nobody))
@@ -106,11 +139,13 @@ pub(crate) fn client_base(
 
 pub(crate) fn client_for(
     base: &ClientConfig,
-    anchors: Arc<RootCertStore>,
+    checks: &Checks,
     expected: Arc<[Identity]>,
 ) -> Arc<ClientConfig> {
     let mut config = base.clone();
-    config.dangerous().set_certificate_verifier(Arc::new(ExpectedServer { anchors, expected }));
+    config
+        .dangerous()
+        .set_certificate_verifier(Arc::new(ExpectedServer { checks: checks.clone(), expected }));
     Arc::new(config)
 }
 
@@ -132,6 +167,7 @@ impl ResolvesClientCert for Always {
 struct TrustedClient {
     chain: Arc<dyn ClientCertVerifier>,
     trusted: Vec<TrustDomain>,
+    checks: Checks,
 }
 
 impl ClientCertVerifier for TrustedClient {
@@ -145,6 +181,7 @@ impl ClientCertVerifier for TrustedClient {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(leaf, intermediates, now)?;
+        self.checks.not_revoked(leaf, intermediates, (End::Server, now))?;
         let found = peer::of_leaf(leaf).map_err(|error| Mismatch::Nobody(error).refuse())?;
         if self.trusted.contains(&found.trust_domain) {
             Ok(verified)
@@ -175,7 +212,7 @@ impl ClientCertVerifier for TrustedClient {
 
 /// Accepts servers with a valid chain and one of the expected identities.
 struct ExpectedServer {
-    anchors: Arc<RootCertStore>,
+    checks: Checks,
     expected: Arc<[Identity]>,
 }
 
@@ -195,14 +232,10 @@ impl ServerCertVerifier for ExpectedServer {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let parsed = ParsedCertificate::try_from(leaf)?;
-        let algorithms = provider::hbone().signature_verification_algorithms;
-        verify_server_cert_signed_by_trust_anchor(
-            &parsed,
-            &self.anchors,
-            intermediates,
-            now,
-            algorithms.all,
-        )?;
+        let Checks { anchors, provider, .. } = &self.checks;
+        let algorithms = provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, anchors, intermediates, now, algorithms)?;
+        self.checks.not_revoked(leaf, intermediates, (End::Client, now))?;
         let found = peer::of_leaf(leaf).map_err(|error| Mismatch::Nobody(error).refuse())?;
         if self.expected.contains(&found) {
             Ok(ServerCertVerified::assertion())
@@ -212,12 +245,12 @@ impl ServerCertVerifier for ExpectedServer {
     }
     fn verify_tls12_signature(
         &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // TLS 1.2 is never negotiated.
-        Err(Error::PeerIncompatible(rustls::PeerIncompatible::Tls12NotOffered))
+        let algorithms = self.checks.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
     }
     fn verify_tls13_signature(
         &self,
@@ -225,10 +258,10 @@ impl ServerCertVerifier for ExpectedServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider::hbone().signature_verification_algorithms;
+        let algorithms = self.checks.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider::hbone().signature_verification_algorithms.supported_schemes()
+        self.checks.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -10,10 +10,10 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::duplex;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::{Mismatch, provider, server_name};
+use super::{Algorithms, Mismatch, provider, server_name};
 use crate::credential::{Credential, Terms};
 use crate::peer::{self, PeerError};
-use crate::testing::{Authority, identity, uri};
+use crate::testing::{Authority, Pem, identity, uri};
 
 struct Met {
     /// Who the server took the client for, and the other way round.
@@ -72,7 +72,7 @@ async fn a_client_of_a_foreign_trust_domain_is_refused_unless_it_is_an_alias() {
     let pem = ca.workload(&identity("db").to_string());
     let met = meet(&pem.credential(&Terms::default()), ca.credential(stranger).client(expect(&["db"]))).await;
     assert_eq!(mismatch(&met.client), Mismatch::Foreign { found: stranger.parse().unwrap() });
-    let aliases = Terms { aliases: Arc::from(["elsewhere".parse().unwrap()]) };
+    let aliases = Terms { aliases: Arc::from(["elsewhere".parse().unwrap()]), ..Terms::default() };
     let met = meet(&pem.credential(&aliases), ca.credential(stranger).client(expect(&["db"]))).await;
     assert_eq!(met.client.unwrap().to_string(), stranger);
 }
@@ -106,7 +106,8 @@ async fn a_client_with_two_identities_is_refused() {
     let pem = ca.leaf(vec![uri(&a), uri(&b)], Duration::from_secs(100 * 365 * 86_400));
     let chain = crate::credential::certificates("chain", pem.chain.as_bytes()).unwrap();
     let key = rustls::pki_types::pem::PemObject::from_pem_slice(pem.key.as_bytes()).unwrap();
-    let certified = rustls::sign::CertifiedKey::from_der(chain, key, &provider::hbone()).unwrap();
+    let certified =
+        rustls::sign::CertifiedKey::from_der(chain, key, &provider::hbone(Algorithms::default())).unwrap();
     let mut config = ClientConfig::clone(&ca.credential(&a).client(expect(&["db"])));
     config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
     let met = meet(&db, Arc::new(config)).await;
@@ -135,4 +136,64 @@ impl rustls::client::ResolvesClientCert for Nothing {
     fn has_certs(&self) -> bool {
         false
     }
+}
+
+#[tokio::test]
+async fn post_quantum_only_leaves_no_classical_key_exchange_on_either_end() {
+    let ca = Authority::new();
+    let strict = Terms { algorithms: Algorithms::PostQuantumOnly, ..Terms::default() };
+    let (web, db) = (ca.workload(&identity("web").to_string()), ca.workload(&identity("db").to_string()));
+    let (server, client) = (db.credential(&strict), web.credential(&strict).client(expect(&["db"])));
+    let offered: Vec<_> = client.crypto_provider().kx_groups.iter().map(|group| group.name()).collect();
+    assert_eq!(offered, [rustls::NamedGroup::X25519MLKEM768]);
+    let met = meet(&server, client).await;
+    assert_eq!((met.client.unwrap(), met.server.unwrap()), (identity("web"), identity("db")));
+    let met = meet(&server, classical(&web.credential(&Terms::default()))).await;
+    assert!(met.client.is_err() && met.server.is_err(), "{:?}", met.group);
+}
+
+/// A client that has not heard of the hybrid exchange.
+fn classical(of: &Credential) -> Arc<ClientConfig> {
+    let usual = of.client(expect(&["db"]));
+    let mut provider = rustls::crypto::CryptoProvider::clone(usual.crypto_provider());
+    provider.kx_groups.retain(|group| group.name() == rustls::NamedGroup::X25519);
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_client_cert_resolver(Arc::clone(&usual.client_auth_cert_resolver));
+    config.alpn_protocols.clone_from(&usual.alpn_protocols);
+    Arc::new(config)
+}
+
+#[tokio::test]
+async fn a_server_of_tls_1_2_is_spoken_to_only_where_that_was_asked_for() {
+    let ca = Authority::new();
+    let (web, db) = (ca.workload(&identity("web").to_string()), ca.workload(&identity("db").to_string()));
+    for (algorithms, works) in [(Algorithms::WithTls12, true), (Algorithms::Usual, false)] {
+        let terms = Terms { algorithms, ..Terms::default() };
+        let (near, far) = duplex(64 * 1024);
+        let client = TlsConnector::from(web.credential(&terms).client(expect(&["db"])));
+        let server = TlsAcceptor::from(older(&db)).accept(far);
+        let (accepted, connected) = tokio::join!(server, client.connect(server_name(), near));
+        assert_eq!((accepted.is_ok(), connected.is_ok()), (works, works), "{algorithms:?}");
+        let Ok(connected) = connected else { continue };
+        let (_, session) = connected.get_ref();
+        assert_eq!(session.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_2));
+        assert_eq!(peer::of_chain(session.peer_certificates()).unwrap(), identity("db"));
+    }
+}
+
+/// A server that has nothing newer than TLS 1.2.
+fn older(pem: &Pem) -> Arc<rustls::ServerConfig> {
+    let chain = crate::credential::certificates("chain", pem.chain.as_bytes()).unwrap();
+    let key = rustls::pki_types::pem::PemObject::from_pem_slice(pem.key.as_bytes()).unwrap();
+    let mut config = rustls::ServerConfig::builder_with_provider(provider::hbone(Algorithms::WithTls12))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
 }
