@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_hbone::dial::DialError;
-use ambit_hbone::head::{self, Baggage, Connect, Forwarded, Trace};
-use ambit_hbone::pool::{Carried, Key, OpenError, Pool, PoolSettings};
+use ambit_hbone::head::{self, Baggage, Connect, Forwarded, Opened, Trace};
+use ambit_hbone::pool::{Carried, Key, OpenError, Pool, PoolSettings, RelayError, Through};
 use ambit_hbone::pump;
 use ambit_model::address::{Authority, HopAddr};
 use ambit_model::balance::Pick;
-use ambit_model::name::Label;
-use ambit_model::route::{Direct, Flow, Hints, Plan, Refusal, Tunnelled, plan_with};
+use ambit_model::name::{Identity, Label, WorkloadUid};
+use ambit_model::route::{Direct, Flow, Hints, Plan, Refusal, Relayed, Tunnelled, plan_with};
 use ambit_process::clock::{Instant, now};
 use ambit_process::net::{TcpStream, lookup_host};
 use ambit_process::stop::Stop;
@@ -35,6 +35,7 @@ const NAME_WAIT: Duration = Duration::from_secs(5);
 /// What came of the tries.
 enum Reached {
     Tunnel(Tunnelled, Box<Carried>),
+    Relay(Relayed, Box<Carried>),
     Direct(Direct, TcpStream),
     Nowhere(Option<Plan>, Outcome),
 }
@@ -73,6 +74,14 @@ async fn carry(lane: &Arc<Lane>, stream: TcpStream, flow: Flow, began: Instant) 
             let mut seat = lane.page.note(noted(&flow, to.hop, "HBONE"));
             let meter = ClientSide(Arc::clone(record.counts()));
             let ended = pump::tunnel(stream, carried.stream, &meter, seat.cut()).await;
+            record.close(&Outcome::of_pump(ended, None));
+        }
+        Reached::Relay(to, carried) => {
+            let Carried { stream: far, answer, peer } = *carried;
+            let record = Record::open(metrics, relayed(&flow, &to, answer, peer), began);
+            let mut seat = lane.page.note(noted(&flow, to.outer.hop, "DOUBLEHBONE"));
+            let meter = ClientSide(Arc::clone(record.counts()));
+            let ended = pump::tunnel(stream, far, &meter, seat.cut()).await;
             record.close(&Outcome::of_pump(ended, None));
         }
         Reached::Direct(to, far) => {
@@ -123,7 +132,10 @@ async fn reach(lane: &Arc<Lane>, flow: &Flow) -> Reached {
                 Ok(far) => return Reached::Direct(to.clone(), far),
                 Err(error) => Outcome::Connect(error),
             },
-            Plan::ViaGateway(_) => Outcome::Unsupported("a tunnel through another network's gateway"),
+            Plan::ViaGateway(to) => match Box::pin(open_through(lane, flow, to)).await {
+                Ok(carried) => return Reached::Relay(to.clone(), Box::new(carried)),
+                Err(error) => Outcome::Relay(error),
+            },
         };
         let Some(avoid) = replaceable(&plan, &outcome).filter(|_| attempt < TRIES) else {
             return Reached::Nowhere(Some(plan), outcome);
@@ -135,15 +147,22 @@ async fn reach(lane: &Arc<Lane>, flow: &Flow) -> Reached {
 }
 
 /// The endpoint that another one may stand in for: one of a service, that was never reached.
-fn replaceable(plan: &Plan, outcome: &Outcome) -> Option<ambit_model::name::WorkloadUid> {
+fn replaceable(plan: &Plan, outcome: &Outcome) -> Option<WorkloadUid> {
     let unreached = match outcome {
         Outcome::Connect(_) => true,
-        Outcome::Open(OpenError::Dial(error)) => {
+        // What fails behind a gateway was the gateway's choice, and would be the next one's too.
+        Outcome::Open(OpenError::Dial(error))
+        | Outcome::Relay(RelayError::Gateway(OpenError::Dial(error))) => {
             !matches!(**error, DialError::Certificate { .. } | DialError::Closed | DialError::Full { .. })
         }
         _ => false,
     };
     match plan {
+        // Another gateway of the same service, or else another endpoint than those behind this gateway.
+        Plan::ViaGateway(to) if unreached => {
+            let instead = if to.gateway.is_some() { &to.outer.destination } else { &to.destination };
+            Some(instead.uid.clone())
+        }
         Plan::Tunnel(to) | Plan::ViaWaypoint(to) if unreached && to.service.is_some() => {
             Some(to.destination.uid.clone())
         }
@@ -155,13 +174,27 @@ fn replaceable(plan: &Plan, outcome: &Outcome) -> Option<ambit_model::name::Work
 }
 
 async fn open(lane: &Arc<Lane>, flow: &Flow, to: &Tunnelled) -> Result<Carried, OpenError> {
-    let key = Key {
-        source: flow.source.identity(),
-        source_ip: None,
-        hop: to.hop,
-        expect: to.expect.clone().into(),
-    };
-    let head = Connect {
+    let (sockets, hop) = (Arc::clone(&lane.sockets), to.hop.socket());
+    let connect = || sockets.connect(hop, None);
+    lane.pool.open(&key(flow, to), &head(flow, to), connect).await
+}
+
+/// A tunnel inside a tunnel: the gateway is asked for the service, and whoever answers behind it once more.
+async fn open_through(lane: &Arc<Lane>, flow: &Flow, to: &Relayed) -> Result<Carried, RelayError> {
+    let (key, outer) = (key(flow, &to.outer), head(flow, &to.outer));
+    let inner = Connect { network: Some(lane.shared.network.clone()), ..outer.clone() };
+    let through = Through { key: &key, outer: &outer, expect: to.expect.clone().into(), inner: &inner };
+    let (sockets, hop) = (Arc::clone(&lane.sockets), to.outer.hop.socket());
+    let connect = || sockets.connect(hop, None);
+    lane.pool.open_through(&through, connect).await
+}
+
+fn key(flow: &Flow, to: &Tunnelled) -> Key {
+    Key { source: flow.source.identity(), source_ip: None, hop: to.hop, expect: to.expect.clone().into() }
+}
+
+fn head(flow: &Flow, to: &Tunnelled) -> Connect {
+    Connect {
         authority: match &to.authority {
             Authority::Address(address) => head::Authority::Ip(*address),
             Authority::Host { hostname, port } => head::Authority::Host(hostname.clone(), *port),
@@ -173,10 +206,7 @@ async fn open(lane: &Arc<Lane>, flow: &Flow, to: &Tunnelled) -> Result<Carried, 
         }),
         trace: Some(Trace::random()),
         network: None,
-    };
-    let (sockets, hop) = (Arc::clone(&lane.sockets), to.hop.socket());
-    let connect = || sockets.connect(hop, None);
-    lane.pool.open(&key, &head, connect).await
+    }
 }
 
 /// What a workload's name resolves to, in our own namespace; nothing when there is no answer.
@@ -202,6 +232,14 @@ fn tunnelled(flow: &Flow, to: &Tunnelled) -> Parties {
         service: to.service.clone(),
         secured: true,
     }
+}
+
+/// Who is at the far end of a relayed connection is what it said and proved itself: our own record of it may stand
+/// for many.
+fn relayed(flow: &Flow, to: &Relayed, answer: Opened, peer: Identity) -> Parties {
+    let known = if answer.baggage.is_some() { None } else { Some(Arc::clone(&to.destination)) };
+    let destination = Party { workload: known, told: answer.baggage, identity: Some(peer) };
+    Parties { destination, ..tunnelled(flow, &to.outer) }
 }
 
 fn direct(flow: &Flow, to: &Direct) -> Parties {

@@ -5,7 +5,7 @@ use std::io;
 
 use ambit_hbone::cut::Why;
 use ambit_hbone::dial::{DialError, Stage};
-use ambit_hbone::pool::OpenError;
+use ambit_hbone::pool::{OpenError, RelayError};
 use ambit_hbone::pump;
 use ambit_model::judge::Denial;
 use ambit_model::route::Refusal;
@@ -22,12 +22,12 @@ pub enum Outcome {
     Denied(Denial),
     /// There was no way to carry it.
     NoWay(Refusal),
-    /// What we cannot do yet, in words.
-    Unsupported(&'static str),
     /// The far end did not take the connection.
     Connect(io::Error),
     /// There was no tunnel, or no stream on it.
     Open(OpenError),
+    /// There was no way through another network's gateway.
+    Relay(RelayError),
     /// It broke while bytes flowed.
     Broken(Box<dyn Error + Send + Sync>),
 }
@@ -58,11 +58,9 @@ impl Outcome {
         match self {
             Self::Done | Self::Drained => "-",
             Self::Denied(_) => "DENY",
-            Self::NoWay(_) | Self::Unsupported(_) | Self::Connect(_) | Self::Broken(_) => "CONNECT",
-            Self::Open(OpenError::Dial(error)) => dial_flags(error),
-            Self::Open(OpenError::Broken(_)) => "H2_HANDSHAKE_FAILURE",
-            Self::Open(OpenError::Head(_) | OpenError::Refused { .. } | OpenError::Silent { .. }) => {
-                "CONNECT"
+            Self::NoWay(_) | Self::Connect(_) | Self::Broken(_) => "CONNECT",
+            Self::Open(error) | Self::Relay(RelayError::Gateway(error) | RelayError::Behind(error)) => {
+                open_flags(error)
             }
         }
     }
@@ -75,12 +73,27 @@ impl Outcome {
             Self::Drained => "connection closed due to connection drain".into(),
             Self::Denied(denial) => refused(denial),
             Self::NoWay(refusal) => chain(refusal),
-            Self::Unsupported(what) => format!("{what} is not supported yet"),
             Self::Connect(error) => format!("io error: {error}"),
-            Self::Open(OpenError::Refused { status }) => format!("http status: {status}"),
-            Self::Open(error) => chain(error),
+            Self::Open(error) => opening(error),
+            Self::Relay(RelayError::Gateway(error)) => format!("the gateway: {}", opening(error)),
+            Self::Relay(RelayError::Behind(error)) => format!("behind the gateway: {}", opening(error)),
             Self::Broken(error) => chain(error.as_ref()),
         })
+    }
+}
+
+fn open_flags(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::Dial(error) => dial_flags(error),
+        OpenError::Broken(_) => "H2_HANDSHAKE_FAILURE",
+        OpenError::Head(_) | OpenError::Refused { .. } | OpenError::Silent { .. } => "CONNECT",
+    }
+}
+
+fn opening(error: &OpenError) -> String {
+    match error {
+        OpenError::Refused { status } => format!("http status: {status}"),
+        error => chain(error),
     }
 }
 
@@ -141,5 +154,7 @@ mod tests {
         let status = http::StatusCode::UNAUTHORIZED;
         let outcome = Outcome::Open(OpenError::Refused { status });
         assert_eq!(outcome.error().unwrap(), "http status: 401 Unauthorized");
+        let outcome = Outcome::Relay(RelayError::Behind(OpenError::Refused { status }));
+        assert_eq!(outcome.error().unwrap(), "behind the gateway: http status: 401 Unauthorized");
     }
 }

@@ -1,5 +1,5 @@
-//! The dialling end of a tunnel: TCP as the caller makes it, TLS, HTTP/2; every wait is bounded.
-//! Who keeps tunnels, and for whom, is `pool`'s.
+//! The dialling end of a tunnel: TCP as the caller makes it (or a stream of another tunnel), TLS, HTTP/2; every
+//! wait is bounded. Who keeps tunnels, and for whom, is `pool`'s.
 
 use std::io;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use ambit_tls::vault::FetchError;
 use ambit_tls::{ClientConfig, ClientStream};
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::gather::{Ahead, Gathered, ahead};
@@ -116,13 +117,13 @@ impl std::fmt::Display for Stage {
     }
 }
 
-/// Boxed: it is several KiB, and moves from task to task.
-pub(crate) type Driven = Box<Connection<Gathered<Watched<ClientStream<Ahead>>>, Bytes>>;
+/// What keeps a tunnel over `S` going. Boxed: it is several KiB, and moves from task to task.
+pub(crate) type Driven<S> = Box<Connection<Gathered<Watched<ClientStream<S>>>, Bytes>>;
 
 /// A tunnel, and what keeps it going.
-pub(crate) struct Dialled {
+pub(crate) struct Dialled<S> {
     pub(crate) send: SendRequest<Bytes>,
-    pub(crate) conn: Driven,
+    pub(crate) conn: Driven<S>,
     pub(crate) liveness: Liveness,
     pub(crate) peer: Identity,
 }
@@ -131,7 +132,7 @@ pub(crate) async fn dial(
     hop: HopAddr,
     (tls, windows): (Arc<ClientConfig>, Windows),
     connect: impl Future<Output = io::Result<TcpStream>>,
-) -> Result<Dialled, DialError> {
+) -> Result<Dialled<Ahead>, DialError> {
     let silent = |stage, limit| DialError::Silent { hop, stage, limit };
     let tcp = match timeout(CONNECT_WAIT, connect).await {
         Ok(Ok(tcp)) => tcp,
@@ -141,18 +142,27 @@ pub(crate) async fn dial(
         Ok(Err(source)) => return Err(DialError::Connect { hop, source }),
         Err(_) => return Err(silent(Stage::Connect, CONNECT_WAIT)),
     };
-    match timeout(HANDSHAKE_WAIT, shake(hop, (tls, windows), tcp)).await {
+    over(hop, (tls, windows), ahead(tcp)).await
+}
+
+/// Does the client's part of TLS and HTTP/2 over a stream that is open already; `hop` is where it leads.
+pub(crate) async fn over<S: AsyncRead + AsyncWrite + Unpin>(
+    hop: HopAddr,
+    (tls, windows): (Arc<ClientConfig>, Windows),
+    stream: S,
+) -> Result<Dialled<S>, DialError> {
+    match timeout(HANDSHAKE_WAIT, shake(hop, (tls, windows), stream)).await {
         Ok(dialled) => dialled,
-        Err(_) => Err(silent(Stage::Handshake, HANDSHAKE_WAIT)),
+        Err(_) => Err(DialError::Silent { hop, stage: Stage::Handshake, limit: HANDSHAKE_WAIT }),
     }
 }
 
-async fn shake(
+async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     hop: HopAddr,
     (tls, windows): (Arc<ClientConfig>, Windows),
-    tcp: TcpStream,
-) -> Result<Dialled, DialError> {
-    let (stream, peer) = handshake::connect(tls, ahead(tcp)).await.map_err(|error| match error {
+    stream: S,
+) -> Result<Dialled<S>, DialError> {
+    let (stream, peer) = handshake::connect(tls, stream).await.map_err(|error| match error {
         HandshakeError::Peer(source) => DialError::WrongPeer { hop, source },
         HandshakeError::Failed(source) => DialError::Tls { hop, source },
     })?;

@@ -6,6 +6,7 @@ pub mod dial;
 mod gather;
 pub mod head;
 mod liveness;
+mod nested;
 pub mod pool;
 pub mod pump;
 mod settings;

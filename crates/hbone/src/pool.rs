@@ -1,11 +1,13 @@
 //! Shared tunnels by (source identity, hop, expected identities). One pool serves one workload on one thread.
 //! Owns which tunnel carries a stream and when a tunnel is dialled or closed. `table` decides, `tunnel` keeps
-//! one going, `dial` makes one.
+//! one going, `dial` makes one; `relay` puts a tunnel inside a stream of another.
 
+mod relay;
 mod seat;
 mod table;
 mod tunnel;
 
+pub use relay::{RelayError, Through};
 pub use seat::Seat;
 
 use std::io;
@@ -18,6 +20,7 @@ use ambit_model::name::Identity;
 use ambit_process::net::TcpStream;
 use ambit_process::stop::Stop;
 use ambit_process::tasks::{Drained, Tasks};
+use ambit_tls::credential::Credential;
 use ambit_tls::vault::Vault;
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -31,6 +34,8 @@ use crate::stream::Stream;
 use table::{Look, Table, Taken};
 use tunnel::Attempt;
 
+/// How long the CA may keep a dial waiting.
+const CERTIFICATE_WAIT: Duration = Duration::from_secs(10);
 /// How long a stream may wait for its tunnel: a certificate, the dial, and its turn after others.
 const TURN_WAIT: Duration = Duration::from_secs(30);
 /// How long the far end may take to answer: it looks up its workload and connects to the application.
@@ -131,6 +136,12 @@ impl Shared {
     /// Runs `f` on the table. Short, and never across an await.
     fn with<T>(&self, f: impl FnOnce(&mut Table) -> T) -> T {
         f(&mut self.table.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What a tunnel's source shows of itself.
+    async fn credential(&self, key: &Key) -> Result<Arc<Credential>, DialError> {
+        let fetched = self.vault.fetch(&key.source, CERTIFICATE_WAIT).await;
+        fetched.map_err(|source| DialError::Certificate { hop: key.hop, source })
     }
 }
 

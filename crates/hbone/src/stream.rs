@@ -1,7 +1,7 @@
 //! One open stream of a tunnel, both halves, with the seat it takes there.
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 
 use crate::pool::Seat;
 
@@ -11,4 +11,9 @@ pub struct Stream {
     pub(crate) recv: RecvStream,
     /// Given back when the stream ends; absent on the accepting side, where the peer counts.
     pub(crate) seat: Option<Seat>,
+}
+
+/// The peer ended early but in good order (RFC 9113, 8.1).
+pub(crate) fn is_over(error: &h2::Error) -> bool {
+    error.is_reset() && error.reason() == Some(Reason::NO_ERROR)
 }

@@ -104,9 +104,18 @@ impl Bench {
         &mut self,
         serve: impl Fn(Accepted, Stop) -> F + Send + Sync + 'static,
     ) -> HopAddr {
+        self.listen_as("db", serve).await
+    }
+
+    /// A far end as somebody that hands each tunnel to `serve`.
+    pub(crate) async fn listen_as<F: Future<Output = ()> + Send>(
+        &mut self,
+        account: &str,
+        serve: impl Fn(Accepted, Stop) -> F + Send + Sync + 'static,
+    ) -> HopAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let hop = HopAddr::new(listener.local_addr().unwrap());
-        let tls = self.authority.credential(&identity("db")).server();
+        let tls = self.authority.credential(&identity(account)).server();
         self.tasks.spawn("far end", move |stop| async move {
             let mut tunnels = futures_util::stream::FuturesUnordered::new();
             loop {

@@ -83,10 +83,12 @@ pub struct Tunnelled {
 pub struct Relayed {
     /// The tunnel to the gateway. Its authority is the inner one's, too.
     pub outer: Tunnelled,
-    /// The peer inside must prove one of these. Empty: nobody can.
+    /// The peer inside must prove one of these. Never empty.
     pub expect: Vec<Identity>,
     /// The workload behind the gateway, as far as it is known.
     pub destination: Arc<Workload>,
+    /// The service that the gateway was found through: another of its endpoints may stand in for it.
+    pub gateway: Option<Arc<Service>>,
 }
 
 /// A flow without a tunnel.
@@ -294,10 +296,15 @@ impl<P: Pick> Planner<'_, P> {
     }
 }
 
-/// Who may answer: what the service lists, as far as it is an identity, and the workload itself.
+/// What a service lists, as far as it is an identity.
+fn listed(service: Option<&Service>) -> Vec<Identity> {
+    let names = service.into_iter().flat_map(|s| &s.subject_alt_names);
+    names.filter_map(|name| name.as_str().parse().ok()).collect()
+}
+
+/// Who may answer: what the service lists, and the workload itself.
 fn identities(service: Option<&Service>, workload: &Workload) -> Vec<Identity> {
-    let listed = service.into_iter().flat_map(|s| &s.subject_alt_names);
-    let mut expect: Vec<Identity> = listed.filter_map(|name| name.as_str().parse().ok()).collect();
+    let mut expect = listed(service);
     let own = workload.identity();
     if !expect.contains(&own) {
         expect.push(own);

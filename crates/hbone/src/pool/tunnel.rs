@@ -14,10 +14,9 @@ use super::seat::Seats;
 use super::table::Held;
 use super::{Key, Shared};
 use crate::dial::{DialError, Dialled, Driven, dial};
+use crate::gather::Ahead;
 use crate::liveness::Liveness;
 
-/// How long the CA may keep a dial waiting.
-const CERTIFICATE_WAIT: Duration = Duration::from_secs(10);
 /// How long the farewell of an idle tunnel may take.
 const FAREWELL_WAIT: Duration = Duration::from_secs(5);
 
@@ -65,12 +64,13 @@ impl Attempt {
         live.keep(conn, liveness, stop).await;
     }
 
-    async fn dial(&self, connect: impl Future<Output = io::Result<TcpStream>>) -> Result<Dialled, DialError> {
-        let hop = self.key.hop;
-        let credential = self.shared.vault.fetch(&self.key.source, CERTIFICATE_WAIT).await;
-        let credential = credential.map_err(|source| DialError::Certificate { hop, source })?;
+    async fn dial(
+        &self,
+        connect: impl Future<Output = io::Result<TcpStream>>,
+    ) -> Result<Dialled<Ahead>, DialError> {
+        let credential = self.shared.credential(&self.key).await?;
         let tls = credential.client(Arc::clone(&self.key.expect));
-        dial(hop, (tls, self.shared.settings.windows), connect).await
+        dial(self.key.hop, (tls, self.shared.settings.windows), connect).await
     }
 }
 
@@ -94,7 +94,7 @@ impl Live {
         self.shared.with(|table| table.remove(&self.key, &self.seats));
     }
 
-    async fn keep(self, mut conn: Driven, mut liveness: Liveness, stop: Stop) {
+    async fn keep(self, mut conn: Driven<Ahead>, mut liveness: Liveness, stop: Stop) {
         let idle = self.shared.settings.idle;
         let mut watch = std::pin::pin!(self.watch(&mut liveness));
         // Cancel-safe: the connection and the seats keep their own state.
@@ -123,7 +123,7 @@ impl Live {
     }
 }
 
-fn note(key: &Key, ended: Result<(), h2::Error>) {
+pub(super) fn note(key: &Key, ended: Result<(), h2::Error>) {
     if let Err(error) = ended
         && error.reason() != Some(Reason::NO_ERROR)
     {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::buffer::Buffer;
 use super::{Broken, Meter, Outcome, reset_on_drop};
 use crate::cut::Why;
-use crate::stream::Stream;
+use crate::stream::{Stream, is_over};
 
 /// Copies until both halves have ended, one side breaks, or `cut` resolves.
 /// A reset on one side becomes a reset on the other: nobody takes a part for the whole.
@@ -103,7 +103,7 @@ async fn forward(mut data: Bytes, send: &mut SendStream<Bytes>) -> Result<bool, 
         send.reserve_capacity(data.len());
         let room = match poll_fn(|cx| send.poll_capacity(cx)).await {
             Some(Ok(room)) => room.min(data.len()),
-            Some(Err(error)) if over(&error) => return Ok(false),
+            Some(Err(error)) if is_over(&error) => return Ok(false),
             Some(Err(error)) => return Err(broken(error)),
             None => return closed(send).await,
         };
@@ -132,7 +132,7 @@ async fn down<W: AsyncWrite + Unpin>(
     loop {
         let mut data = match poll_fn(|cx| recv.poll_data(cx)).await {
             Some(Ok(data)) => data,
-            Some(Err(error)) if !over(&error) => return Err(broken(error)),
+            Some(Err(error)) if !is_over(&error) => return Err(broken(error)),
             None | Some(Err(_)) => break,
         };
         let bytes = data.len();
@@ -146,11 +146,6 @@ async fn down<W: AsyncWrite + Unpin>(
     // An application that has closed already needs no FIN.
     let _ = app.shutdown().await;
     Ok(())
-}
-
-/// The peer ended early but in good order (RFC 9113, 8.1).
-fn over(error: &h2::Error) -> bool {
-    error.is_reset() && error.reason() == Some(Reason::NO_ERROR)
 }
 
 fn broken(error: h2::Error) -> Broken {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::find::{service_by_address, services_at};
 use super::refusal::{Refusal, Unresolved, unresolved_waypoint};
-use super::{Plan, Planner, Relayed, Tunnelled, identities};
+use super::{Plan, Planner, Relayed, Tunnelled, identities, listed};
 use crate::address::{Authority, NetworkAddress};
 use crate::balance::{Ask, Pick, Role, choose};
 use crate::name::ServiceKey;
@@ -53,7 +53,13 @@ impl<'a, P: Pick> Planner<'a, P> {
         let gateway = self
             .resolve(reference, Role::Gateway)
             .map_err(|why| Refusal::GatewayUnresolved { gateway: reference.destination.clone(), why })?;
-        let hostname = service.hostname.clone();
+        // Only the service says who answers there: a workload of another network may stand for many, and an
+        // identity that we derive from its record is nothing that its own network has vouched for.
+        let expect = listed(inner);
+        if expect.is_empty() {
+            return Err(Refusal::NobodyExpected { workload: next.uid.clone() });
+        }
+        let (hostname, through) = (service.hostname.clone(), gateway.service.clone());
         let outer = Tunnelled {
             hop: self.hop_of(&gateway)?,
             authority: Authority::Host { hostname, port: self.flow.dst.port() },
@@ -61,7 +67,8 @@ impl<'a, P: Pick> Planner<'a, P> {
             destination: gateway.workload,
             service: Some(Arc::clone(service)),
         };
-        Ok(Plan::ViaGateway(Relayed { outer, expect: inside(inner, next), destination: Arc::clone(next) }))
+        let destination = Arc::clone(next);
+        Ok(Plan::ViaGateway(Relayed { outer, expect, destination, gateway: through }))
     }
 
     fn resolve(&mut self, reference: &GatewayRef, role: Role) -> Result<Found, Unresolved> {
@@ -125,17 +132,4 @@ pub(super) fn is(world: &Snapshot, reference: &GatewayRef, workload: &Workload) 
             None => world.workload_by_host(key).is_some_and(|found| found.uid == workload.uid),
         },
     }
-}
-
-/// Who may answer behind a gateway: what the service lists, and the workload if it is a real one. A workload
-/// without addresses stands for many, and its account says nothing about them.
-fn inside(service: Option<&Service>, next: &Workload) -> Vec<crate::name::Identity> {
-    let mut expect = identities(service, next);
-    if next.addresses.is_empty() {
-        let own = next.identity();
-        let listed =
-            service.is_some_and(|s| s.subject_alt_names.iter().any(|n| n.as_str() == own.to_string()));
-        expect.retain(|identity| listed || *identity != own);
-    }
-    expect
 }

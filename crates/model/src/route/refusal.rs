@@ -52,6 +52,14 @@ pub enum Refusal {
         /// What is wrong with it.
         why: Unresolved,
     },
+    /// The destination is behind a gateway, and the service that leads there lists nobody who may answer.
+    #[error(
+        "workload {workload} is on another network, and its service lists no identity that may answer there"
+    )]
+    NobodyExpected {
+        /// The workload.
+        workload: WorkloadUid,
+    },
     /// Not an end: resolve this name, then plan again with the answer among the hints.
     #[error("name {hostname} must be resolved first")]
     NameNeeded {
@@ -111,6 +119,7 @@ impl Refusal {
             Self::WaypointUnresolved { .. }
             | Self::GatewayMissing { .. }
             | Self::GatewayUnresolved { .. }
+            | Self::NobodyExpected { .. }
             | Self::NameNeeded { .. }
             | Self::NameUnresolved { .. } => Blame::Mesh,
         }
@@ -128,6 +137,7 @@ impl Refusal {
             Self::WaypointUnresolved { .. } => "waypoint_unresolved",
             Self::GatewayMissing { .. } => "gateway_missing",
             Self::GatewayUnresolved { .. } => "gateway_unresolved",
+            Self::NobodyExpected { .. } => "nobody_expected",
             Self::NameNeeded { .. } | Self::NameUnresolved { .. } => "name_unresolved",
         }
     }

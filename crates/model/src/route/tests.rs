@@ -232,7 +232,9 @@ fn another_network_is_reached_through_its_gateway_or_not_at_all() {
         (
             // A stand-in for many workloads says nothing about who they are.
             all(far(Some("far/192.0.2.7")), web_service()),
-            format!("gateway 192.0.2.7:15008 for {host}:80 by gateway then "),
+            "refused: workload Kubernetes//Pod/shop/remote is on another network, \
+             and its service lists no identity that may answer there"
+                .into(),
         ),
         (
             all(far(Some("far/192.0.2.8")), named.clone()),
@@ -252,8 +254,13 @@ fn another_network_is_reached_through_its_gateway_or_not_at_all() {
     behind.waypoint = Some(by_host(WAYPOINT));
     addressed.services.clear();
     let world = all(addressed.serving(WAYPOINT, &[]), behind);
-    let world = world.with(&[service(WAYPOINT, &[], &[(15008, 15008)]).into()].into_iter().collect());
-    assert_eq!(planned(&world, dst), format!("gateway 192.0.2.7:15008 for {host}:80 by gateway then remote"));
+    let mut known = service(WAYPOINT, &[], &[(15008, 15008)]);
+    let with = |known: &Service| world.with(&[known.clone().into()].into_iter().collect());
+    let nobody = Refusal::NobodyExpected { workload: "Kubernetes//Pod/shop/remote".into() };
+    assert_eq!(plan(&with(&known), &flow(&client(), dst), &mut First), Err(nobody));
+    known.subject_alt_names = vec!["spiffe://far.local/ns/shop/sa/waypoint".into(), "no identity".into()];
+    let wanted = format!("gateway 192.0.2.7:15008 for {host}:80 by gateway then waypoint");
+    assert_eq!(planned(&with(&known), dst), wanted);
 }
 
 #[test]

@@ -116,7 +116,7 @@ proptest! {
                 let refused = answered(&world, &t).err();
                 prop_assert!(refused.is_none(), "{refused:?}");
             }
-            Ok(Plan::ViaGateway(r)) => prop_assert!(!r.outer.expect.is_empty()),
+            Ok(Plan::ViaGateway(r)) => prop_assert!(!r.outer.expect.is_empty() && !r.expect.is_empty()),
             Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
         }
     }
