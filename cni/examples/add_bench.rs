@@ -35,7 +35,7 @@ fn main() {
         .collect();
     let mut objects = vec![namespace(Some("ambient"))];
     objects.extend(pods.iter().map(|(name, uid, _)| pod(name, uid)));
-    let stage = Stage::with(daemon.to_str().unwrap(), &objects);
+    let stage = Stage::with(daemon.to_str().unwrap(), &objects, &[]);
     let _ztunnel = stage.ztunnel();
     let (next, times) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let begun = Instant::now();

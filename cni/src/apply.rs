@@ -4,6 +4,7 @@
 //! Everything here runs in the calling thread's namespace, is short and blocks only on the kernel; callers enter with
 //! `Netns::run` and bound the time.
 
+mod address;
 pub(crate) mod attribute;
 mod nft;
 mod probes;
@@ -14,6 +15,7 @@ use ambit_sys::netns::{Netns, NetnsError};
 
 use crate::rules::{Families, NodeRules, PodRules, node_table, pod_table};
 
+pub use address::addresses;
 pub use probes::{ProbeChange, ProbeTarget, Surplus, sync_probes};
 pub use talk::TalkError;
 

@@ -23,6 +23,9 @@ pub struct Config {
     /// Folder for the plugin's socket and for what is known of sandboxes.
     #[arg(long, env = "CNI_AGENT_RUN_DIR", default_value = "/var/run/ambit-cni")]
     pub run_dir: PathBuf,
+    /// The node's process file system, where pods are found that the runtime did not tell of.
+    #[arg(long, env = "HOST_PROC", default_value = "/proc")]
+    pub proc_dir: PathBuf,
     /// Socket that ztunnel connects to; in the run folder when not given.
     #[arg(long, env = "ZTUNNEL_UDS_ADDRESS")]
     pub zds_socket: Option<PathBuf>,

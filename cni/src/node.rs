@@ -1,8 +1,10 @@
 //! The daemon's running parts. Each file owns one; `run` joins them.
 
+mod cgroup;
 mod desk;
 mod enrol;
 mod events;
+mod find;
 mod keeper;
 mod link;
 mod probes;
@@ -12,6 +14,7 @@ mod subject;
 mod view;
 mod want;
 
+pub use cgroup::{CgroupError, Container, container_of, pods_root};
 pub use events::is_question;
 pub use run::{RunError, run};
 pub use want::{Criteria, Want, Why, want};

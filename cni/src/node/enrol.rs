@@ -20,9 +20,10 @@ use tracing::{debug, warn};
 
 use crate::apply::{ApplyError, Change, Drift, install_pod, remove_pod, verify_pod};
 use crate::metrics::Metrics;
+use crate::node::find::Finder;
 use crate::node::link::{CarryError, Link};
 use crate::node::probes::{Probes, blocking};
-use crate::node::sandbox::{Records, Sandbox};
+use crate::node::sandbox::{Mark, Records, Sandbox};
 use crate::node::subject::{NodeWide, REDIRECTION, Subject};
 use crate::rules::PodRules;
 
@@ -37,6 +38,9 @@ pub(crate) struct Ground {
     pub(crate) node: NodeWide,
     /// The node's own namespace, never to be taken for a pod's.
     pub(crate) home: NetnsId,
+    /// This boot: the kernel's numbers of namespaces repeat after the next.
+    pub(crate) boot: String,
+    pub(crate) finder: Finder,
     pub(crate) leave_wait: Duration,
     pub(crate) audit: Duration,
     /// Namespaces worked in at once: threads cost memory, and the kernel takes turns anyway.
@@ -66,7 +70,9 @@ pub(crate) enum EnrolError {
     Probes(#[source] ApplyError),
     #[error("the pod cannot be annotated")]
     Annotation(#[from] OverlayError),
-    #[error("no sandbox of the pod is known; restart the pod")]
+    #[error("{0} leads to another namespace than the pod's")]
+    Replaced(PathBuf),
+    #[error("no running process of the pod is in a namespace with one of its addresses")]
     NoSandbox,
 }
 
@@ -74,6 +80,15 @@ impl EnrolError {
     /// Whether trying again soon can help without anybody doing something.
     pub(crate) fn passes(&self) -> bool {
         matches!(self, Self::Carry(_) | Self::Stuck)
+    }
+
+    /// Whether what the sandbox's path leads to is not the pod's, now or ever again.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Self::Netns(NetnsError::Open { source, .. }) => source.kind() == std::io::ErrorKind::NotFound,
+            Self::Netns(NetnsError::NoNetns) | Self::Replaced(_) | Self::NodesOwn(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -98,8 +113,17 @@ impl Word {
     }
 }
 
-/// Opens a sandbox's namespace.
+/// Opens a sandbox's namespace, which must be the very one that it was when we were told of it.
 pub(crate) fn open(ground: &Ground, sandbox: &Sandbox) -> Result<Arc<Netns>, EnrolError> {
+    let netns = open_told(ground, sandbox)?;
+    if sandbox.mark != Some(Mark::new(&ground.boot, netns.id())) {
+        return Err(EnrolError::Replaced(sandbox.netns.clone()));
+    }
+    Ok(netns)
+}
+
+/// Opens a sandbox's namespace, which the runtime has just named.
+pub(crate) fn open_told(ground: &Ground, sandbox: &Sandbox) -> Result<Arc<Netns>, EnrolError> {
     let netns = Netns::open(&sandbox.netns).map_err(EnrolError::Netns)?;
     if netns.id() == ground.home {
         return Err(EnrolError::NodesOwn(sandbox.netns.clone()));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_cluster::kinds::core::Pod;
 use ambit_process::admin::{Body, answer, text};
 use ambit_process::clock;
 use ambit_wire::node_link::PodUid;
@@ -21,7 +22,7 @@ use crate::node::enrol::{EnrolError, Ground};
 use crate::node::keeper::{Order, Reply};
 use crate::node::link::chain;
 use crate::node::sandbox::{Records, Sandbox, is_file_name};
-use crate::node::subject::Subject;
+use crate::node::subject::{Subject, runtime_uid};
 use crate::node::view::View;
 use crate::node::want::{Criteria, Want, want};
 
@@ -192,7 +193,8 @@ impl Events {
         let known = |view: &Arc<View>| {
             let pod = view.pod(&asked.pod_namespace, &asked.pod_name);
             let same = |uid: &str| !uid.is_empty() && (asked.pod_uid.is_empty() || asked.pod_uid == uid);
-            view.complete && pod.is_some_and(|pod| same(&pod.metadata.uid))
+            let is_it = |pod: &Pod| same(&pod.metadata.uid) || same(runtime_uid(pod));
+            view.complete && pod.is_some_and(|pod| is_it(pod))
         };
         let found = tokio::time::timeout(OBJECT_WAIT, views.wait_for(known)).await;
         match found {
@@ -252,6 +254,7 @@ impl Asked {
             interface: self.interface.clone(),
             netns: self.netns.clone(),
             ips: self.addresses()?,
+            mark: None,
         })
     }
 

@@ -14,12 +14,15 @@ use crate::apply::Change;
 use crate::metrics::Reconciled;
 use crate::node::enrol::{self, EnrolError, Ground, Word};
 use crate::node::link::chain;
-use crate::node::sandbox::Sandbox;
+use crate::node::sandbox::{Mark, Sandbox};
 use crate::node::subject::Subject;
 
 /// First and longest wait after a failure; doubling.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A pod that is not found is looked for this often again before it is called missing; 1.5 s.
+const SEARCHES: u32 = 4;
 
 /// What the cluster wants of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +88,7 @@ impl Keeper {
         let sandbox = sandbox.and_then(|sandbox| match enrol::open(&ground, &sandbox) {
             Ok(netns) => Some((sandbox, netns)),
             Err(error) => {
-                warn!(pod = %uid, error = %chain(&error), "the recorded sandbox is gone");
+                warn!(pod = %uid, error = %chain(&error), "the recorded sandbox is not believed");
                 ground.records.remove(&uid);
                 None
             }
@@ -113,7 +116,7 @@ impl Keeper {
                 return;
             }
             let enrolled = self.seat == Seat::In;
-            self.counted.set(enrolled, self.wanted == Wanted::In && !enrolled && self.sandbox.is_some());
+            self.counted.set(enrolled, self.wanted == Wanted::In && !enrolled && self.is_running());
             let pause = self.pause();
             // Every arm is cancel-safe; what was not taken is there the next time.
             tokio::select! {
@@ -130,6 +133,11 @@ impl Keeper {
                 () = tokio::time::sleep(pause) => self.settle_and_tell().await,
             }
         }
+    }
+
+    /// Whether the pod has a sandbox, as far as we or its object know.
+    fn is_running(&self) -> bool {
+        self.sandbox.is_some() || self.subject.as_ref().is_some_and(|it| !it.ips.is_empty())
     }
 
     fn pause(&self) -> Duration {
@@ -173,7 +181,8 @@ impl Keeper {
 
     /// The plugin's ADD. A sandbox that could not be taken in is forgotten: its runtime throws it away.
     async fn adopt(&mut self, sandbox: Sandbox, subject: Option<Box<Subject>>) -> Result<(), EnrolError> {
-        let netns = enrol::open(&self.ground, &sandbox)?;
+        let netns = enrol::open_told(&self.ground, &sandbox)?;
+        let sandbox = Sandbox { mark: Some(Mark::new(&self.ground.boot, netns.id())), ..sandbox };
         if let Err(error) = self.ground.records.write(&self.uid, &sandbox) {
             warn!(pod = %self.uid, %error, "cannot record the sandbox; a new daemon will not find it");
         }
@@ -232,8 +241,9 @@ impl Keeper {
         match self.settle().await {
             Ok(_) => self.failures = 0,
             Err(error) => {
-                // Once a failure is enough; the metric says that it goes on.
-                if self.failures == 0 {
+                // Once a failure is enough; the metric says that it goes on. An object may tell of addresses a
+                // moment before its processes run.
+                if self.failures == if matches!(error, EnrolError::NoSandbox) { SEARCHES } else { 0 } {
                     self.say(&error);
                 }
                 self.failures = self.failures.saturating_add(1);
@@ -276,17 +286,13 @@ impl Keeper {
 
     async fn settle_in(&mut self) -> Result<Change, EnrolError> {
         let Some(subject) = self.subject.clone() else { return Ok(Change::None) };
-        let Some((sandbox, netns)) = &mut self.sandbox else {
-            // Before the runtime has made a sandbox this is as it should be: the plugin will bring one.
+        self.drop_lost(&subject).await?;
+        self.search(&subject).await;
+        let Some((sandbox, netns)) = &self.sandbox else {
             self.seat = Seat::Out;
-            return Ok(Change::None);
+            // Before the runtime has made a sandbox this is as it should be: the plugin will bring one.
+            return if subject.ips.is_empty() { Ok(Change::None) } else { Err(EnrolError::NoSandbox) };
         };
-        // The path leads to the living namespace; what is held open may be a dead one.
-        let now = enrol::open(&self.ground, sandbox)?;
-        if now.id() != netns.id() {
-            info!(pod = %subject.object, "the pod has a new network namespace");
-            *netns = now;
-        }
         let change = enrol::join(&self.ground, &subject, netns, sandbox).await?;
         if self.seat == Seat::In && change == Change::Made {
             self.ground.metrics.repairs.inc();
@@ -299,8 +305,51 @@ impl Keeper {
         Ok(change)
     }
 
+    /// The path leads to the pod's living namespace, or the pod is to be looked for. What is held open may be dead.
+    async fn drop_lost(&mut self, subject: &Subject) -> Result<(), EnrolError> {
+        let Some((sandbox, _)) = &self.sandbox else { return Ok(()) };
+        match enrol::open(&self.ground, sandbox) {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_lost() => {
+                info!(pod = %subject.object, error = %chain(&error), "the pod's sandbox is gone");
+                enrol::forget(&self.ground, subject).await?;
+                self.sandbox = None;
+                self.seat = Seat::Out;
+                self.ground.records.remove(&self.uid);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Finds the sandbox of a pod that the runtime did not tell of. It is not recorded: the next daemon finds it too.
+    async fn search(&mut self, subject: &Subject) {
+        if self.sandbox.is_some() {
+            return;
+        }
+        let Some(found) = self.ground.finder.find(&subject.runtime_uid, &subject.ips).await else { return };
+        info!(pod = %subject.object, netns = %found.path.display(), "found the pod among the node's processes");
+        let sandbox = Sandbox {
+            uid: self.uid.to_string(),
+            container_id: found.container_id,
+            interface: String::new(),
+            mark: Some(Mark::new(&self.ground.boot, found.netns.id())),
+            netns: found.path,
+            ips: Vec::new(),
+        };
+        self.sandbox = Some((sandbox, Arc::new(found.netns)));
+    }
+
     async fn settle_out(&mut self) -> Result<Change, EnrolError> {
-        let (Some(subject), false) = (&self.subject, self.seat == Seat::Out) else { return Ok(Change::None) };
+        let (Some(subject), false) = (self.subject.clone(), self.seat == Seat::Out) else {
+            return Ok(Change::None);
+        };
+        self.drop_lost(&subject).await?;
+        if subject.redirection.is_some() {
+            // Somebody took it in, and we do not know where it is.
+            self.search(&subject).await;
+        }
+        let subject = &subject;
         match &self.sandbox {
             Some((_, netns)) => enrol::leave(&self.ground, subject, netns).await?,
             None => {

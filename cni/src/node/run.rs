@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::node::desk::Desk;
 use crate::node::enrol::{Ground, HANDS};
 use crate::node::events::Events;
+use crate::node::find::Finder;
 use crate::node::link::{Link, chain, watched};
 use crate::node::probes::Probes;
 use crate::node::sandbox::Records;
@@ -163,6 +164,9 @@ impl Sockets {
 
 fn ground(config: &Config, metrics: Metrics, records: Records) -> Result<Ground, RunError> {
     let families = if config.disable_ipv6 { Families::V4 } else { usable_families() };
+    let home = Netns::current()?.id();
+    let boot = config.proc_dir.join("sys/kernel/random/boot_id");
+    let boot = fs::read_to_string(&boot).map_err(at(&boot))?.trim().to_owned();
     Ok(Ground {
         link: Link::new(),
         probes: Probes::new(NodeRules { families, prober: config.probe_uid }),
@@ -170,7 +174,9 @@ fn ground(config: &Config, metrics: Metrics, records: Records) -> Result<Ground,
         records,
         metrics,
         node: NodeWide { families, dns: config.dns_capture },
-        home: Netns::current()?.id(),
+        home,
+        boot,
+        finder: Finder::new(config.proc_dir.clone(), home),
         leave_wait: config.leave_wait(),
         audit: config.audit(),
         hands: Semaphore::new(HANDS),

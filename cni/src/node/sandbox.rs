@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use ambit_sys::netns::NetnsId;
 use ambit_wire::node_link::PodUid;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -19,6 +20,23 @@ pub(crate) struct Sandbox {
     pub(crate) interface: String,
     pub(crate) netns: PathBuf,
     pub(crate) ips: Vec<IpAddr>,
+    /// Which namespace the path led to when the runtime named it; a record without is not believed.
+    #[serde(default)]
+    pub(crate) mark: Option<Mark>,
+}
+
+/// Which namespace, beyond doubt. Paths are used again, and after a boot so are the kernel's numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub(crate) boot: String,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+impl Mark {
+    pub(crate) fn new(boot: &str, id: NetnsId) -> Self {
+        Self { boot: boot.to_owned(), device: id.device, inode: id.inode }
+    }
 }
 
 /// The folder of records.
@@ -103,6 +121,7 @@ mod tests {
             interface: "eth0".into(),
             netns: "/run/netns/x".into(),
             ips: vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()],
+            mark: Some(Mark::new("b", NetnsId { device: 4, inode: 4_026_531_840 })),
         };
         records.write(&uid, &sandbox).unwrap();
         fs::write(dir.path().join("bad.json"), "{").unwrap();
@@ -111,6 +130,15 @@ mod tests {
         records.remove(&uid);
         records.remove(&uid);
         assert!(Records::open(dir.path().into()).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_is_read_but_says_not_which_namespace() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = r#"{"uid":"u-1","container_id":"c","interface":"eth0","netns":"/run/netns/x","ips":[]}"#;
+        fs::write(dir.path().join("u-1.json"), text).unwrap();
+        let (_, found) = Records::open(dir.path().into()).unwrap();
+        assert_eq!(found.values().map(|it| it.mark.clone()).collect::<Vec<_>>(), [None]);
     }
 
     #[test]

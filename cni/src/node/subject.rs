@@ -15,6 +15,9 @@ use crate::rules::{Families, InterfaceName, PodRules};
 /// The annotation by which the control plane learns that a pod takes tunnels.
 pub(crate) const REDIRECTION: &str = "ambient.istio.io/redirection";
 
+/// A static pod's object is a mirror with a uid of its own; kubelet and the runtime know the pod by this one.
+const STATIC_UID: &str = "kubernetes.io/config.hash";
+
 const BYPASS_INBOUND: &str = "ambient.istio.io/bypass-inbound-capture";
 const DNS_CAPTURE: &str = "ambient.istio.io/dns-capture";
 const INNER_INTERFACES: &str = "istio.io/reroute-virtual-interfaces";
@@ -35,6 +38,8 @@ pub(crate) struct Subject {
     pub(crate) probe_ports: BTreeSet<u16>,
     /// The annotation as it stands.
     pub(crate) redirection: Option<String>,
+    /// The uid that the node's container runtime knows it by.
+    pub(crate) runtime_uid: Box<str>,
 }
 
 /// Why a pod object cannot be enrolled.
@@ -70,6 +75,7 @@ impl Subject {
             ips: pod.ips(),
             probe_ports: probe_ports(pod),
             redirection: meta.annotation(REDIRECTION).map(str::to_owned),
+            runtime_uid: runtime_uid(pod).into(),
         })
     }
 
@@ -80,9 +86,9 @@ impl Subject {
 
     /// Whether this differs from a former state of the same pod at most in what we wrote on it.
     pub(crate) fn differs_only_in_word(&self, former: &Self) -> bool {
-        let Self { uid, object, info, rules, ips, probe_ports, redirection: _ } = self;
+        let Self { uid, object, info, rules, ips, probe_ports, redirection: _, runtime_uid } = self;
         (uid, object, info, rules) == (&former.uid, &former.object, &former.info, &former.rules)
-            && (ips, probe_ports) == (&former.ips, &former.probe_ports)
+            && (ips, probe_ports, runtime_uid) == (&former.ips, &former.probe_ports, &former.runtime_uid)
     }
 
     /// Where probes may go, for these addresses of its sandbox and those its object tells.
@@ -90,6 +96,11 @@ impl Subject {
         let ips: BTreeSet<IpAddr> = self.ips.iter().chain(sandbox).map(IpAddr::to_canonical).collect();
         ips.iter().flat_map(|ip| self.probe_ports.iter().map(|port| SocketAddr::new(*ip, *port))).collect()
     }
+}
+
+/// The uid that a pod's runtime knows it by, and says to the plugin.
+pub(crate) fn runtime_uid(pod: &Pod) -> &str {
+    pod.metadata.annotation(STATIC_UID).unwrap_or(&pod.metadata.uid)
 }
 
 fn rules(pod: &Pod, node: NodeWide) -> PodRules {
@@ -202,6 +213,13 @@ mod tests {
         assert!(after.differs_only_in_word(&before));
         let other = subject(&json!({ REDIRECTION: "enabled", BYPASS_INBOUND: "true" }), &json!({}));
         assert!(!other.differs_only_in_word(&before));
+    }
+
+    #[test]
+    fn a_static_pod_is_known_to_its_runtime_by_another_uid_than_to_the_cluster() {
+        let it = subject(&json!({ STATIC_UID: "0123" }), &json!({}));
+        assert_eq!((it.uid.as_str(), &*it.runtime_uid), ("u-1", "0123"));
+        assert_eq!(&*subject(&json!({}), &json!({})).runtime_uid, "u-1");
     }
 
     #[test]

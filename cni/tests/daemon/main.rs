@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod found;
 mod stage;
 
 use std::fs;
@@ -20,7 +21,12 @@ use serde_json::{Value, json};
 use stage::{Manner, Stage, Ztunnel, filter, namespace, pod};
 
 fn stage(objects: &[Value]) -> Stage {
-    Stage::with(env!("CARGO_BIN_EXE_ambit-cni-node"), objects)
+    stage_with(objects, &[])
+}
+
+/// With more on the daemon's command line.
+fn stage_with(objects: &[Value], more: &[String]) -> Stage {
+    Stage::with(env!("CARGO_BIN_EXE_ambit-cni-node"), objects, more)
 }
 
 fn ambient() -> Value {

@@ -25,14 +25,16 @@ pub(crate) struct Stage {
     pub(crate) node: Netns,
     daemon: Option<Child>,
     program: PathBuf,
+    /// More for the daemon's command line.
+    pub(crate) more: Vec<String>,
 }
 
 impl Stage {
     /// A node with these objects and a running daemon.
-    pub(crate) fn with(program: &str, objects: &[Value]) -> Self {
+    pub(crate) fn with(program: &str, objects: &[Value], more: &[String]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let node = Netns::anonymous().expect("needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN)");
-        let mut stage = Self { dir, node, daemon: None, program: program.into() };
+        let mut stage = Self { dir, node, daemon: None, program: program.into(), more: more.to_vec() };
         fs::create_dir(stage.path("source")).unwrap();
         stage.tell(objects);
         stage.start();
@@ -56,7 +58,7 @@ impl Stage {
         let mut command = Command::new(&self.program);
         command.args(["--node-name", "n1", "--audit-seconds", "1", "--leave-wait-ms", "50"]);
         command.arg("--source").arg(source).arg("--run-dir").arg(run_dir);
-        command.args(["--admin-addr", "off"]).stdout(log).stdin(Stdio::null());
+        command.args(["--admin-addr", "off"]).args(&self.more).stdout(log).stdin(Stdio::null());
         self.daemon = Some(self.node.run(|| command.spawn().unwrap()).unwrap());
         let socket = self.path("run/pluginevent.sock");
         self.eventually("the daemon listens", || UnixStream::connect(&socket).is_ok());
@@ -73,12 +75,17 @@ impl Stage {
     /// Calls the plugin for a pod whose namespace is open here.
     pub(crate) fn plugin(&self, command: &str, pod: &str, uid: &str, netns: &Netns) -> Answer {
         let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsFd::as_fd(netns).as_raw_fd());
+        self.plugin_at(command, pod, uid, Path::new(&path))
+    }
+
+    /// The same, with the path of its namespace.
+    pub(crate) fn plugin_at(&self, command: &str, pod: &str, uid: &str, path: &Path) -> Answer {
         let arguments = format!("K8S_POD_NAMESPACE=shop;K8S_POD_NAME={pod};K8S_POD_UID={uid}");
         let container = format!("c-{uid}");
         let given = Surroundings::given(&[
             ("CNI_COMMAND", command),
             ("CNI_CONTAINERID", &container),
-            ("CNI_NETNS", &path),
+            ("CNI_NETNS", path.to_str().unwrap()),
             ("CNI_IFNAME", "eth0"),
             ("CNI_PATH", "/opt/cni/bin"),
             ("CNI_ARGS", &arguments),

@@ -11,6 +11,9 @@ pub type Texts = BTreeMap<String, String>;
 /// Longest annotation that is kept whole; of longer ones (of sidecars) only the presence is ever asked.
 const ANNOTATION_KEPT: usize = 1024;
 
+/// A static pod's uid on its node; the object that mirrors it has another.
+const STATIC_POD_UID: &str = "kubernetes.io/config.hash";
+
 /// What is read of `metadata`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -129,7 +132,8 @@ fn is_label_word(text: &str) -> bool {
 
 fn annotations<'de, D: Deserializer<'de>>(input: D) -> Result<Texts, D::Error> {
     let mut all = Texts::deserialize(input)?;
-    all.retain(|key, _| key.split_once('/').is_some_and(|(domain, _)| domain.ends_with("istio.io")));
+    let of_mesh = |key: &str| key.split_once('/').is_some_and(|(domain, _)| domain.ends_with("istio.io"));
+    all.retain(|key, _| of_mesh(key) || key == STATIC_POD_UID);
     for value in all.values_mut().filter(|value| value.len() > ANNOTATION_KEPT) {
         value.clear();
     }
