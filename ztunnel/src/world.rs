@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_model::delta::Delta;
-use ambit_model::name::NodeName;
+use ambit_model::name::{Identity, NodeName};
 use ambit_model::snapshot::Snapshot;
 use ambit_model::workload::Workload;
 use ambit_wire::node_link::PodInfo;
@@ -57,7 +57,16 @@ impl World {
         timeout(limit, self.wait(pod)).await.ok().flatten()
     }
 
-    /// Waits until a later snapshot than the one just loaded may be in force; false when none will come.
+    /// Whether another pod of this node has `identity` too, as known now. Where our node is not known, nothing is.
+    #[must_use]
+    pub fn expects_another(&self, identity: &Identity, than: &PodInfo) -> bool {
+        let world = self.current.load();
+        world
+            .workloads_on(&self.node)
+            .any(|w| w.name.as_str() != than.name.as_str() && w.identity() == *identity)
+    }
+
+    /// Waits until a later snapshot than the one just loaded may be in force; false when none will come. Cancel-safe.
     pub async fn changed(&mut self) -> bool {
         self.changed.changed().await.is_ok()
     }
@@ -75,6 +84,12 @@ impl World {
 }
 
 impl Writer {
+    /// The snapshot in force.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
     /// Puts a change in force and returns the world after it.
     pub fn apply(&mut self, delta: &Delta) -> Arc<Snapshot> {
         let next = Arc::new(self.current.load().with(delta));
@@ -99,6 +114,21 @@ mod tests {
         };
         let (found, ()) = tokio::join!(world.local(&pod, Duration::from_secs(5)), later);
         assert_eq!(found.map(|w| w.name.to_string()).as_deref(), Some("web"));
+    }
+
+    #[test]
+    fn another_pod_of_an_account_is_expected_only_while_the_world_names_one_on_our_node() {
+        let (world, mut writer) = empty("n1".into());
+        let mut second = sample::workload("10.0.0.3 web-2 n1");
+        second.service_account = "web".parse().unwrap();
+        let identity = second.identity();
+        let elsewhere = Workload { node: "n2".into(), ..second.clone() };
+        for (here, expected) in [(None, false), (Some(elsewhere), false), (Some(second), true)] {
+            writer.apply(&sample::world(&["10.0.0.2 web n1"]));
+            let change = here.map(|w| ambit_model::delta::Change::Workload(Arc::new(w)));
+            writer.apply(&change.into_iter().collect());
+            assert_eq!(world.expects_another(&identity, &sample::pod("web")), expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,9 @@ mod scene;
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use std::time::{Duration, Instant};
+
+    use super::scene::raw::{GOAWAY, RST_STREAM};
     use super::scene::{Answer, Scene, Who};
 
     const SERVER: &str = "10.77.0.2:8080";
@@ -43,9 +46,9 @@ mod tests {
             let asked = std::thread::scope(|scope| {
                 let ask = || scene.ask_until(&over, SERVER, &served());
                 let asking = [(); 4].map(|()| scope.spawn(ask));
-                ambit_kit::pause(std::time::Duration::from_millis(500));
+                ambit_kit::pause(Duration::from_millis(500));
                 old.terminate();
-                ambit_kit::pause(std::time::Duration::from_secs(1));
+                ambit_kit::pause(Duration::from_secs(1));
                 over.store(true, Ordering::Relaxed);
                 asking.into_iter().map(|t| t.join().unwrap()).sum::<usize>()
             });
@@ -53,5 +56,40 @@ mod tests {
             assert!(who == Who::Client || open.ask("/"), "the open connection goes on\n{}", scene.logs());
             assert!(old.ended().success());
         }
+    }
+
+    #[test]
+    fn the_peers_of_a_deleted_pod_are_told_to_go_away_and_its_connections_and_its_key_end_with_it() {
+        let scene = Scene::shared("");
+        let mut captured = scene.open(Who::Client, SERVER);
+        assert!(captured.ask("/"), "{}", scene.logs());
+        let (mut busy, mut idle, mut rude) = (scene.raw(true), scene.raw(true), scene.raw(false));
+        for peer in [&mut busy, &mut rude] {
+            assert!(peer.connect(1, SERVER.parse().unwrap()), "{}", scene.logs());
+            assert!(peer.ask(1), "{}", scene.logs());
+        }
+        assert!(scene.get(Who::Server, 15000, "/config_dump").contains("ns/shop/sa/server\""));
+        let began = Instant::now();
+        scene.agent(Who::Server).delete();
+        let [busy, idle, rude] = [&mut busy, &mut idle, &mut rude].map(|peer| peer.rest());
+        assert!(!captured.ask("/"), "the connection goes on without its pod\n{}", scene.logs());
+        assert!(began.elapsed() < Duration::from_secs(2), "the drain deadline has passed");
+        for (who, frames) in [("busy", &busy), ("idle", &idle), ("rude", &rude)] {
+            let away = frames.iter().position(|frame| frame.kind == GOAWAY);
+            let away = away.unwrap_or_else(|| panic!("{who} was not told: {frames:?}\n{}", scene.logs()));
+            assert_eq!(frames[away].code(), 0, "{who}: NO_ERROR, or the peer takes it for a fault");
+            let end = frames.iter().position(|frame| frame.ends_stream());
+            assert!(
+                end.is_none_or(|end| away < end),
+                "{who}: new streams must go elsewhere first {frames:?}"
+            );
+        }
+        let cancelled = |frame: &super::scene::raw::Frame| (frame.kind, frame.stream, frame.code());
+        assert!(busy.iter().any(|f| f.kind == RST_STREAM && cancelled(f) == (RST_STREAM, 1, 8)), "{busy:?}");
+        let dropped = ambit_kit::eventually(Duration::from_secs(5), || {
+            let dump = scene.get(Who::Server, 15000, "/config_dump");
+            if dump.contains("\"state\": \"Available\"") { Err(dump) } else { Ok(()) }
+        });
+        assert!(dropped.is_ok(), "the key is still held: {dropped:?}");
     }
 }

@@ -149,6 +149,12 @@ impl Vault {
         let _ = self.wishes.send(Wish::Forget(identity)).await;
     }
 
+    /// Every identity that is held or asked for.
+    #[must_use]
+    pub fn identities(&self) -> Vec<Identity> {
+        self.board.load().keys().cloned().collect()
+    }
+
     /// Every identity and its state, sorted.
     #[must_use]
     pub fn dump(&self) -> Vec<Shown> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_model::name::Identity;
 use ambit_process::ready::Gate;
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
@@ -43,8 +44,14 @@ pub struct Driver {
     gate: Gate,
     board: Board,
     enrol: Enrol<Handle>,
-    running: BTreeMap<PodUid, Running>,
+    running: BTreeMap<PodUid, Carried>,
     stopping: Tasks,
+}
+
+/// A pod that is carried for.
+struct Carried {
+    info: PodInfo,
+    running: Running,
 }
 
 /// A namespace as the state machine compares it.
@@ -129,7 +136,7 @@ impl Driver {
     async fn finish(self) {
         let limit = self.shared.drain;
         let mut all = self.stopping;
-        for (_, running) in self.running {
+        for (_, Carried { running, .. }) in self.running {
             all.spawn("drain pod", move |_| async move {
                 running.finish(limit).await;
             });
@@ -170,8 +177,9 @@ impl Driver {
             match action {
                 Action::Start { uid, info, netns } => {
                     let outcome = self.start(&uid, &info, &netns).map_err(|error| chain(error.as_ref()));
-                    if let Err(why) = &outcome {
-                        warn!(%uid, pod = %info.name, why, "pod is not carried for");
+                    match &outcome {
+                        Ok(()) => self.prepare(&info).await,
+                        Err(why) => warn!(%uid, pod = %info.name, why, "pod is not carried for"),
                     }
                     for answer in self.enrol.on_started(&uid, outcome) {
                         if let Action::Answer(response) = answer {
@@ -179,7 +187,7 @@ impl Driver {
                         }
                     }
                 }
-                Action::Stop { uid } => self.stop(&uid),
+                Action::Stop { uid } => self.stop(&uid).await,
                 Action::Answer(response) => {
                     if let Response::Failed(why) = &response {
                         warn!(why, "refused a request of the node agent");
@@ -207,17 +215,43 @@ impl Driver {
         let running = Running::start(shared, info, &sockets, threads)?;
         info!(%uid, pod = %info.name, namespace = %info.namespace, "pod is carried for");
         self.shared.metrics.pods_started.inc();
-        self.running.insert(uid.clone(), running);
+        self.running.insert(uid.clone(), Carried { info: info.clone(), running });
         Ok(())
     }
 
-    fn stop(&mut self, uid: &PodUid) {
-        let Some(running) = self.running.remove(uid) else { return };
+    /// Asks for the pod's certificate ahead of its traffic. One that is held or asked for already costs nothing;
+    /// a workload that is not known yet is asked for when the control plane tells of it.
+    async fn prepare(&self, info: &PodInfo) {
+        if let Some(local) = self.shared.world.local_now(info) {
+            self.shared.vault.prepare(local.identity()).await;
+        }
+    }
+
+    async fn stop(&mut self, uid: &PodUid) {
+        let Some(Carried { info, running }) = self.running.remove(uid) else { return };
         info!(%uid, "pod is no longer carried for");
         self.shared.metrics.pods_stopped.inc();
         self.stopping.spawn("stop pod", move |_| async move {
             running.stop().await;
         });
+        let of_another = |other: &Carried| same_account(&other.info, &info);
+        if !self.running.values().any(of_another) {
+            self.let_go(&info).await;
+        }
+    }
+
+    /// Drops the keys of an account that no pod has any more, unless the world names another pod of it here,
+    /// which is about to be enrolled.
+    async fn let_go(&self, info: &PodInfo) {
+        let Shared { vault, world, .. } = &*self.shared;
+        let theirs = |identity: &Identity| {
+            identity.namespace == info.namespace && identity.service_account == info.service_account
+        };
+        for identity in vault.identities().into_iter().filter(theirs) {
+            if !world.expects_another(&identity, info) {
+                vault.forget(identity).await;
+            }
+        }
     }
 
     fn show(&mut self) {
@@ -226,7 +260,7 @@ impl Driver {
             uid: uid.to_string(),
             info: info.clone(),
             state,
-            pages: self.running.get(uid).map(|running| running.pages().to_vec()).unwrap_or_default(),
+            pages: self.running.get(uid).map(|carried| carried.running.pages().to_vec()).unwrap_or_default(),
         };
         let pods: Vec<_> = self.enrol.pods().map(shown).collect();
         let count =
@@ -235,6 +269,10 @@ impl Driver {
         self.shared.metrics.pods_pending.set(count(Shown::Pending));
         self.board.post(pods);
     }
+}
+
+fn same_account(a: &PodInfo, b: &PodInfo) -> bool {
+    a.namespace == b.namespace && a.service_account == b.service_account
 }
 
 #[expect(

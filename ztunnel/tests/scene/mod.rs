@@ -4,7 +4,9 @@
 #![expect(dead_code, reason = "each test file uses its part of the scene")]
 
 pub(crate) mod agent;
+pub(crate) mod networks;
 mod peer;
+pub(crate) mod raw;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -219,6 +221,12 @@ impl Scene {
                 .unwrap()
                 .block_on(peer::ask(identity, target))
         })
+    }
+
+    /// A tunnel to the server's proxy that is read frame by frame, by somebody with the client's certificate.
+    pub(crate) fn raw(&self, polite: bool) -> raw::Raw {
+        let tcp = self.wire.within(|| TcpStream::connect("10.77.0.2:15008").unwrap());
+        raw::Raw::new(tcp, &self.client.identity, polite)
     }
 
     /// A connection of somebody's application that is kept.
