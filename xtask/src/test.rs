@@ -44,10 +44,11 @@ impl Tier {
 }
 
 /// A program's own tests that are named after what they test and belong elsewhere than to unit.
-const LISTED: [(&str, Tier); 4] = [
+const LISTED: [(&str, Tier); 5] = [
     ("vectors", Tier::Conformance),
     ("dedicated", Tier::Netns),
     ("shared", Tier::Netns),
+    ("networks", Tier::Netns),
     ("daemon", Tier::Netns),
 ];
 
