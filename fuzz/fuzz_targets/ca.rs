@@ -2,10 +2,12 @@
 //! Input: a letter for what it is, then the thing itself.
 #![no_main]
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
-use ambit_istiod_lite::ca::root::Root;
+use ambit_istiod_lite::ca::root::{self, Recipe};
+use ambit_istiod_lite::ca::signer::Signer;
+use ambit_istiod_lite::ca::state::State;
 use ambit_istiod_lite::ca::token::Tokens;
 use ambit_model::name::{Identity, TrustDomain};
 use ambit_tls::peer::of_leaf;
@@ -19,7 +21,7 @@ use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
 
 struct World {
-    root: Root,
+    root: Arc<Signer>,
     tokens: Tokens,
     key: EncodingKey,
     who: Identity,
@@ -29,7 +31,9 @@ struct World {
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
-    let root = Root::open(folder.path(), &TrustDomain::default(), now).unwrap();
+    let state = State::open(folder.path()).unwrap();
+    let opened = root::open(&state, &Recipe::new(TrustDomain::default()), now).unwrap();
+    let root = Arc::clone(opened.current());
     let pair = KeyPair::generate().unwrap();
     let path = folder.path().join("token.pem");
     std::fs::write(&path, pair.public_key_pem()).unwrap();

@@ -1,8 +1,14 @@
 //! The certificate authority: authenticates a caller, decides whether it may speak for an identity, signs.
 //! Owns the order of these steps and what a caller is told of a refusal: nothing but that it was refused.
 
+pub mod cert;
+pub mod keeper;
+pub mod plugged;
 pub mod root;
+pub mod rotation;
 pub mod sign;
+pub mod signer;
+pub mod state;
 pub mod token;
 
 use std::sync::Arc;
@@ -19,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 use tracing::{debug, info};
 
-use self::root::Root;
+use self::keeper::Newest;
 use self::sign::SignError;
 use self::token::{Bearer, Tokens};
 use crate::metrics::{Metrics, Outcome};
@@ -53,7 +59,7 @@ pub struct Settings {
 /// The service.
 pub struct Authority {
     settings: Settings,
-    root: Arc<Root>,
+    signing: Newest,
     tokens: Arc<Tokens>,
     asks: mpsc::Sender<Ask>,
     metrics: Metrics,
@@ -77,16 +83,16 @@ enum Refused {
 }
 
 impl Authority {
-    /// A service that signs with `root`. `asks` reaches whoever knows the cluster.
+    /// A service that signs with what is newest. `asks` reaches whoever knows the cluster.
     #[must_use]
     pub fn new(
         settings: Settings,
-        root: Arc<Root>,
+        signing: Newest,
         tokens: Arc<Tokens>,
         asks: mpsc::Sender<Ask>,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, root, tokens, asks, metrics }
+        Self { settings, signing, tokens, asks, metrics }
     }
 
     /// The service as tonic serves it.
@@ -130,7 +136,8 @@ impl Authority {
             }
             Some(_) => return Err(opaque(&Refused::NoIdentity("a value that is no text".into()))),
         };
-        let leaf = self.root.sign(&csr, &who, validity_duration, clock::now_system()).map_err(|error| {
+        let signing = Arc::clone(&self.signing.borrow());
+        let answer = signing.answer(&csr, &who, validity_duration, clock::now_system()).map_err(|error| {
             info!(target: "ca", identity = %who, error = %error, "request not signed");
             match error {
                 SignError::Request(_) | SignError::Signature | SignError::Lifetime { .. } => {
@@ -142,7 +149,7 @@ impl Authority {
             }
         })?;
         debug!(target: "ca", identity = %who, caller = %caller.identity, "signed");
-        Ok(vec![leaf, self.root.certificate_pem().to_owned()])
+        Ok(answer)
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ambit_cluster::overlay;
 use ambit_model::name::TrustDomain;
+use ambit_process::config::duration;
 use clap::{Args, Parser, Subcommand};
 
+use crate::ca::keeper::Place;
+use crate::ca::root::Recipe;
 use crate::mesh::Mesh;
 
 /// The mesh's control plane.
@@ -78,6 +82,22 @@ pub struct Run {
     /// Where the root certificate and its key are kept.
     #[arg(long, env = "STATE", value_name = "DIR")]
     pub state: PathBuf,
+    /// A folder with ca-cert.pem, ca-key.pem, root-cert.pem and cert-chain.pem (or tls.crt, tls.key and ca.crt) to
+    /// sign with, read again when they change. While it is empty at the start, a root of our own signs.
+    #[arg(long, env = "ROOT_CA_DIR", value_name = "DIR")]
+    pub cacerts: Option<PathBuf>,
+    /// How long a root of our own lives; another one follows when a fifth of that is left.
+    #[arg(
+        long,
+        env = "CITADEL_SELF_SIGNED_CA_CERT_TTL",
+        value_name = "TIME",
+        default_value = "87600h",
+        value_parser = duration
+    )]
+    pub root_lifetime: Duration,
+    /// How long a new root is announced, at least, before certificates are signed under it.
+    #[arg(long, env = "ROOT_OVERLAP", value_name = "TIME", default_value = "48h", value_parser = duration)]
+    pub root_overlap: Duration,
     /// The public key (PEM) of whoever signs service account tokens.
     #[arg(long, env = "TOKEN_KEY", value_name = "FILE")]
     pub token_key: PathBuf,
@@ -108,6 +128,14 @@ pub struct Run {
 }
 
 impl Run {
+    /// Where signing material comes from.
+    #[must_use]
+    pub fn signing(&self) -> Place {
+        let domain = self.cluster.trust_domain.clone();
+        let recipe = Recipe { domain, lifetime: self.root_lifetime, overlap: self.root_overlap };
+        Place { state: self.state.clone(), plugged: self.cacerts.clone(), recipe }
+    }
+
     /// The names in the serving certificate.
     #[must_use]
     pub fn names(&self) -> Vec<String> {

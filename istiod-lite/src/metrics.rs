@@ -1,5 +1,7 @@
 //! The metrics of the control plane, all of them. Labels are closed.
 
+use std::time::SystemTime;
+
 use ambit_process::observe::Registry;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -31,6 +33,9 @@ pub struct Metrics {
     faults: Gauge,
     streams: Gauge,
     resources: Gauge,
+    root_ends: Gauge,
+    signer_ends: Gauge,
+    material_refused: Gauge,
 }
 
 impl Metrics {
@@ -44,7 +49,28 @@ impl Metrics {
         registry.register("manifest_faults", "Faults in manifests now", this.faults.clone());
         registry.register("pilot_xds", "Subscribers connected now", this.streams.clone());
         registry.register("resources", "Resources published now", this.resources.clone());
+        let end = |text: &str| format!("{text}, in seconds since 1970");
+        let (root, signer) = (end("When the root of new certificates ends"), end("When their signer ends"));
+        registry.register("citadel_server_root_cert_expiry_timestamp", root, this.root_ends.clone());
+        registry.register("citadel_server_cert_chain_expiry_timestamp", signer, this.signer_ends.clone());
+        let refused = "1 while new signing material cannot be used and the former one stays in force";
+        registry.register("ca_material_refused", refused, this.material_refused.clone());
         this
+    }
+
+    /// Says until when the root and the signer are valid.
+    pub fn signer_ends(&self, root: SystemTime, signer: SystemTime) {
+        let seconds = |time: SystemTime| {
+            let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        };
+        self.root_ends.set(seconds(root));
+        self.signer_ends.set(seconds(signer));
+    }
+
+    /// Says whether new signing material cannot be used.
+    pub fn material_refused(&self, refused: bool) {
+        self.material_refused.set(i64::from(refused));
     }
 
     /// Counts a signing request.

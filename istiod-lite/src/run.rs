@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::admin::Shown;
-use crate::ca::root::{Root, RootError};
+use crate::ca::keeper::{Keeper, KeeperError};
 use crate::ca::token::{KeyError, Tokens};
 use crate::ca::{Ask, Authority, Settings};
 use crate::catalog::Catalog;
@@ -41,9 +41,9 @@ pub enum StartError {
     /// The manifests.
     #[error(transparent)]
     Watch(#[from] WatchError),
-    /// The root certificate.
+    /// What certificates are signed with.
     #[error(transparent)]
-    Root(#[from] RootError),
+    Signer(#[from] KeeperError),
     /// The key of tokens.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -68,7 +68,8 @@ pub async fn until_signal(config: Run) -> Result<(), StartError> {
             warn!(error = %error, "signals are not handled; SIGKILL ends this program");
         }
     });
-    ControlPlane::open(config).await?.run(stop).await;
+    let plane = ControlPlane::open(config).await?;
+    Box::pin(plane.run(stop)).await;
     Ok(())
 }
 
@@ -122,6 +123,7 @@ pub struct ControlPlane {
     feed: Feed,
     asks: mpsc::Receiver<Ask>,
     library: watch::Receiver<Arc<Library>>,
+    keeper: Keeper,
     serving: Serving,
     authority: Authority,
     tokens: Arc<Tokens>,
@@ -138,7 +140,6 @@ impl ControlPlane {
     /// When one of them cannot be had.
     pub async fn open(config: Run) -> Result<Self, StartError> {
         let cluster = &config.cluster;
-        let root = Arc::new(Root::open(&config.state, &cluster.trust_domain, clock::now_system())?);
         let tokens = Arc::new(Tokens::open(&config.token_key, cluster.trust_domain.clone())?);
         let doors = Doors::open(&config).await?;
         if !config.grpc_addr.ip().is_loopback() {
@@ -147,6 +148,8 @@ impl ControlPlane {
         let source = files::watch(&cluster.source, Some(&cluster.overlay()), Keep::Slim)?;
         let mut registry = Registry::default();
         let metrics = Metrics::registered(&mut registry);
+        let now = clock::now_system();
+        let keeper = Keeper::open(config.signing(), metrics.clone(), now)?;
         let readiness = Readiness::new();
         let (library_in, library) = watch::channel(Arc::new(Library::default()));
         let (faults_in, faults) = watch::channel(Arc::new(Vec::new()));
@@ -163,8 +166,15 @@ impl ControlPlane {
             feed: Feed::new(Catalog::new(World::new(cluster.mesh())), told, conditions),
             asks,
             library,
-            serving: Serving::new(Arc::clone(&root), config.names())?,
-            authority: Authority::new(settings, root, Arc::clone(&tokens), asks_in, metrics.clone()),
+            serving: Serving::new(keeper.newest(), config.names(), now)?,
+            authority: Authority::new(
+                settings,
+                keeper.newest(),
+                Arc::clone(&tokens),
+                asks_in,
+                metrics.clone(),
+            ),
+            keeper,
             tokens,
             faults,
             readiness,
@@ -189,7 +199,8 @@ impl ControlPlane {
     }
 
     fn start(self, tasks: &mut Tasks) {
-        let Self { doors, source, feed, asks, library, serving, authority, tokens, faults, .. } = self;
+        let Self { doors, source, feed, asks, library, keeper, serving, authority, tokens, faults, .. } =
+            self;
         let open = Ads::new(library.clone(), serve::anybody(), tasks.stop().clone());
         let guarded = open.admitting(serve::by_token(tokens));
         let shown = Shown {
@@ -200,6 +211,7 @@ impl ControlPlane {
             registry: self.registry,
             metrics: self.metrics,
         };
+        tasks.spawn("signing material", |stop| keeper.run(stop));
         tasks.spawn("publish", |stop| feed.run(source, asks, stop));
         // Nobody is answered before everything that is there has been read: half a mesh is worse than none.
         let mut first = library.clone();

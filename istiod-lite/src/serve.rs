@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ambit_process::clock;
 use ambit_process::net::{TcpListener, TcpStream};
@@ -28,12 +28,16 @@ use tonic::transport::server::TcpConnectInfo;
 use tracing::{debug, info, warn};
 
 use crate::ca::Authority;
-use crate::ca::root::Root;
+use crate::ca::keeper::Newest;
+use crate::ca::rotation::Signing;
 use crate::ca::sign::SignError;
 use crate::ca::token::Tokens;
 
 /// The serving certificate's life; half of it is left when it is renewed.
-const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+const SERVING_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+
+/// When renewing fails: tried again after this, which is often enough within what is left.
+const SERVING_RETRY: Duration = Duration::from_secs(60);
 
 /// Handshakes at the same time: nodes that all come back at once wait their turn in the kernel's queue.
 const HANDSHAKES: usize = 128;
@@ -64,10 +68,11 @@ pub enum ServingError {
 
 /// Makes and renews the serving certificate.
 pub struct Serving {
-    root: Arc<Root>,
+    newest: Newest,
     names: Vec<String>,
+    signed_by: Arc<Signing>,
     config: Arc<ServerConfig>,
-    renew_at: clock::Instant,
+    renew_at: SystemTime,
 }
 
 impl Serving {
@@ -75,32 +80,41 @@ impl Serving {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn new(root: Arc<Root>, names: Vec<String>) -> Result<Self, ServingError> {
-        let config = fresh(&root, &names)?;
-        Ok(Self { root, names, config, renew_at: clock::now() + SERVING_LIFETIME / 2 })
+    pub fn new(newest: Newest, names: Vec<String>, now: SystemTime) -> Result<Self, ServingError> {
+        let signed_by = Arc::clone(&newest.borrow());
+        let (config, renew_at) = fresh(&signed_by, &names, now)?;
+        Ok(Self { newest, names, signed_by, config, renew_at })
     }
 
-    /// The configuration in force, renewed when it is time.
-    fn config(&mut self) -> Arc<ServerConfig> {
-        if clock::now() >= self.renew_at {
-            self.renew_at = clock::now() + SERVING_LIFETIME / 4;
-            match fresh(&self.root, &self.names) {
-                Ok(config) => {
-                    self.config = config;
-                    self.renew_at = clock::now() + SERVING_LIFETIME / 2;
+    /// The configuration in force: renewed when it is time, and when something else signs.
+    pub fn config(&mut self, now: SystemTime) -> Arc<ServerConfig> {
+        let signing = Arc::clone(&self.newest.borrow());
+        if now >= self.renew_at || !Arc::ptr_eq(&signing, &self.signed_by) {
+            match fresh(&signing, &self.names, now) {
+                Ok((config, renew_at)) => {
+                    (self.config, self.renew_at, self.signed_by) = (config, renew_at, signing);
                     info!(target: "serve", "serving certificate renewed");
                 }
-                Err(error) => warn!(target: "serve", error = %error, "serving certificate not renewed"),
+                Err(error) => {
+                    self.renew_at = now + SERVING_RETRY;
+                    warn!(target: "serve", error = %error, "serving certificate not renewed");
+                }
             }
         }
         Arc::clone(&self.config)
     }
 }
 
-fn fresh(root: &Root, names: &[String]) -> Result<Arc<ServerConfig>, ServingError> {
-    let (leaf, key) = root.serving(names, SERVING_LIFETIME, clock::now_system())?;
-    let chain = format!("{leaf}{}", root.certificate_pem());
-    Ok(control_plane::server(chain.as_bytes(), key.as_bytes())?)
+/// A configuration, and when the next is due: a root that ends soon shortens the certificate's life.
+fn fresh(
+    signing: &Signing,
+    names: &[String],
+    now: SystemTime,
+) -> Result<(Arc<ServerConfig>, SystemTime), ServingError> {
+    let (chain, key) = signing.serving(names, SERVING_LIFETIME, now)?;
+    let left = signing.signer().not_after().duration_since(now).unwrap_or_default();
+    let config = control_plane::server(chain.as_bytes(), key.as_bytes())?;
+    Ok((config, now + (SERVING_LIFETIME.min(left) / 2).max(SERVING_RETRY)))
 }
 
 /// Admits whoever has a token.
@@ -154,7 +168,7 @@ pub async fn secure(listener: TcpListener, mut serving: Serving, ads: Ads, ca: A
         let slots = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES));
         while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
             let Some(tcp) = next(&listener, &stop).await else { break };
-            let (config, connections) = (serving.config(), connections.clone());
+            let (config, connections) = (serving.config(clock::now_system()), connections.clone());
             handshakes.spawn("handshake", move |_| async move {
                 match Served::accept(config, tcp).await {
                     // The server ends with the program only; then nobody misses the connection.
@@ -256,3 +270,6 @@ pub struct ListenError {
     /// What the system said.
     pub source: io::Error,
 }
+
+#[cfg(test)]
+mod tests;

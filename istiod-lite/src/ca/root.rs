@@ -1,41 +1,30 @@
-//! The self-signed root on disk: made once, kept, renewed with the same key when most of its life is over.
-//! Owns the two files and their modes. What is signed with the key is `sign`'s.
+//! The self-signed root: made once, kept in the state folder, succeeded by another in time.
+//! Owns how a root is made and which files hold it. The order of a succession is `rotation`'s.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ambit_model::name::TrustDomain;
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-};
-use x509_parser::pem::parse_x509_pem;
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose};
 
-/// As upstream's: ten years.
-const LIFETIME: Duration = Duration::from_secs(3650 * 24 * 3600);
+use super::cert::Cert;
+use super::rotation::{Next, Rotation};
+use super::sign::SKEW;
+use super::signer::{MaterialError, Names, Pems, Signer};
+use super::state::{BRIDGE, CERTIFICATE, KEY, NEXT_CERTIFICATE, NEXT_KEY, ROOTS, State, StateError};
 
-/// A root with less than a fifth of its life left is made anew.
-const LEFT_AT_RENEWAL: u32 = 5;
+/// A root with less than a fifth of its life left is succeeded.
+const LEFT_AT_SUCCESSION: u32 = 5;
 
-/// Clocks of nodes may be behind.
-const SKEW: Duration = Duration::from_secs(120);
-
-const CERTIFICATE: &str = "root-cert.pem";
-const KEY: &str = "ca-key.pem";
+const NAMES: Names = Names { certificate: CERTIFICATE, key: KEY, roots: CERTIFICATE, chain: CERTIFICATE };
 
 /// Why there is no root.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
-    /// The file system refused.
-    #[error("cannot use {}; make the state folder writable for this program", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// One file of the two is missing.
     #[error("{} is there but {} is not; restore it, or remove the other to start a new mesh", there.display(), missing.display())]
     Half {
@@ -44,85 +33,193 @@ pub enum RootError {
         /// The file that is not.
         missing: PathBuf,
     },
-    /// Others may read the key.
-    #[error("{} may be read by others (mode {mode:o}); run chmod 600 on it, or replace the key", path.display())]
-    Exposed {
-        /// The key's file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// A file is not what it should be.
-    #[error("{} cannot be used as {what}; restore it, or remove both files to start a new mesh", path.display())]
+    /// The files are not what they should be.
+    #[error("{}: {wrong}; restore the files, or remove them to start a new mesh", folder.display())]
     Unusable {
-        /// The file.
-        path: PathBuf,
-        /// What it should be.
-        what: &'static str,
-    },
-    /// The key does not belong to the certificate.
-    #[error("{} is not the key of the certificate beside it; restore the pair", path.display())]
-    Mismatch {
-        /// The key's file.
-        path: PathBuf,
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong.
+        wrong: MaterialError,
     },
     /// Making it failed.
     #[error("the root certificate could not be made")]
     Make(#[source] rcgen::Error),
 }
 
-/// The root: its certificate and its key.
-pub struct Root {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: String,
-    not_after: SystemTime,
+/// How roots are made.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// The trust domain, which is their name.
+    pub domain: TrustDomain,
+    /// How long they live.
+    pub lifetime: Duration,
+    /// How long a root is announced before its key signs, at least.
+    pub overlap: Duration,
 }
 
-impl std::fmt::Debug for Root {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Root").field("not_after", &self.not_after).finish_non_exhaustive()
+impl Recipe {
+    /// As upstream's: ten years; and two days for everybody to hear of a new one.
+    #[must_use]
+    pub fn new(domain: TrustDomain) -> Self {
+        let day = 24 * 3600;
+        Self { domain, lifetime: Duration::from_secs(3650 * day), overlap: Duration::from_secs(2 * day) }
     }
 }
 
-impl Root {
-    /// Opens the root in a folder, or makes one there.
-    ///
-    /// # Errors
-    /// When the files cannot be read or written, are not a pair, or others may read the key.
-    pub fn open(folder: &Path, domain: &TrustDomain, now: SystemTime) -> Result<Self, RootError> {
-        let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
-        match (certificate.exists(), key.exists()) {
-            (false, false) => {
-                fs::create_dir_all(folder).map_err(|source| RootError::Io { path: folder.into(), source })?;
-                let pair = KeyPair::generate().map_err(RootError::Make)?;
-                write(&key, &pair.serialize_pem(), 0o600)?;
-                make(pair, domain, now, &certificate)
-            }
-            (true, true) => load(&certificate, &key, domain, now),
-            (true, false) => Err(RootError::Half { there: certificate, missing: key }),
-            (false, true) => Err(RootError::Half { there: key, missing: certificate }),
+/// Opens the root in a folder, or makes one there.
+///
+/// # Errors
+/// When the files cannot be read or written, are not a pair, or others may read the key.
+pub fn open(state: &State, recipe: &Recipe, now: SystemTime) -> Result<Rotation, RootError> {
+    let key = state.read(KEY)?;
+    // Before there were successions the root was its own bundle.
+    let certificate = match state.read(CERTIFICATE)? {
+        None => state.read(ROOTS)?,
+        there => there,
+    };
+    let (key, certificate) = match (key, certificate) {
+        (Some(key), Some(certificate)) => (key, certificate),
+        (Some(_), None) => return Err(half(state, KEY, CERTIFICATE)),
+        (None, Some(_)) => return Err(half(state, CERTIFICATE, KEY)),
+        (None, None) => {
+            let (pair, certificate) = make(recipe, now)?;
+            state.write(KEY, &pair.serialize_pem())?;
+            state.write(CERTIFICATE, &certificate.pem())?;
+            (pair.serialize_pem(), certificate.pem())
+        }
+    };
+    let waiting = state.read(NEXT_CERTIFICATE)?;
+    // The key file is moved first: one that fits what waited tells of a succession that was cut short.
+    let finished = waiting.as_ref().and_then(|next| read(next, &key, now).ok());
+    if let (Some(_), Some(next)) = (&finished, &waiting) {
+        state.write(CERTIFICATE, next)?;
+    }
+    let current = match finished {
+        Some(current) => Ok(current),
+        None => read(&certificate, &key, now),
+    };
+    let current = match current {
+        Ok(current) => Arc::new(current),
+        // Its time is over while nothing ran: nobody holds a certificate of it that is still good.
+        Err(MaterialError::Time(_)) => afresh(state, recipe, now)?,
+        Err(wrong) => return Err(RootError::Unusable { folder: state.path(""), wrong }),
+    };
+    if state.read(CERTIFICATE)?.is_none() {
+        state.write(CERTIFICATE, &certificate)?;
+    }
+    let remembered = state.recall()?;
+    let terms = (recipe.overlap, remembered.longest);
+    let mut rotation = Rotation::new(current, (remembered.believed, remembered.bridges), terms, now);
+    if let Some((signer, bridge)) = awaited(state, &rotation, now)? {
+        match remembered.next_at {
+            Some(at) => rotation.resume(Next { signer, at, bridge }, now),
+            // It was written but not told to anybody, or all but the last step of its taking over was made.
+            None => rotation.offer(signer, bridge, now),
         }
     }
-
-    /// The certificate, as PEM.
-    #[must_use]
-    pub fn certificate_pem(&self) -> &str {
-        &self.certificate
-    }
-
-    /// Until when it vouches.
-    #[must_use]
-    pub fn not_after(&self) -> SystemTime {
-        self.not_after
-    }
-
-    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
-        &self.issuer
-    }
+    save(state, &rotation)?;
+    Ok(rotation)
 }
 
-fn make(key: KeyPair, domain: &TrustDomain, now: SystemTime, path: &Path) -> Result<Root, RootError> {
-    let not_after = now + LIFETIME;
+/// The succession that is due, announced and written down; nothing when none is.
+///
+/// # Errors
+/// When it cannot be made or written down. Then nothing is announced.
+pub fn succeed(
+    state: &State,
+    recipe: &Recipe,
+    rotation: &Rotation,
+    now: SystemTime,
+) -> Result<Option<Rotation>, RootError> {
+    let (from, until) = rotation.current().certificate().validity();
+    let whole = until.duration_since(from).unwrap_or_default();
+    let left = until.duration_since(now).unwrap_or_default();
+    if rotation.next().is_some() || left >= whole / LEFT_AT_SUCCESSION {
+        return Ok(None);
+    }
+    let (pair, certificate) = make(recipe, now)?;
+    let bridge = bridge(rotation.current(), &pair, recipe, now)?;
+    let (key, pem) = (pair.serialize_pem(), certificate.pem());
+    let signer =
+        read(&pem, &key, now).map_err(|wrong| RootError::Unusable { folder: state.path(""), wrong })?;
+    state.write(NEXT_KEY, &key)?;
+    state.write(BRIDGE, &bridge.pem())?;
+    state.write(NEXT_CERTIFICATE, &pem)?;
+    let mut next = rotation.clone();
+    next.offer(Arc::new(signer), Some(bridge), now);
+    save(state, &next)?;
+    Ok(Some(next))
+}
+
+/// Writes a rotation down, and moves files when a succession has taken place. Each step leaves what `open` reads
+/// as the same or goes on with.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn save(state: &State, rotation: &Rotation) -> Result<(), RootError> {
+    state.remember(rotation)?;
+    if rotation.next().is_none() && state.read(NEXT_CERTIFICATE)?.is_some() {
+        let certificate = rotation.current().certificate().pem();
+        if state.read(NEXT_CERTIFICATE)?.as_deref() == Some(&certificate) {
+            if let Some(key) = state.read(NEXT_KEY)? {
+                state.write(KEY, &key)?;
+            }
+            state.write(CERTIFICATE, &certificate)?;
+        }
+        for name in [NEXT_CERTIFICATE, NEXT_KEY, BRIDGE] {
+            state.remove(name)?;
+        }
+    }
+    Ok(())
+}
+
+fn read(certificate: &str, key: &str, now: SystemTime) -> Result<Signer, MaterialError> {
+    let first = Cert::all(certificate).and_then(|all| all.into_iter().next());
+    let certificate = first.ok_or(MaterialError::Certificates(CERTIFICATE))?.pem();
+    let roots = certificate.clone();
+    Signer::new(&Pems { certificate, key: key.into(), roots, chain: String::new() }, NAMES, now)
+}
+
+/// A successor and the bridge to it.
+type Waiting = (Arc<Signer>, Option<Cert>);
+
+/// What waited when the program ended; one that is not whole never waited.
+fn awaited(state: &State, rotation: &Rotation, now: SystemTime) -> Result<Option<Waiting>, RootError> {
+    let (Some(pem), Some(key)) = (state.read(NEXT_CERTIFICATE)?, state.read(NEXT_KEY)?) else {
+        return Ok(None);
+    };
+    let signer = read(&pem, &key, now).ok();
+    let other = signer.filter(|it| it.certificate() != rotation.current().certificate());
+    let bridge = state.read(BRIDGE)?.and_then(|pem| Cert::all(&pem)?.into_iter().next());
+    Ok(other.map(|signer| (Arc::new(signer), bridge)))
+}
+
+fn afresh(state: &State, recipe: &Recipe, now: SystemTime) -> Result<Arc<Signer>, RootError> {
+    let (pair, certificate) = make(recipe, now)?;
+    let (key, pem) = (pair.serialize_pem(), certificate.pem());
+    state.write(KEY, &key)?;
+    state.write(CERTIFICATE, &pem)?;
+    let signer = read(&pem, &key, now);
+    signer.map(Arc::new).map_err(|wrong| RootError::Unusable { folder: state.path(""), wrong })
+}
+
+fn make(recipe: &Recipe, now: SystemTime) -> Result<(KeyPair, Cert), RootError> {
+    let key = KeyPair::generate().map_err(RootError::Make)?;
+    let made = params(&recipe.domain, now, now + recipe.lifetime).self_signed(&key);
+    Ok((key, cert(&made.map_err(RootError::Make)?)?))
+}
+
+/// The new root's key and name, signed by the former one.
+fn bridge(former: &Signer, key: &KeyPair, recipe: &Recipe, now: SystemTime) -> Result<Cert, RootError> {
+    let made = params(&recipe.domain, now, former.not_after()).signed_by(key, former.issuer());
+    cert(&made.map_err(RootError::Make)?)
+}
+
+fn cert(made: &rcgen::Certificate) -> Result<Cert, RootError> {
+    Cert::from_der(made.der()).ok_or(RootError::Make(rcgen::Error::CouldNotParseCertificate))
+}
+
+fn params(domain: &TrustDomain, now: SystemTime, not_after: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, domain.as_str());
@@ -131,52 +228,9 @@ fn make(key: KeyPair, domain: &TrustDomain, now: SystemTime, path: &Path) -> Res
         vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     params.not_before = (now - SKEW).into();
     params.not_after = not_after.into();
-    let made = params.self_signed(&key).map_err(RootError::Make)?;
-    let certificate = made.pem();
-    write(path, &certificate, 0o644)?;
-    Ok(Root { issuer: Issuer::new(params, key), certificate, not_after })
+    params
 }
 
-fn load(certificate: &Path, key: &Path, domain: &TrustDomain, now: SystemTime) -> Result<Root, RootError> {
-    let mode = fs::metadata(key).map_err(refused(key))?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(RootError::Exposed { path: key.into(), mode });
-    }
-    let unusable = |path: &Path, what| RootError::Unusable { path: path.into(), what };
-    let text = fs::read_to_string(key).map_err(refused(key))?;
-    let pair = KeyPair::from_pem(&text).map_err(|_| unusable(key, "a private key"))?;
-    let pem = fs::read_to_string(certificate).map_err(refused(certificate))?;
-    let (_, block) = parse_x509_pem(pem.as_bytes()).map_err(|_| unusable(certificate, "a certificate"))?;
-    let parsed = block.parse_x509().map_err(|_| unusable(certificate, "a certificate"))?;
-    if parsed.public_key().subject_public_key.data.as_ref() != pair.public_key_raw() {
-        return Err(RootError::Mismatch { path: key.into() });
-    }
-    let seconds =
-        |time: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time).unwrap_or_default());
-    let not_before = seconds(parsed.validity().not_before.timestamp());
-    let not_after = seconds(parsed.validity().not_after.timestamp());
-    let whole = not_after.duration_since(not_before).unwrap_or_default();
-    if not_after.duration_since(now).unwrap_or_default() < whole / LEFT_AT_RENEWAL {
-        // The same key: those who hold the former certificate still accept what is signed.
-        return make(pair, domain, now, certificate);
-    }
-    let issuer = Issuer::from_ca_cert_der(&block.contents.as_slice().into(), pair);
-    let issuer = issuer.map_err(|_| unusable(certificate, "a certificate authority"))?;
-    Ok(Root { issuer, certificate: pem, not_after })
-}
-
-fn refused(path: &Path) -> impl FnOnce(io::Error) -> RootError {
-    let path = path.to_owned();
-    |source| RootError::Io { path, source }
-}
-
-/// Writes a file beside, with its mode from the first byte on, and moves it in place.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), RootError> {
-    let beside = path.with_extension(format!("new.{}", std::process::id()));
-    let mut options = OpenOptions::new();
-    let mut file =
-        options.write(true).create(true).truncate(true).mode(mode).open(&beside).map_err(refused(path))?;
-    file.write_all(text.as_bytes()).map_err(refused(path))?;
-    file.sync_all().map_err(refused(path))?;
-    fs::rename(&beside, path).map_err(refused(path))
+fn half(state: &State, there: &str, missing: &str) -> RootError {
+    RootError::Half { there: state.path(there), missing: state.path(missing) }
 }

@@ -13,16 +13,16 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::FromDer;
 
-use super::root::Root;
+use super::signer::Signer;
 
 /// The lifetime when none is asked for.
-const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The longest lifetime that is given: 90 days.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Clocks of nodes may be behind.
-const SKEW: Duration = Duration::from_secs(120);
+pub(super) const SKEW: Duration = Duration::from_secs(120);
 
 /// Why a request is not signed.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub enum SignError {
     Sign(#[source] rcgen::Error),
 }
 
-impl Root {
+impl Signer {
     /// Signs the key of a request for an identity, as PEM.
     ///
     /// # Errors
@@ -117,7 +117,11 @@ fn serial() -> Result<SerialNumber, SignError> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
-fn lifetime(seconds: i64) -> Result<Duration, SignError> {
+/// What a request for so many seconds is given; 0 asks for the default.
+///
+/// # Errors
+/// When it is negative or too long.
+pub fn lifetime(seconds: i64) -> Result<Duration, SignError> {
     let asked = u64::try_from(seconds).map_err(|_| SignError::Lifetime { asked: seconds })?;
     match Duration::from_secs(asked) {
         Duration::ZERO => Ok(DEFAULT_LIFETIME),

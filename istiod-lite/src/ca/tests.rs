@@ -6,13 +6,17 @@ use std::time::SystemTime;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use prost_types::{Struct, Value};
-use rcgen::{CertificateParams, KeyPair, PublicKeyData, SanType};
+use rcgen::{CertificateParams, KeyPair, SanType};
 use serde_json::json;
 use tempfile::TempDir;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 
-use super::root::RootError;
+use super::keeper::{Keeper, Place};
+use super::root::{self, Recipe, RootError};
+use super::rotation::Rotation;
+use super::signer::MaterialError;
+use super::state::State;
 use super::*;
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
@@ -32,6 +36,10 @@ fn domain() -> TrustDomain {
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
+}
+
+fn open(folder: &Path, now: SystemTime) -> Result<Rotation, RootError> {
+    root::open(&State::open(folder).unwrap(), &Recipe::new(domain()), now)
 }
 
 fn csr(key: &KeyPair, names: &[&str]) -> String {
@@ -78,44 +86,59 @@ impl Signer {
 #[test]
 fn a_root_is_made_once_and_its_key_is_for_nobody_else() {
     let folder = folder();
-    let first = Root::open(folder.path(), &domain(), start()).unwrap();
+    let first = open(folder.path(), start()).unwrap();
     let key = folder.path().join("ca-key.pem");
     assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
-    let again = Root::open(folder.path(), &domain(), start()).unwrap();
-    assert_eq!(first.certificate_pem(), again.certificate_pem());
+    let again = open(folder.path(), start()).unwrap();
+    assert_eq!(first.current().certificate(), again.current().certificate());
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
-    let exposed = Root::open(folder.path(), &domain(), start()).unwrap_err();
+    let exposed = open(folder.path(), start()).unwrap_err();
     assert!(exposed.to_string().contains("run chmod 600"), "{exposed}");
     std::fs::remove_file(&key).unwrap();
-    let half = Root::open(folder.path(), &domain(), start()).unwrap_err();
+    let half = open(folder.path(), start()).unwrap_err();
     assert!(matches!(half, RootError::Half { .. }), "{half}");
 }
 
 #[test]
 fn files_that_are_no_pair_are_refused() {
     let (one, other) = (folder(), folder());
-    Root::open(one.path(), &domain(), start()).unwrap();
-    Root::open(other.path(), &domain(), start()).unwrap();
+    open(one.path(), start()).unwrap();
+    open(other.path(), start()).unwrap();
     std::fs::copy(other.path().join("ca-key.pem"), one.path().join("ca-key.pem")).unwrap();
-    assert!(matches!(Root::open(one.path(), &domain(), start()), Err(RootError::Mismatch { .. })));
+    let wrong = |folder: &Path| match open(folder, start()) {
+        Err(RootError::Unusable { wrong, .. }) => wrong,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(wrong(one.path()), MaterialError::Mismatch { .. }));
     std::fs::write(one.path().join("ca-key.pem"), "no key").unwrap();
-    assert!(matches!(Root::open(one.path(), &domain(), start()), Err(RootError::Unusable { .. })));
+    assert_eq!(wrong(one.path()), MaterialError::Key("ca-key.pem"));
 }
 
 #[test]
-fn a_root_near_its_end_is_made_anew_with_the_same_key() {
+fn a_folder_from_before_there_were_successions_is_taken_as_it_is() {
     let folder = folder();
-    let first = Root::open(folder.path(), &domain(), start()).unwrap();
-    let late = start() + Duration::from_secs(3000 * 24 * 3600);
-    let next = Root::open(folder.path(), &domain(), late).unwrap();
-    assert_ne!(first.certificate_pem(), next.certificate_pem());
-    assert_eq!(first.issuer().key().der_bytes(), next.issuer().key().der_bytes());
+    let first = open(folder.path(), start()).unwrap();
+    std::fs::remove_file(folder.path().join("ca-cert.pem")).unwrap();
+    std::fs::remove_file(folder.path().join("rotation.json")).unwrap();
+    let again = open(folder.path(), start()).unwrap();
+    assert_eq!(first.current().certificate(), again.current().certificate());
+    assert!(folder.path().join("ca-cert.pem").exists());
+}
+
+#[test]
+fn a_root_whose_time_was_over_while_nothing_ran_is_made_anew() {
+    let folder = folder();
+    let first = open(folder.path(), start()).unwrap();
+    let late = start() + Duration::from_secs(4000 * 24 * 3600);
+    let next = open(folder.path(), late).unwrap();
+    assert_ne!(first.current().certificate(), next.current().certificate());
+    assert_eq!(next.believed().len(), 1, "nobody believes what has ended");
 }
 
 #[test]
 fn what_is_signed_is_for_the_identity_alone_whatever_the_request_says() {
     let folder = folder();
-    let root = Root::open(folder.path(), &domain(), start()).unwrap();
+    let root = Arc::clone(open(folder.path(), start()).unwrap().current());
     let request = csr(&KeyPair::generate().unwrap(), &["spiffe://cluster.local/ns/bank/sa/thief"]);
     let who = WEB.parse().unwrap();
     let pem = root.sign(&request, &who, 0, start()).unwrap();
@@ -132,7 +155,8 @@ fn what_is_signed_is_for_the_identity_alone_whatever_the_request_says() {
     assert!(!leaf.basic_constraints().unwrap().unwrap().value.ca);
     let life = leaf.validity().not_after.timestamp() - leaf.validity().not_before.timestamp();
     assert_eq!(life, 24 * 3600 + 120);
-    let (_, block) = parse_x509_pem(root.certificate_pem().as_bytes()).unwrap();
+    let root_pem = root.certificate().pem();
+    let (_, block) = parse_x509_pem(root_pem.as_bytes()).unwrap();
     leaf.verify_signature(Some(block.parse_x509().unwrap().public_key())).unwrap();
     let again = root.sign(&request, &who, 60, start()).unwrap();
     let (_, block) = parse_x509_pem(again.as_bytes()).unwrap();
@@ -142,7 +166,7 @@ fn what_is_signed_is_for_the_identity_alone_whatever_the_request_says() {
 #[test]
 fn a_leaf_does_not_outlive_its_root() {
     let folder = folder();
-    let root = Root::open(folder.path(), &domain(), start()).unwrap();
+    let root = Arc::clone(open(folder.path(), start()).unwrap().current());
     let late = root.not_after() - Duration::from_secs(60);
     let request = csr(&KeyPair::generate().unwrap(), &[]);
     let pem = root.sign(&request, &WEB.parse().unwrap(), 3600, late).unwrap();
@@ -154,13 +178,12 @@ fn a_leaf_does_not_outlive_its_root() {
 #[test]
 fn requests_that_are_none_are_not_signed() {
     let folder = folder();
-    let root = Root::open(folder.path(), &domain(), start()).unwrap();
+    let root = Arc::clone(open(folder.path(), start()).unwrap().current());
     let good = csr(&KeyPair::generate().unwrap(), &[WEB]);
+    let root_pem = root.certificate().pem();
     let sign = |request: &str, seconds| root.sign(request, &WEB.parse().unwrap(), seconds, start());
     assert!(sign(&good, 3600).is_ok());
-    for (request, seconds) in
-        [("", 0), ("no pem", 0), (root.certificate_pem(), 0), (&good[..good.len() / 2], 0)]
-    {
+    for (request, seconds) in [("", 0), ("no pem", 0), (&root_pem, 0), (&good[..good.len() / 2], 0)] {
         assert!(matches!(sign(request, seconds), Err(SignError::Request(_))), "{request:?}");
     }
     // One bit of the signature turned.
@@ -221,11 +244,12 @@ struct Bench {
 fn bench() -> Bench {
     let folder = folder();
     let signer = Signer::new();
-    let root = Arc::new(Root::open(folder.path(), &domain(), clock::now_system()).unwrap());
+    let place = Place { state: folder.path().join("state"), plugged: None, recipe: Recipe::new(domain()) };
+    let keeper = Keeper::open(place, Metrics::default(), clock::now_system()).unwrap();
     let tokens = Arc::new(signer.tokens(folder.path()));
     let (asks_in, asks) = mpsc::channel(1);
     let settings = Settings { trust_domain: domain(), trusted: vec!["istio-system/ztunnel".into()] };
-    let authority = Authority::new(settings, root, tokens, asks_in, Metrics::default());
+    let authority = Authority::new(settings, keeper.newest(), tokens, asks_in, Metrics::default());
     Bench { folder, signer, authority, asks }
 }
 

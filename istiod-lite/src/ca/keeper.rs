@@ -1,0 +1,192 @@
+//! Looks at the clock and at files, and hands the newest signing material to those who sign and serve.
+//! Owns the one `Rotation` of the program. Material that cannot be used is told of and not taken: the last good
+//! one stays.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ambit_process::clock;
+use ambit_process::stop::Stop;
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use super::plugged::{Plugged, PluggedError};
+use super::root::{self, Recipe, RootError};
+use super::rotation::{Rotation, Signing};
+use super::state::{State, StateError};
+use crate::metrics::Metrics;
+
+/// How soon a changed file is seen.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The newest signing material.
+pub type Newest = watch::Receiver<Arc<Signing>>;
+
+/// Where signing material comes from.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// What is written: keys of our own, and what has to be remembered.
+    pub state: PathBuf,
+    /// A folder that somebody else keeps, instead of keys of our own; not used while it is empty.
+    pub plugged: Option<PathBuf>,
+    /// How roots of our own are made and succeeded.
+    pub recipe: Recipe,
+}
+
+/// Why there is no signing material.
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    /// The root of our own.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// What somebody else keeps.
+    #[error(transparent)]
+    Plugged(#[from] PluggedError),
+    /// What has to be remembered.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+enum Source {
+    Own(Recipe),
+    Plugged(Plugged),
+}
+
+/// The keeper.
+pub struct Keeper {
+    state: State,
+    source: Source,
+    rotation: Rotation,
+    longest: Duration,
+    newest: watch::Sender<Arc<Signing>>,
+    metrics: Metrics,
+    /// The last failure told: told again only when it changes.
+    told: String,
+}
+
+impl Keeper {
+    /// Reads or makes the material.
+    ///
+    /// # Errors
+    /// When there is none that can be used.
+    pub fn open(place: Place, metrics: Metrics, now: SystemTime) -> Result<Self, KeeperError> {
+        let Place { state, plugged, recipe } = place;
+        let state = State::open(&state)?;
+        let mut plugged = plugged.as_deref().map(Plugged::new);
+        let given = plugged.as_mut().map(|it| it.look(now)).transpose()?.flatten();
+        let (source, rotation) = match (plugged, given) {
+            (Some(mut plugged), Some(signer)) => {
+                plugged.take();
+                let known = state.recall()?;
+                let terms = (recipe.overlap, known.longest);
+                let before = (known.believed, known.bridges);
+                let rotation = Rotation::new(Arc::new(signer), before, terms, now);
+                state.remember(&rotation)?;
+                (Source::Plugged(plugged), rotation)
+            }
+            _ => {
+                let rotation = root::open(&state, &recipe, now)?;
+                (Source::Own(recipe), rotation)
+            }
+        };
+        let longest = rotation.longest().get();
+        let (newest, _) = watch::channel(Arc::new(rotation.signing()));
+        let this = Self { state, source, rotation, longest, newest, metrics, told: String::new() };
+        this.measure();
+        Ok(this)
+    }
+
+    /// What signs, now and in future.
+    #[must_use]
+    pub fn newest(&self) -> Newest {
+        self.newest.subscribe()
+    }
+
+    /// The state of rotation.
+    #[must_use]
+    pub fn rotation(&self) -> &Rotation {
+        &self.rotation
+    }
+
+    /// Looks until stopped.
+    pub async fn run(mut self, stop: Stop) {
+        loop {
+            // Both arms are cancel-safe: a look is made whole or not at all.
+            tokio::select! {
+                () = stop.stopped() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => self.look(clock::now_system()),
+            }
+        }
+    }
+
+    /// Looks once.
+    pub fn look(&mut self, now: SystemTime) {
+        match self.looked(now) {
+            Ok(None) => self.is_well(),
+            Ok(Some(next)) => {
+                self.rotation = next;
+                self.longest = self.rotation.longest().get();
+                self.is_well();
+                self.measure();
+                self.tell();
+                self.newest.send_replace(Arc::new(self.rotation.signing()));
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if text != self.told {
+                    error!(target: "ca", error = %text, "signing material not taken; the former one stays in force");
+                    self.told = text;
+                }
+                self.metrics.material_refused(true);
+            }
+        }
+    }
+
+    fn is_well(&mut self) {
+        self.told.clear();
+        self.metrics.material_refused(false);
+    }
+
+    /// The rotation after a look, already written down; nothing when it is as before.
+    fn looked(&mut self, now: SystemTime) -> Result<Option<Rotation>, KeeperError> {
+        let mut next = self.rotation.clone();
+        let mut changed = next.step(now);
+        match &mut self.source {
+            Source::Own(recipe) => {
+                if let Some(announced) = root::succeed(&self.state, recipe, &next, now)? {
+                    next = announced;
+                    changed = true;
+                }
+                if changed || next.longest().get() != self.longest {
+                    root::save(&self.state, &next)?;
+                    changed = true;
+                }
+            }
+            Source::Plugged(plugged) => {
+                if let Some(signer) = plugged.look(now)? {
+                    next.offer(Arc::new(signer), None, now);
+                    changed = true;
+                }
+                if changed || next.longest().get() != self.longest {
+                    self.state.remember(&next)?;
+                    changed = true;
+                }
+                plugged.take();
+            }
+        }
+        Ok(changed.then_some(next))
+    }
+
+    fn tell(&self) {
+        let wait = self.rotation.next().map(|next| next.at);
+        let waits = wait.and_then(|at| jiff::Timestamp::try_from(at).ok()).map(|at| at.to_string());
+        let (roots, next) = (self.rotation.believed().len(), waits.unwrap_or_default());
+        info!(target: "ca", roots, next_key_signs_at = next, "signing material changed");
+    }
+
+    fn measure(&self) {
+        let current = self.rotation.current();
+        self.metrics.signer_ends(current.anchor().validity().1, current.not_after());
+    }
+}

@@ -1,0 +1,42 @@
+//! The serving certificate over time.
+
+use super::*;
+use crate::ca::keeper::{Keeper, Place};
+use crate::ca::root::Recipe;
+use crate::metrics::Metrics;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn the_serving_certificate_is_short_lived_renewed_in_time_and_anew_when_another_root_signs() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe { lifetime: 1000 * HOUR, ..Recipe::new("cluster.local".parse().unwrap()) };
+    let place = Place { state: folder.path().into(), plugged: None, recipe };
+    let start = SystemTime::UNIX_EPOCH + 480_000 * HOUR;
+    let mut keeper = Keeper::open(place, Metrics::default(), start).unwrap();
+    let mut serving = Serving::new(keeper.newest(), vec!["localhost".into()], start).unwrap();
+    let mut now = start;
+    let mut before = serving.config(now);
+    let mut renewals = Vec::new();
+    let mut signers = 1;
+    for minute in 0..(900 * 60_u32) {
+        now = start + minute * HOUR / 60;
+        if minute % 60 == 0 {
+            let signer = keeper.rotation().current().certificate().clone();
+            keeper.look(now);
+            if signer != *keeper.rotation().current().certificate() {
+                signers += 1;
+                assert!(!Arc::ptr_eq(&before, &serving.config(now)), "at once when another root signs");
+            }
+        }
+        let config = serving.config(now);
+        if !Arc::ptr_eq(&before, &config) {
+            renewals.push(minute);
+            before = config;
+        }
+    }
+    assert_eq!(signers, 2);
+    let longest = renewals.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(longest <= 6 * 60, "half of twelve hours: {longest} minutes");
+    assert!(renewals.len() < 400, "{} renewals", renewals.len());
+}
