@@ -1,4 +1,4 @@
-//! What is wrong with a manifest, in the words of the person who wrote it: file, document, field, value, remedy.
+//! What is wrong with an object, in the words of the person who wrote it: where it stands, field, value, remedy.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,9 +8,9 @@ use crate::object::ObjectRef;
 /// One thing wrong in one document. The last good version of the object stays in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The file.
+    /// The file; empty when it came from the Kubernetes API.
     pub file: PathBuf,
-    /// Which document of the file, counted from 1; 0 when the file itself is at fault.
+    /// Which document of the file, counted from 1; 0 when the file itself is at fault, or there is none.
     pub document: usize,
     /// The object, when it could be told.
     pub object: Option<ObjectRef>,
@@ -33,6 +33,20 @@ pub struct Wrong {
 
 /// Longest piece of a value that is repeated in a fault: enough to recognise it.
 const VALUE_SHOWN: usize = 80;
+
+impl Fault {
+    /// An object of the Kubernetes API is at fault.
+    #[must_use]
+    pub fn of_object(object: ObjectRef, wrong: Wrong) -> Self {
+        Self { file: PathBuf::new(), document: 0, object: Some(object), wrong }
+    }
+
+    /// The Kubernetes API itself is at fault, or what we may do there.
+    #[must_use]
+    pub fn of_api(wrong: Wrong) -> Self {
+        Self { file: PathBuf::new(), document: 0, object: None, wrong }
+    }
+}
 
 impl Wrong {
     /// A fault of the whole document.
@@ -57,12 +71,18 @@ pub fn shorten(value: &str) -> String {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        let in_file = !self.file.as_os_str().is_empty();
+        if in_file {
+            write!(f, "{}", self.file.display())?;
+        }
         if self.document > 0 {
             write!(f, ", document {}", self.document)?;
         }
-        if let Some(object) = &self.object {
-            write!(f, " ({object})")?;
+        match &self.object {
+            Some(object) if in_file => write!(f, " ({object})")?,
+            Some(object) => write!(f, "{object}")?,
+            None if in_file => {}
+            None => f.write_str("Kubernetes API")?,
         }
         if !self.wrong.field.is_empty() {
             write!(f, ", {}", self.wrong.field)?;

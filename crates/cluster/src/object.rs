@@ -162,7 +162,7 @@ impl Object {
 }
 
 /// What is read of an object, by kind.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Body {
     /// A machine.
     Node(Arc<Node>),
