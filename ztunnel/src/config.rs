@@ -2,19 +2,24 @@
 //! Owns which settings exist and what they mean together; reading one is `process::config`'s.
 
 mod control;
+mod layers;
+mod terms;
 mod threads;
 mod traffic;
 mod unsupported;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ambit_model::name::{ClusterId, Label, Network, NodeName};
 use ambit_process::config::{Faults, Key, Source, duration, flag, path, text};
 use ambit_process::observe::LogConfig;
+use ambit_tls::credential::Terms;
 use ambit_wire::node_link::PodInfo;
 
+use control::Us;
 pub use control::{Control, Credentials, LocalWorld, NodeFacts};
+use layers::Layers;
 pub use traffic::{Keepalive, Traffic};
 
 /// All settings.
@@ -28,6 +33,12 @@ pub struct Config {
     pub network: Network,
     /// Our cluster.
     pub cluster: ClusterId,
+    /// The name of the cluster's domain.
+    pub domain: String,
+    /// Our own ports.
+    pub ports: Ports,
+    /// How peers must prove themselves.
+    pub terms: Terms,
     /// Where the world and certificates come from.
     pub control: Control,
     /// How traffic is carried.
@@ -42,6 +53,17 @@ pub struct Config {
     pub log_decisions: bool,
     /// The mesh's version, shown in metrics.
     pub mesh_version: Label,
+}
+
+/// Our own ports that may be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// Dumps and the log's level, on loopback.
+    pub admin: u16,
+    /// Metrics.
+    pub stats: u16,
+    /// Whether readiness is asked for.
+    pub readiness: u16,
 }
 
 /// For whom ztunnel carries.
@@ -74,6 +96,8 @@ const NETWORK: Key<String> = Key::new("NETWORK", "our network's id", text, Strin
 const CLUSTER: Key<String> = Key::new("CLUSTER_ID", "our cluster's id", text, || "Kubernetes".into());
 const META_CLUSTER: Key<Option<String>> =
     Key::new("ISTIO_META_CLUSTER_ID", "our cluster's id; wins", |t| text(t).map(Some), || None);
+const DOMAIN: Key<String> =
+    Key::new("CLUSTER_DOMAIN", "the cluster's domain", text, || "cluster.local".into());
 const DEADLINE: Key<Option<Duration>> = Key::new(
     "CONNECTION_TERMINATION_DEADLINE",
     "how long open connections may go on after a stop",
@@ -91,6 +115,10 @@ const LOG_DECISIONS: Key<bool> =
 const MESH_VERSION: Key<String> =
     Key::new("ISTIO_META_ISTIO_VERSION", "shown in metrics", text, || "unknown".into());
 
+const ADMIN_PORT: u16 = 15000;
+const STATS_PORT: u16 = 15020;
+const READINESS_PORT: u16 = 15021;
+
 /// Without any word on it, open connections get this long.
 const DRAIN_DEFAULT: Duration = Duration::from_secs(5);
 
@@ -100,25 +128,40 @@ impl Config {
     /// # Errors
     /// All that is wrong, at once.
     pub fn read(source: &dyn Source) -> Result<Self, Faults> {
+        Self::read_over(source, Path::new(layers::MESH_FILE))
+    }
+
+    /// The same, with the mesh's configuration at `mesh`.
+    fn read_over(source: &dyn Source, mesh: &Path) -> Result<Self, Faults> {
         let mut faults = Faults::new();
         let f = &mut faults;
+        let layers = Layers::read(source, mesh, f);
+        let source = &layers as &dyn Source;
         unsupported::refuse(source, f);
         let mode = mode(source, f);
         let node = NODE.read(source, f);
         let network = NETWORK.read(source, f);
         let cluster: ClusterId =
             META_CLUSTER.read(source, f).unwrap_or_else(|| CLUSTER.read(source, f)).into();
+        let (terms, shared) = (terms::read(source, f), matches!(mode, Mode::Shared { .. }));
         let this = Self {
-            control: Control::read(source, f, &node, &cluster, matches!(mode, Mode::Shared { .. })),
-            traffic: Traffic::read(source, f, matches!(mode, Mode::Shared { .. })),
+            control: Control::read(source, f, &Us { node: &node, cluster: &cluster, shared, terms: &terms }),
+            ports: Ports {
+                admin: layers.admin_port.unwrap_or(ADMIN_PORT),
+                stats: layers.stats_port.unwrap_or(STATS_PORT),
+                readiness: READINESS_PORT,
+            },
+            domain: DOMAIN.read(source, f),
+            traffic: Traffic::read(source, f, shared),
             drain: drain(DEADLINE.read(source, f), GRACE.read(source, f)),
-            threads: threads::read(source, f),
+            threads: threads::read(source, f, layers.concurrency),
             log: LogConfig::read(source, f, "ambit_ztunnel::"),
             log_decisions: LOG_DECISIONS.read(source, f),
             mesh_version: MESH_VERSION.read(source, f).into(),
             node: node.into(),
             network: network.into(),
             mode,
+            terms,
             cluster,
         };
         faults.into_result(this)
@@ -174,70 +217,4 @@ fn drain(deadline: Option<Duration>, grace: Option<Duration>) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    fn read(pairs: &[(&str, &str)]) -> Result<Config, Faults> {
-        let source: BTreeMap<String, String> =
-            pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        Config::read(&source)
-    }
-
-    #[test]
-    fn nothing_given_is_shared_mode_with_upstream_defaults() {
-        let config = read(&[]).unwrap();
-        let link = "/var/run/ztunnel/ztunnel.sock".into();
-        assert_eq!(config.mode, Mode::Shared { link, reuse_port: true });
-        assert_eq!(config.traffic.mark, Some(1337));
-        assert_eq!(config.drain, Duration::from_secs(5));
-        assert!((1..=4).contains(&config.threads));
-    }
-
-    #[test]
-    fn dedicated_mode_names_its_workload() {
-        let config = read(&[("PROXY_MODE", "dedicated"), ("PROXY_WORKLOAD_INFO", "shop/web-1/web")]).unwrap();
-        let Mode::Dedicated(info) = config.mode else { panic!("dedicated") };
-        assert_eq!((info.name.as_str(), info.namespace.as_str()), ("web-1", "shop"));
-        assert_eq!(config.traffic.mark, None);
-    }
-
-    #[test]
-    fn the_drain_deadline_follows_the_grace_period() {
-        for (deadline, grace, wanted) in [
-            (Some(9), Some(30), 9),
-            (None, Some(30), 25),
-            (None, Some(10), 9),
-            (None, Some(0), 1),
-            (None, None, 5),
-        ] {
-            let secs = Duration::from_secs;
-            assert_eq!(drain(deadline.map(secs), grace.map(secs)), secs(wanted), "{deadline:?} {grace:?}");
-        }
-    }
-
-    #[test]
-    fn settings_that_this_version_does_not_have_are_refused_not_ignored() {
-        assert!(
-            read(&[("XDS_ON_DEMAND", "false"), ("HTTP2_FRAME_SIZE", "1048576"), ("CRL_PATH", "")]).is_ok()
-        );
-        let faults = read(&[("XDS_ON_DEMAND", "true"), ("HTTP2_FRAME_SIZE", "5"), ("CRL_PATH", "/etc/crl")]);
-        assert_eq!(faults.map(|_| ()).unwrap_err().all().len(), 3);
-    }
-
-    #[test]
-    fn every_fault_is_named_at_once() {
-        let faults = read(&[
-            ("PROXY_MODE", "dedicated"),
-            ("ZTUNNEL_WORKER_THREADS", "many"),
-            ("IPV6_ENABLED", "1"),
-            ("XDS_ADDRESS", "http://plain:15010"),
-        ])
-        .map(|_| ())
-        .unwrap_err();
-        let mut names: Vec<_> = faults.all().iter().map(|f| f.name.as_str()).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["IPV6_ENABLED", "PROXY_WORKLOAD_INFO", "XDS_ADDRESS", "ZTUNNEL_WORKER_THREADS"]);
-    }
-}
+mod tests;

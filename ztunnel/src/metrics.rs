@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ambit_model::name::Label;
 use ambit_process::observe::Registry;
 use ambit_process::start::Traffic;
+use ambit_tls::configs::Revocations;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder,
@@ -266,6 +267,23 @@ impl Collector for Process {
             None,
             dropped.metric_type(),
         )?)
+    }
+}
+
+/// Handshakes that revocation lists ended.
+#[derive(Debug)]
+pub struct Revoked(pub Revocations);
+
+impl Collector for Revoked {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Handshakes ended by a revocation list (unstable)";
+        let name = "istio_crl_policy_rejections";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let (dialling, accepting) = self.0.refused();
+        for (reporter, count) in [(Reporter::Source, dialling), (Reporter::Destination, accepting)] {
+            ConstCounter::new(count).encode(family.encode_family(&reporter)?)?;
+        }
+        Ok(())
     }
 }
 

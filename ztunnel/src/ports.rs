@@ -13,10 +13,7 @@ use ambit_process::tasks::Tasks;
 use tracing::debug;
 
 use crate::admin::{Admin, metrics};
-
-const ADMIN: u16 = 15000;
-const METRICS: u16 = 15020;
-const READINESS: u16 = 15021;
+use crate::config::Ports;
 
 /// Why one of our own ports is not served.
 #[derive(Debug, thiserror::Error)]
@@ -31,15 +28,15 @@ pub struct PortError {
 /// # Errors
 /// When a port is taken.
 pub async fn serve(
-    ipv6: bool,
+    (at, ipv6): (Ports, bool),
     show: Admin,
     registry: Arc<Registry>,
     readiness: Readiness,
     tasks: &mut Tasks,
 ) -> Result<(), PortError> {
     let show = Arc::new(show);
-    let mut local = vec![bind(IpAddr::V4(Ipv4Addr::LOCALHOST), ADMIN).await?];
-    match bind(IpAddr::V6(Ipv6Addr::LOCALHOST), ADMIN).await {
+    let mut local = vec![bind(IpAddr::V4(Ipv4Addr::LOCALHOST), at.admin).await?];
+    match bind(IpAddr::V6(Ipv6Addr::LOCALHOST), at.admin).await {
         Ok(listener) if ipv6 => local.push(listener),
         Ok(_) => {}
         Err(error) => debug!(%error, "the admin port is served on IPv4 only"),
@@ -49,10 +46,10 @@ pub async fn serve(
         let answer = move |request: http::Request<bytes::Bytes>| std::future::ready(show.answer(&request));
         tasks.spawn("admin", move |stop| admin::serve(listener, answer, stop));
     }
-    let listener = anywhere(ipv6, METRICS).await?;
+    let listener = anywhere(ipv6, at.stats).await?;
     let answer = move |request: http::Request<bytes::Bytes>| std::future::ready(metrics(&registry, &request));
     tasks.spawn("metrics", move |stop| admin::serve(listener, answer, stop));
-    let listener = anywhere(ipv6, READINESS).await?;
+    let listener = anywhere(ipv6, at.readiness).await?;
     let answer = move |request: http::Request<bytes::Bytes>| std::future::ready(readiness.answer(&request));
     tasks.spawn("readiness", move |stop| admin::serve(listener, answer, stop));
     Ok(())

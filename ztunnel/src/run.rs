@@ -29,7 +29,7 @@ use crate::enrol::Shown;
 use crate::enrol::driver::Driver;
 use crate::feed::{BATCHES, Feed, Warm};
 use crate::ledger::Ledger;
-use crate::metrics::{Metrics, Process};
+use crate::metrics::{Metrics, Process, Revoked};
 use crate::pod::{Running, Shared, StartError};
 use crate::ports::{self, PortError};
 use crate::sockets::{InNamespace, Sockets, SocketsError};
@@ -91,24 +91,12 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
     let (stop, end) = (Stop::new(), Stop::new());
     let mut until_end = Tasks::new(&end);
     let mut until_stop = Tasks::new(&stop);
-    until_end.spawn("signals", {
-        let stop = stop.clone();
-        |end| async move {
-            tokio::select! {
-                caught = stop::on_signals(stop.clone()) => {
-                    if let Err(error) = caught {
-                        tracing::error!(%error, "cannot wait for signals");
-                        stop.stop();
-                    }
-                }
-                () = end.stopped() => {}
-            }
-        }
-    });
+    heed_signals(stop.clone(), &mut until_end);
     let readiness = Readiness::new();
     let metrics = Metrics::default();
     let (world, writer) = world::empty(config.node.clone());
     let vault = vault(&config, &mut until_end);
+    follow_revocations(&config, &mut until_end);
     let ledger = Ledger::default();
     let warm = warm(&config, &vault);
     let mut feed = Feed::new(writer, ledger.clone(), metrics.clone(), warm);
@@ -137,7 +125,8 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
         stop: stop.clone(),
     };
     let registry = registry(&config, &metrics, runtimes, logs);
-    ports::serve(config.traffic.ipv6, admin, registry, readiness.clone(), &mut until_stop).await?;
+    ports::serve((config.ports, config.traffic.ipv6), admin, registry, readiness.clone(), &mut until_stop)
+        .await?;
     let gate = readiness.gate("state manager");
     subscribe(&config, feed, Synced { gate, tell: tell_synced }, metrics, &mut until_end);
     serve(&config, &shared, &readiness, board, &stop).await?;
@@ -145,6 +134,21 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
     until_stop.drain(END_WAIT).await;
     until_end.drain(END_WAIT).await;
     Ok(())
+}
+
+/// Pulls `stop` at a signal.
+fn heed_signals(stop: Stop, tasks: &mut Tasks) {
+    tasks.spawn("signals", |end| async move {
+        tokio::select! {
+            caught = stop::on_signals(stop.clone()) => {
+                if let Err(error) = caught {
+                    tracing::error!(%error, "cannot wait for signals");
+                    stop.stop();
+                }
+            }
+            () = end.stopped() => {}
+        }
+    });
 }
 
 /// Carries until stopped, then drains.
@@ -199,9 +203,23 @@ fn self_test(shared: &Shared) -> Result<(), RunError> {
 
 fn registry(config: &Config, metrics: &Metrics, runtimes: &Runtimes, logs: Logs) -> Arc<Registry> {
     let mut registry = Registry::default();
+    if let Some(lists) = config.terms.revoked.clone() {
+        registry.register_collector(Box::new(Revoked(lists)));
+    }
     registry.register_collector(Box::new(Process { traffic: runtimes.traffic().into(), log: logs }));
     metrics.register(&mut registry, &config.mesh_version, matches!(config.mode, Mode::Shared { .. }));
     Arc::new(registry)
+}
+
+fn follow_revocations(config: &Config, tasks: &mut Tasks) {
+    let Some(lists) = config.terms.revoked.clone() else { return };
+    info!(lists = lists.lists(), path = %lists.path().display(), "certificates may be revoked");
+    tasks.spawn("revocations", move |stop| async move {
+        tokio::select! {
+            () = stop.stopped() => {}
+            () = lists.follow() => {}
+        }
+    });
 }
 
 fn vault(config: &Config, tasks: &mut Tasks) -> Vault {

@@ -73,7 +73,6 @@ impl InNamespace {
     pub fn new(netns: Option<Netns>, traffic: &config::Traffic, reuse_port: bool) -> Self {
         let keepalive =
             traffic.keepalive.map(|k| Keepalive { idle: k.idle, interval: k.interval, probes: k.probes });
-        let give_up = |k: config::Keepalive| k.user_timeout.then(|| k.idle + k.interval * k.probes);
         Self {
             netns,
             mark: traffic.mark.map(Mark),
@@ -85,7 +84,7 @@ impl InNamespace {
             reuse_port,
             ipv6: traffic.ipv6,
             keepalive,
-            user_timeout: traffic.keepalive.and_then(give_up),
+            user_timeout: traffic.user_timeout,
         }
     }
 

@@ -104,6 +104,24 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_is_revoked_by_a_list_that_came_later_opens_no_tunnel() {
+        for (who, reporter) in [(Who::Client, "destination"), (Who::Server, "source")] {
+            let scene = Scene::new("");
+            scene.revoke(who);
+            let in_force = |other| scene.logged(other, "revocation lists are in force\tlists=1");
+            in_force(Who::Client);
+            in_force(Who::Server);
+            assert_eq!(scene.ask(Who::Client, "10.77.0.2:8080", SECRET), Answer::Cut, "{}", scene.logs());
+            assert!(!scene.wire().contains(SECRET.as_bytes()), "plaintext on the wire");
+            let other = if who == Who::Client { Who::Server } else { Who::Client };
+            let metrics = scene.get(other, 15020, "/metrics");
+            let series = format!("istio_crl_policy_rejections_total{{reporter=\"{reporter}\"}} ");
+            let count = metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok());
+            assert!(count.is_some_and(|count: u64| count > 0), "{who:?}: {metrics}");
+        }
+    }
+
+    #[test]
     fn a_stop_lets_an_open_connection_finish_and_ends_the_process_at_the_deadline() {
         let mut scene = Scene::new("");
         let mut open = scene.open(Who::Client, "10.77.0.2:8080");

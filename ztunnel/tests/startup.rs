@@ -2,8 +2,10 @@
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-    use std::process::{Command, Output};
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::process::{Child, Command, Output, Stdio};
+    use std::time::Duration;
 
     use ambit_kit::Namespace;
 
@@ -18,6 +20,16 @@ mod tests {
         String::from_utf8(output.stderr.clone()).unwrap()
     }
 
+    /// A process that ends with the test.
+    struct Ended(Child);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
     const DEDICATED: [(&str, &str); 3] =
         [("PROXY_MODE", "dedicated"), ("PROXY_WORKLOAD_INFO", "shop/web/web"), ("IDENTITY_DIR", "/nowhere")];
 
@@ -28,10 +40,51 @@ mod tests {
     #[test]
     fn wrong_settings_are_all_named_at_once() {
         let namespace = Namespace::new();
-        let settings = [("PROXY_MODE", "both"), ("KEEPALIVE_TIME", "0"), ("CRL_PATH", "/etc/crl.pem")];
+        let settings = [
+            ("PROXY_MODE", "both"),
+            ("KEEPALIVE_TIME", "0"),
+            ("CRL_PATH", "/proc/self/status"),
+            ("COMPLIANCE_POLICY", "fips-140-2"),
+            ("HTTP2_FRAME_SIZE", "5"),
+            ("PROXY_CONFIG", "[1]"),
+        ];
         let said = complaint(&start(&namespace, &settings));
-        assert_eq!(said.lines().count(), 3, "{said}");
+        assert_eq!(said.lines().count(), settings.len(), "{said}");
+        for (name, value) in settings {
+            assert!(said.contains(&format!("{name}={value:?}: ")), "{said}");
+        }
         assert!(said.contains("PROXY_MODE=\"both\": write shared or dedicated"), "{said}");
+    }
+
+    #[test]
+    fn the_meshs_configuration_file_moves_ports_and_the_environment_lies_over_it() {
+        let namespace = Namespace::new();
+        let dir = tempfile::tempdir().unwrap();
+        let mesh = dir.path().join("etc/istio/config/mesh");
+        std::fs::create_dir_all(mesh.parent().unwrap()).unwrap();
+        std::fs::write(
+            mesh,
+            "defaultConfig:\n  statsPort: 15120\n  proxyAdminPort: 1\n  proxyMetadata: {CLUSTER_ID: c7}\n",
+        )
+        .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ztunnel"));
+        command.env_clear().env("XDS_ADDRESS", "").envs(DEDICATED).current_dir(dir.path());
+        command.env("PROXY_CONFIG", "proxyAdminPort: 15100").stdout(Stdio::null());
+        let process = Ended(namespace.within(move || command.spawn().unwrap()));
+        let get = |port: u16, path: &str| -> Result<String, std::io::Error> {
+            let mut answer = String::new();
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let ask = |port, path| {
+            ambit_kit::eventually(Duration::from_secs(20), || namespace.within(|| get(port, path))).unwrap()
+        };
+        assert!(ask(15120, "/metrics").contains("istio_build"));
+        let dump = ask(15100, "/config_dump");
+        assert!(dump.contains("\"clusterId\": \"c7\""), "{dump}");
+        drop(process);
     }
 
     #[test]

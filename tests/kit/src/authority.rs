@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use rcgen::string::Ia5String;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+};
 
 /// A root and its key.
 pub struct Authority {
@@ -21,6 +24,8 @@ pub struct Leaf {
     pub key_pem: String,
     /// The root that vouches for it.
     pub root_pem: String,
+    /// By what it is revoked.
+    pub serial: SerialNumber,
 }
 
 impl Authority {
@@ -49,8 +54,39 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.subject_alt_names =
             vec![SanType::URI(Ia5String::try_from(identity).expect("an ASCII identity"))];
+        // Out of the key, so that no two leaves share it; RFC 5280, 4.1.2.2: positive.
+        let mut serial = key.public_key_raw()[1..17].to_vec();
+        serial[0] &= 0x7f;
+        let serial = SerialNumber::from(serial);
+        params.serial_number = Some(serial.clone());
         let certificate = params.signed_by(&key, &self.issuer).expect("a leaf");
-        Leaf { chain_pem: certificate.pem(), key_pem: key.serialize_pem(), root_pem: self.root_pem.clone() }
+        Leaf {
+            chain_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            root_pem: self.root_pem.clone(),
+            serial,
+        }
+    }
+
+    /// A revocation list, as PEM.
+    #[must_use]
+    pub fn revoke(&self, leaves: &[SerialNumber]) -> String {
+        let began = rcgen::date_time_ymd(2025, 1, 1);
+        let revoked = |serial: &SerialNumber| RevokedCertParams {
+            serial_number: serial.clone(),
+            revocation_time: began,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: began,
+            next_update: rcgen::date_time_ymd(2125, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: leaves.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).expect("a list").pem().expect("PEM")
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) fn version(config: &Config) -> Value {
 }
 
 pub(super) fn config(config: &Config) -> Value {
-    let Config { mode, node, network, cluster, traffic, drain, threads, .. } = config;
+    let Config { mode, node, network, cluster, traffic, drain, threads, ports, .. } = config;
     let duration = |d: std::time::Duration| json!({ "secs": d.as_secs(), "nanos": d.subsec_nanos() });
     let (link, reuse) = match mode {
         Mode::Shared { link, reuse_port } => (Some(link.display().to_string()), Some(*reuse_port)),
@@ -86,9 +86,9 @@ pub(super) fn config(config: &Config) -> Value {
     };
     let any = if traffic.ipv6 { "[::]" } else { "0.0.0.0" };
     json!({
-        "adminAddr": { "Localhost": [traffic.ipv6, 15000] },
-        "statsAddr": { "SocketAddr": format!("{any}:15020") },
-        "readinessAddr": { "SocketAddr": format!("{any}:15021") },
+        "adminAddr": { "Localhost": [traffic.ipv6, ports.admin] },
+        "statsAddr": { "SocketAddr": format!("{any}:{}", ports.stats) },
+        "readinessAddr": { "SocketAddr": format!("{any}:{}", ports.readiness) },
         "inboundAddr": format!("{any}:15008"),
         "inboundPlaintextAddr": format!("{any}:15006"),
         "outboundAddr": format!("{any}:15001"),
@@ -98,7 +98,7 @@ pub(super) fn config(config: &Config) -> Value {
         "localNode": node.as_str(),
         "network": network.as_str(),
         "clusterId": cluster.as_str(),
-        "clusterDomain": "cluster.local",
+        "clusterDomain": config.domain,
         "inpodUds": link,
         "inpodPortReuse": reuse,
         "ipv6Enabled": traffic.ipv6,
@@ -115,12 +115,16 @@ pub(super) fn config(config: &Config) -> Value {
             "keepaliveTime": traffic.keepalive.map(|k| duration(k.idle)),
             "keepaliveInterval": traffic.keepalive.map(|k| duration(k.interval)),
             "keepaliveRetries": traffic.keepalive.map(|k| k.probes),
-            "userTimeoutEnabled": traffic.keepalive.is_some_and(|k| k.user_timeout),
+            "userTimeoutEnabled": traffic.user_timeout.is_some(),
         },
         "xdsOnDemand": false,
         "dnsProxy": false,
         "proxy": true,
         "fakeCa": false,
+        "crlPath": config.terms.revoked.as_ref().map(|lists| lists.path().display().to_string()),
+        "http2StreamWindowSize": traffic.windows.stream,
+        "http2ConnectionWindowSize": traffic.windows.tunnel,
+        "http2FrameSize": traffic.windows.frame,
     })
 }
 

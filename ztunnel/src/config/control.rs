@@ -8,6 +8,7 @@ use ambit_process::config::{Faults, Key, Source, duration, text};
 use ambit_tls::configs::control_plane::{ControlPlane, RootSource};
 use ambit_tls::credential::Terms;
 use ambit_tls::issue::{CaSettings, Token};
+use http::{HeaderName, HeaderValue};
 
 /// Where the world and certificates come from.
 #[derive(Clone)]
@@ -57,6 +58,14 @@ pub struct NodeFacts {
     pub json: Vec<(String, serde_json::Value)>,
 }
 
+/// What is known of ourselves before the control plane is.
+pub(super) struct Us<'a> {
+    pub(super) node: &'a str,
+    pub(super) cluster: &'a ClusterId,
+    pub(super) shared: bool,
+    pub(super) terms: &'a Terms,
+}
+
 type Text = Key<Option<String>>;
 const fn optional(name: &'static str, about: &'static str) -> Text {
     Key::new(name, about, |t| text(t).map(Some), || None)
@@ -75,7 +84,7 @@ const IDENTITY_DIR: Text =
 const LOCAL_PATH: Text = optional("LOCAL_XDS_PATH", "a file with workloads, services and policies");
 const LOCAL: Text = optional("LOCAL_XDS", "workloads, services and policies as text");
 const TTL: Key<Duration> =
-    Key::new("SECRET_TTL", "how long certificates shall live", duration, || Duration::from_secs(86_400));
+    Key::new("SECRET_TTL", "how long certificates shall live", lifetime, || Duration::from_secs(86_400));
 const INSTANCE_IP: Text = optional("INSTANCE_IP", "our pod's address");
 const POD_NAME: Text = optional("POD_NAME", "our pod's name");
 const POD_NAMESPACE: Text = optional("POD_NAMESPACE", "our pod's namespace");
@@ -85,26 +94,25 @@ const TOKEN_FILE: &str = "./var/run/secrets/tokens/istio-token";
 const ROOT_FILE: &str = "./var/run/secrets/istio/root-cert.pem";
 
 impl Control {
-    pub(super) fn read(
-        source: &dyn Source,
-        f: &mut Faults,
-        node: &str,
-        cluster: &ClusterId,
-        shared: bool,
-    ) -> Self {
+    pub(super) fn read(source: &dyn Source, f: &mut Faults, us: &Us<'_>) -> Self {
         let token = token(AUTH_TOKEN.read(source, f));
         Self {
-            xds: plane(source, f, (&XDS_ADDRESS, &XDS_ROOT, &ALT_XDS)),
-            xds_headers: headers(source, "XDS_HEADER_"),
-            credentials: credentials(source, f, &token, cluster, shared),
+            xds: plane(source, f, (&XDS_ADDRESS, &XDS_ROOT, &ALT_XDS), us),
+            xds_headers: headers(source, f, "XDS_HEADER_"),
+            credentials: credentials(source, f, &token, us),
             token,
-            node: facts(source, f, node, cluster),
+            node: facts(source, f, us.node, us.cluster),
             local: local(source, f),
         }
     }
 }
 
-fn plane(source: &dyn Source, f: &mut Faults, keys: (&Text, &Text, &Text)) -> Option<ControlPlane> {
+fn plane(
+    source: &dyn Source,
+    f: &mut Faults,
+    keys: (&Text, &Text, &Text),
+    us: &Us<'_>,
+) -> Option<ControlPlane> {
     let (address, root, alternative) = keys;
     let default = match KUBERNETES.read(source, f) {
         Some(_) => "https://istiod.istio-system.svc:15012",
@@ -114,28 +122,26 @@ fn plane(source: &dyn Source, f: &mut Faults, keys: (&Text, &Text, &Text)) -> Op
     if given.is_empty() {
         return None;
     }
-    let roots = roots(root.read(source, f));
-    match ControlPlane::new(&given, roots, alternative.read(source, f).as_deref()) {
-        Ok(plane) => Some(plane),
-        Err(error) => {
-            f.add(address.name, given, format!("{error}; write https://host:port"));
+    let (roots, other) = (roots(root.read(source, f)), alternative.read(source, f));
+    if let Err(error) = ControlPlane::new(&given, roots.clone(), None) {
+        f.add(address.name, given, error.to_string());
+        return None;
+    }
+    match ControlPlane::new(&given, roots, other.as_deref()) {
+        Ok(plane) => Some(plane.with(us.terms.algorithms)),
+        Err(_) => {
+            f.add(alternative.name, other.unwrap_or_default(), "write the name of a host, or its address");
             None
         }
     }
 }
 
-fn credentials(
-    source: &dyn Source,
-    f: &mut Faults,
-    token: &Token,
-    cluster: &ClusterId,
-    shared: bool,
-) -> Credentials {
-    let terms = Terms::default();
+fn credentials(source: &dyn Source, f: &mut Faults, token: &Token, us: &Us<'_>) -> Credentials {
+    let terms = us.terms.clone();
     if let Some(directory) = IDENTITY_DIR.read(source, f) {
         return Credentials::Directory(directory.into(), terms);
     }
-    let Some(control_plane) = plane(source, f, (&CA_ADDRESS, &CA_ROOT, &ALT_CA)) else {
+    let Some(control_plane) = plane(source, f, (&CA_ADDRESS, &CA_ROOT, &ALT_CA), us) else {
         if CA_ADDRESS.read(source, f).is_some_and(|address| address.is_empty()) {
             f.add(CA_ADDRESS.name, "", "name an authority, or set IDENTITY_DIR");
         }
@@ -144,12 +150,19 @@ fn credentials(
     Credentials::Ca(Box::new(CaSettings {
         control_plane,
         token: token.clone(),
-        cluster: cluster.clone(),
-        headers: headers(source, "CA_HEADER_"),
+        cluster: us.cluster.clone(),
+        headers: headers(source, f, "CA_HEADER_"),
         ttl: TTL.read(source, f),
-        impersonate: shared,
+        impersonate: us.shared,
         terms,
     }))
+}
+
+fn lifetime(given: &str) -> Result<Duration, String> {
+    match duration(given)? {
+        none if none < Duration::from_secs(1) => Err("write 1s or more".into()),
+        some => Ok(some),
+    }
 }
 
 fn roots(given: Option<String>) -> RootSource {
@@ -172,10 +185,20 @@ fn token(given: Option<String>) -> Token {
     }
 }
 
-fn headers(source: &dyn Source, prefix: &str) -> Vec<(String, String)> {
-    let named =
-        |(key, value): (String, String)| Some((key.strip_prefix(prefix)?.to_ascii_lowercase(), value));
-    source.beginning_with(prefix).into_iter().filter_map(named).collect()
+/// Headers named in the environment. A bad one would end every call, so it is told of at once.
+fn headers(source: &dyn Source, f: &mut Faults, prefix: &str) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (key, value) in source.beginning_with(prefix) {
+        let name = key.strip_prefix(prefix).unwrap_or_default().to_ascii_lowercase();
+        if HeaderName::try_from(&name).is_err() {
+            f.add(key, value, "what follows the prefix is no name of a header");
+        } else if HeaderValue::try_from(&value).is_err() {
+            f.add(key, value, "no header can have this value; write visible characters");
+        } else {
+            all.push((name, value));
+        }
+    }
+    all
 }
 
 fn local(source: &dyn Source, f: &mut Faults) -> Option<LocalWorld> {

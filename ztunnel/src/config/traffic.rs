@@ -16,6 +16,8 @@ pub struct Traffic {
     pub ipv6: bool,
     /// Keepalive of captured and outgoing sockets.
     pub keepalive: Option<Keepalive>,
+    /// Data without an answer for this long ends a connection.
+    pub user_timeout: Option<Duration>,
     /// Connections on one tunnel.
     pub streams_per_tunnel: usize,
     /// When a tunnel without connections is closed.
@@ -37,8 +39,6 @@ pub struct Keepalive {
     pub interval: Duration,
     /// Probes without an answer that end a connection.
     pub probes: u32,
-    /// Whether data without an answer ends a connection after the same time.
-    pub user_timeout: bool,
 }
 
 const MARK: Key<Option<u32>> =
@@ -84,13 +84,15 @@ impl Traffic {
             idle: IDLE.read(source, f),
             interval: INTERVAL.read(source, f),
             probes: PROBES.read(source, f),
-            user_timeout: USER_TIMEOUT.read(source, f),
         };
+        // As long as it takes until probes without an answer end a silent connection.
+        let patience = keepalive.idle + keepalive.interval * keepalive.probes;
         Self {
             mark: MARK.read(source, f).or_else(|| shared.then_some(SHARED_MARK)),
             original_source: ORIGINAL_SOURCE.read(source, f),
             ipv6: IPV6.read(source, f),
             keepalive: KEEPALIVE.read(source, f).then_some(keepalive),
+            user_timeout: USER_TIMEOUT.read(source, f).then_some(patience),
             streams_per_tunnel: STREAMS.read(source, f),
             tunnel_idle: TUNNEL_IDLE.read(source, f),
             windows: Windows {

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agent::Agent;
-use ambit_kit::{Authority, Namespace, eventually, pause};
+use ambit_kit::{Authority, Leaf, Namespace, eventually, pause};
 use ambit_wire::node_link::PodInfo;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -95,6 +95,7 @@ struct Machine {
     agent: Option<Agent>,
     log: PathBuf,
     identity: PathBuf,
+    leaf: Leaf,
 }
 
 /// A proxy's process; it ends with its holder.
@@ -109,6 +110,7 @@ pub(crate) struct Scene {
     server: Machine,
     wire: Namespace,
     seen: Arc<Mutex<Vec<Vec<u8>>>>,
+    authority: Authority,
     dir: tempfile::TempDir,
 }
 
@@ -145,17 +147,18 @@ impl Scene {
             join(&wire, &namespace, number);
             redirect(&namespace);
             let identity = dir.path().join(name);
-            authority.issue(&format!("spiffe://cluster.local/ns/shop/sa/{name}")).write(&identity);
+            let leaf = authority.issue(&format!("spiffe://cluster.local/ns/shop/sa/{name}"));
+            leaf.write(&identity);
             let log = dir.path().join(format!("{name}.log"));
             let socket = dir.path().join(format!("{name}.sock"));
             let agent =
                 shared.then(|| Agent::start(&socket, pod(name), namespace.netns().try_clone().unwrap()));
             let proxy = Proxy::start(&namespace, name, dir.path(), shared);
-            Machine { namespace, proxy, agent, log, identity }
+            Machine { namespace, proxy, agent, log, identity, leaf }
         };
         let (client, server) = (machine("client", 1), machine("server", 2));
         serve_http(&server.namespace);
-        let scene = Self { client, server, wire, seen, dir };
+        let scene = Self { client, server, wire, seen, authority, dir };
         for who in [Who::Client, Who::Server] {
             scene.wait_until_ready(who);
         }
@@ -255,6 +258,13 @@ impl Scene {
         found.unwrap_or_else(|()| panic!("no access line with {part}\n{}", self.logs()))
     }
 
+    /// Waits until a proxy has said this.
+    pub(crate) fn logged(&self, who: Who, part: &str) {
+        let said = || fs::read_to_string(&self.machine(who).log).is_ok_and(|log| log.contains(part));
+        let found = eventually(PATIENCE, || said().then_some(()).ok_or(()));
+        assert!(found.is_ok(), "{who:?} never said {part:?}\n{}", self.logs());
+    }
+
     pub(crate) fn wire(&self) -> Wire {
         Wire(self.seen.lock().unwrap().clone())
     }
@@ -267,6 +277,12 @@ impl Scene {
     /// Takes somebody's certificate away, before it was ever used.
     pub(crate) fn take_identity_away(&self, who: Who) {
         fs::remove_dir_all(&self.machine(who).identity).unwrap();
+    }
+
+    /// Revokes somebody's certificate, for all.
+    pub(crate) fn revoke(&self, who: Who) {
+        let list = self.authority.revoke(&[self.machine(who).leaf.serial.clone()]);
+        fs::write(self.dir.path().join("crl.pem"), list).unwrap();
     }
 
     /// Gives somebody a certificate with the right name by an authority nobody believes.
@@ -307,6 +323,7 @@ impl Proxy {
             .env("XDS_ADDRESS", "")
             .env("IDENTITY_DIR", dir.join(name))
             .env("LOCAL_XDS_PATH", dir.join("world.yaml"))
+            .env("CRL_PATH", dir.join("crl.pem"))
             .env("CONNECTION_TERMINATION_DEADLINE", "2s")
             .env("RUST_LOG", "info,access=info,policy=debug")
             .stdin(Stdio::null())

@@ -1,0 +1,61 @@
+//! How peers must prove themselves: algorithms and revocation lists (`ztunnel.md` 2.1, 7.6). Owns those settings only.
+
+use std::path::PathBuf;
+
+use ambit_process::config::{Faults, Key, Source, flag, path};
+use ambit_tls::configs::{Algorithms, Revocations};
+use ambit_tls::credential::Terms;
+
+use crate::outcome::chain;
+
+const POLICY: Key<bool> = Key::new(
+    "COMPLIANCE_POLICY",
+    "pqc: key exchange of tunnels and with the control plane withstands quantum computers, or does not happen",
+    post_quantum,
+    || false,
+);
+const TLS12: Key<bool> =
+    Key::new("TLS12_ENABLED", "speak TLS 1.2 in tunnels with peers that have nothing newer", flag, || false);
+const LISTS: Key<Option<PathBuf>> = Key::new(
+    "CRL_PATH",
+    "a file with revocation lists, re-read when it changes",
+    |text| if text.is_empty() { Ok(None) } else { path(text).map(Some) },
+    || None,
+);
+
+pub(super) fn read(source: &dyn Source, f: &mut Faults) -> Terms {
+    let algorithms = match (POLICY.read(source, f), TLS12.read(source, f)) {
+        (false, false) => Algorithms::Usual,
+        (false, true) => Algorithms::WithTls12,
+        (true, older) => {
+            if older {
+                f.add(
+                    TLS12.name,
+                    "true",
+                    "TLS 1.2 knows no key exchange of COMPLIANCE_POLICY=pqc; leave one out",
+                );
+            }
+            Algorithms::PostQuantumOnly
+        }
+    };
+    Terms { algorithms, revoked: revocations(LISTS.read(source, f), f), ..Terms::default() }
+}
+
+fn revocations(path: Option<PathBuf>, f: &mut Faults) -> Option<Revocations> {
+    let path = path?;
+    match Revocations::open(path.clone()) {
+        Ok(lists) => Some(lists),
+        Err(error) => {
+            f.add(LISTS.name, path.display().to_string(), chain(&error));
+            None
+        }
+    }
+}
+
+fn post_quantum(given: &str) -> Result<bool, String> {
+    match given {
+        "" => Ok(false),
+        "pqc" => Ok(true),
+        _ => Err("this version knows pqc only; leave it out for the usual algorithms".into()),
+    }
+}
