@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::node::selector::{self, Selectors};
+
 /// The CNI node daemon: decides which pods of its node are in the mesh, hands their network namespaces to ztunnel,
 /// and installs redirection in them.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "ambit-cni-node", version)]
+#[command(name = "ambit-cni-node", version, after_help = "See also: ambit-cni-node uninstall --help")]
 pub struct Config {
     /// Folder of Kubernetes manifests to watch.
     #[arg(long, env = "SOURCE_DIR")]
@@ -35,6 +37,9 @@ pub struct Config {
     /// Namespaces that are never in the mesh, separated by commas.
     #[arg(long, env = "EXCLUDE_NAMESPACES", value_delimiter = ',')]
     pub exclude_namespaces: Vec<String>,
+    /// Which pods are in the mesh: a YAML list of `{podSelector, namespaceSelector}`, any one of which selects.
+    #[arg(long, env = "AMBIENT_ENABLEMENT_SELECTOR", default_value = selector::DEFAULT)]
+    pub enablement_selector: Selectors,
     /// User that health probes of the node are sent by; kubelet runs as root.
     #[arg(long, env = "PROBE_UID", default_value_t = 0)]
     pub probe_uid: u32,
@@ -54,6 +59,9 @@ pub struct Config {
     #[arg(long, env = "ADMIN_ADDR", default_value = "127.0.0.1:15014")]
     pub admin_addr: AdminAddr,
 }
+
+/// In the run folder.
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 
 /// An address, or nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +92,12 @@ impl Config {
     #[must_use]
     pub fn event_socket(&self) -> PathBuf {
         self.run_dir.join("pluginevent.sock")
+    }
+
+    /// Where the node's root asks the daemon to do what nobody else may ask.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.run_dir.join(CONTROL_SOCKET)
     }
 
     pub(crate) fn leave_wait(&self) -> Duration {

@@ -5,3 +5,4 @@ pub mod config;
 mod metrics;
 pub mod node;
 pub mod rules;
+pub mod uninstall;

@@ -1,7 +1,11 @@
 //! The node daemon's program.
 
+use std::ffi::OsString;
+use std::io::Write;
+
 use ambit_cni::config::Config;
 use ambit_cni::node::run;
+use ambit_cni::uninstall::{Uninstall, uninstall};
 use ambit_process::config::{Env, Faults};
 use ambit_process::observe::{LogConfig, init_logs};
 use ambit_process::start::Runtimes;
@@ -9,6 +13,12 @@ use ambit_process::stop::Stop;
 use clap::Parser;
 
 fn main() -> anyhow::Result<()> {
+    let mut words = std::env::args_os();
+    if words.nth(1).is_some_and(|word| word == "uninstall") {
+        let name = OsString::from("ambit-cni-node uninstall");
+        let removed = uninstall(&Uninstall::parse_from(std::iter::once(name).chain(words)))?;
+        return Ok(writeln!(std::io::stdout(), "{}", removed.lines.join("\n"))?);
+    }
     let config = Config::parse();
     let mut faults = Faults::new();
     let logs = LogConfig::read(&Env, &mut faults, "ambit_cni::");

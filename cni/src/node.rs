@@ -8,9 +8,12 @@ mod find;
 mod keeper;
 mod link;
 mod probes;
+mod retire;
 mod run;
-mod sandbox;
+pub(crate) mod sandbox;
+pub mod selector;
 mod subject;
+mod tell;
 mod view;
 mod want;
 

@@ -18,7 +18,7 @@ use crate::node::link::{Member, chain};
 use crate::node::sandbox::Sandbox;
 use crate::node::subject::Subject;
 use crate::node::view::View;
-use crate::node::want::{Criteria, Want, want};
+use crate::node::want::{Criteria, Want};
 
 /// Orders that may wait for one pod: the runtime never has two at once for a container.
 const ORDERS: usize = 8;
@@ -77,10 +77,17 @@ impl Desk {
         mut asks: mpsc::Receiver<Ask>,
         stop: Stop,
     ) {
+        let mut retired = self.ground.retired.subscribe();
         loop {
             // Every arm is cancel-safe.
             tokio::select! {
                 () = stop.stopped() => break,
+                _ = retired.changed() => {
+                    // Nobody is as they were told.
+                    self.told = Arc::new(View::default());
+                    let view = Arc::clone(&views.borrow());
+                    self.tell(&view);
+                }
                 changed = views.changed() => match changed {
                     Ok(()) => {
                         let view = Arc::clone(&views.borrow_and_update());
@@ -141,7 +148,7 @@ impl Desk {
     }
 
     fn wish(&self, pod: &Pod, subject: Subject, view: &View) -> Wish {
-        match want(pod, view.namespace(&pod.metadata.namespace), &self.criteria) {
+        match self.ground.want(pod, view.namespace(&pod.metadata.namespace), &self.criteria) {
             Want::In => Wish::In(subject),
             Want::Out(_) => Wish::Out(subject),
         }
@@ -165,7 +172,7 @@ impl Desk {
     /// speaks for it, as one to keep.
     fn expect_unseen(&self, pod: &Pod, view: &View) {
         let Ok(subject) = Subject::of(pod, self.ground.node) else { return };
-        if want(pod, view.namespace(&pod.metadata.namespace), &self.criteria) != Want::In {
+        if self.ground.want(pod, view.namespace(&pod.metadata.namespace), &self.criteria) != Want::In {
             return;
         }
         let sandbox = self.recorded.get(&subject.uid);

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_cluster::kinds::core::{Namespace, Pod};
 use ambit_cluster::overlay::OverlayError;
 use ambit_cluster::{ObjectRef, Overlay};
 use ambit_process::clock;
 use ambit_sys::netns::{Netns, NetnsError, NetnsId};
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -25,6 +26,7 @@ use crate::node::link::{CarryError, Link};
 use crate::node::probes::{Probes, blocking};
 use crate::node::sandbox::{Mark, Records, Sandbox};
 use crate::node::subject::{NodeWide, REDIRECTION, Subject};
+use crate::node::want::{Criteria, Want, Why, want};
 use crate::rules::PodRules;
 
 /// Everything that steps act on.
@@ -41,10 +43,19 @@ pub(crate) struct Ground {
     /// This boot: the kernel's numbers of namespaces repeat after the next.
     pub(crate) boot: String,
     pub(crate) finder: Finder,
+    /// The mesh is leaving this node: nobody is in from now on.
+    pub(crate) retired: watch::Sender<bool>,
     pub(crate) leave_wait: Duration,
     pub(crate) audit: Duration,
     /// Namespaces worked in at once: threads cost memory, and the kernel takes turns anyway.
     pub(crate) hands: Semaphore,
+}
+
+impl Ground {
+    /// Whether a pod is to be in the mesh here and now.
+    pub(crate) fn want(&self, pod: &Pod, namespace: Option<&Namespace>, by: &Criteria) -> Want {
+        if *self.retired.borrow() { Want::Out(Why::Leaving) } else { want(pod, namespace, by) }
+    }
 }
 
 /// Namespaces worked in at once.

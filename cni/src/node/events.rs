@@ -24,7 +24,7 @@ use crate::node::link::chain;
 use crate::node::sandbox::{Records, Sandbox, is_file_name};
 use crate::node::subject::{Subject, runtime_uid};
 use crate::node::view::View;
-use crate::node::want::{Criteria, Want, want};
+use crate::node::want::{Criteria, Want};
 
 /// How long a pod's object may take to arrive after the runtime knew of the pod.
 const OBJECT_WAIT: Duration = Duration::from_secs(3);
@@ -139,7 +139,7 @@ impl Events {
         else {
             return Err(asked.unknown());
         };
-        let subject = match want(pod, namespace, &self.criteria) {
+        let subject = match self.ground.want(pod, namespace, &self.criteria) {
             Want::In => Some(Subject::of(pod, self.ground.node).map_err(|e| Refusal::Subject(chain(&e)))?),
             Want::Out(why) => {
                 info!(pod = %asked.pod_name, namespace = %asked.pod_namespace, %why, "a pod is left out");

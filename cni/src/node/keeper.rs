@@ -42,6 +42,8 @@ pub(crate) enum Order {
     Adopt { sandbox: Sandbox, subject: Option<Box<Subject>>, reply: Reply },
     /// This sandbox is to go, whoever's it is. Of another sandbox than the pod's: nothing to do.
     Release { container_id: String, reply: Reply },
+    /// Out of the mesh, whatever else is wanted.
+    Leave { reply: Reply },
     /// Is all as it should be?
     Check { reply: Reply },
 }
@@ -172,6 +174,10 @@ impl Keeper {
             }
             Order::Release { container_id, reply } => {
                 let _ = reply.send(self.release(&container_id).await);
+            }
+            Order::Leave { reply } => {
+                self.wanted = Wanted::Out;
+                let _ = reply.send(self.settle().await.map(drop));
             }
             Order::Check { reply } => {
                 let _ = reply.send(self.check().await);

@@ -9,15 +9,12 @@ use std::time::Duration;
 
 use ambit_cluster::Overlay;
 use ambit_cluster::files::{self, Keep, WatchError};
-use ambit_process::admin::{self, text};
+use ambit_process::admin;
 use ambit_process::net::{TcpListener, UnixListener};
-use ambit_process::observe::encode;
 use ambit_process::stop::{Stop, on_signals};
 use ambit_process::tasks::Tasks;
 use ambit_sys::netns::{Netns, NetnsError};
 use ambit_sys::pass::SeqPacketListener;
-use bytes::Bytes;
-use http::{Request, StatusCode};
 use prometheus_client::registry::Registry;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -32,8 +29,10 @@ use crate::node::events::Events;
 use crate::node::find::Finder;
 use crate::node::link::{Link, chain, watched};
 use crate::node::probes::Probes;
+use crate::node::retire::Control;
 use crate::node::sandbox::Records;
 use crate::node::subject::NodeWide;
+use crate::node::tell::Teller;
 use crate::node::view::{self, View};
 use crate::node::want::Criteria;
 use crate::rules::{Families, NodeRules};
@@ -105,17 +104,21 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
     let events = Events {
         ground: Arc::clone(&ground),
         views: views.clone(),
-        asks,
+        asks: asks.clone(),
         criteria: Arc::new(criteria.clone()),
     };
     // Questions are taken from now on; they wait for the view.
     let plugin = sockets.plugin;
     tasks.spawn("events", move |stop| admin::serve(plugin, move |ask| events.clone().answer(ask), stop));
     if let Some(listener) = admin {
-        let (ground, views, registry) = (Arc::clone(&ground), views.clone(), Arc::new(registry));
-        let serve = move |ask| tell(ask, Arc::clone(&ground), views.clone(), Arc::clone(&registry));
+        let teller =
+            Teller { ground: Arc::clone(&ground), views: views.clone(), registry: Arc::new(registry) };
+        let serve = move |ask| std::future::ready(teller.answer(&ask));
         tasks.spawn("admin", move |stop| admin::serve(listener, serve, stop));
     }
+    let control = Control { ground: Arc::clone(&ground), views: views.clone(), asks };
+    let listener = sockets.control;
+    tasks.spawn("control", move |stop| admin::serve(listener, move |ask| control.clone().answer(ask), stop));
     let mut desk = Desk::new(Arc::clone(&ground), criteria, recorded, &stop);
     let link = ground.link.clone();
     let zds = sockets.zds;
@@ -139,6 +142,7 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
 /// The sockets that others connect to.
 struct Sockets {
     plugin: UnixListener,
+    control: UnixListener,
     zds: AsyncFd<SeqPacketListener>,
 }
 
@@ -147,19 +151,26 @@ impl Sockets {
         let (run_dir, zds, plugin) = (&config.run_dir, config.zds_socket(), config.event_socket());
         fs::create_dir_all(run_dir).map_err(at(run_dir))?;
         let listener = SeqPacketListener::bind(&zds).and_then(watched).map_err(at(&zds))?;
-        match fs::remove_file(&plugin) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(RunError::Path { path: plugin, source });
-            }
-            _ => {}
-        }
-        let events = UnixListener::bind(&plugin).map_err(at(&plugin))?;
+        let (events, control) = (bind(&plugin)?, bind(&config.control_socket())?);
         for socket in [&plugin, &zds] {
             // Whoever may see the folder may ask: the runtime, its plugins and ztunnel run as different users.
             fs::set_permissions(socket, fs::Permissions::from_mode(0o666)).map_err(at(socket))?;
         }
-        Ok(Self { plugin: events, zds: listener })
+        Ok(Self { plugin: events, control, zds: listener })
     }
+}
+
+/// Binds in place of what a daemon before us left. Only our own user may use it until more is allowed.
+fn bind(socket: &Path) -> Result<UnixListener, RunError> {
+    match fs::remove_file(socket) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(RunError::Path { path: socket.into(), source });
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket).map_err(at(socket))?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).map_err(at(socket))?;
+    Ok(listener)
 }
 
 fn ground(config: &Config, metrics: Metrics, records: Records) -> Result<Ground, RunError> {
@@ -176,6 +187,7 @@ fn ground(config: &Config, metrics: Metrics, records: Records) -> Result<Ground,
         node: NodeWide { families, dns: config.dns_capture },
         home,
         boot,
+        retired: watch::Sender::new(false),
         finder: Finder::new(config.proc_dir.clone(), home),
         leave_wait: config.leave_wait(),
         audit: config.audit(),
@@ -189,33 +201,13 @@ fn criteria(config: &Config) -> Criteria {
     Criteria {
         excluded: excluded.collect(),
         system_namespace: config.system_namespace.clone(),
-        ..Criteria::default()
+        selectors: config.enablement_selector.0.clone(),
     }
 }
 
 async fn bind_admin(config: &Config) -> Result<Option<TcpListener>, RunError> {
     let Some(at) = config.admin_addr.0 else { return Ok(None) };
     TcpListener::bind(at).await.map(Some).map_err(|source| RunError::Admin { at, source })
-}
-
-/// Metrics and probes.
-async fn tell(
-    request: Request<Bytes>,
-    ground: Arc<Ground>,
-    views: watch::Receiver<Arc<View>>,
-    registry: Arc<Registry>,
-) -> http::Response<admin::Body> {
-    match request.uri().path() {
-        "/metrics" => {
-            ground.metrics.connected.set(i64::try_from(ground.link.connected()).unwrap_or(i64::MAX));
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            admin::answer(StatusCode::OK, kind, encode(&registry))
-        }
-        "/healthz" => text(StatusCode::OK, "alive\n"),
-        "/readyz" if views.borrow().complete => text(StatusCode::OK, "ready\n"),
-        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready, pending: view\n"),
-        _ => text(StatusCode::NOT_FOUND, "not found\n"),
-    }
 }
 
 /// Keeps the node's own rules and sets as they should be.
@@ -225,6 +217,9 @@ async fn audit(ground: Arc<Ground>, stop: Stop) {
         tokio::select! {
             () = stop.stopped() => return,
             () = tokio::time::sleep(ground.audit) => {}
+        }
+        if *ground.retired.borrow() {
+            return;
         }
         // By now every pod's keeper has said what it wants.
         ground.probes.settle();

@@ -6,6 +6,8 @@ use std::fmt;
 use ambit_cluster::kinds::core::{Namespace, Pod};
 use ambit_cluster::kinds::meta::Texts;
 
+use crate::node::selector::{Demand, Selector};
+
 /// The answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
@@ -30,6 +32,8 @@ pub enum Why {
     NotSelected,
     /// All its containers have ended.
     Ended,
+    /// The mesh is leaving this node.
+    Leaving,
 }
 
 impl fmt::Display for Why {
@@ -41,6 +45,7 @@ impl fmt::Display for Why {
             Self::ExcludedNamespace => "its namespace is excluded",
             Self::NotSelected => "no label of it or its namespace selects it",
             Self::Ended => "it has ended",
+            Self::Leaving => "the mesh is leaving this node",
         })
     }
 }
@@ -56,32 +61,14 @@ pub struct Criteria {
     pub system_namespace: String,
 }
 
-/// Demands on a pod and its namespace together; no demands are always met.
-#[derive(Debug, Clone, Default)]
-pub struct Selector {
-    /// On the pod's labels.
-    pub pod: Vec<Demand>,
-    /// On the namespace's labels.
-    pub namespace: Vec<Demand>,
-}
-
-/// A demand on labels.
-#[derive(Debug, Clone)]
-pub enum Demand {
-    /// The label is there with this value.
-    Is(String, String),
-    /// The label is not there, or with another value.
-    IsNot(String, String),
-}
-
 const MODE: &str = "istio.io/dataplane-mode";
 const SIDECAR: &str = "sidecar.istio.io/status";
 
 impl Default for Criteria {
     fn default() -> Self {
-        let is = |value: &str| Demand::Is(MODE.into(), value.into());
+        let is = |value: &str| Demand::In(MODE.into(), vec![value.into()]);
         let by_pod = Selector { pod: vec![is("ambient")], namespace: Vec::new() };
-        let left_out = Demand::IsNot(MODE.into(), "none".into());
+        let left_out = Demand::NotIn(MODE.into(), vec!["none".into()]);
         let by_namespace = Selector { pod: vec![left_out], namespace: vec![is("ambient")] };
         let selectors = vec![by_pod, by_namespace];
         Self { selectors, excluded: BTreeSet::new(), system_namespace: "istio-system".into() }
@@ -93,9 +80,7 @@ impl Default for Criteria {
 pub fn want(pod: &Pod, namespace: Option<&Namespace>, by: &Criteria) -> Want {
     let empty = Texts::new();
     let namespace_labels = namespace.map_or(&empty, |it| &it.metadata.labels);
-    let meets = |demands: &[Demand], labels: &Texts| demands.iter().all(|demand| demand.is_met(labels));
-    let selects =
-        |it: &Selector| meets(&it.pod, &pod.metadata.labels) && meets(&it.namespace, namespace_labels);
+    let selects = |it: &Selector| it.selects(&pod.metadata.labels, namespace_labels);
     if pod.spec.host_network {
         return Want::Out(Why::HostNetwork);
     }
@@ -119,15 +104,6 @@ impl Criteria {
         let meta = &pod.metadata;
         meta.namespace == self.system_namespace
             && (meta.label("app") == Some("ztunnel") || meta.label("k8s-app") == Some("istio-cni-node"))
-    }
-}
-
-impl Demand {
-    fn is_met(&self, labels: &Texts) -> bool {
-        match self {
-            Self::Is(key, value) => labels.get(key) == Some(value),
-            Self::IsNot(key, value) => labels.get(key) != Some(value),
-        }
     }
 }
 
@@ -214,6 +190,12 @@ mod tests {
     fn a_pod_can_select_itself_before_its_namespace_is_known() {
         assert_eq!(want(&pod(Some("ambient"), |_| {}), None, &Criteria::default()), Want::In);
         assert_eq!(want(&pod(None, |_| {}), None, &Criteria::default()), Want::Out(Why::NotSelected));
+    }
+
+    #[test]
+    fn the_default_is_what_upstreams_chart_writes() {
+        let crate::node::selector::Selectors(written) = crate::node::selector::DEFAULT.parse().unwrap();
+        assert_eq!(written, Criteria::default().selectors);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 )]
 
 mod found;
+mod leave;
 mod stage;
 
 use std::fs;

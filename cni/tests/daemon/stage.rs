@@ -58,7 +58,7 @@ impl Stage {
         let mut command = Command::new(&self.program);
         command.args(["--node-name", "n1", "--audit-seconds", "1", "--leave-wait-ms", "50"]);
         command.arg("--source").arg(source).arg("--run-dir").arg(run_dir);
-        command.args(["--admin-addr", "off"]).args(&self.more).stdout(log).stdin(Stdio::null());
+        command.args(&self.more).stdout(log).stdin(Stdio::null());
         self.daemon = Some(self.node.run(|| command.spawn().unwrap()).unwrap());
         let socket = self.path("run/pluginevent.sock");
         self.eventually("the daemon listens", || UnixStream::connect(&socket).is_ok());
