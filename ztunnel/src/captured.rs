@@ -74,9 +74,29 @@ pub(crate) async fn local(lane: &Lane) -> Result<Arc<Workload>, Early> {
     found.ok_or_else(|| Early::Unknown { pod: Arc::clone(&lane.pod) })
 }
 
-/// Judges a connection that has its seat already, and logs the decision.
-pub(crate) fn decide(lane: &Lane, admitted: &Admitted) -> Verdict {
-    let Opinion { verdict, dry_run } = admitted.judge(&lane.shared.world.load());
+/// The opinion once all policies are known, or after the wait for them.
+async fn settled(lane: &Lane, admitted: &Admitted, mut opinion: Opinion) -> Opinion {
+    let mut world = lane.shared.world.clone();
+    let mut late = std::pin::pin!(tokio::time::sleep(lane.shared.policy_wait));
+    while opinion.verdict.awaits_policy() {
+        // Both arms are cancel-safe. A change between the judgement and this wait is one that was not seen yet.
+        tokio::select! {
+            () = &mut late => break,
+            more = world.changed() => if !more { break },
+        }
+        opinion = admitted.judge(&world.load());
+    }
+    opinion
+}
+
+/// Judges a connection that has its seat already, and logs the decision. While a policy is chosen but not known yet,
+/// the connection is held, for a bounded time: what the policy says when it comes is what is decided.
+pub(crate) async fn decide(lane: &Lane, admitted: &Admitted) -> Verdict {
+    let mut opinion = admitted.judge(&lane.shared.world.load());
+    if opinion.verdict.awaits_policy() {
+        opinion = Box::pin(settled(lane, admitted, opinion)).await;
+    }
+    let Opinion { verdict, dry_run } = opinion;
     for rehearsal in dry_run {
         if lane.shared.log_decisions {
             info!(target: "policy", src = %admitted.from, dst = %admitted.to, ?rehearsal, "dry run");

@@ -51,6 +51,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Decisions of policies are logged at info instead of debug.
     pub log_decisions: bool,
+    /// How long a policy that is chosen for a workload may be unknown before connections are refused for it.
+    pub policy_wait: Duration,
     /// The mesh's version, shown in metrics.
     pub mesh_version: Label,
 }
@@ -112,6 +114,13 @@ const GRACE: Key<Option<Duration>> = Key::new(
 );
 const LOG_DECISIONS: Key<bool> =
     Key::new("AUTHZ_POLICY_INFO_LOGGING", "log policy decisions at info", flag, || false);
+const POLICY_WAIT: Key<Duration> = Key::new(
+    "AUTHZ_POLICY_WAIT",
+    "how long connections wait for a policy that is chosen for their workload but not known yet; then they are \
+     refused, and live ones cut; 0 refuses and cuts at once",
+    duration,
+    || Duration::from_secs(1),
+);
 const MESH_VERSION: Key<String> =
     Key::new("ISTIO_META_ISTIO_VERSION", "shown in metrics", text, || "unknown".into());
 
@@ -157,6 +166,7 @@ impl Config {
             threads: threads::read(source, f, layers.concurrency),
             log: LogConfig::read(source, f, "ambit_ztunnel::"),
             log_decisions: LOG_DECISIONS.read(source, f),
+            policy_wait: POLICY_WAIT.read(source, f),
             mesh_version: MESH_VERSION.read(source, f).into(),
             node: node.into(),
             network: network.into(),

@@ -7,13 +7,15 @@ use ambit_model::delta::Delta;
 use ambit_model::name::{Identity, NodeName};
 use ambit_model::snapshot::Snapshot;
 use ambit_model::workload::{Tunnel, Workload};
+use ambit_process::clock::{Instant, now};
 use ambit_process::stop::Stop;
 use ambit_tls::vault::Vault;
 use ambit_xds::pump::Apply;
 use tokio::sync::mpsc;
+use tokio::time::sleep_until;
 use tracing::info;
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Rejudged, sooner};
 use crate::metrics::{Metrics, TypeUrl};
 use crate::world::Writer;
 
@@ -26,6 +28,8 @@ pub struct Feed {
     ledger: Ledger,
     metrics: Metrics,
     warm: Option<Warm>,
+    /// When connections must be judged again though nothing changes.
+    again_at: Option<Instant>,
 }
 
 /// Certificates asked for ahead of traffic: those of this node's workloads.
@@ -42,7 +46,7 @@ impl Feed {
     /// A feed; without `warm` certificates are asked for by traffic only.
     #[must_use]
     pub fn new(writer: Writer, ledger: Ledger, metrics: Metrics, warm: Option<Warm>) -> Self {
-        Self { writer, ledger, metrics, warm }
+        Self { writer, ledger, metrics, warm, again_at: None }
     }
 
     /// Brings one change into force.
@@ -56,9 +60,13 @@ impl Feed {
     /// Brings what discovery tells into force until stopped.
     pub async fn run(mut self, mut batches: mpsc::Receiver<Apply>, stop: Stop) {
         loop {
-            // Both arms are cancel-safe: a batch not taken stays in the queue.
+            // All arms are cancel-safe: a batch not taken stays in the queue.
             let Apply { batch, done } = tokio::select! {
                 () = stop.stopped() => return,
+                () = at(self.again_at) => {
+                    self.resolve();
+                    continue;
+                }
                 next = batches.recv() => match next {
                     Some(apply) => apply,
                     None => return,
@@ -76,12 +84,25 @@ impl Feed {
 
     fn swap(&mut self, delta: &Delta) -> std::sync::Arc<Snapshot> {
         let world = self.writer.apply(delta);
-        let cut = self.ledger.rejudge(&world, delta);
+        let Rejudged { cut, again_at } = self.ledger.rejudge(&world, delta, now());
+        self.again_at = sooner(self.again_at, again_at);
+        self.count(cut, world.generation());
+        world
+    }
+
+    /// Ends the connections whose policy has not come in time.
+    fn resolve(&mut self) {
+        let world = self.writer.current();
+        let Rejudged { cut, again_at } = self.ledger.resolve(&world, now());
+        self.again_at = again_at;
+        self.count(cut, world.generation());
+    }
+
+    fn count(&self, cut: usize, generation: u64) {
         if cut > 0 {
-            info!(connections = cut, generation = world.generation(), "connections ended by a change");
+            info!(connections = cut, generation, "connections ended by a change");
             self.metrics.revoked.inc_by(u64::try_from(cut).unwrap_or(u64::MAX));
         }
-        world
     }
 }
 
@@ -97,6 +118,14 @@ impl Warm {
             self.vault.forget(identity.clone()).await;
         }
         self.asked = needed;
+    }
+}
+
+/// At a moment, or never. Cancel-safe.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -3,10 +3,14 @@
 //!
 //! A table is split into pages, one for each traffic thread of each pod, so that threads do not meet: a page's
 //! lock is taken when a connection comes or goes, never while bytes flow and never across an await.
+//!
+//! A control plane may choose a policy for a workload before it tells of the policy. A live connection is then in
+//! doubt: it goes on for a bounded time, and is cut if the policy has not come by then.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use ambit_hbone::cut::{self, Cut, Cutter, Why};
 use ambit_model::address::{ClientAddr, OriginalDst};
@@ -15,10 +19,23 @@ use ambit_model::judge::{Denial, Opinion, Verdict, consider};
 use ambit_model::name::{Identity, WorkloadUid};
 use ambit_model::snapshot::Snapshot;
 use ambit_model::workload::Workload;
+use ambit_process::clock::Instant;
 
 /// All live connections of the process. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Ledger(Arc<Mutex<Vec<Weak<Page>>>>);
+pub struct Ledger {
+    pages: Arc<Mutex<Vec<Weak<Page>>>>,
+    policy_wait: Duration,
+}
+
+/// What judging again came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rejudged {
+    /// Connections that were cut.
+    pub cut: usize,
+    /// When those in doubt must be judged again; none when none is.
+    pub again_at: Option<Instant>,
+}
 
 /// The connections of one pod on one thread.
 #[derive(Default)]
@@ -74,6 +91,8 @@ struct Entry<T> {
     what: T,
     cutter: Cutter,
     why: Arc<OnceLock<Denial>>,
+    /// Since when a policy that applies is not known.
+    in_doubt_since: Option<Instant>,
 }
 
 /// A place in the ledger; dropping it gives it up.
@@ -85,24 +104,44 @@ pub struct Seat {
 }
 
 impl Ledger {
+    /// A ledger whose connections go on for `policy_wait` while a policy that was chosen for them is not known.
+    #[must_use]
+    pub fn new(policy_wait: Duration) -> Self {
+        Self { policy_wait, ..Self::default() }
+    }
+
     /// A new page, which lives as long as its seats and its holder.
     #[must_use]
     pub fn page(&self) -> Arc<Page> {
         let page = Arc::new(Page::default());
-        let mut pages = lock(&self.0);
+        let mut pages = lock(&self.pages);
         pages.retain(|page| page.strong_count() > 0);
         pages.push(Arc::downgrade(&page));
         page
     }
 
-    /// Judges again all connections that a change may concern, and cuts those now denied. Returns how many.
-    pub fn rejudge(&self, world: &Snapshot, delta: &Delta) -> usize {
-        let concerned = Concerned::by(delta);
+    /// Judges again all connections that a change may concern, and cuts those now denied.
+    pub fn rejudge(&self, world: &Snapshot, delta: &Delta, now: Instant) -> Rejudged {
+        self.judge_again(world, &Concerned::by(delta), now)
+    }
+
+    /// Judges again the connections in doubt, and cuts those that have been for too long.
+    pub fn resolve(&self, world: &Snapshot, now: Instant) -> Rejudged {
+        self.judge_again(world, &Concerned::InDoubt, now)
+    }
+
+    fn judge_again(&self, world: &Snapshot, concerned: &Concerned<'_>, now: Instant) -> Rejudged {
+        let mut all = Rejudged::default();
         if concerned.nobody() {
-            return 0;
+            return all;
         }
-        let pages: Vec<_> = lock(&self.0).iter().filter_map(Weak::upgrade).collect();
-        pages.iter().map(|page| page.rejudge(world, &concerned)).sum()
+        let pages: Vec<_> = lock(&self.pages).iter().filter_map(Weak::upgrade).collect();
+        for page in pages {
+            let Rejudged { cut, again_at } = page.rejudge(world, concerned, now, self.policy_wait);
+            all.cut += cut;
+            all.again_at = sooner(all.again_at, again_at);
+        }
+        all
     }
 }
 
@@ -142,7 +181,8 @@ impl Page {
         }
         entries.next += 1;
         let number = entries.next;
-        put(&mut entries, number, Entry { what: (), cutter, why: Arc::clone(&why) });
+        let entry = Entry { what: (), cutter, why: Arc::clone(&why), in_doubt_since: None };
+        put(&mut entries, number, entry);
         drop(entries);
         Seat { page: Arc::clone(self), number, cut: Some(cut), why }
     }
@@ -159,26 +199,51 @@ impl Page {
         (inbound.into_iter().map(|(_, a)| a).collect(), outbound.into_iter().map(|(_, o)| o).collect())
     }
 
-    fn rejudge(&self, world: &Snapshot, concerned: &Concerned<'_>) -> usize {
-        let mut cut = 0;
-        for entry in lock(&self.0).inbound.values() {
-            if !concerned.includes(&entry.what.dest.uid) || entry.why.get().is_some() {
+    fn rejudge(
+        &self,
+        world: &Snapshot,
+        concerned: &Concerned<'_>,
+        now: Instant,
+        policy_wait: Duration,
+    ) -> Rejudged {
+        let mut all = Rejudged::default();
+        for entry in lock(&self.0).inbound.values_mut() {
+            if !concerned.includes(entry) || entry.why.get().is_some() {
                 continue;
             }
-            if let Verdict::Deny(denial) = entry.what.judge(world).verdict {
-                // The reason first: the connection looks for it as soon as it is cut.
-                let _ = entry.why.set(denial);
-                entry.cutter.cut(Why::Revoked);
-                cut += 1;
+            match entry.what.judge(world).verdict {
+                Verdict::Allow { .. } => entry.in_doubt_since = None,
+                Verdict::Deny(Denial::PolicyMissing(_)) if entry.may_go_on(now, policy_wait) => {
+                    let until = entry.in_doubt_since.map(|since| since + policy_wait);
+                    all.again_at = sooner(all.again_at, until);
+                }
+                Verdict::Deny(denial) => {
+                    entry.revoke(denial);
+                    all.cut += 1;
+                }
             }
         }
-        cut
+        all
+    }
+}
+
+impl Entry<Admitted> {
+    /// Whether a policy may be missing for a while yet. The time runs from the first that is missing: further ones
+    /// do not lengthen it.
+    fn may_go_on(&mut self, now: Instant, policy_wait: Duration) -> bool {
+        now < *self.in_doubt_since.get_or_insert(now) + policy_wait
+    }
+
+    fn revoke(&self, denial: Denial) {
+        // The reason first: the connection looks for it as soon as it is cut.
+        let _ = self.why.set(denial);
+        self.cutter.cut(Why::Revoked);
     }
 }
 
 impl<T> Entry<T> {
     fn holding<U>(self, what: U) -> Entry<U> {
-        Entry { what, cutter: self.cutter, why: self.why }
+        Entry { what, cutter: self.cutter, why: self.why, in_doubt_since: self.in_doubt_since }
     }
 }
 
@@ -210,6 +275,8 @@ enum Concerned<'a> {
     All,
     /// Only workloads changed: theirs.
     These(Vec<&'a WorkloadUid>),
+    /// Nothing changed but the time: those for which a policy is missing.
+    InDoubt,
 }
 
 impl<'a> Concerned<'a> {
@@ -230,11 +297,20 @@ impl<'a> Concerned<'a> {
         matches!(self, Self::These(these) if these.is_empty())
     }
 
-    fn includes(&self, uid: &WorkloadUid) -> bool {
+    fn includes(&self, entry: &Entry<Admitted>) -> bool {
         match self {
             Self::All => true,
-            Self::These(these) => these.binary_search(&uid).is_ok(),
+            Self::These(these) => these.binary_search(&&entry.what.dest.uid).is_ok(),
+            Self::InDoubt => entry.in_doubt_since.is_some(),
         }
+    }
+}
+
+/// The sooner of two moments, where either may be never.
+pub(crate) fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }
 

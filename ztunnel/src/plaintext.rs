@@ -47,7 +47,7 @@ async fn carry(
     // Before the judgement: a policy that changes in between finds the connection.
     let mut seat = lane.page.enter(admitted.clone());
     let record = Record::open(&lane.shared.metrics, parties(lane, &admitted), began);
-    let verdict = captured::decide(lane, &admitted);
+    let verdict = captured::decide(lane, &admitted).await;
     if let Verdict::Deny(denial) = verdict {
         return record.close(&Outcome::Denied(denial));
     }

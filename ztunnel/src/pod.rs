@@ -43,6 +43,8 @@ pub struct Shared {
     pub network: Network,
     /// Whether policy decisions are logged at info.
     pub log_decisions: bool,
+    /// How long a connection waits for a policy that is chosen for its workload but not known yet.
+    pub policy_wait: Duration,
     /// Becomes true when the world is known for the first time; nothing is accepted before.
     pub synced: watch::Receiver<bool>,
     /// The traffic threads.

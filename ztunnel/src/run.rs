@@ -97,7 +97,7 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
     let (world, writer) = world::empty(config.node.clone());
     let vault = vault(&config, &mut until_end);
     follow_revocations(&config, &mut until_end);
-    let ledger = Ledger::default();
+    let ledger = Ledger::new(config.policy_wait);
     let warm = warm(&config, &vault);
     let mut feed = Feed::new(writer, ledger.clone(), metrics.clone(), warm);
     let local = local_world(&config, &mut feed).await?;
@@ -110,6 +110,7 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
         settings: config.traffic.clone(),
         network: config.network.clone(),
         log_decisions: config.log_decisions,
+        policy_wait: config.policy_wait,
         synced,
         threads: runtimes.traffic().into(),
         drain: config.drain,

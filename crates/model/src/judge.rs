@@ -33,6 +33,12 @@ impl Verdict {
         matches!(self, Self::Allow { .. })
     }
 
+    /// True when it may turn out otherwise: a policy is chosen but not known yet.
+    #[must_use]
+    pub fn awaits_policy(&self) -> bool {
+        matches!(self, Self::Deny(Denial::PolicyMissing(_)))
+    }
+
     /// The denial as an error, for `?`.
     ///
     /// # Errors

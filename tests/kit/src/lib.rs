@@ -1,14 +1,16 @@
 //! What tests need and programs do not: namespaces that clear themselves up, servers that echo, a certificate
-//! authority and a token issuer that live as long as a test. A dev-dependency of programs, never of libraries.
+//! authority, a control plane and a token issuer that live as long as a test. A dev-dependency of programs, never of libraries.
 
 mod authority;
 mod echo;
 mod namespace;
 mod patience;
+mod plane;
 mod tokens;
 
 pub use authority::{Authority, Leaf};
 pub use echo::Echo;
 pub use namespace::Namespace;
 pub use patience::{eventually, pause};
+pub use plane::Plane;
 pub use tokens::Tokens;

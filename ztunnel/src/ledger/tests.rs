@@ -1,6 +1,7 @@
 //! Who is cut by a change, and who is not.
 
 use ambit_model::name::PolicyKey;
+use ambit_process::clock::now;
 
 use super::*;
 use crate::sample;
@@ -30,9 +31,14 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::waiting(Duration::ZERO)
+    }
+
+    /// Where a policy that is missing is waited for.
+    fn waiting(policy_wait: Duration) -> Self {
         let (world, mut writer) = world::empty("n1".into());
         writer.apply(&sample::world(&["10.0.0.1 client n1", "10.0.0.2 web n1", "10.0.0.3 other n1"]));
-        let ledger = Ledger::default();
+        let ledger = Ledger::new(policy_wait);
         let page = ledger.page();
         Self { world, writer, ledger, page }
     }
@@ -42,8 +48,19 @@ impl Scene {
     }
 
     fn change(&mut self, delta: &Delta) -> usize {
+        self.change_at(delta, now()).cut
+    }
+
+    fn change_at(&mut self, delta: &Delta, at: Instant) -> Rejudged {
         let world = self.writer.apply(delta);
-        self.ledger.rejudge(&world, delta)
+        self.ledger.rejudge(&world, delta, at)
+    }
+
+    /// The workload, with this policy chosen for it.
+    fn choosing(&self, name: &str, policy: &str) -> Delta {
+        let mut changed = (*self.dest(name)).clone();
+        changed.policies.push(policy.parse().unwrap());
+        [Change::Workload(Arc::new(changed))].into_iter().collect()
     }
 }
 
@@ -63,12 +80,55 @@ fn a_workload_that_gains_a_policy_has_its_connections_judged_again() {
     let mut scene = Scene::new();
     let mut web = scene.page.enter(admitted(scene.dest("web"), None));
     let mut other = scene.page.enter(admitted(scene.dest("other"), None));
-    let mut changed = (*scene.dest("web")).clone();
-    changed.policies.push("shop/unknown".parse().unwrap());
-    let delta = [Change::Workload(Arc::new(changed))].into_iter().collect();
+    let delta = scene.choosing("web", "shop/unknown");
     assert_eq!(scene.change(&delta), 1);
     assert!(matches!(is_cut(&mut web), Some(Denial::PolicyMissing(_))));
     assert_eq!(is_cut(&mut other), None);
+}
+
+#[test]
+fn a_connection_whose_policy_is_not_known_yet_goes_on_for_the_wait_and_no_longer() {
+    let wait = Duration::from_secs(1);
+    let mut scene = Scene::waiting(wait);
+    let mut web = scene.page.enter(admitted(scene.dest("web"), Some("guest")));
+    let began = now();
+    let delta = scene.choosing("web", "shop/late");
+    assert_eq!(scene.change_at(&delta, began), Rejudged { cut: 0, again_at: Some(began + wait) });
+    // A second one that is missing does not lengthen the wait.
+    let (later, delta) = (began + wait / 2, scene.choosing("web", "shop/later"));
+    assert_eq!(scene.change_at(&delta, later), Rejudged { cut: 0, again_at: Some(began + wait) });
+    let just_before = began + wait - Duration::from_millis(1);
+    assert_eq!(scene.ledger.resolve(&scene.world.load(), just_before).cut, 0);
+    assert_eq!(is_cut(&mut web), None);
+}
+
+#[test]
+fn after_the_wait_a_connection_is_cut_for_the_policy_that_is_missing() {
+    let wait = Duration::from_secs(1);
+    let mut scene = Scene::waiting(wait);
+    let mut web = scene.page.enter(admitted(scene.dest("web"), Some("guest")));
+    let mut other = scene.page.enter(admitted(scene.dest("other"), Some("guest")));
+    let delta = scene.choosing("web", "shop/late");
+    let at = scene.change_at(&delta, now()).again_at.unwrap();
+    let resolved = scene.ledger.resolve(&scene.world.load(), at);
+    assert_eq!(resolved, Rejudged { cut: 1, again_at: None });
+    assert_eq!(is_cut(&mut web), Some(Denial::PolicyMissing("shop/late".parse().unwrap())));
+    assert_eq!(is_cut(&mut other), None);
+}
+
+#[test]
+fn a_policy_that_comes_within_the_wait_decides_at_once() {
+    for (denied, cut) in [("somebody", 0), ("guest", 1)] {
+        let mut scene = Scene::waiting(Duration::from_secs(1));
+        let mut web = scene.page.enter(admitted(scene.dest("web"), Some("guest")));
+        let began = now();
+        let delta = scene.choosing("web", "shop/late");
+        let again_at = scene.change_at(&delta, began).again_at.unwrap();
+        let late = scene.change_at(&sample::deny("late", denied), began);
+        assert_eq!(late, Rejudged { cut, again_at: None }, "{denied}");
+        assert_eq!(scene.ledger.resolve(&scene.world.load(), again_at).cut, 0, "{denied}");
+        assert_eq!(is_cut(&mut web).is_some(), cut == 1, "{denied}");
+    }
 }
 
 #[test]

@@ -68,6 +68,7 @@ impl Scene {
             settings: config.traffic,
             network: "".into(),
             log_decisions: false,
+            policy_wait: Duration::ZERO,
             synced: view,
             threads: runtimes.traffic().into(),
             drain: Duration::from_millis(300),
@@ -135,7 +136,7 @@ fn a_live_connection_is_cut_by_a_policy_and_recorded_as_denied() {
         assert!(echoes(&mut open).await);
         let delta = sample::deny_plaintext("no-plaintext");
         let world = scene.writer.apply(&delta);
-        assert_eq!(scene.shared.ledger.rejudge(&world, &delta), 1);
+        assert_eq!(scene.shared.ledger.rejudge(&world, &delta, clock::now()).cut, 1);
         let mut rest = Vec::new();
         let ended = timeout(Duration::from_secs(5), open.read_to_end(&mut rest)).await;
         assert!(ended.is_ok() && rest.is_empty(), "{ended:?}");

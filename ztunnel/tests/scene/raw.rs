@@ -1,6 +1,8 @@
 //! A peer that reads its tunnel frame by frame: what it was told, and in which order. HTTP/2 by hand, for a library
 //! would tell only what it makes of the frames.
 
+#![expect(dead_code, reason = "each test file uses its part of the peer")]
+
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -98,6 +100,12 @@ impl Raw {
         self.send(DATA, 0, stream, b"GET / HTTP/1.1\r\nhost: server\r\n\r\n").unwrap();
         let answer = self.until(|frame| frame.stream == stream);
         answer.last().is_some_and(|frame| frame.kind == DATA && !frame.payload.is_empty())
+    }
+
+    /// The frame that ends a stream, or the last of the tunnel.
+    pub(crate) fn until_stream_ends(&mut self, stream: u32) -> Frame {
+        let frames = self.until(|frame| frame.stream == stream && frame.ends_stream());
+        frames.last().cloned().expect("a frame before the end")
     }
 
     /// All frames until the tunnel's end; a reset of TCP is an end, too.

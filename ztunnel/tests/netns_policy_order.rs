@@ -1,0 +1,204 @@
+//! A control plane that chooses a policy for a workload before it tells of the policy. One proxy in a namespace of
+//! its own, a scripted control plane, and a peer that reads its tunnel frame by frame.
+
+#[cfg(test)]
+#[path = "scene/raw.rs"]
+mod raw;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::net::{SocketAddr, TcpStream};
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use ambit_kit::{Authority, Echo, Namespace, Plane, eventually, pause};
+    use ambit_wire::local;
+
+    use super::raw::Raw;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    /// `AUTHZ_POLICY_WAIT` of these tests.
+    const WAIT: Duration = Duration::from_millis(1500);
+    /// Within this, whoever is answered was not held.
+    const SOON: Duration = Duration::from_millis(750);
+
+    struct Scene {
+        namespace: Namespace,
+        plane: Plane,
+        dir: tempfile::TempDir,
+        proxy: Child,
+        _echo: Echo,
+    }
+
+    impl Scene {
+        fn new(wait: &str) -> Self {
+            let namespace = Namespace::new();
+            for address in ["10.77.0.2/32", "10.77.0.1/32"] {
+                let added = namespace
+                    .within(|| Command::new("ip").args(["addr", "add", address, "dev", "lo"]).status());
+                assert!(added.expect("install it: apt-get install iproute2").success());
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let authority = Authority::new();
+            for name in ["server", "client"] {
+                let identity = format!("spiffe://cluster.local/ns/shop/sa/{name}");
+                authority.issue(&identity).write(&dir.path().join(name));
+            }
+            let echo = Echo::start_in(&namespace, target());
+            let plane = Plane::start(&namespace, &world(&[]));
+            let log = File::create(dir.path().join("log")).unwrap();
+            let mut command = Command::new(env!("CARGO_BIN_EXE_ztunnel"));
+            command
+                .env_clear()
+                .env("PROXY_MODE", "dedicated")
+                .env("PROXY_WORKLOAD_INFO", "shop/server/server")
+                .env("XDS_ADDRESS", plane.url())
+                .env("XDS_ROOT_CA", plane.root_pem())
+                .env("IDENTITY_DIR", dir.path().join("server"))
+                .env("AUTHZ_POLICY_WAIT", wait)
+                .env("RUST_LOG", "info,access=info,policy=debug")
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().unwrap())
+                .stderr(log);
+            let proxy = namespace.within(move || command.spawn().unwrap());
+            let scene = Self { namespace, plane, dir, proxy, _echo: echo };
+            let synced =
+                || if scene.log().contains("the world is known") { Ok(()) } else { Err(scene.log()) };
+            eventually(PATIENCE, synced).unwrap();
+            scene
+        }
+
+        fn log(&self) -> String {
+            std::fs::read_to_string(self.dir.path().join("log")).unwrap()
+        }
+
+        fn peer(&self) -> Raw {
+            let hop: SocketAddr = "10.77.0.2:15008".parse().unwrap();
+            let tcp = self.namespace.within(|| TcpStream::connect(hop).unwrap());
+            Raw::new(tcp, &self.dir.path().join("client"), true)
+        }
+
+        /// Asks for a connection while `meanwhile` happens. Whether it was given, and after how long.
+        fn ask_while(&self, meanwhile: impl FnOnce()) -> (bool, Duration) {
+            std::thread::scope(|scope| {
+                let asking = scope.spawn(|| {
+                    let mut peer = self.peer();
+                    let began = Instant::now();
+                    (peer.connect(1, target()), began.elapsed())
+                });
+                meanwhile();
+                asking.join().unwrap()
+            })
+        }
+    }
+
+    impl Drop for Scene {
+        fn drop(&mut self) {
+            let _ = self.proxy.kill();
+            let _ = self.proxy.wait();
+        }
+    }
+
+    fn target() -> SocketAddr {
+        "10.77.0.2:8080".parse().unwrap()
+    }
+
+    /// The server's workload, for which these policies are chosen.
+    fn world(policies: &[&str]) -> ambit_model::delta::Delta {
+        let text = format!(
+            "workloads: [{{uid: Kubernetes//Pod/shop/server, name: server, namespace: shop, \
+             serviceAccount: server, trustDomain: cluster.local, workloadIps: [10.77.0.2], protocol: HBONE, \
+             services: {{}}, authorizationPolicies: [{}]}}]",
+            policies.join(", ")
+        );
+        local::parse(&text).unwrap()
+    }
+
+    /// A deny policy for one account, in force for whom it is chosen.
+    fn deny(name: &str, account: &str) -> ambit_model::delta::Delta {
+        let text = format!(
+            "policies: [{{name: {name}, namespace: shop, scope: WorkloadSelector, action: Deny, dryRun: false, \
+             rules: [[[{{namespaces: [], notNamespaces: [], serviceAccounts: [], notServiceAccounts: [], \
+             principals: [!Exact cluster.local/ns/shop/sa/{account}], notPrincipals: [], sourceIps: [], \
+             notSourceIps: [], destinationIps: [], notDestinationIps: [], destinationPorts: [], \
+             notDestinationPorts: []}}]]]}}]"
+        );
+        local::parse(&text).unwrap()
+    }
+
+    #[test]
+    fn a_new_connection_waits_for_the_policy_and_is_judged_by_it() {
+        for (denied, given) in [("somebody", true), ("client", false)] {
+            let scene = Scene::new("1500ms");
+            scene.plane.publish(&world(&["shop/late"]));
+            let pause_before = Duration::from_millis(500);
+            let (was_given, after) = scene.ask_while(|| {
+                pause(pause_before);
+                scene.plane.publish(&deny("late", denied));
+            });
+            assert_eq!(was_given, given, "{denied}: {}", scene.log());
+            assert!(after > Duration::from_millis(250), "{denied}: answered without the policy, {after:?}");
+            assert!(after < WAIT, "{denied}: the policy came, but the wait went on, {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_connection_whose_policy_never_comes_is_refused_after_the_wait() {
+        let scene = Scene::new("1500ms");
+        scene.plane.publish(&world(&["shop/never"]));
+        let (given, after) = scene.ask_while(|| ());
+        assert!(!given, "let in without its policy\n{}", scene.log());
+        assert!(after >= WAIT && after < WAIT * 3, "{after:?}");
+        assert!(scene.log().contains("policy shop/never applies but is not known yet"), "{}", scene.log());
+    }
+
+    #[test]
+    fn without_a_wait_a_policy_that_is_missing_refuses_at_once() {
+        let scene = Scene::new("0");
+        scene.plane.publish(&world(&["shop/never"]));
+        let (given, after) = scene.ask_while(|| ());
+        assert!(!given && after < SOON, "{given} {after:?}\n{}", scene.log());
+    }
+
+    #[test]
+    fn a_live_connection_outlives_a_policy_that_comes_late_and_does_not_deny_it() {
+        let scene = Scene::new("1500ms");
+        let mut peer = scene.peer();
+        assert!(peer.connect(1, target()) && peer.ask(1), "{}", scene.log());
+        scene.plane.publish(&world(&["shop/late"]));
+        pause(Duration::from_millis(300));
+        assert!(peer.ask(1), "cut before the wait is over\n{}", scene.log());
+        scene.plane.publish(&deny("late", "somebody"));
+        pause(WAIT + Duration::from_millis(500));
+        assert!(peer.ask(1), "cut though its policy has come\n{}", scene.log());
+    }
+
+    #[test]
+    fn a_live_connection_is_cut_when_its_policy_has_not_come_within_the_wait() {
+        let scene = Scene::new("1500ms");
+        let mut peer = scene.peer();
+        assert!(peer.connect(1, target()) && peer.ask(1), "{}", scene.log());
+        let began = Instant::now();
+        scene.plane.publish(&world(&["shop/never"]));
+        assert!(peer.ask(1), "cut before the wait is over\n{}", scene.log());
+        let end = peer.until_stream_ends(1);
+        assert!(end.ends_stream(), "{end:?}");
+        let after = began.elapsed();
+        assert!(after > WAIT - Duration::from_millis(200) && after < WAIT * 3, "{after:?}");
+        assert!(scene.log().contains("policy applies but is not known yet: shop/never"), "{}", scene.log());
+    }
+
+    #[test]
+    fn a_live_connection_is_cut_at_once_by_a_policy_that_comes_late_and_denies_it() {
+        let scene = Scene::new("60s");
+        let mut peer = scene.peer();
+        assert!(peer.connect(1, target()) && peer.ask(1), "{}", scene.log());
+        scene.plane.publish(&world(&["shop/late"]));
+        assert!(peer.ask(1), "cut before the wait is over\n{}", scene.log());
+        let began = Instant::now();
+        scene.plane.publish(&deny("late", "client"));
+        peer.until_stream_ends(1);
+        assert!(began.elapsed() < SOON * 4, "{:?}", began.elapsed());
+    }
+}
