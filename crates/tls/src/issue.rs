@@ -10,7 +10,7 @@ pub use directory::Directory;
 pub use token::{Token, TokenError};
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ambit_model::name::Identity;
 
@@ -64,6 +64,12 @@ pub enum IssueError {
     /// What came back is no credential.
     #[error("what was issued cannot be used")]
     Unusable(#[from] CredentialError),
+    /// It has ended by our clock: the authority's clock or ours is wrong, or the file is old.
+    #[error("the certificate ended at {not_after:?} by this machine's clock; is the clock right?")]
+    Ended {
+        /// When.
+        not_after: SystemTime,
+    },
     /// Somebody else's credential came back.
     #[error("asked for {asked}, was given {found}")]
     WrongIdentity {

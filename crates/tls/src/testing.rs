@@ -54,13 +54,18 @@ impl Authority {
 
     /// A leaf with these names, valid for `life` from [`wall`] on.
     pub(crate) fn leaf(&self, names: Vec<SanType>, life: Duration) -> Pem {
+        self.leaf_from(wall(), names, life)
+    }
+
+    /// A leaf with these names, valid for `life` from `began` on.
+    pub(crate) fn leaf_from(&self, began: SystemTime, names: Vec<SanType>, life: Duration) -> Pem {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = names;
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_before = wall().into();
+        params.not_before = began.into();
         params.not_after = params.not_before + life;
         let leaf = params.signed_by(&key, &self.0).unwrap();
         Pem { chain: leaf.pem(), key: key.serialize_pem(), roots: self.root() }

@@ -1,6 +1,7 @@
 //! Credentials by identity: asked for, renewed, served. `schedule` decides what is due, the driver here
 //! makes the calls, readers see the outcome on a board without a lock. How one is made is `issue`'s.
 
+mod calendar;
 mod schedule;
 
 use std::collections::HashMap;
@@ -14,8 +15,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::credential::{CertificateInfo, Credential, Validity};
+use crate::credential::{CertificateInfo, Credential};
 use crate::issue::{IssueError, Issuer};
+use calendar::{Calendar, plan};
 use schedule::{Landing, Lease, Schedule};
 
 pub use schedule::Priority;
@@ -24,8 +26,9 @@ pub use schedule::Priority;
 const WISHES: usize = 1024;
 /// One call to the authority, the connection included.
 const CALL_WAIT: Duration = Duration::from_secs(20);
-/// When nothing is due, the driver looks again after this: no timer is ever further away.
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+/// When nothing is due, the driver looks again after this: how soon it sees that the clock was set, or that the
+/// machine has slept.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why no credential was served.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -232,13 +235,21 @@ impl<I: Issuer> Driver<I> {
         let mut calls = FuturesUnordered::new();
         let mut stopped = std::pin::pin!(stopped);
         let mut outdated = std::pin::pin!(issuer.changed());
+        let mut calendar = Calendar::new(wall(), Instant::now());
+        let mut news = true;
         loop {
+            news |= follow_clock(&mut calendar, &mut schedule, wall());
             while let Some((identity, flight)) = schedule.begin(Instant::now()) {
                 calls.push(call(&issuer, identity, flight));
+                news = true;
             }
-            board.store(Arc::new(post(&schedule)));
-            changed.send_replace(());
-            let wake = schedule.next_wake().unwrap_or_else(|| Instant::now() + LOOK_AGAIN);
+            if news {
+                board.store(Arc::new(post(&schedule)));
+                changed.send_replace(());
+            }
+            news = true;
+            let look = Instant::now() + LOOK_AGAIN;
+            let wake = schedule.next_wake().map_or(look, |due| due.min(look));
             // Cancel-safe: a call's result leaves the set only when its arm runs; the queue's recv is.
             tokio::select! {
                 () = &mut stopped => return,
@@ -253,7 +264,7 @@ impl<I: Issuer> Driver<I> {
                     schedule.renew_all(Instant::now());
                     outdated.set(issuer.changed());
                 }
-                () = sleep_until(wake) => {}
+                () = sleep_until(wake) => news = false,
             }
         }
     }
@@ -278,6 +289,7 @@ fn take(schedule: &mut Schedule<Arc<Credential>>, wish: Wish) {
 
 fn land(schedule: &mut Schedule<Arc<Credential>>, wall: SystemTime, landed: Landed) {
     let Landed { identity, flight, result } = landed;
+    let result = result.and_then(|credential| still_valid(credential, wall));
     let (now, chance) = (Instant::now(), fastrand::f64());
     if let Err(error) = &result {
         tracing::warn!(%identity, error = error as &dyn std::error::Error, "no certificate this time");
@@ -292,6 +304,15 @@ fn land(schedule: &mut Schedule<Arc<Credential>>, wall: SystemTime, landed: Land
     schedule.landed(&identity, flight, landing, now);
 }
 
+/// When the clock was set, what is held ends at other moments than was thought. True when that was so.
+fn follow_clock(calendar: &mut Calendar, schedule: &mut Schedule<Arc<Credential>>, wall: SystemTime) -> bool {
+    let now = Instant::now();
+    let Some(by) = calendar.set_by(wall, now) else { return false };
+    tracing::info!(?by, "the clock was set, looking at all certificates anew");
+    schedule.replan(now, |credential| plan(credential.validity(), wall, now, fastrand::f64()));
+    true
+}
+
 async fn call<I: Issuer>(
     issuer: &I,
     identity: Identity,
@@ -304,15 +325,12 @@ async fn call<I: Issuer>(
     (identity, flight, result)
 }
 
-/// When to refresh and when it ends: half of the whole life, five per cent early at most, so that
-/// certificates made together are not renewed together. Never sooner than a fraction of what is left.
-fn plan(validity: Validity, wall: SystemTime, now: Instant, chance: f64) -> (Instant, Instant) {
-    let life = validity.not_after.duration_since(validity.not_before).unwrap_or_default();
-    let half = validity.not_before + life.mul_f64(0.5 - 0.05 * chance);
-    let left = validity.not_after.duration_since(wall).unwrap_or_default();
-    let until_half = half.duration_since(wall).unwrap_or_default();
-    let least = (left / 4).clamp(Duration::from_secs(1), Duration::from_secs(60));
-    (now + until_half.max(least), now + left)
+/// One that has ended is a failure, to be tried again later and later: it would be asked for every second else.
+fn still_valid(credential: Credential, wall: SystemTime) -> Result<Credential, IssueError> {
+    match credential.validity().not_after {
+        not_after if not_after > wall => Ok(credential),
+        not_after => Err(IssueError::Ended { not_after }),
+    }
 }
 
 fn post(schedule: &Schedule<Arc<Credential>>) -> Board {

@@ -142,6 +142,21 @@ impl<C> Schedule<C> {
         }
     }
 
+    /// Ends and refreshes may come sooner than was thought, never later; what failed may be had now.
+    pub(super) fn replan(&mut self, now: Instant, plan: impl Fn(&C) -> (Instant, Instant)) {
+        for state in self.states.values_mut() {
+            match state {
+                State::Asked { call, .. } => call.raise(Priority::Background, now),
+                State::Lapsed { retry_at, .. } => *retry_at = (*retry_at).min(now),
+                State::Fresh { lease } => lease.shorten(plan(&lease.credential)),
+                State::Renewing { lease, call, .. } => {
+                    lease.shorten(plan(&lease.credential));
+                    call.raise(Priority::Background, now);
+                }
+            }
+        }
+    }
+
     /// The next call to make now, if one is due and fewer than the limit are under way.
     pub(super) fn begin(&mut self, now: Instant) -> Option<(Identity, Flight)> {
         if self.flying >= CALLS_MAX {
@@ -186,6 +201,13 @@ impl<C> Schedule<C> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Identity, View<'_, C>)> {
         self.states.iter().map(|(identity, state)| (identity, state.view()))
+    }
+}
+
+impl<C> Lease<C> {
+    fn shorten(&mut self, (refresh_at, expires_at): (Instant, Instant)) {
+        self.refresh_at = self.refresh_at.min(refresh_at);
+        self.expires_at = self.expires_at.min(expires_at);
     }
 }
 

@@ -1,6 +1,8 @@
 //! The driver with an issuer that answers as told, on a paused clock.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,16 +17,22 @@ struct Told {
     calls: Arc<AtomicUsize>,
     takes: Duration,
     life: Duration,
+    /// Not to be reached in this time, counted from the start.
+    outage: Range<Duration>,
+    began: Instant,
 }
 
 impl Issuer for Told {
     async fn issue(&self, identity: &Identity) -> Result<Credential, IssueError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(self.takes).await;
+        if self.outage.contains(&self.began.elapsed()) {
+            return Err(IssueError::Silent { limit: self.takes });
+        }
         if self.answers.lock().unwrap().pop_front().unwrap_or(true) {
             return Ok(self
                 .authority
-                .leaf(vec![uri(&identity.to_string())], self.life)
+                .leaf_from(true_time(), vec![uri(&identity.to_string())], self.life)
                 .credential(&Terms::default()));
         }
         Err(IssueError::Silent { limit: self.takes })
@@ -34,11 +42,44 @@ impl Issuer for Told {
     }
 }
 
+thread_local! {
+    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+    static AHEAD: Cell<i64> = const { Cell::new(0) };
+}
+
+/// The time by a clock that nobody sets; it goes on with tokio's.
+fn true_time() -> SystemTime {
+    wall() + BEGAN.get().map(|began| began.elapsed()).unwrap_or_default()
+}
+
+/// The time by the machine's clock, as a test has set it.
+fn calendar() -> SystemTime {
+    let (ahead, by) = (AHEAD.get(), Duration::from_secs(AHEAD.get().unsigned_abs()));
+    if ahead < 0 { true_time() - by } else { true_time() + by }
+}
+
+/// Sets the machine's clock: so many seconds ahead of the true time.
+fn set_clock(ahead: i64) {
+    AHEAD.set(ahead);
+}
+
 fn start(answers: &[bool], takes: Duration, life: Duration) -> (Vault, Arc<AtomicUsize>) {
+    start_with_outage(answers, (takes, life), Duration::ZERO..Duration::ZERO)
+}
+
+fn start_with_outage(
+    answers: &[bool],
+    (takes, life): (Duration, Duration),
+    outage: Range<Duration>,
+) -> (Vault, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let answers = Mutex::new(answers.iter().copied().collect());
-    let told = Told { authority: Authority::new(), answers, calls: Arc::clone(&calls), takes, life };
-    let (vault, driver) = Vault::new(told, wall);
+    let began = Instant::now();
+    BEGAN.set(Some(began));
+    set_clock(0);
+    let (authority, counted) = (Authority::new(), Arc::clone(&calls));
+    let told = Told { authority, answers, calls: counted, takes, life, outage, began };
+    let (vault, driver) = Vault::new(told, calendar);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(driver.run(std::future::pending()));
     tasks.detach_all();
@@ -121,4 +162,92 @@ async fn waiters_of_an_identity_that_leaves_are_told_so() {
     };
     let (result, ()) = tokio::join!(vault.fetch(&id, LIMIT), leave);
     assert!(matches!(result, Err(FetchError::Forgotten { .. })), "{result:?}");
+}
+
+const DAY: i64 = 86_400;
+const LIFE: Duration = Duration::from_secs(24 * 3600);
+
+#[tokio::test(start_paused = true)]
+async fn an_authority_that_is_away_for_half_of_a_life_costs_no_connection_anything() {
+    // From before the earliest renewal, at 45 % of the life.
+    let (start, end) = (HOUR * 10, HOUR * 22);
+    let (vault, calls) = start_with_outage(&[], (QUICK, LIFE), start..end);
+    let id = identity("web");
+    let first = vault.fetch(&id, LIMIT).await.unwrap();
+    for _ in 0..22 * 60 {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(vault.held(&id).is_some());
+        assert!(vault.fetch(&id, Duration::ZERO).await.is_ok(), "a connection had to wait");
+    }
+    // Retries run from the half of the life on: ten hours or more, with pauses of 150 s and a fifth more or less.
+    let calls = calls.load(Ordering::Relaxed);
+    assert!((200..=360).contains(&calls), "{calls} calls");
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert!(!Arc::ptr_eq(&first, &vault.held(&id).unwrap()), "not renewed though the authority is back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authority_that_is_away_for_longer_than_a_life_is_noticed_and_its_return_too() {
+    let (vault, _) = start_with_outage(&[], (QUICK, HOUR), HOUR / 4..HOUR * 2);
+    let id = identity("web");
+    vault.fetch(&id, LIMIT).await.unwrap();
+    tokio::time::sleep(HOUR + Duration::from_secs(60)).await;
+    assert!(vault.held(&id).is_none(), "served after its end");
+    let result = vault.fetch(&id, LIMIT).await;
+    assert!(matches!(result, Err(FetchError::Lapsed { .. })), "{result:?}");
+    tokio::time::sleep(HOUR).await;
+    assert!(vault.fetch(&id, LIMIT).await.is_ok(), "traffic asks anew at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_set_a_day_ahead_ends_what_is_held_and_does_not_hammer_the_authority() {
+    let (vault, calls) = start(&[], QUICK, LIFE / 2);
+    let id = identity("web");
+    vault.fetch(&id, LIMIT).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    set_clock(DAY);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert!(vault.held(&id).is_none(), "peers with the same clock refuse it");
+    let result = vault.fetch(&id, LIMIT).await;
+    assert!(
+        matches!(&result, Err(FetchError::Lapsed { source, .. })
+        if matches!(**source, IssueError::Ended { .. })),
+        "{result:?}"
+    );
+    let before = calls.load(Ordering::Relaxed);
+    tokio::time::sleep(HOUR).await;
+    let asked = calls.load(Ordering::Relaxed) - before;
+    assert!((10..=60).contains(&asked), "{asked} calls in an hour");
+    set_clock(0);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert!(vault.held(&id).is_some(), "the clock is right again, and nothing was asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_set_a_day_back_makes_no_certificate_last_longer_than_it_does() {
+    let (vault, calls) = start(&[], QUICK, LIFE / 2);
+    let id = identity("web");
+    vault.fetch(&id, LIMIT).await.unwrap();
+    set_clock(-DAY);
+    tokio::time::sleep(HOUR * 5).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 1, "it is as good as before");
+    assert!(vault.held(&id).is_some());
+    tokio::time::sleep(HOUR + Duration::from_secs(60)).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 2, "half of its life has passed, whatever the clock says");
+    // One that is issued while the clock is behind: by our clock its life has not begun.
+    tokio::time::sleep(HOUR * 6 + Duration::from_secs(60)).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 3, "half of the second life has passed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_connection_is_served_before_hundreds_that_are_only_prepared() {
+    let second = Duration::from_secs(1);
+    let (vault, _) = start(&[], second, HOUR);
+    for n in 0..200 {
+        vault.prepare(identity(&format!("w{n}"))).await;
+    }
+    tokio::time::sleep(QUICK).await;
+    let before = Instant::now();
+    vault.fetch(&identity("w199"), LIMIT).await.unwrap();
+    assert!(before.elapsed() <= second * 2 + QUICK * 10, "{:?}", before.elapsed());
 }
