@@ -6,7 +6,8 @@ mod dump;
 use std::sync::Arc;
 
 use ambit_process::admin::{Body, answer, text};
-use ambit_process::observe::{Logs, Registry, encode};
+use ambit_process::observe::{Logs, Registry};
+use ambit_process::scrape;
 use ambit_process::stop::Stop;
 use ambit_tls::vault::Vault;
 use ambit_wire::local;
@@ -21,6 +22,11 @@ const INDEX: &str = "<html><body><h1>ztunnel</h1><ul>\
     <li><a href=\"config_dump\">config_dump</a>: what is known and carried\
     <li>logging (POST): ?level=debug, ?level=target=debug, ?reset\
     <li>quitquitquit (POST): stop, gracefully</ul></body></html>\n";
+
+const NO_CPU_PROFILE: &str = "this program does not profile itself; on the node, run: \
+    perf record -g -p $(pgrep -x ztunnel) -- sleep 10\n";
+const NO_HEAP_PROFILE: &str = "the system's allocator keeps no profile; memory by mapping is in /proc/<pid>/smaps, \
+    and `heaptrack -p $(pgrep -x ztunnel)` follows allocations on the node\n";
 
 /// Everything the admin port shows or changes.
 pub struct Admin {
@@ -54,6 +60,10 @@ impl Admin {
             "/quitquitquit" => {
                 self.stop.stop();
                 text(StatusCode::OK, "stopping\n")
+            }
+            "/debug/pprof/profile" => text(StatusCode::NOT_IMPLEMENTED, NO_CPU_PROFILE),
+            "/debug/pprof/heap" | "/debug/pprof/heap/profiling" => {
+                text(StatusCode::NOT_IMPLEMENTED, NO_HEAP_PROFILE)
             }
             _ => text(StatusCode::NOT_FOUND, "not found\n"),
         }
@@ -105,12 +115,5 @@ pub fn metrics<B>(registry: &Arc<Registry>, request: &Request<B>) -> Response<Bo
     if !matches!(request.uri().path(), "/metrics" | "/stats/prometheus") {
         return text(StatusCode::NOT_FOUND, "not found\n");
     }
-    let open = "application/openmetrics-text";
-    let wanted = |value: &http::HeaderValue| value.to_str().is_ok_and(|accept| accept.contains(open));
-    let content_type = if request.headers().get_all(http::header::ACCEPT).iter().any(wanted) {
-        "application/openmetrics-text;charset=utf-8;version=1.0.0"
-    } else {
-        "text/plain; charset=utf-8"
-    };
-    answer(StatusCode::OK, content_type, encode(registry))
+    scrape::answer(registry, request.headers())
 }

@@ -74,6 +74,8 @@ impl Feed {
             };
             let world = self.swap(&batch.delta);
             self.metrics.xds_messages.get_or_create(&TypeUrl(batch.kind.url())).inc();
+            let bytes = u64::try_from(batch.bytes).unwrap_or(u64::MAX);
+            self.metrics.xds_bytes.get_or_create(&TypeUrl(batch.kind.url())).inc_by(bytes);
             // The subscription may have ended meanwhile; then nobody waits for the word.
             let _ = done.send(());
             if let Some(warm) = &mut self.warm {
@@ -162,15 +164,18 @@ mod tests {
         let page = ledger.page();
         let mut seat = page.enter(admitted.clone());
         let (batches, received) = mpsc::channel(BATCHES);
-        let feed = Feed::new(writer, ledger, Metrics::default(), None);
+        let metrics = Metrics::default();
+        let feed = Feed::new(writer, ledger, metrics.clone(), None);
         let mut tasks = Tasks::new(&Stop::new());
         tasks.spawn("world", |stop| feed.run(received, stop));
         let (done, acknowledged) = oneshot::channel();
         let delta = sample::deny("no-guests", "guest");
-        let batch =
-            Batch { kind: ResourceType::Authorization, delta, missing: Vec::new(), refused: Vec::new() };
+        let (missing, refused) = (Vec::new(), Vec::new());
+        let batch = Batch { kind: ResourceType::Authorization, bytes: 7, delta, missing, refused };
         batches.send(Apply { batch, done }).await.unwrap();
         acknowledged.await.unwrap();
+        let url = TypeUrl(ResourceType::Authorization.url());
+        assert_eq!(metrics.xds_bytes.get_or_create(&url).get(), 7);
         assert_eq!(seat.cut().why(), Some(Why::Revoked));
         assert!(!admitted.judge(&view.load()).verdict.is_allowed());
     }

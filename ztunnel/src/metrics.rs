@@ -39,6 +39,10 @@ pub struct Metrics {
     pub xds_ended: Family<Reason, Counter>,
     /// Discovery responses.
     pub xds_messages: Family<TypeUrl, Counter>,
+    /// Bytes of discovered resources.
+    pub xds_bytes: Family<TypeUrl, Counter>,
+    /// Names of workloads that were resolved for a connection.
+    pub on_demand_dns: Family<ResolvedLabels, Counter>,
     /// Live connections cut by a change.
     pub revoked: Counter,
     /// Pods carried for.
@@ -66,6 +70,9 @@ impl Metrics {
         let ended = "Discovery streams that ended (unstable)";
         to.register("istio_xds_connection_terminations", ended, m.xds_ended);
         to.register("istio_xds_message", "Discovery responses (unstable)", m.xds_messages);
+        to.register("istio_xds_message_bytes", "Bytes of discovered resources (unstable)", m.xds_bytes);
+        let resolved = "Names of workloads resolved for a connection (unstable)";
+        to.register("istio_on_demand_dns", resolved, m.on_demand_dns);
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build(version.clone())).set(1);
         to.register("istio_build", "The version", build);
@@ -119,6 +126,15 @@ pub struct Reason(pub &'static str);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TypeUrl(pub &'static str);
 
+/// Whose connection needed a workload's name, and which.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ResolvedLabels {
+    /// The client.
+    pub source: Side,
+    /// The name, which is part of the workload.
+    pub hostname: Label,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Build(Label);
 
@@ -169,14 +185,7 @@ impl EncodeLabelSet for TrafficLabels {
         let Self { reporter, source, destination, service: [host, service_namespace, service_name], .. } =
             self;
         put(e, "reporter", reporter.label())?;
-        put(e, "source_workload", source.workload.as_str())?;
-        put(e, "source_canonical_service", source.canonical.as_str())?;
-        put(e, "source_canonical_revision", source.revision.as_str())?;
-        put(e, "source_workload_namespace", source.namespace.as_str())?;
-        put(e, "source_principal", source.principal.as_str())?;
-        put(e, "source_app", source.app.as_str())?;
-        put(e, "source_version", source.revision.as_str())?;
-        put(e, "source_cluster", source.cluster.as_str())?;
+        source.put_as_source(e)?;
         put(e, "destination_service", host.as_str())?;
         put(e, "destination_service_namespace", service_namespace.as_str())?;
         put(e, "destination_service_name", service_name.as_str())?;
@@ -196,6 +205,26 @@ impl EncodeLabelSet for TrafficLabels {
         put(e, "source_zone", source_zone.as_str())?;
         put(e, "destination_region", region.as_str())?;
         put(e, "destination_zone", zone.as_str())
+    }
+}
+
+impl Side {
+    fn put_as_source(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        put(e, "source_workload", self.workload.as_str())?;
+        put(e, "source_canonical_service", self.canonical.as_str())?;
+        put(e, "source_canonical_revision", self.revision.as_str())?;
+        put(e, "source_workload_namespace", self.namespace.as_str())?;
+        put(e, "source_principal", self.principal.as_str())?;
+        put(e, "source_app", self.app.as_str())?;
+        put(e, "source_version", self.revision.as_str())?;
+        put(e, "source_cluster", self.cluster.as_str())
+    }
+}
+
+impl EncodeLabelSet for ResolvedLabels {
+    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        self.source.put_as_source(e)?;
+        put(e, "hostname", self.hostname.as_str())
     }
 }
 
@@ -250,10 +279,12 @@ impl Collector for Process {
         let count = |n: usize| ConstGauge::new(i64::try_from(n).unwrap_or(i64::MAX));
         let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
         let alive = self.traffic.iter().map(Traffic::tasks_alive).sum();
+        let waiting = self.traffic.iter().map(Traffic::tasks_waiting).sum();
         for (name, help, gauge) in [
             ("process_open_fds", "Open descriptors", count(open)),
             ("process_max_fds", "Descriptors allowed", count(most_descriptors())),
             ("tokio_num_workers", "Traffic threads", count(self.traffic.len())),
+            ("tokio_global_queue_depth", "Tasks that other threads have woken", count(waiting)),
             ("tokio_num_alive_tasks", "Tasks on traffic threads", count(alive)),
         ] {
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;

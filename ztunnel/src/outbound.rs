@@ -24,7 +24,7 @@ use crate::ledger::Outbound;
 use crate::metrics::Reporter;
 use crate::outcome::Outcome;
 use crate::pod::{Lane, Shared};
-use crate::record::{ClientSide, Parties, Party, Record, refuse_early};
+use crate::record::{self, ClientSide, Parties, Party, Record, refuse_early};
 
 /// Endpoints tried for one connection; more would only hide that a service is down.
 const TRIES: usize = 3;
@@ -115,7 +115,7 @@ async fn reach(lane: &Arc<Lane>, flow: &Flow) -> Reached {
         let plan = match (planned, failed.take()) {
             (Ok(plan), _) => plan,
             (Err(Refusal::NameNeeded { hostname }), former) if !hints.names.contains_key(&hostname) => {
-                hints.names.insert(hostname.clone(), resolve(&hostname).await);
+                hints.names.insert(hostname.clone(), resolve(lane, flow, &hostname).await);
                 failed = former;
                 continue;
             }
@@ -210,9 +210,14 @@ fn head(flow: &Flow, to: &Tunnelled) -> Connect {
 }
 
 /// What a workload's name resolves to, in our own namespace; nothing when there is no answer.
-async fn resolve(hostname: &Label) -> Vec<std::net::IpAddr> {
+async fn resolve(lane: &Lane, flow: &Flow, hostname: &Label) -> Vec<std::net::IpAddr> {
+    let Shared { metrics, settings, .. } = &*lane.shared;
+    record::resolved(metrics, &flow.source, hostname);
     match timeout(NAME_WAIT, lookup_host((hostname.as_str(), 0))).await {
-        Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()).collect(),
+        Ok(Ok(found)) => found
+            .map(|address| address.ip().to_canonical())
+            .filter(|ip| settings.ipv6 || ip.is_ipv4())
+            .collect(),
         Ok(Err(_)) | Err(_) => Vec::new(),
     }
 }

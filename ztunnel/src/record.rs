@@ -15,7 +15,7 @@ use ambit_process::clock::Instant;
 use prometheus_client::metrics::counter::Counter;
 use tracing::{debug, error, info, warn};
 
-use crate::metrics::{Metrics, RefusedLabels, Reporter, Side, TrafficLabels};
+use crate::metrics::{Metrics, RefusedLabels, Reporter, ResolvedLabels, Side, TrafficLabels};
 use crate::outcome::Outcome;
 
 /// Everything about a connection that is known when it begins.
@@ -219,6 +219,13 @@ impl Drop for Record {
     fn drop(&mut self) {
         self.end(&Outcome::Drained);
     }
+}
+
+/// A workload's name was resolved for a connection of `source`.
+pub fn resolved(metrics: &Metrics, source: &Arc<Workload>, hostname: &Label) {
+    let party = Party { workload: Some(Arc::clone(source)), ..Party::default() };
+    let labels = ResolvedLabels { source: party.side(None), hostname: hostname.clone() };
+    metrics.on_demand_dns.get_or_create(&labels).inc();
 }
 
 /// A connection that ended before there was anything to record: one line with little in it, and a count.

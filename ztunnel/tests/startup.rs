@@ -72,16 +72,23 @@ mod tests {
         command.env("PROXY_CONFIG", "proxyAdminPort: 15100").stdout(Stdio::null());
         let process = Ended(namespace.within(move || command.spawn().unwrap()));
         let get = |port: u16, path: &str| -> Result<String, std::io::Error> {
-            let mut answer = String::new();
+            let mut answer = Vec::new();
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
             write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
+            stream.read_to_end(&mut answer)?;
+            Ok(String::from_utf8_lossy(&answer).into_owned())
         };
         let ask = |port, path| {
             ambit_kit::eventually(Duration::from_secs(20), || namespace.within(|| get(port, path))).unwrap()
         };
         assert!(ask(15120, "/metrics").contains("istio_build"));
+        // The path goes before the headers, so it can bring one along.
+        let packed = ask(15120, "/metrics HTTP/1.1\r\naccept-encoding: gzip\r\nx: y");
+        assert!(packed.contains("content-encoding: gzip") && !packed.contains("istio_build"), "{packed}");
+        for path in ["/debug/pprof/profile?seconds=1", "/debug/pprof/heap"] {
+            let answer = ask(15100, path);
+            assert!(answer.starts_with("HTTP/1.1 501") && answer.contains("pgrep -x ztunnel"), "{answer}");
+        }
         let dump = ask(15100, "/config_dump");
         assert!(dump.contains("\"clusterId\": \"c7\""), "{dump}");
         drop(process);

@@ -6,6 +6,7 @@ pub mod config;
 pub mod net;
 pub mod observe;
 pub mod ready;
+pub mod scrape;
 pub mod start;
 pub mod stop;
 pub mod tasks;

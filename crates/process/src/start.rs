@@ -39,6 +39,12 @@ impl Traffic {
         self.handle.metrics().num_alive_tasks()
     }
 
+    /// Tasks that wait for their turn on this thread, woken from another one.
+    #[must_use]
+    pub fn tasks_waiting(&self) -> usize {
+        self.handle.metrics().global_queue_depth()
+    }
+
     /// How long this thread was busy, how often it parked, and how often it parked or woke.
     #[must_use]
     pub fn work(&self) -> (Duration, u64, u64) {

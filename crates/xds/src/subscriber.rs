@@ -45,6 +45,8 @@ pub enum Action {
 pub struct Batch {
     /// The type it is about.
     pub kind: ResourceType,
+    /// What its resources take on the wire, refused ones included.
+    pub bytes: usize,
     /// The changes, in order; may be empty.
     pub delta: Delta,
     /// Demanded names that do not exist.

@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use ambit_process::config::{Faults, Source};
+use ambit_process::config::{Faults, Key, Source};
 use serde::Deserialize;
 use yaml_serde::Value;
 
 /// Where the mesh's configuration is mounted.
 pub(super) const MESH_FILE: &str = "./etc/istio/config/mesh";
-const PROXY_CONFIG: &str = "PROXY_CONFIG";
+const PROXY_CONFIG: Key<Proxy> = Key::new(
+    "PROXY_CONFIG",
+    "YAML with discoveryAddress, proxyAdminPort, statsPort, concurrency or proxyMetadata; lies beneath the variables",
+    |given| parse(given).map_err(|why| format!("{why}; {SHAPE}")),
+    Proxy::default,
+);
 const META: &str = "ISTIO_META_";
 const SHAPE: &str =
     "write YAML with discoveryAddress, proxyAdminPort, statsPort, concurrency or proxyMetadata";
@@ -33,11 +38,7 @@ impl<'a> Layers<'a> {
     /// Reads both layers beneath `above`.
     pub(super) fn read(above: &'a dyn Source, mesh: &Path, faults: &mut Faults) -> Self {
         let mesh = mesh_file(mesh, faults);
-        let given = above.value(PROXY_CONFIG).unwrap_or_default();
-        let own = parse::<Proxy>(&given).unwrap_or_else(|why| {
-            faults.add(PROXY_CONFIG, given, format!("{why}; {SHAPE}"));
-            Proxy::default()
-        });
+        let own = PROXY_CONFIG.read(above, faults);
         let mut this = Self {
             above,
             discovery: own.discovery_address.or(mesh.discovery_address),
@@ -179,7 +180,7 @@ mod tests {
             let mut faults = Faults::new();
             let _ = Layers::read(&source(&[("PROXY_CONFIG", given)]), mesh.path(), &mut faults);
             let [fault] = faults.all() else { panic!("{given} {file}: {faults}") };
-            let wanted = if given.is_empty() { mesh.path().to_str().unwrap() } else { PROXY_CONFIG };
+            let wanted = if given.is_empty() { mesh.path().to_str().unwrap() } else { PROXY_CONFIG.name };
             assert_eq!(fault.name, wanted, "{faults}");
         }
     }

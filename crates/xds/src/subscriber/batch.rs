@@ -23,6 +23,7 @@ pub(super) fn read(
     } = response;
     let mut changes = Vec::with_capacity(resources.len() + removed_resources.len());
     let (mut missing, mut refused) = (Vec::new(), Vec::new());
+    let bytes = resources.iter().filter_map(|each| each.resource.as_ref()).map(|any| any.value.len()).sum();
     for resource in resources {
         let Resource { version, resource, name, aliases, ttl: _, cache_control: _ } = resource;
         for known_as in aliases.iter().chain([&name]) {
@@ -43,7 +44,7 @@ pub(super) fn read(
             None => {} // never had it: removals may name what this subscriber was never told of
         }
     }
-    Batch { kind, delta: Delta { changes }, missing, refused }
+    Batch { kind, bytes, delta: Delta { changes }, missing, refused }
 }
 
 /// The change that removes what is held under a name: a workload's uid first, then a service's or policy's name.
