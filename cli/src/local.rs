@@ -2,9 +2,11 @@
 //! The commands; the mesh itself is run by its supervisor, which they talk to.
 
 mod change;
+mod container;
 mod down;
 mod held;
 mod ipam;
+mod jobs;
 mod kept;
 mod launch;
 mod layout;
@@ -13,6 +15,7 @@ mod mesh;
 mod names;
 mod plugin;
 mod pods;
+mod probe;
 mod process;
 mod programs;
 mod report;
@@ -195,7 +198,12 @@ fn supervise(mesh: Mesh) -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(supervisor::supervise(mesh)),
+        Ok(runtime) => {
+            let done = runtime.block_on(supervisor::supervise(mesh));
+            // A probe that still waits for an answer holds nothing up.
+            runtime.shutdown_background();
+            done
+        }
         Err(error) => return fail(&error),
     };
     match done {

@@ -29,7 +29,11 @@ pub(crate) enum Restart {
 pub(crate) struct Kept {
     pub(crate) launch: Launch,
     restart: Restart,
+    /// How often it was started, and how often of these because it had ended.
+    starts: u32,
     restarts: u32,
+    /// Ends in a row, each soon after its start.
+    hasty: u32,
     state: State,
 }
 
@@ -38,12 +42,11 @@ enum State {
     Running {
         child: Child,
         since: Instant,
+        /// Asked to end; killed at this time if it does not.
+        end_by: Option<Instant>,
     },
     /// To be started at this time, after this pause.
-    Due {
-        at: Instant,
-        pause: Duration,
-    },
+    Due { at: Instant, pause: Duration, again: bool },
     /// Told to stay away.
     Stopped,
     /// Ended for good.
@@ -53,14 +56,20 @@ enum State {
 impl Kept {
     /// To be started at the next look.
     pub(crate) fn new(launch: Launch, restart: Restart, now: Instant) -> Self {
-        Self { launch, restart, restarts: 0, state: State::Due { at: now, pause: FIRST_PAUSE } }
+        let state = State::Due { at: now, pause: FIRST_PAUSE, again: false };
+        Self { launch, restart, starts: 0, restarts: 0, hasty: 0, state }
     }
 
     /// Looks at the process; starts it when it is due. Returns the end it has come to since the last look.
     pub(crate) fn tend(&mut self, mesh: &Mesh, now: Instant) -> Result<Option<ExitStatus>, LaunchError> {
         match &mut self.state {
-            State::Running { child, since } => {
-                let Ok(Some(status)) = child.try_wait() else { return Ok(None) };
+            State::Running { child, since, end_by } => {
+                let Ok(Some(status)) = child.try_wait() else {
+                    if end_by.is_some_and(|by| by <= now) {
+                        self.signal(Signal::SIGKILL);
+                    }
+                    return Ok(None);
+                };
                 let steady = now.saturating_duration_since(*since) >= STEADY;
                 forget(mesh, &self.launch.name);
                 let again = match self.restart {
@@ -68,18 +77,23 @@ impl Kept {
                     Restart::OnFailure => !status.success(),
                     Restart::Never => false,
                 };
-                let doubled = FIRST_PAUSE * 2_u32.saturating_pow(self.restarts.min(10));
-                let pause = if steady { FIRST_PAUSE } else { doubled.min(LONGEST_PAUSE) };
-                self.state = if again { State::Due { at: now + pause, pause } } else { State::Over(status) };
-                self.restarts = if steady { 1 } else { self.restarts.saturating_add(1) };
+                self.hasty = if steady { 0 } else { self.hasty.saturating_add(1) };
+                let doubled = FIRST_PAUSE * 2_u32.saturating_pow(self.hasty.saturating_sub(1).min(10));
+                let pause = doubled.min(LONGEST_PAUSE);
+                let due = State::Due { at: now + pause, pause, again: true };
+                self.state = if again { due } else { State::Over(status) };
                 Ok(Some(status))
             }
-            State::Due { at, pause } if *at <= now => {
-                let pause = (*pause * 2).min(LONGEST_PAUSE);
+            State::Due { at, pause, again } if *at <= now => {
+                let (pause, again) = ((*pause * 2).min(LONGEST_PAUSE), *again);
                 match launch(mesh, &self.launch) {
-                    Ok(child) => self.state = State::Running { child, since: now },
+                    Ok(child) => {
+                        self.state = State::Running { child, since: now, end_by: None };
+                        self.starts = self.starts.saturating_add(1);
+                        self.restarts = self.restarts.saturating_add(again.into());
+                    }
                     Err(error) => {
-                        self.state = State::Due { at: now + pause, pause };
+                        self.state = State::Due { at: now + pause, pause, again };
                         return Err(error);
                     }
                 }
@@ -100,6 +114,14 @@ impl Kept {
         self.state = State::Stopped;
     }
 
+    /// Asks it to end, and insists after `grace`; what comes then is up to its restart policy.
+    pub(crate) fn fail(&mut self, now: Instant, grace: Duration) {
+        if let State::Running { end_by: end_by @ None, .. } = &mut self.state {
+            *end_by = Some(now + grace);
+            self.signal(Signal::SIGTERM);
+        }
+    }
+
     /// Asks it to end; it is not started again.
     pub(crate) fn retire(&mut self) {
         self.restart = Restart::Never;
@@ -112,7 +134,7 @@ impl Kept {
     /// Starts it at the next look, if it does not run.
     pub(crate) fn start(&mut self, now: Instant) {
         if let State::Stopped | State::Over(_) = self.state {
-            self.state = State::Due { at: now, pause: FIRST_PAUSE };
+            self.state = State::Due { at: now, pause: FIRST_PAUSE, again: false };
         }
     }
 
@@ -125,6 +147,11 @@ impl Kept {
             State::Running { child, .. } => Some(child.id()),
             State::Due { .. } | State::Stopped | State::Over(_) => None,
         }
+    }
+
+    /// Tells one run from the next.
+    pub(crate) fn starts(&self) -> u32 {
+        self.starts
     }
 
     pub(crate) fn restarts(&self) -> u32 {

@@ -35,33 +35,39 @@ pub(crate) enum LaunchError {
     Spawn { name: String, source: io::Error },
 }
 
-/// Starts it. The record is on disk before the process is there.
-pub(crate) fn launch(mesh: &Mesh, launch: &Launch) -> Result<Child, LaunchError> {
+/// The command that becomes it. The record is on disk before the process is there.
+pub(crate) fn prepare(mesh: &Mesh, launch: &Launch) -> Result<Command, LaunchError> {
     let record = mesh.process(&launch.name);
-    let unwritable = |path: &PathBuf, source| LaunchError::Record { path: path.clone(), source };
-    File::create(&record).and_then(|file| file.sync_all()).map_err(|e| unwritable(&record, e))?;
-    let log_path = mesh.log(&launch.log);
-    let log =
-        File::options().create(true).append(true).open(&log_path).map_err(|e| unwritable(&log_path, e))?;
-    let spawned = log.try_clone().and_then(|errors| {
-        let mut command = Command::new("/proc/self/exe");
-        command.arg("enter").arg("--record").arg(&record).arg("--netns").arg(&launch.space);
-        if let Some(hosts) = &launch.hosts {
-            command.arg("--hosts").arg(hosts);
-        }
-        if let Some(resolv) = &launch.resolv {
-            command.arg("--resolv").arg(resolv);
-        }
-        command.arg("--").args(&launch.command);
-        if !launch.inherit_env {
-            command.env_clear();
-        }
-        command.envs(launch.env.iter().map(|(key, value)| (key, value)));
-        command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn()
-    });
+    File::create(&record)
+        .and_then(|file| file.sync_all())
+        .map_err(|source| LaunchError::Record { path: record.clone(), source })?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("enter").arg("--record").arg(&record).arg("--netns").arg(&launch.space);
+    if let Some(hosts) = &launch.hosts {
+        command.arg("--hosts").arg(hosts);
+    }
+    if let Some(resolv) = &launch.resolv {
+        command.arg("--resolv").arg(resolv);
+    }
+    command.arg("--").args(&launch.command);
+    if !launch.inherit_env {
+        command.env_clear();
+    }
+    command.envs(launch.env.iter().map(|(key, value)| (key, value)));
+    Ok(command)
+}
+
+/// Starts it, its output in its log.
+pub(crate) fn launch(mesh: &Mesh, launch: &Launch) -> Result<Child, LaunchError> {
+    let path = mesh.log(&launch.log);
+    let log = File::options().create(true).append(true).open(&path);
+    let log = log.map_err(|source| LaunchError::Record { path, source })?;
+    let mut command = prepare(mesh, launch)?;
+    let spawned =
+        log.try_clone().and_then(|errors| command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn());
     spawned.map_err(|source| {
         // Nothing runs under this record.
-        let _unused = fs::remove_file(&record);
+        let _unused = fs::remove_file(mesh.process(&launch.name));
         LaunchError::Spawn { name: launch.name.clone(), source }
     })
 }

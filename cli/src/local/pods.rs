@@ -2,6 +2,7 @@
 //! Looks at what is wanted and what is there. A single pod's way is `entry`'s.
 
 mod entry;
+mod member;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,13 +14,14 @@ use ambit_cluster::Overlay;
 use ambit_cluster::kinds::core::Pod;
 use ambit_cluster::object::ObjectRef;
 use serde_json::json;
-use tokio::task::JoinSet;
 
 use self::entry::Entry;
 use super::ipam::{Ipam, Networks};
+use super::jobs::Jobs;
 use super::layout::Node;
 use super::mesh::Mesh;
 use super::names::NamedService;
+use super::probe::ProbeKind;
 use super::report::PodStatus;
 use super::sandbox::{Sandbox, SandboxError};
 use super::spec::Spec;
@@ -37,6 +39,15 @@ pub(crate) struct Ground {
 pub(crate) enum Done {
     Made { pod: ObjectRef, attempt: u32, result: Result<(), SandboxError> },
     Removed { pod: ObjectRef },
+    Probed { pod: ObjectRef, about: Question, answer: Result<(), String> },
+}
+
+/// What was asked of a pod: a probe of one run of one container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Question {
+    container: usize,
+    run: u32,
+    kind: ProbeKind,
 }
 
 /// All pods that were admitted.
@@ -51,13 +62,7 @@ pub(crate) struct Pods {
 
 impl Pods {
     /// Takes the next steps towards what the world wants.
-    pub(crate) fn reconcile(
-        &mut self,
-        ground: &Ground,
-        world: &World,
-        jobs: &mut JoinSet<Done>,
-        now: Instant,
-    ) {
+    pub(crate) fn reconcile(&mut self, ground: &Ground, world: &World, jobs: &mut Jobs, now: Instant) {
         self.give_addresses(ground, world);
         self.refused.retain(|pod, _| world.pod(pod).is_some());
         let fresh: Vec<_> = world
@@ -90,6 +95,11 @@ impl Pods {
                     Err(error) => entry.try_later(&error, now),
                 }
             }
+            Done::Probed { pod, about, answer } => {
+                if let Some(entry) = self.entries.get_mut(&pod) {
+                    entry.answered(about, answer, now);
+                }
+            }
             Done::Removed { pod } => {
                 if let Some(entry) = self.entries.remove(&pod) {
                     entry.sandbox().addresses.iter().for_each(|address| self.ipam.release(*address));
@@ -103,7 +113,7 @@ impl Pods {
     }
 
     /// Wants every pod gone.
-    pub(crate) fn leave_all(&mut self, ground: &Ground, jobs: &mut JoinSet<Done>, now: Instant) {
+    pub(crate) fn leave_all(&mut self, ground: &Ground, jobs: &mut Jobs, now: Instant) {
         for (reference, entry) in &mut self.entries {
             entry.leave();
             entry.step(ground, reference, jobs, now);
@@ -135,6 +145,7 @@ impl Pods {
             phase: "Refused".to_owned(),
             why: why.clone(),
             in_mesh: false,
+            ready: false,
             space: PathBuf::new(),
             files: PathBuf::new(),
             containers: Vec::new(),
@@ -158,13 +169,10 @@ impl Pods {
     }
 
     fn admit(&mut self, ground: &Ground, world: &World, reference: &ObjectRef, pod: &Pod) {
-        let place = if pod.spec.host_network {
-            Err("a local mesh runs no hostNetwork pods".to_owned())
-        } else {
-            self.place(&ground.nodes, &pod.spec.node_name)
-        };
-        let node = match place {
-            Ok(node) => node,
+        let plan = world.plan(reference).map_err(|unfit| unfit.to_string());
+        let placed = plan.and_then(|plan| Ok((plan, self.place(&ground.nodes, &pod.spec.node_name)?)));
+        let (plan, node) = match placed {
+            Ok(placed) => placed,
             Err(why) => {
                 self.refused.insert(reference.clone(), why);
                 return;
@@ -172,8 +180,9 @@ impl Pods {
         };
         self.refused.remove(reference);
         let uid = if pod.metadata.uid.is_empty() { new_uid() } else { pod.metadata.uid.clone() };
-        let addresses = self.lease(&node);
         let host: Vec<_> = node.addresses().iter().map(|net| net.addr()).collect();
+        let host_network = pod.spec.host_network;
+        let addresses = if host_network { host.clone() } else { self.lease(&node) };
         let patch = json!({
             "metadata": { "uid": uid },
             "spec": { "nodeName": node.name, "serviceAccountName": pod.service_account() },
@@ -188,9 +197,10 @@ impl Pods {
             uid,
             attempt: 0,
             addresses,
+            host_network,
             plugin: (!ground.spec.bare).then(|| ground.spec.bin_dir.join("ambit-cni")),
         };
-        let entry = Entry::new(sandbox, world.containers(reference));
+        let entry = Entry::new(sandbox, plan);
         self.entries.insert(reference.clone(), entry);
     }
 

@@ -204,6 +204,7 @@ impl Programs {
             uid: format!("{:08x}", 0x0a17_0000_u32.saturating_add(self.started)),
             attempt: self.started,
             addresses: pods.lease(node),
+            host_network: false,
             plugin: None,
         };
         sandbox

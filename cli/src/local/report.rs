@@ -132,6 +132,8 @@ pub(crate) struct PodStatus {
     /// Why it does not run.
     pub(crate) why: String,
     pub(crate) in_mesh: bool,
+    /// Every container runs and passes its probes.
+    pub(crate) ready: bool,
     pub(crate) space: PathBuf,
     pub(crate) files: PathBuf,
     pub(crate) containers: Vec<ContainerStatus>,
@@ -141,6 +143,7 @@ pub(crate) struct PodStatus {
 pub(crate) struct ContainerStatus {
     pub(crate) name: String,
     pub(crate) pid: Option<u32>,
+    pub(crate) ready: bool,
     pub(crate) restarts: u32,
     pub(crate) log: PathBuf,
 }

@@ -22,6 +22,8 @@ pub(crate) struct Sandbox {
     /// Counted from 1: each attempt has a namespace and a link of its own, as with a kubelet.
     pub(crate) attempt: u32,
     pub(crate) addresses: Vec<IpAddr>,
+    /// Shares its node's namespace and addresses: there is nothing to make.
+    pub(crate) host_network: bool,
     /// The plugin; none in a mesh of nodes and pods only.
     pub(crate) plugin: Option<PathBuf>,
 }
@@ -42,11 +44,19 @@ impl Sandbox {
     }
 
     pub(crate) fn pin(&self) -> PathBuf {
-        self.mesh.space(&self.space())
+        if self.host_network { self.node_pin() } else { self.mesh.space(&self.space()) }
+    }
+
+    /// The node's namespace.
+    pub(crate) fn node_pin(&self) -> PathBuf {
+        self.mesh.space(&self.node.space())
     }
 
     /// Makes it; leaves nothing behind when that fails. Blocks.
     pub(crate) fn make(&self) -> Result<(), SandboxError> {
+        if self.host_network {
+            return Ok(());
+        }
         links::make_space(&self.pin())?;
         let made = self.attach();
         if made.is_err() {
@@ -56,8 +66,7 @@ impl Sandbox {
     }
 
     fn attach(&self) -> Result<(), SandboxError> {
-        let node = self.mesh.space(&self.node.space());
-        links::furnish(&node, &layout::pod_outside(&self.mesh, &self.link(), &self.space()))?;
+        links::furnish(&self.node_pin(), &layout::pod_outside(&self.mesh, &self.link(), &self.space()))?;
         links::furnish(&self.pin(), &layout::pod_inside(&self.node, &self.addresses))?;
         match &self.plugin {
             Some(plugin) => {
@@ -73,13 +82,15 @@ impl Sandbox {
 
     /// Takes it down. Each step is tried whatever became of the others; `down` finds what is left. Blocks.
     pub(crate) fn remove(&self) {
+        if self.host_network {
+            return;
+        }
         if let Some(plugin) = &self.plugin
             && let Err(error) = plugin::del(&self.attachment(plugin.clone()))
         {
             tracing::warn!(pod = self.pod, error = error.to_string(), "plugin DEL failed");
         }
-        let node = self.mesh.space(&self.node.space());
-        if let Err(error) = links::furnish(&node, &[Step::Gone { link: self.link() }]) {
+        if let Err(error) = links::furnish(&self.node_pin(), &[Step::Gone { link: self.link() }]) {
             tracing::warn!(pod = self.pod, error = error.to_string(), "link not removed");
         }
         if let Err(error) = space::remove(&self.pin()) {

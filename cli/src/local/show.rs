@@ -84,13 +84,10 @@ fn table(mesh: &Mesh, status: &Status) {
         let name = format!("{}/{}", pod.namespace, pod.name);
         let ips: Vec<_> = pod.ips.iter().map(ToString::to_string).collect();
         let mesh = if pod.in_mesh { "in the mesh" } else { "" };
-        println!(
-            "  pod      {name:<24} {:<18} {:<10} {} {mesh} {}",
-            pod.phase,
-            pod.node,
-            ips.join(" "),
-            pod.why
-        );
+        let ready = pod.containers.iter().filter(|container| container.ready).count();
+        let restarts: u32 = pod.containers.iter().map(|container| container.restarts).sum();
+        let phase = format!("{} {ready}/{} (restarts: {restarts})", pod.phase, pod.containers.len());
+        println!("  pod      {name:<24} {phase:<26} {:<10} {} {mesh} {}", pod.node, ips.join(" "), pod.why);
     }
     for fault in &status.faults {
         println!("  fault    {fault}");

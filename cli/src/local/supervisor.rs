@@ -11,10 +11,10 @@ use ambit_process::net::{UnixListener, UnixStream};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
 
 use super::held::{self, Held, HoldError};
 use super::ipam::MAX_NODES;
+use super::jobs::Jobs;
 use super::layout::{self, Node};
 use super::links::{self, LinkError};
 use super::mesh::Mesh;
@@ -61,7 +61,7 @@ struct Supervisor {
     /// None in a mesh of nodes and pods only.
     programs: Option<Programs>,
     _held: Held,
-    jobs: JoinSet<Done>,
+    jobs: Jobs,
 }
 
 /// Runs a mesh until SIGTERM.
@@ -95,7 +95,7 @@ impl Supervisor {
             pods: Pods::default(),
             programs: None,
             _held: held,
-            jobs: JoinSet::new(),
+            jobs: Jobs::default(),
         };
         supervisor.take_events();
         supervisor.name_nodes();
@@ -125,7 +125,7 @@ impl Supervisor {
                 _ = child.recv() => {}
                 _ = look.tick() => {}
                 event = self.watch.next() => self.take(event),
-                Some(done) = self.jobs.join_next() => self.finished(done),
+                done = self.jobs.finished() => self.finished(done),
                 Ok((stream, _)) = listener.accept() => self.converse(stream).await,
             }
         }
@@ -157,7 +157,7 @@ impl Supervisor {
     fn finished(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
             Ok(done) => self.pods.finished(&self.ground, done, Instant::now()),
-            Err(error) => tracing::error!(error = error.to_string(), "a sandbox thread was lost"),
+            Err(error) => tracing::error!(error = error.to_string(), "a thread was lost"),
         }
     }
 
@@ -261,9 +261,9 @@ impl Supervisor {
         let until = tokio::time::Instant::now() + END_WAIT;
         while !self.pods.is_empty() {
             self.pods.leave_all(&self.ground, &mut self.jobs, Instant::now());
-            match tokio::time::timeout_at(until, self.jobs.join_next()).await {
-                Ok(Some(done)) => self.finished(done),
-                Ok(None) | Err(_) => break,
+            match tokio::time::timeout_at(until, self.jobs.finished()).await {
+                Ok(done) => self.finished(done),
+                Err(_) => break,
             }
         }
         if let Some(programs) = &self.programs {

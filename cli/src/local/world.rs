@@ -9,8 +9,8 @@ use ambit_cluster::kinds::core::Pod;
 use ambit_cluster::kinds::meta::selects;
 use ambit_cluster::kinds::service::{Service, ServiceType};
 use ambit_cluster::object::{Body, Kind, Object, ObjectRef};
-use serde::Deserialize;
 
+use super::container::{self, PodPlan, Unfit};
 use super::names::NamedService;
 
 /// All objects, and whether the first reading is over.
@@ -18,37 +18,6 @@ use super::names::NamedService;
 pub(crate) struct World {
     objects: BTreeMap<ObjectRef, Object>,
     pub(crate) complete: bool,
-}
-
-/// A container as a process: what the typed pod does not carry.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(crate) struct ContainerSpec {
-    pub(crate) name: String,
-    pub(crate) command: Vec<String>,
-    pub(crate) args: Vec<String>,
-    pub(crate) env: Vec<EnvVar>,
-}
-
-/// A variable with a plain value; others have none here.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(crate) struct EnvVar {
-    pub(crate) name: String,
-    pub(crate) value: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct PodDocument {
-    spec: PodDocumentSpec,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct PodDocumentSpec {
-    containers: Vec<ContainerSpec>,
-    restart_policy: String,
 }
 
 impl World {
@@ -106,11 +75,10 @@ impl World {
             .collect()
     }
 
-    /// A pod's containers as processes, and what to do when they end.
-    pub(crate) fn containers(&self, reference: &ObjectRef) -> (Vec<ContainerSpec>, String) {
+    /// What a pod is to run.
+    pub(crate) fn plan(&self, reference: &ObjectRef) -> Result<PodPlan, Unfit> {
         let raw = self.objects.get(reference).and_then(|object| object.raw.as_deref());
-        let read = raw.and_then(|raw| PodDocument::deserialize(raw).ok()).unwrap_or_default();
-        (read.spec.containers, read.spec.restart_policy)
+        container::plan(raw.unwrap_or(&serde_json::Value::Null))
     }
 
     /// What service names stand for now.
@@ -196,19 +164,5 @@ spec: { selector: { app: cart }, ports: [{ port: 80 }] }
             );
             assert_eq!(world(&service).without_address().len(), usize::from(wants), "{spec}");
         }
-    }
-
-    #[test]
-    fn containers_are_read_as_processes() {
-        let world = world(&pod("a", true, "10.0.0.1"));
-        let (reference, _) = world.pods().next().unwrap();
-        let (containers, restart) = world.containers(reference);
-        let [app] = containers.as_slice() else { panic!("{containers:?}") };
-        assert_eq!(
-            (app.command.as_slice(), app.args.as_slice()),
-            (&["serve".to_owned()][..], &["80".to_owned()][..])
-        );
-        assert_eq!(app.env, [EnvVar { name: "A".into(), value: "b".into() }]);
-        assert_eq!(restart, "");
     }
 }

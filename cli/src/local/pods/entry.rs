@@ -6,33 +6,31 @@ use std::time::{Duration, Instant};
 
 use ambit_cluster::object::ObjectRef;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
-use super::{Done, Ground, warn};
+use super::member::{GRACE, Member};
+use super::{Done, Ground, Question, warn};
 use crate::args::chain;
 use crate::enter::search_path;
-use crate::local::kept::{Kept, Restart};
+use crate::local::container::{Container, PodPlan};
+use crate::local::jobs::Jobs;
+use crate::local::kept::Kept;
 use crate::local::launch::Launch;
 use crate::local::mesh::Mesh;
 use crate::local::names::{self, NamedService, Reader};
+use crate::local::probe::{self, Place};
 use crate::local::process;
-use crate::local::report::{ContainerStatus, PodStatus};
+use crate::local::report::PodStatus;
 use crate::local::sandbox::{Sandbox, SandboxError};
-use crate::local::world::{ContainerSpec, World, in_mesh};
+use crate::local::world::{World, in_mesh};
 
 /// The pause after a refused attempt; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a container may take to end when asked.
-const GRACE: Duration = Duration::from_secs(2);
-/// Sandboxes made or taken down at the same moment, as a kubelet would at most.
-const JOBS: usize = 8;
 
 /// A pod that was admitted.
 pub(super) struct Entry {
     sandbox: Sandbox,
-    containers: Vec<ContainerSpec>,
-    restart: Restart,
+    plan: PodPlan,
     state: State,
     hosts: String,
     /// Gone from the manifests; taken down as soon as its state allows.
@@ -50,23 +48,20 @@ enum State {
         pause: Duration,
     },
     Up {
-        containers: Vec<Kept>,
+        members: Vec<Member>,
         over: bool,
+        /// What was written of the containers last.
+        told: Value,
     },
     Removing,
 }
 
 impl Entry {
-    /// To be started at the next look. The restart policy comes as the manifest has it.
-    pub(super) fn new(sandbox: Sandbox, (containers, policy): (Vec<ContainerSpec>, String)) -> Self {
+    /// To be started at the next look.
+    pub(super) fn new(sandbox: Sandbox, plan: PodPlan) -> Self {
         Self {
             sandbox,
-            containers,
-            restart: match policy.as_str() {
-                "Never" => Restart::Never,
-                "OnFailure" => Restart::OnFailure,
-                _ => Restart::Always,
-            },
+            plan,
             state: State::Queued { at: Instant::now(), pause: FIRST_PAUSE, why: String::new() },
             hosts: String::new(),
             leaving: false,
@@ -100,37 +95,25 @@ impl Entry {
         }
     }
 
-    pub(super) fn step(
-        &mut self,
-        ground: &Ground,
-        reference: &ObjectRef,
-        jobs: &mut JoinSet<Done>,
-        now: Instant,
-    ) {
+    pub(super) fn step(&mut self, ground: &Ground, reference: &ObjectRef, jobs: &mut Jobs, now: Instant) {
         match &mut self.state {
-            State::Queued { .. } if self.leaving => self.remove(ground, reference, jobs),
-            State::Queued { at, pause, .. } if *at <= now && jobs.len() < JOBS => {
+            State::Queued { .. } | State::Up { .. } if self.leaving => self.remove(ground, reference, jobs),
+            State::Queued { at, pause, .. } if *at <= now && jobs.sandbox_may() => {
                 let pause = *pause;
                 self.sandbox.attempt += 1;
                 self.state = State::Making { pause };
                 let (sandbox, pod) = (self.sandbox.clone(), reference.clone());
-                jobs.spawn_blocking(move || {
+                jobs.sandbox(move || {
                     let result = sandbox.make();
                     Done::Made { pod, attempt: sandbox.attempt, result }
                 });
             }
-            State::Up { .. } if self.leaving => self.remove(ground, reference, jobs),
-            State::Up { containers, over } => {
-                for kept in containers.iter_mut() {
-                    warn(kept.tend(&ground.mesh, now).map_err(|e| e.to_string()));
+            State::Up { members, .. } => {
+                for member in members.iter_mut() {
+                    warn(member.tend(&ground.mesh, now).map_err(|e| e.to_string()));
                 }
-                let ends: Vec<_> = containers.iter().filter_map(Kept::over).collect();
-                if !*over && !containers.is_empty() && ends.len() == containers.len() {
-                    *over = true;
-                    let phase = if ends.iter().all(|end| end.success()) { "Succeeded" } else { "Failed" };
-                    let patch = json!({ "status": { "phase": phase, "conditions": conditions(false) } });
-                    warn(ground.overlay.patch(reference, patch).map_err(|e| e.to_string()));
-                }
+                self.tell(ground, reference);
+                self.probe(ground, reference, jobs, now);
             }
             State::Queued { .. } | State::Making { .. } | State::Removing => {}
         }
@@ -150,24 +133,89 @@ impl Entry {
         warn(self.write_hosts(mesh, names, false));
         let resolv = files.join("resolv.conf");
         warn(fs::write(&resolv, names::resolv(&self.sandbox.namespace)).map_err(|e| e.to_string()));
-        let mut containers: Vec<_> = self
-            .containers
-            .iter()
-            .filter(|spec| !spec.command.is_empty() || !spec.args.is_empty())
-            .map(|spec| Kept::new(self.launch(ground, spec), self.restart, now))
-            .collect();
-        for kept in &mut containers {
-            warn(kept.tend(mesh, now).map_err(|e| e.to_string()));
-        }
-        self.state = State::Up { containers, over: false };
+        let member = |container| {
+            let kept = Kept::new(self.launch(ground, container), self.plan.restart, now);
+            let mut member = Member::new(container, kept, now);
+            warn(member.tend(mesh, now).map_err(|e| e.to_string()));
+            member
+        };
+        let members = self.plan.containers.iter().map(member).collect();
+        self.state = State::Up { members, over: false, told: Value::Null };
         let ips: Vec<_> = self.sandbox.addresses.iter().map(|ip| json!({ "ip": ip })).collect();
         let patch = json!({ "status": {
             "phase": "Running",
             "podIP": self.sandbox.addresses.first(),
             "podIPs": ips,
-            "conditions": conditions(true),
         }});
         warn(ground.overlay.patch(reference, patch).map_err(|e| e.to_string()));
+        self.tell(ground, reference);
+    }
+
+    /// Takes in what a probe said.
+    pub(super) fn answered(&mut self, about: Question, answer: Result<(), String>, now: Instant) {
+        if let State::Up { members, .. } = &mut self.state
+            && let Some(member) = members.get_mut(about.container)
+        {
+            member.answered(about, answer, now);
+        }
+    }
+
+    /// Writes what has become of the containers, if that has changed.
+    fn tell(&mut self, ground: &Ground, reference: &ObjectRef) {
+        let State::Up { members, over, told } = &mut self.state else { return };
+        let ends: Vec<_> = members.iter().filter_map(Member::over).collect();
+        *over = ends.len() == members.len();
+        let phase = match *over {
+            false => "Running",
+            true if ends.iter().all(|end| end.success()) => "Succeeded",
+            true => "Failed",
+        };
+        let each = members.iter().map(|member| {
+            let status = member.status(&ground.mesh);
+            json!({
+                "name": status.name,
+                "ready": status.ready,
+                "started": status.pid.is_some(),
+                "restartCount": status.restarts,
+            })
+        });
+        let status = json!({
+            "phase": phase,
+            "conditions": conditions(members.iter().all(Member::is_ready)),
+            "containerStatuses": each.collect::<Vec<_>>(),
+        });
+        if *told != status {
+            let written = ground.overlay.patch(reference, json!({ "status": status }));
+            if written.is_ok() {
+                *told = status;
+            }
+            warn(written.map_err(|e| e.to_string()));
+        }
+    }
+
+    /// Has the probes asked that are due.
+    fn probe(&mut self, ground: &Ground, reference: &ObjectRef, jobs: &mut Jobs, now: Instant) {
+        let Some(address) = self.sandbox.addresses.first().copied() else { return };
+        let State::Up { members, .. } = &mut self.state else { return };
+        let mut due = Vec::new();
+        for (at, (member, container)) in members.iter_mut().zip(&self.plan.containers).enumerate() {
+            if due.len() < jobs.probe_room() {
+                due.extend(
+                    member
+                        .due(now)
+                        .into_iter()
+                        .map(|(run, kind, probe)| (container, Question { container: at, run, kind }, probe)),
+                );
+            }
+        }
+        for (container, about, probe) in due {
+            let launch = self.launch(ground, container);
+            let launch = Launch { name: format!("{}-{}", launch.name, about.kind), ..launch };
+            let (mesh, node) = (ground.mesh.clone(), self.sandbox.node_pin());
+            let place = Place { mesh, node, address, launch };
+            let pod = reference.clone();
+            jobs.probe(move || Done::Probed { pod, about, answer: probe::ask(&place, &probe) });
+        }
     }
 
     pub(super) fn try_later(&mut self, error: &SandboxError, now: Instant) {
@@ -180,33 +228,33 @@ impl Entry {
         self.state = State::Queued { at: now + pause, pause: (pause * 2).min(LONGEST_PAUSE), why };
     }
 
-    fn remove(&mut self, ground: &Ground, reference: &ObjectRef, jobs: &mut JoinSet<Done>) {
+    fn remove(&mut self, ground: &Ground, reference: &ObjectRef, jobs: &mut Jobs) {
         let before = std::mem::replace(&mut self.state, State::Removing);
         let (sandbox, pod, mesh) = (self.sandbox.clone(), reference.clone(), ground.mesh.clone());
-        jobs.spawn_blocking(move || {
-            if let State::Up { mut containers, .. } = before {
-                let running: Vec<_> = containers.iter().filter_map(Kept::process).collect();
+        jobs.sandbox(move || {
+            if let State::Up { mut members, .. } = before {
+                let running: Vec<_> = members.iter().filter_map(Member::process).collect();
                 process::end(&running, GRACE);
-                containers.iter_mut().for_each(|kept| kept.kill(&mesh));
+                members.iter_mut().for_each(|member| member.kill(&mesh));
                 sandbox.remove();
             }
             Done::Removed { pod }
         });
     }
 
-    fn launch(&self, ground: &Ground, spec: &ContainerSpec) -> Launch {
+    fn launch(&self, ground: &Ground, container: &Container) -> Launch {
         let files = ground.mesh.pod(&self.sandbox.uid);
         let Sandbox { namespace, pod, uid, .. } = &self.sandbox;
         let path = search_path(&ground.spec.bin_dir);
         let mut env = vec![("PATH".into(), path), ("HOSTNAME".into(), pod.into())];
-        env.extend(spec.env.iter().map(|var| (var.name.clone().into(), var.value.clone().into())));
+        env.extend(container.env.iter().map(|(name, value)| (name.into(), value.into())));
         Launch {
-            name: format!("pod-{uid}-{}", spec.name),
-            log: format!("pod-{namespace}-{pod}-{}", spec.name),
+            name: format!("pod-{uid}-{}", container.name),
+            log: format!("pod-{namespace}-{pod}-{}", container.name),
             space: self.sandbox.pin(),
             hosts: Some(files.join("hosts")),
             resolv: Some(files.join("resolv.conf")),
-            command: spec.command.iter().chain(&spec.args).map(Into::into).collect(),
+            command: container.command.iter().map(Into::into).collect(),
             env,
             inherit_env: false,
         }
@@ -235,14 +283,14 @@ impl Entry {
             State::Queued { why, .. } => ("ContainerCreating", why.clone()),
             State::Making { .. } => ("ContainerCreating", String::new()),
             State::Up { over: true, .. } => ("Completed", String::new()),
-            State::Up { containers, .. } => match containers.iter().find(|kept| kept.pid().is_none()) {
-                None => ("Running", String::new()),
-                Some(kept) => ("Restarting", format!("see {}", kept.log(&ground.mesh).display())),
-            },
+            State::Up { members, .. } => {
+                let why = members.iter().find_map(|member| member.why(&ground.mesh)).unwrap_or_default();
+                (if members.iter().any(Member::is_away) { "Restarting" } else { "Running" }, why)
+            }
             State::Removing => ("Terminating", String::new()),
         };
-        let kept = match &self.state {
-            State::Up { containers, .. } => containers.as_slice(),
+        let members = match &self.state {
+            State::Up { members, .. } => members.as_slice(),
             State::Queued { .. } | State::Making { .. } | State::Removing => &[],
         };
         PodStatus {
@@ -256,22 +304,16 @@ impl Entry {
             in_mesh: world.pod(reference).is_some_and(in_mesh),
             space: self.sandbox.pin(),
             files: ground.mesh.pod(&self.sandbox.uid),
-            containers: std::iter::zip(&self.containers, kept)
-                .map(|(spec, kept)| ContainerStatus {
-                    name: spec.name.clone(),
-                    pid: kept.pid(),
-                    restarts: kept.restarts(),
-                    log: kept.log(&ground.mesh),
-                })
-                .collect(),
+            ready: !members.is_empty() && members.iter().all(Member::is_ready),
+            containers: members.iter().map(|member| member.status(&ground.mesh)).collect(),
         }
     }
 }
 
 fn conditions(ready: bool) -> Value {
-    let status = if ready { "True" } else { "False" };
-    ["Initialized", "PodScheduled", "ContainersReady", "Ready"]
-        .map(|kind| json!({ "type": kind, "status": status }))
+    let word = |holds| if holds { "True" } else { "False" };
+    [("Initialized", true), ("PodScheduled", true), ("ContainersReady", ready), ("Ready", ready)]
+        .map(|(kind, holds)| json!({ "type": kind, "status": word(holds) }))
         .to_vec()
         .into()
 }

@@ -83,15 +83,18 @@ impl Mesh {
         }
     }
 
-    pub fn phase(&self, pod: &str, wanted: &str) -> Result<(), String> {
+    /// The pod as it is shown.
+    pub fn pod(&self, pod: &str) -> Result<Value, String> {
         let (namespace, name) = pod.split_once('/').unwrap();
         let status = self.status();
         let pods = status["pods"].as_array().unwrap();
         let found = pods.iter().find(|p| p["namespace"] == namespace && p["name"] == name);
-        match found {
-            Some(pod) if pod["phase"] == wanted => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
+        found.cloned().ok_or_else(|| format!("there is no pod {pod}"))
+    }
+
+    pub fn phase(&self, pod: &str, wanted: &str) -> Result<(), String> {
+        let found = self.pod(pod)?;
+        if found["phase"] == wanted { Ok(()) } else { Err(found.to_string()) }
     }
 
     /// Files the namespaces of the mesh are pinned to.
@@ -119,11 +122,7 @@ impl Mesh {
 
     /// The pod must not be there any more.
     pub fn absent(&self, pod: &str) -> Result<(), String> {
-        let (namespace, name) = pod.split_once('/').unwrap();
-        let status = self.status();
-        let pods = status["pods"].as_array().unwrap();
-        let found = pods.iter().find(|p| p["namespace"] == namespace && p["name"] == name);
-        found.map_or(Ok(()), |pod| Err(pod.to_string()))
+        self.pod(pod).map_or(Ok(()), |pod| Err(pod.to_string()))
     }
 
     /// Runs a `local` command, which must fail; returns what it said.

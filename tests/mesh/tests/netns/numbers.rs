@@ -37,7 +37,7 @@ fn numbers_of_plugin_calls() {
     let pod = |n: u32| {
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p{n}\n  namespace: shop\nspec:\n  \
-             serviceAccountName: web\n  containers:\n    - name: idle\n---\n"
+             serviceAccountName: web\n  containers:\n    - name: idle\n      command: [sleep, infinity]\n---\n"
         )
     };
     mesh.write("many.yaml", &(0..100).map(pod).collect::<String>());
