@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use ambit_hbone::accept::{Accepted, Arrival, Ended, accept};
-use ambit_hbone::head::{self, Baggage, Connect, Opened, Refusal};
+use ambit_hbone::head::{Baggage, Connect, Opened, Refusal};
 use ambit_hbone::pump;
 use ambit_model::address::{Authority, ClientAddr, ListenAddr, NetworkAddress, OriginalDst};
 use ambit_model::judge::Verdict;
@@ -104,10 +104,7 @@ async fn request(tunnel: Arc<Tunnel>, arrival: Arrival) {
 async fn admission(tunnel: &Tunnel, arrival: &Arrival) -> Result<Stream, Early> {
     let head = arrival.head().map_err(Clone::clone)?;
     let local = captured::local(&tunnel.lane).await?;
-    let asked = match &head.authority {
-        head::Authority::Ip(address) => Authority::Address(*address),
-        head::Authority::Host(hostname, port) => Authority::Host { hostname: hostname.clone(), port: *port },
-    };
+    let asked = head.authority.clone();
     let admission = admit(&tunnel.lane.shared.world.load(), &local, tunnel.at, &asked)?;
     let admitted = Admitted {
         peer: Some(tunnel.peer.clone()),

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_hbone::dial::DialError;
-use ambit_hbone::head::{self, Baggage, Connect, Forwarded, Opened, Trace};
+use ambit_hbone::head::{Baggage, Connect, Forwarded, Opened, Trace};
 use ambit_hbone::pool::{Carried, Key, OpenError, Pool, PoolSettings, RelayError, Through};
 use ambit_hbone::pump;
-use ambit_model::address::{Authority, HopAddr};
+use ambit_model::address::HopAddr;
 use ambit_model::balance::Pick;
 use ambit_model::name::{Identity, Label, WorkloadUid};
 use ambit_model::route::{Direct, Flow, Hints, Plan, Refusal, Relayed, Tunnelled, plan_with};
@@ -195,10 +195,7 @@ fn key(flow: &Flow, to: &Tunnelled) -> Key {
 
 fn head(flow: &Flow, to: &Tunnelled) -> Connect {
     Connect {
-        authority: match &to.authority {
-            Authority::Address(address) => head::Authority::Ip(*address),
-            Authority::Host { hostname, port } => head::Authority::Host(hostname.clone(), *port),
-        },
+        authority: to.authority.clone(),
         baggage: Baggage::of(&flow.source),
         forwarded: Some(Forwarded {
             client: Some(flow.client.socket()),

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use ambit_hbone::Windows;
 use ambit_hbone::accept::{Arrival, accept};
-use ambit_hbone::head::{Authority, Baggage, Connect, Opened};
+use ambit_hbone::head::{Baggage, Connect, Opened};
 use ambit_hbone::pool::{Key, Pool, PoolSettings};
 use ambit_hbone::pump::{self, Count};
-use ambit_model::address::HopAddr;
+use ambit_model::address::{Authority, HopAddr};
 use ambit_model::name::Identity;
 use ambit_process::net::{TcpListener, TcpStream};
 use ambit_process::start::Runtimes;
@@ -103,7 +103,7 @@ async fn near(vault: Vault, key: Key, tell: oneshot::Sender<SocketAddr>) -> Fall
 
 async fn carry(app: TcpStream, pool: &Pool, key: &Key) -> Fallible<()> {
     let head = Connect {
-        authority: Authority::Ip(key.hop.socket()),
+        authority: Authority::Address(key.hop.socket()),
         baggage: Baggage::default(),
         forwarded: None,
         trace: None,

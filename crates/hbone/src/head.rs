@@ -8,18 +8,16 @@ pub use baggage::Baggage;
 pub use forwarded::Forwarded;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use ambit_model::name::{Hostname, Network};
+use ambit_model::address::{Authority, AuthorityError};
+use ambit_model::name::Network;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const NETWORK: HeaderName = HeaderName::from_static("x-forwarded-network");
-/// A DNS name's length (RFC 1035, 2.3.4).
-const HOST_MAX: usize = 255;
 
 /// Why a request is no CONNECT that can be served. All are answered with 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,54 +28,9 @@ pub enum HeadError {
         /// The method.
         method: Method,
     },
-    /// No authority, or one that is neither `ip:port` nor `host:port`.
-    #[error("the authority {authority:?} is neither ip:port nor host:port")]
-    Authority {
-        /// The authority.
-        authority: String,
-    },
-}
-
-/// Where a tunnel's stream should go.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Authority {
-    /// An address.
-    Ip(SocketAddr),
-    /// A service's host and port.
-    Host(Hostname, u16),
-}
-
-impl fmt::Display for Authority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ip(address) => address.fmt(f),
-            Self::Host(host, port) => write!(f, "{host}:{port}"),
-        }
-    }
-}
-
-impl FromStr for Authority {
-    type Err = HeadError;
-    /// Strict: the port is there, in plain digits and not 0; a host holds only what DNS names hold.
-    fn from_str(text: &str) -> Result<Self, HeadError> {
-        let refuse = || HeadError::Authority { authority: text.chars().take(HOST_MAX).collect() };
-        let (host, port) = text.rsplit_once(':').ok_or_else(refuse)?;
-        if !port.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(refuse());
-        }
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(refuse)?;
-        if let Some(inside) = host.strip_prefix('[') {
-            let ip = inside.strip_suffix(']').and_then(|ip| ip.parse().ok()).ok_or_else(refuse)?;
-            return Ok(Self::Ip(SocketAddr::new(IpAddr::V6(ip).to_canonical(), port)));
-        }
-        if let Ok(ip) = host.parse() {
-            return Ok(Self::Ip(SocketAddr::new(IpAddr::V4(ip), port)));
-        }
-        if host.is_empty() || host.len() > HOST_MAX || !host.bytes().all(in_host) || only_numbers(host) {
-            return Err(refuse());
-        }
-        Ok(Self::Host(host.parse().map_err(|_| refuse())?, port))
-    }
+    /// No authority, or one that leads nowhere.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
 }
 
 /// A trace's id, and the one span we add to it.
@@ -143,7 +96,7 @@ impl Connect {
     /// # Errors
     /// [`HeadError::Authority`] when the authority cannot be one of HTTP's.
     pub fn request(&self) -> Result<Request<()>, HeadError> {
-        let refuse = || HeadError::Authority { authority: self.authority.to_string() };
+        let refuse = || AuthorityError { value: self.authority.to_string() };
         let authority = http::uri::Authority::try_from(self.authority.to_string()).map_err(|_| refuse())?;
         let mut request = Request::new(());
         // RFC 9113, 8.5: a CONNECT carries neither :scheme nor :path.
@@ -244,16 +197,6 @@ fn put(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     if let Ok(value) = HeaderValue::try_from(text) {
         headers.insert(name, value);
     }
-}
-
-/// What names in DNS are made of, underscores included.
-fn in_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
-}
-
-/// `1.2.3.256` or `127.1` is a broken address, not a host.
-fn only_numbers(host: &str) -> bool {
-    host.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
 #[cfg(test)]

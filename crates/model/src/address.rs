@@ -2,7 +2,7 @@
 //! Owns canonical form: an IPv4-mapped IPv6 address is IPv4 everywhere inside.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use crate::name::{Hostname, Network};
@@ -137,30 +137,51 @@ impl From<OriginalDst> for Authority {
     }
 }
 
+/// A DNS name's length (RFC 1035, 2.3.4).
+const HOST_MAX: usize = 255;
+
 /// A text that is no authority.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("authority {value:?} is neither <ip>:<port> nor <host>:<port>")]
+#[error("the authority {value:?} is neither <ip>:<port> nor <host>:<port>")]
 pub struct AuthorityError {
-    /// The text as given.
+    /// The text as given; its beginning, if it is longer than any authority.
     pub value: String,
 }
 
 impl FromStr for Authority {
     type Err = AuthorityError;
+    /// Strict: the port is there, as a number is written and not 0; an IPv6 address stands in brackets and has no
+    /// scope; a host holds only what DNS names hold, and is not a broken IPv4 address.
     fn from_str(text: &str) -> Result<Self, AuthorityError> {
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(Self::Address(SocketAddr::new(address.ip().to_canonical(), address.port())));
-        }
-        let refuse = || AuthorityError { value: text.into() };
-        let (host, port) = text.rsplit_once(':').ok_or_else(refuse)?;
-        // An IPv6 address without its brackets would otherwise pass as a host; so would "+80" as a port.
-        let is_host = !host.contains([':', '[', ']', '@']) && port.bytes().all(|b| b.is_ascii_digit());
-        if !is_host {
-            return Err(refuse());
-        }
-        let hostname = host.parse().map_err(|_| refuse())?;
-        Ok(Self::Host { hostname, port: port.parse().map_err(|_| refuse())? })
+        read(text).ok_or_else(|| AuthorityError { value: text.chars().take(HOST_MAX).collect() })
     }
+}
+
+fn read(text: &str) -> Option<Authority> {
+    let (host, port) = text.rsplit_once(':')?;
+    // "+80" and "080" would parse, too.
+    if port.starts_with('0') || !port.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let port = port.parse().ok()?;
+    let address = |ip: IpAddr| Authority::Address(SocketAddr::new(ip.to_canonical(), port));
+    if let Some(inside) = host.strip_prefix('[') {
+        let ip: Ipv6Addr = inside.strip_suffix(']')?.parse().ok()?;
+        return Some(address(ip.into()));
+    }
+    if let Ok(ip) = host.parse::<Ipv4Addr>() {
+        return Some(address(ip.into()));
+    }
+    let numbers = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if numbers || host.len() > HOST_MAX || !host.bytes().all(in_host) {
+        return None;
+    }
+    Some(Authority::Host { hostname: host.parse().ok()?, port })
+}
+
+/// What names in DNS are made of, underscores included.
+fn in_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
 
 #[cfg(test)]
@@ -176,6 +197,13 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_text_is_shown_only_as_far_as_an_authority_goes() {
+        let long = "a".repeat(256) + ":80";
+        assert_eq!(long.parse::<Authority>().unwrap_err().value.len(), HOST_MAX);
+        assert!(long[1..].parse::<Authority>().is_ok());
+    }
+
+    #[test]
     fn texts_that_are_no_authority_are_refused() {
         for text in [
             "",
@@ -185,9 +213,30 @@ mod tests {
             ":80",
             "web:",
             "web:+80",
-            "web:70000",
+            "web:080",
+            "web:0",
+            "web:65536",
+            "web:80 ",
+            "10.0.0.1:",
+            "10.0.0.1:0",
+            "10.0.0.1:00080",
+            "10.0.0.256:80",
+            "127.1:80",
+            "2130706433:80",
+            "010.0.0.1:80",
+            ".:80",
+            "fd00::1:80",
+            "[fd00::1%1]:80",
+            "[10.0.0.1]:80",
+            "[fd00::1:80",
+            "[web]:80",
             "a b:80",
+            "a\u{e9}:80",
+            "*.web:80",
             "u@web:80",
+            "web/x:80",
+            "web:80/x",
+            "web:80:80",
         ] {
             assert_eq!(text.parse::<Authority>(), Err(AuthorityError { value: text.into() }), "{text}");
         }
