@@ -14,7 +14,8 @@ use x509_parser::prelude::{FromDer, ParsedExtension, X509CertificationRequest};
 use super::*;
 use crate::configs::Served;
 use crate::configs::control_plane::{self, RootSource};
-use crate::testing::{Authority, identity, uri, wall};
+use crate::handshake;
+use crate::testing::{Authority, Pem, identity, uri, wall};
 
 /// What a caller showed.
 #[derive(Debug, Default, Clone)]
@@ -31,6 +32,8 @@ struct Signer {
     authority: Arc<Authority>,
     /// Signs for this identity, whatever is asked.
     always: Option<Identity>,
+    /// Roots that it hands out beside its own.
+    also: String,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
@@ -61,7 +64,9 @@ impl IstioCertificateService for Signer {
         params.params.subject_alt_names = vec![uri(&name)];
         params.params.not_before = wall().into();
         let leaf = self.authority.sign(params);
-        Ok(Response::new(IstioCertificateResponse { cert_chain: vec![leaf, self.authority.root()] }))
+        Ok(Response::new(IstioCertificateResponse {
+            cert_chain: vec![leaf, self.authority.root() + &self.also],
+        }))
     }
 }
 
@@ -89,6 +94,10 @@ struct Bench {
 }
 
 async fn bench(always: Option<Identity>) -> Bench {
+    bench_with(always, String::new()).await
+}
+
+async fn bench_with(always: Option<Identity>, also: String) -> Bench {
     let authority = Arc::new(Authority::new());
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("root.pem"), authority.root()).unwrap();
@@ -99,7 +108,8 @@ async fn bench(always: Option<Identity>) -> Bench {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let asked = Arc::new(Mutex::new(Vec::new()));
-    let service = IstioCertificateServiceServer::new(Signer { authority, always, asked: Arc::clone(&asked) });
+    let service =
+        IstioCertificateServiceServer::new(Signer { authority, always, also, asked: Arc::clone(&asked) });
     let incoming = futures_util::stream::unfold((listener, tls), |(listener, tls)| async {
         let (tcp, _) = listener.accept().await.unwrap();
         Some((Served::accept(Arc::clone(&tls), tcp).await, (listener, tls)))
@@ -191,6 +201,50 @@ async fn changed_roots_are_used_for_the_next_call() {
     assert!(ca.issue(&identity("web")).await.is_err());
     std::fs::write(bench.file("root.pem"), good).unwrap();
     assert!(ca.issue(&identity("web")).await.is_ok());
+}
+
+#[tokio::test]
+async fn roots_that_cannot_be_used_leave_those_before_them_in_use() {
+    let bench = bench(None).await;
+    let ca = bench.ca(NAME);
+    assert!(ca.issue(&identity("web")).await.is_ok());
+    for broken in ["", "no certificate"] {
+        std::fs::write(bench.file("root.pem"), broken).unwrap();
+        let issued = ca.issue(&identity("web")).await;
+        assert!(issued.is_ok(), "{broken:?}: {issued:?}");
+    }
+    std::fs::remove_file(bench.file("root.pem")).unwrap();
+    assert!(ca.issue(&identity("web")).await.is_ok());
+    std::fs::write(bench.file("root.pem"), Authority::new().root()).unwrap();
+    assert!(ca.issue(&identity("web")).await.is_err(), "roots that can be used are used");
+}
+
+#[tokio::test]
+async fn a_new_root_that_comes_with_an_answer_is_believed_beside_the_old_one() {
+    let old = Authority::new();
+    let bench = bench_with(None, old.root()).await;
+    let fresh = bench.ca(NAME).issue(&identity("web")).await.unwrap();
+    assert_eq!(fresh.roots().len(), 2);
+    let new_root = std::fs::read_to_string(bench.file("root.pem")).unwrap();
+    let told = |roots: String| {
+        let leaf = old.workload(&identity("db").to_string());
+        Pem { roots, ..leaf }.credential(&Terms::default())
+    };
+    // A peer that still has its old leaf, once it was told of both roots and once before.
+    for (roots, met) in [(old.root() + &new_root, true), (old.root(), false)] {
+        let peer = told(roots);
+        assert_eq!(meets(&fresh, &peer, "db").await, met);
+        assert_eq!(meets(&peer, &fresh, "web").await, met);
+    }
+}
+
+/// Whether two get to know each other.
+async fn meets(client: &Credential, server: &Credential, name: &str) -> bool {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let accept = handshake::accept(server.server(), far);
+    let connect = handshake::connect(client.client(Arc::new([identity(name)])), near);
+    let (accepted, connected) = tokio::join!(accept, connect);
+    accepted.is_ok() && connected.is_ok()
 }
 
 #[test]
