@@ -1,13 +1,17 @@
 //! Objects from the Kubernetes API: the same events as from a directory of manifests.
-//! Owns the merging of what the followers of the kinds tell. Each kind is followed by a task of its own (`follow`),
+//! Owns the merging of what the followers of the kinds tell; beside it, what is asked of the API server otherwise:
+//! who leads (`lease`), whose token this is (`review`), what is written (`write`). Each kind is followed by a task of its own (`follow`),
 //! which decides by a pure state what to ask (`course`) and what changed (`mirror`).
 
 mod client;
 mod course;
 mod error;
 mod follow;
+mod lease;
 mod mirror;
 mod resource;
+mod review;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -23,7 +27,10 @@ use crate::object::{Kind, ObjectRef};
 
 pub use client::{Client, Limits, OpenError};
 pub use error::ApiError;
+pub use lease::Candidate;
 pub use resource::Wanted;
+pub use review::{ReviewError, Reviewed};
+pub use write::{Desk, Full, Hand, Orders};
 
 /// Batches that wait to be taken; a follower that has more to tell stops reading from the server.
 const BATCHES: usize = 16;
@@ -130,4 +137,4 @@ impl Watch {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

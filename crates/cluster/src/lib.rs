@@ -8,8 +8,10 @@ pub mod kinds;
 pub mod object;
 pub mod overlay;
 pub mod source;
+pub mod writer;
 
 pub use fault::Fault;
 pub use object::{Body, Kind, Object, ObjectRef};
 pub use overlay::Overlay;
 pub use source::Source;
+pub use writer::Writer;

@@ -224,7 +224,7 @@ impl Follow {
     }
 
     fn ask(&self, query: &[(&str, &str)], accept: &'static str) -> Request<Vec<u8>> {
-        let path = with_query(&collection(self.wanted.kind), query);
+        let path = with_query(&collection(&self.wanted), query);
         let mut request = request(Method::GET, &path, None, Vec::new());
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(accept));
         request

@@ -7,13 +7,15 @@ use crate::object::{Kind, ObjectRef};
 pub struct Wanted {
     /// The kind.
     pub kind: Kind,
+    /// A namespace; empty: all.
+    pub namespace: String,
     /// A field selector; empty: all.
     pub fields: String,
 }
 
 impl From<Kind> for Wanted {
     fn from(kind: Kind) -> Self {
-        Self { kind, fields: String::new() }
+        Self { kind, namespace: String::new(), fields: String::new() }
     }
 }
 
@@ -21,7 +23,13 @@ impl Wanted {
     /// The pods of one node.
     #[must_use]
     pub fn pods_of(node: &str) -> Self {
-        Self { kind: Kind::Pod, fields: format!("spec.nodeName={node}") }
+        Self { fields: format!("spec.nodeName={node}"), ..Self::from(Kind::Pod) }
+    }
+
+    /// Objects of this name, in one namespace, or in all when that is empty.
+    #[must_use]
+    pub fn named(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self { kind, namespace: namespace.into(), fields: format!("metadata.name={name}") }
     }
 }
 
@@ -81,9 +89,13 @@ pub(crate) fn accept(kind: Kind) -> (&'static str, &'static str) {
     }
 }
 
-/// Where all objects of a kind are.
-pub(crate) fn collection(kind: Kind) -> String {
-    format!("{}/{}", root(kind), plural(kind))
+/// Where the objects are.
+pub(crate) fn collection(wanted: &Wanted) -> String {
+    let (root, plural) = (root(wanted.kind), plural(wanted.kind));
+    if wanted.namespace.is_empty() {
+        return format!("{root}/{plural}");
+    }
+    format!("{root}/namespaces/{}/{plural}", wanted.namespace)
 }
 
 /// Where one object is.
@@ -129,8 +141,10 @@ mod tests {
         assert_eq!(definition(Kind::Gateway).as_deref(), Some("gateways.gateway.networking.k8s.io"));
         let wanted = Wanted::pods_of("n1");
         assert_eq!(
-            with_query(&collection(wanted.kind), &[("fieldSelector", &wanted.fields), ("continue", "")]),
+            with_query(&collection(&wanted), &[("fieldSelector", &wanted.fields), ("continue", "")]),
             "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1"
         );
+        let wanted = Wanted::named(Kind::Service, "shop", "web");
+        assert_eq!(collection(&wanted), "/api/v1/namespaces/shop/services");
     }
 }

@@ -89,7 +89,7 @@ async fn quiet(watch: &mut Watch) {
 }
 
 /// Until a request was made, so that what follows happens after it.
-async fn asked(fake: &FakeApi, text: &str, times: usize) {
+pub(crate) async fn asked(fake: &FakeApi, text: &str, times: usize) {
     for _ in 0..500 {
         if fake.asked().iter().filter(|line| line.contains(text)).count() >= times {
             return;

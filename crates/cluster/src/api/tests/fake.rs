@@ -95,11 +95,6 @@ impl FakeApi {
         self.tasks = Some(tasks);
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// The text of a kubeconfig for it.
     pub fn kubeconfig(&self) -> String {
         let cluster = json!({"name": "fake", "cluster": {"server": format!("http://{}", self.address)}});

@@ -1,0 +1,295 @@
+//! One leader among several replicas, by a Lease. Owns the election; what a leader does is its caller's.
+//! Clocks of replicas are not compared: a lease has lapsed when nobody was seen to renew it for its whole term.
+
+use std::time::{Duration, SystemTime};
+
+use ambit_process::clock::{self, Instant};
+use ambit_process::stop::Stop;
+use http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::api::client::Client;
+use crate::api::error::ApiError;
+
+/// How long a lease holds after it was renewed, as others see it.
+const TERM: Duration = Duration::from_secs(15);
+
+/// How long its holder trusts it: shorter, so that two never lead at once.
+const TRUST: Duration = Duration::from_secs(10);
+
+/// How often it is renewed, or looked at.
+const EVERY: Duration = Duration::from_secs(3);
+
+/// A step down at a stop is not waited for longer.
+const STEP_DOWN: Duration = Duration::from_secs(2);
+
+/// One who would lead.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The lease's namespace.
+    pub namespace: String,
+    /// The lease's name.
+    pub lease: String,
+    /// This replica: the pod's name.
+    pub identity: String,
+}
+
+/// What is read of a lease; the remainder is given back as it was.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+struct Lease {
+    metadata: Value,
+    spec: Term,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Term {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holder_identity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_duration_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acquire_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renew_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_transitions: Option<u64>,
+}
+
+/// What others were seen to write, and when that was first seen.
+#[derive(Debug, Default)]
+struct Seen(Option<(Term, Instant)>);
+
+impl Seen {
+    /// Whether the lease may be written by `me`. Pure: the clock is handed in.
+    fn is_free(&mut self, term: &Term, me: &str, now: Instant) -> bool {
+        let holder = term.holder_identity.as_deref().unwrap_or_default();
+        if holder.is_empty() || holder == me {
+            self.0 = None;
+            return true;
+        }
+        let lasts = term.lease_duration_seconds.map_or(TERM, Duration::from_secs);
+        match &self.0 {
+            Some((seen, since)) if seen == term => now.duration_since(*since) >= lasts,
+            _ => {
+                self.0 = Some((term.clone(), now));
+                false
+            }
+        }
+    }
+}
+
+impl Candidate {
+    /// Stands for election until stopped; says whether it leads. Steps down at a stop.
+    pub async fn stand(self, client: Client, leading: watch::Sender<bool>, stop: Stop) {
+        let mut seen = Seen::default();
+        let mut trusted = clock::now();
+        loop {
+            let began = clock::now();
+            // While leading, an answer is not waited for longer than the lease is trusted.
+            let until = if *leading.borrow() { trusted } else { began + TRUST };
+            let attempt = Box::pin(tokio::time::timeout_at(until, self.attempt(&client, &mut seen)));
+            // Nothing is lost by dropping the attempt: what was written is seen the next time.
+            let held = tokio::select! {
+                () = stop.stopped() => break,
+                held = attempt => held.unwrap_or(Err(ApiError::Silent { limit: TRUST })),
+            };
+            match held {
+                Ok(true) => trusted = began + TRUST,
+                Ok(false) => trusted = began,
+                Err(error) => debug!(target: "lease", lease = self.lease, error = %error, "not renewed"),
+            }
+            self.tell(&leading, clock::now() < trusted);
+            let wake = (clock::now() + EVERY).min(if *leading.borrow() { trusted } else { began + TERM });
+            tokio::select! {
+                () = stop.stopped() => break,
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+        if leading.send_replace(false) {
+            let left = tokio::time::timeout(STEP_DOWN, Box::pin(self.step_down(&client))).await;
+            if !matches!(left, Ok(Ok(()))) {
+                warn!(target: "lease", lease = self.lease, "not given back; others wait until it lapses");
+            }
+        }
+    }
+
+    fn tell(&self, leading: &watch::Sender<bool>, now: bool) {
+        let changed = leading.send_if_modified(|before| std::mem::replace(before, now) != now);
+        if changed {
+            info!(target: "lease", lease = self.lease, identity = self.identity, leads = now, "leadership");
+        }
+    }
+
+    /// Takes or renews the lease if that is possible.
+    async fn attempt(&self, client: &Client, seen: &mut Seen) -> Result<bool, ApiError> {
+        let time = stamp(clock::now_system());
+        let lease: Lease = match client.get(&self.path()).await {
+            Ok(lease) => lease,
+            Err(ApiError::NotFound { name: Some(_) }) => return self.create(client, &time).await,
+            Err(error) => return Err(error),
+        };
+        if !seen.is_free(&lease.spec, &self.identity, clock::now()) {
+            return Ok(false);
+        }
+        let mut spec = lease.spec.clone();
+        if spec.holder_identity.as_deref() != Some(&self.identity) {
+            spec.holder_identity = Some(self.identity.clone());
+            spec.acquire_time = Some(time.clone());
+            spec.lease_transitions = Some(spec.lease_transitions.unwrap_or_default() + 1);
+        }
+        spec.lease_duration_seconds = Some(TERM.as_secs());
+        spec.renew_time = Some(time);
+        self.replace(client, Lease { spec, ..lease }).await
+    }
+
+    async fn create(&self, client: &Client, time: &str) -> Result<bool, ApiError> {
+        let spec = Term {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(TERM.as_secs()),
+            acquire_time: Some(time.into()),
+            renew_time: Some(time.into()),
+            lease_transitions: Some(0),
+        };
+        let lease = Lease { metadata: json!({"name": self.lease, "namespace": self.namespace}), spec };
+        self.write(client, Method::POST, &self.collection(), &lease).await
+    }
+
+    /// The version that was read goes along: whoever wrote meanwhile wins.
+    async fn replace(&self, client: &Client, lease: Lease) -> Result<bool, ApiError> {
+        self.write(client, Method::PUT, &self.path(), &lease).await
+    }
+
+    async fn write(&self, client: &Client, how: Method, to: &str, lease: &Lease) -> Result<bool, ApiError> {
+        let body = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": lease.metadata, "spec": lease.spec,
+        });
+        let sent = client.submit::<Value>(how, to, "application/json", body.to_string().into_bytes()).await;
+        match sent {
+            Ok(_) => Ok(true),
+            Err(ApiError::Conflict) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn step_down(&self, client: &Client) -> Result<(), ApiError> {
+        let mut lease: Lease = client.get(&self.path()).await?;
+        if lease.spec.holder_identity.as_deref() == Some(&self.identity) {
+            lease.spec.holder_identity = Some(String::new());
+            self.replace(client, lease).await?;
+        }
+        Ok(())
+    }
+
+    fn collection(&self) -> String {
+        format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", self.namespace)
+    }
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.collection(), self.lease)
+    }
+}
+
+/// Microseconds, as the API demands of leases.
+fn stamp(now: SystemTime) -> String {
+    jiff::Timestamp::try_from(now).map(|time| format!("{time:.6}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::tests::{client, fake::FakeApi};
+
+    const LEASES: &str = "/apis/coordination.k8s.io/v1/leases";
+
+    fn held_by(holder: &str, renewed: &str) -> Term {
+        Term {
+            holder_identity: Some(holder.into()),
+            renew_time: Some(renewed.into()),
+            lease_duration_seconds: Some(15),
+            ..Term::default()
+        }
+    }
+
+    #[test]
+    fn a_lease_is_free_when_nobody_renewed_it_for_its_term_whatever_its_clock_says() {
+        let (mut seen, begin) = (Seen::default(), clock::now());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        assert!(seen.is_free(&held_by("", "0"), "me", at(0)));
+        assert!(seen.is_free(&held_by("me", "0"), "me", at(0)));
+        for (renewed, seconds, free) in [
+            ("1970", 0, false),
+            ("1970", 14, false),
+            ("2999", 15, false),
+            ("2999", 29, false),
+            ("2999", 30, true),
+        ] {
+            assert_eq!(
+                seen.is_free(&held_by("other", renewed), "me", at(seconds)),
+                free,
+                "{renewed} {seconds}"
+            );
+        }
+    }
+
+    fn candidate(identity: &str) -> Candidate {
+        Candidate { namespace: "istio-system".into(), lease: "istiod".into(), identity: identity.into() }
+    }
+
+    #[tokio::test]
+    async fn one_of_two_leads_and_the_other_takes_over_when_it_steps_down() {
+        let fake = FakeApi::start().await;
+        let mut leads = Vec::new();
+        let mut stops = Vec::new();
+        let mut tasks = ambit_process::tasks::Tasks::new(&Stop::new());
+        for identity in ["a", "b"] {
+            let (told, leading) = watch::channel(false);
+            let (client, stop) = (client(&fake).await, Stop::new());
+            let heed = stop.clone();
+            tasks.spawn("candidate", |_| candidate(identity).stand(client, told, heed));
+            if identity == "a" {
+                leading.clone().wait_for(|leads| *leads).await.unwrap();
+            }
+            leads.push(leading);
+            stops.push(stop);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!*leads[1].borrow(), "one leads");
+        stops[0].stop();
+        tokio::time::timeout(EVERY * 3, leads[1].wait_for(|leads| *leads)).await.unwrap().unwrap();
+        assert!(!*leads[0].borrow());
+        let lease = fake.object(LEASES, "istio-system", "istiod").unwrap();
+        assert_eq!(lease["spec"]["holderIdentity"], "b");
+        assert_eq!(lease["spec"]["leaseTransitions"], 1);
+    }
+
+    #[tokio::test]
+    async fn a_leader_without_an_api_server_stops_leading_before_its_lease_lapses() {
+        let mut fake = FakeApi::start().await;
+        let (told, mut leading) = watch::channel(false);
+        let (client, stop) = (client(&fake).await, Stop::new());
+        let mut tasks = ambit_process::tasks::Tasks::new(&stop);
+        tasks.spawn("candidate", |stop| candidate("a").stand(client, told, stop));
+        leading.wait_for(|leads| *leads).await.unwrap();
+        fake.fall();
+        let began = clock::now();
+        tokio::time::timeout(TERM, leading.wait_for(|leads| !leads)).await.unwrap().unwrap();
+        assert!(began.elapsed() <= TRUST + Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn who_wrote_meanwhile_wins() {
+        let fake = FakeApi::start().await;
+        let (client, me) = (client(&fake).await, candidate("a"));
+        let stale = json!({"name": "istiod", "namespace": "istio-system", "resourceVersion": "0"});
+        fake.put(LEASES, json!({"metadata": {"name": "istiod", "namespace": "istio-system"}, "spec": {}}));
+        let lease = Lease { metadata: stale, spec: held_by("a", "now") };
+        assert!(!me.replace(&client, lease).await.unwrap());
+        assert!(me.attempt(&client, &mut Seen::default()).await.unwrap());
+    }
+}
