@@ -6,10 +6,9 @@ use std::io;
 use ambit_hbone::cut::Why;
 use ambit_hbone::dial::{DialError, Stage};
 use ambit_hbone::pool::{OpenError, RelayError};
-use ambit_hbone::pump;
+use ambit_hbone::pump::{self, Reset};
 use ambit_model::judge::Denial;
 use ambit_model::route::Refusal;
-use h2::Reason;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -44,9 +43,9 @@ impl Outcome {
                 Self::Done
             }
             (pump::Outcome::App(error) | pump::Outcome::Destination(error), _) => Self::Broken(error.into()),
-            (pump::Outcome::Peer(Reason::CANCEL | Reason::NO_ERROR | Reason::CONNECT_ERROR), _) => Self::Done,
-            (pump::Outcome::Peer(reason), _) => {
-                Self::Broken(format!("stream reset by the peer: {reason}").into())
+            (pump::Outcome::Peer(Reset::Enough | Reset::Cancelled | Reset::Broken), _) => Self::Done,
+            (pump::Outcome::Peer(fault @ Reset::Fault(_)), _) => {
+                Self::Broken(format!("stream reset by the peer: {fault}").into())
             }
             (pump::Outcome::Tunnel(error), _) => Self::Broken(error.into()),
         }

@@ -3,9 +3,11 @@
 
 mod buffer;
 mod plain;
+mod reset;
 mod tunnel;
 
 pub use plain::plain;
+pub use reset::Reset;
 pub use tunnel::tunnel;
 
 use std::io;
@@ -63,7 +65,7 @@ pub enum Outcome {
     /// The application broke its connection; the far end was told.
     App(io::Error),
     /// The far end reset the stream; the application was told.
-    Peer(Reason),
+    Peer(Reset),
     /// The tunnel broke; the application was told.
     Tunnel(h2::Error),
     /// The destination of a plain copy broke its connection; the application was told.
@@ -100,7 +102,7 @@ impl From<Broken> for Outcome {
     fn from(broken: Broken) -> Self {
         match broken {
             Broken::App(error) => Self::App(error),
-            Broken::Peer(reason) => Self::Peer(reason),
+            Broken::Peer(reason) => Self::Peer(reason.into()),
             Broken::Tunnel(error) => Self::Tunnel(error),
             Broken::Destination(error) => Self::Destination(error),
         }

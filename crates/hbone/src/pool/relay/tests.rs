@@ -219,7 +219,7 @@ async fn a_cut_is_a_reset_at_the_far_end() {
     cutter.cut(Why::Revoked);
     pump::tunnel(near, carried.stream, &Count::default(), cut).await;
     let ended = ended.recv().await;
-    assert!(matches!(ended, Some(pump::Outcome::Peer(h2::Reason::CANCEL))), "{ended:?}");
+    assert!(matches!(ended, Some(pump::Outcome::Peer(pump::Reset::Cancelled))), "{ended:?}");
 }
 
 #[tokio::test]
