@@ -19,5 +19,6 @@ mod want;
 
 pub use cgroup::{CgroupError, Container, container_of, pods_root};
 pub use events::is_question;
+pub use link::face;
 pub use run::{RunError, run};
 pub use want::{Criteria, Want, Why, want};

@@ -5,6 +5,7 @@
 //! snapshot is taken under the same lock when it joins. So each pod is either in the snapshot or queued behind it.
 
 mod connection;
+mod suspect;
 
 pub(crate) use connection::{chain, watched};
 
@@ -12,14 +13,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ambit_process::clock;
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
 use ambit_sys::netns::{Netns, NetnsId};
-use ambit_sys::pass::SeqPacketListener;
+use ambit_sys::pass::{SeqPacket, SeqPacketListener};
 use ambit_wire::node_link::{PodInfo, PodUid, Request};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
+
+use suspect::Suspects;
 
 /// Requests that may wait for one connection: twice the pods that a node is made for.
 const QUEUE: usize = 1024;
@@ -52,6 +57,7 @@ struct Roster {
     members: BTreeMap<PodUid, Member>,
     /// Oldest first; the last is the one that gets new pods.
     connections: Vec<Seat>,
+    suspects: Suspects,
     next: u64,
 }
 
@@ -99,6 +105,8 @@ pub(crate) enum CarryError {
     Silent,
     #[error("the connection to ztunnel ended before it answered")]
     Lost,
+    #[error("ztunnel went silent about the pod, and is asked for it again later")]
+    Rests,
     #[error("ztunnel has too many requests waiting")]
     Busy,
     #[error("ztunnel refused: {0}")]
@@ -123,35 +131,55 @@ impl Link {
         netns: Arc<Netns>,
     ) -> Result<(), CarryError> {
         let member = Member { info, netns: Some(netns) };
+        let mut was_lost = false;
         let asking = async {
             let mut news = self.news();
             loop {
                 news.borrow_and_update();
-                match self.ask(uid, &member)? {
-                    Asked::Carried => return Ok(()),
-                    Asked::Waiting(answer) => return answer.await.unwrap_or(Err(CarryError::Lost)),
+                match self.ask(uid, &member) {
+                    Ok(Asked::Carried) => return Ok(()),
+                    Ok(Asked::Waiting(answer)) => match answer.await {
+                        Ok(answer) => return answer,
+                        // Somebody before us in the queue was its end. ztunnel is about to connect again.
+                        Err(_) => was_lost = true,
+                    },
                     // Its snapshot may hold the pod; the sender of news lives as long as we do.
-                    Asked::NotYet => drop(news.changed().await),
+                    Ok(Asked::NotYet) => drop(news.changed().await),
+                    Err(CarryError::NoProxy) if was_lost => drop(news.changed().await),
+                    Err(error) => return Err(error),
                 }
             }
         };
-        tokio::time::timeout(CALLER_WAIT, asking).await.unwrap_or(Err(CarryError::Silent))
+        let asked = tokio::time::timeout(CALLER_WAIT, asking).await;
+        asked.unwrap_or(Err(if was_lost { CarryError::Lost } else { CarryError::Silent }))
     }
 
     fn ask(&self, uid: &PodUid, member: &Member) -> Result<Asked, CarryError> {
         let mut roster = self.0.lock();
         roster.members.insert(uid.clone(), member.clone());
-        let Some(seat) = roster.connections.last() else { return Err(CarryError::NoProxy) };
+        let Roster { connections, suspects, .. } = &mut *roster;
+        let Some(seat) = connections.last_mut() else { return Err(CarryError::NoProxy) };
         if member.netns.as_ref().map(|it| it.id()) == seat.has.get(uid).copied() {
             return Ok(Asked::Carried);
         }
         if !seat.ready {
             return Ok(Asked::NotYet);
         }
+        if suspects.rests(uid, clock::now()) {
+            return Err(CarryError::Rests);
+        }
         let (reply, answer) = oneshot::channel();
         let job = Job { reply: Some(reply), ..Job::add(uid, member.clone()) };
-        seat.jobs.try_send(job).map_err(|_| CarryError::Busy)?;
-        Ok(Asked::Waiting(answer))
+        match seat.jobs.try_send(job) {
+            Ok(()) => {
+                // What it carried of the pod before is over with this, also for who asks for that again meanwhile.
+                seat.has.remove(uid);
+                Ok(Asked::Waiting(answer))
+            }
+            Err(TrySendError::Full(_)) => Err(CarryError::Busy),
+            // It has ended and is about to leave, which is news.
+            Err(TrySendError::Closed(_)) => Ok(Asked::NotYet),
+        }
     }
 
     /// Has all connections let a pod go, and waits until they have or are gone themselves.
@@ -227,7 +255,13 @@ impl Link {
         roster.next += 1;
         let number = roster.next;
         roster.connections.push(Seat { number, ready: false, jobs, has: BTreeMap::new() });
-        let snapshot = roster.members.iter().map(|(uid, member)| Job::add(uid, member.clone())).collect();
+        let Roster { members, suspects, .. } = &*roster;
+        let job = |(uid, member): (&PodUid, &Member)| match suspects.has(uid) {
+            // Its keeper asks for it, behind everybody.
+            true => Job::keep(uid),
+            false => Job::add(uid, member.clone()),
+        };
+        let snapshot = members.iter().map(job).collect();
         (number, queue, snapshot)
     }
 
@@ -239,14 +273,20 @@ impl Link {
         self.0.news.send_modify(|count| *count += 1);
     }
 
-    /// A connection acknowledged a pod. One that was released meanwhile is not noted: its Del is queued behind.
+    /// A connection acknowledged a pod. One that was released meanwhile is not noted: its Del is queued behind. One
+    /// that is wanted in another namespace by now is: that is what the connection knows.
     fn acknowledged(&self, number: u64, uid: &PodUid, netns: NetnsId) {
         let mut roster = self.0.lock();
-        let still =
-            roster.members.get(uid).is_some_and(|it| it.netns.as_ref().is_some_and(|it| it.id() == netns));
+        let still = roster.members.contains_key(uid);
+        roster.suspects.clear(uid);
         if let Some(seat) = roster.connections.iter_mut().find(|seat| seat.number == number && still) {
             seat.has.insert(uid.clone(), netns);
         }
+    }
+
+    /// A connection ended because it did not answer when it was asked to carry the pod.
+    fn went_silent_about(&self, uid: &PodUid) {
+        self.0.lock().suspects.note(uid, clock::now());
     }
 
     /// Whether a connection has acknowledged the pod in this namespace: what it was asked twice is answered once.
@@ -268,17 +308,32 @@ impl Link {
         let was_newest = roster.connections.last().is_some_and(|seat| seat.number == number);
         roster.connections.retain(|seat| seat.number != number);
         if was_newest {
-            let Roster { members, connections, .. } = &*roster;
-            for (uid, member) in members {
-                let Some(seat) = connections.last() else { break };
-                let known = member.netns.as_ref().map(|it| it.id()) == seat.has.get(uid).copied();
-                // A full queue is a proxy that does not answer; its connection is about to end anyway.
-                let _ = (member.netns.is_some() && !known)
-                    .then(|| seat.jobs.try_send(Job::add(uid, member.clone())));
-            }
+            roster.backfill();
         }
         drop(roster);
         self.0.news.send_modify(|count| *count += 1);
+    }
+}
+
+/// Converses with a ztunnel on its own, to the end of its connection: it is told of one pod, which it is to keep.
+pub async fn face(ztunnel: SeqPacket, pod: PodUid, info: PodInfo, stop: Stop) {
+    let link = Link::new();
+    link.expect(pod, Member { info, netns: None });
+    connection::serve(link, ztunnel, stop).await;
+}
+
+impl Roster {
+    /// Has the newest connection told of everybody it does not know.
+    fn backfill(&mut self) {
+        let Self { members, connections, suspects, .. } = self;
+        let Some(seat) = connections.last_mut() else { return };
+        for (uid, member) in members.iter().filter(|(uid, _)| !suspects.has(uid)) {
+            let known = member.netns.as_ref().map(|it| it.id()) == seat.has.get(uid).copied();
+            // A full queue is a proxy that does not answer; its connection is about to end anyway.
+            if member.netns.is_some() && !known && seat.jobs.try_send(Job::add(uid, member.clone())).is_ok() {
+                seat.has.remove(uid);
+            }
+        }
     }
 }
 
@@ -291,6 +346,10 @@ impl Job {
         };
         Self { request, netns: member.netns, reply: None }
     }
+
+    fn keep(uid: &PodUid) -> Self {
+        Self { request: Request::Keep { uid: uid.clone() }, netns: None, reply: None }
+    }
 }
 
 impl Shared {
@@ -298,3 +357,6 @@ impl Shared {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

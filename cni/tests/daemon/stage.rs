@@ -152,12 +152,19 @@ struct Shared {
     heard: Mutex<Vec<String>>,
     namespaces: Mutex<Vec<NetnsId>>,
     manner: Mutex<Manner>,
+    /// Adding this pod is never answered.
+    mute_about: Option<String>,
     stop: AtomicBool,
     closed: AtomicBool,
 }
 
 impl Ztunnel {
     pub(crate) fn connect(socket: &Path) -> Self {
+        Self::connect_mute(socket, None)
+    }
+
+    /// One that never answers when it is to carry a certain pod.
+    pub(crate) fn connect_mute(socket: &Path, mute_about: Option<&str>) -> Self {
         let until = Instant::now() + PATIENCE;
         let link = loop {
             match SeqPacket::connect(socket) {
@@ -170,6 +177,7 @@ impl Ztunnel {
             heard: Mutex::default(),
             namespaces: Mutex::default(),
             manner: Mutex::new(Manner::Done),
+            mute_about: mute_about.map(|uid| format!("add {uid}")),
             stop: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
@@ -227,12 +235,16 @@ impl Shared {
             for descriptor in received.descriptors {
                 self.namespaces.lock().unwrap().push(Netns::from_fd(descriptor).unwrap().id());
             }
-            self.heard.lock().unwrap().push(match request {
+            let asked = match request {
                 Request::Add { uid, .. } => format!("add {uid}"),
                 Request::Keep { uid } => format!("keep {uid}"),
                 Request::Del { uid } => format!("del {uid}"),
                 Request::SnapshotSent => "snapshot".into(),
-            });
+            };
+            self.heard.lock().unwrap().push(asked.clone());
+            if self.mute_about.as_ref() == Some(&asked) {
+                continue;
+            }
             let answer = match *self.manner.lock().unwrap() {
                 Manner::Done => Response::Done,
                 Manner::Refuse => Response::Failed("port taken".into()),

@@ -96,13 +96,17 @@ async fn converse(
         };
         let Some(mut job) = job else { return Ok(()) };
         let reply = job.reply.take();
-        let answer = handle(link, number, wire, &job).await?;
-        let answer = match answer {
-            Response::Done => Ok(()),
-            Response::Failed(why) => Err(CarryError::Refused(why)),
+        let (answer, ended) = match handle(link, number, wire, &job).await {
+            Ok(Response::Done) => (Ok(()), None),
+            Ok(Response::Failed(why)) => (Err(CarryError::Refused(why)), None),
+            // Those who wait behind it only lose the connection, and ask the next one.
+            Err(error) => (Err(CarryError::Silent), Some(error)),
         };
         // Whoever asked may have stopped waiting.
         let _ = reply.map(|reply| reply.send(answer));
+        if let Some(error) = ended {
+            return Err(error);
+        }
     }
 }
 
@@ -116,7 +120,11 @@ async fn handle(link: &Link, number: u64, wire: &mut Wire, job: &Job) -> Result<
         (Request::Del { uid }, _) => link.forgotten(number, uid),
         _ => {}
     }
-    let answer = wire.ask(&job.request, netns.map(AsFd::as_fd)).await?;
+    let answer = wire.ask(&job.request, netns.map(AsFd::as_fd)).await;
+    if let (Request::Add { uid, .. }, Err(Ended::Silent { .. })) = (&job.request, &answer) {
+        link.went_silent_about(uid);
+    }
+    let answer = answer?;
     if let (Request::Add { uid, .. }, Some(netns), Response::Done) = (&job.request, netns, &answer) {
         link.acknowledged(number, uid, netns.id());
     }
