@@ -170,8 +170,8 @@ mod tests {
         tasks.spawn("world", |stop| feed.run(received, stop));
         let (done, acknowledged) = oneshot::channel();
         let delta = sample::deny("no-guests", "guest");
-        let (missing, refused) = (Vec::new(), Vec::new());
-        let batch = Batch { kind: ResourceType::Authorization, bytes: 7, delta, missing, refused };
+        let (found, missing, refused) = (Vec::new(), Vec::new(), Vec::new());
+        let batch = Batch { kind: ResourceType::Authorization, bytes: 7, delta, found, missing, refused };
         batches.send(Apply { batch, done }).await.unwrap();
         acknowledged.await.unwrap();
         let url = TypeUrl(ResourceType::Authorization.url());

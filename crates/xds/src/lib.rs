@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod library;
+pub mod lookup;
 pub mod loopback;
 pub mod publisher;
 pub mod pump;

@@ -2,14 +2,17 @@
 //! Owns content, versions, the indexes of on-demand lookups, and what changed lately. A view is cheap to derive
 //! (`with`) and cheap to keep: it shares what did not change. Knows no subscriber (`publisher`).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ambit_model::delta::Delta;
 use ambit_model::name::NodeName;
 use ambit_wire::convert::{Encoded, ResourceKey, ResourceType, encode};
 use bytes::Bytes;
-use rpds::RedBlackTreeMapSync;
+use ipnet::IpNet;
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use twox_hash::XxHash64;
 
 use self::index::Index;
@@ -42,6 +45,24 @@ pub struct Record {
     pub body: Bytes,
 }
 
+impl Record {
+    /// How long a range of this service's is that holds what is asked for (`<network>/<ip>`); none: none does.
+    #[must_use]
+    pub fn covers(&self, asked: &str) -> Option<u8> {
+        let (network, ip) = asked.rsplit_once('/')?;
+        let ip: IpAddr = ip.parse().ok()?;
+        let range = |alias: &String| {
+            let range: IpNet = alias.strip_prefix(network)?.strip_prefix('/')?.parse().ok()?;
+            range.contains(&ip).then(|| range.prefix_len())
+        };
+        self.aliases.iter().filter_map(range).max()
+    }
+
+    pub(crate) fn has_ranges(&self) -> bool {
+        matches!(self.key, ResourceKey::Service(_)) && self.aliases.iter().any(|it| it.matches('/').count() > 1)
+    }
+}
+
 /// The names that one generation changed.
 #[derive(Debug)]
 struct Step {
@@ -57,6 +78,8 @@ pub struct Library {
     by_alias: Index,
     by_service: Index,
     by_node: Index,
+    /// Services with ranges of addresses; there are few.
+    ranged: RedBlackTreeSetSync<Name>,
     /// The changes of the latest generations, newest last.
     steps: VecDeque<Arc<Step>>,
 }
@@ -115,7 +138,8 @@ impl Library {
     }
 
     /// What an on-demand subscriber means by `asked` (`control-plane.md` 1.13): a workload by its uid; all workloads
-    /// with an address; a service, by name or address, with all its endpoints.
+    /// with an address; a service, by name or address, with all its endpoints. An address that is nobody's own is that
+    /// of the service with the narrowest range around it.
     #[must_use]
     pub fn find(&self, asked: &str) -> Vec<Arc<Record>> {
         let named = self.addresses.get(asked).map(|record| &record.name);
@@ -133,7 +157,18 @@ impl Library {
             let endpoints: Vec<_> = self.endpoints(&service.name).cloned().collect();
             std::iter::once(Arc::clone(service)).chain(endpoints)
         };
+        if known.is_empty() {
+            return self.around(asked).into_iter().flat_map(with_endpoints).collect();
+        }
         known.into_iter().flat_map(with_endpoints).collect()
+    }
+
+    /// The service with the narrowest range around an address.
+    fn around(&self, asked: &str) -> Option<&Arc<Record>> {
+        let services = self.ranged.iter().filter_map(|name| self.addresses.get(name));
+        let around = services.filter_map(|record| Some((record.covers(asked)?, record)));
+        // Of equal ones the first by name.
+        around.min_by_key(|(length, _)| Reverse(*length)).map(|(_, record)| record)
     }
 
     /// The endpoints of a service.
@@ -203,6 +238,9 @@ impl Library {
         self.by_alias.link_all(&record.aliases, name);
         self.by_service.link_all(&record.services, name);
         self.by_node.link(record.node.as_str(), name);
+        if record.has_ranges() {
+            self.ranged.insert_mut(Arc::clone(name));
+        }
         self.shelf_mut(kind).insert_mut(Arc::clone(name), record);
         true
     }
@@ -213,6 +251,7 @@ impl Library {
         self.by_alias.unlink_all(&former.aliases, name);
         self.by_service.unlink_all(&former.services, name);
         self.by_node.unlink(former.node.as_str(), name);
+        self.ranged.remove_mut(name);
         self.shelf_mut(kind).remove_mut(name)
     }
 }

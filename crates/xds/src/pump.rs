@@ -19,6 +19,7 @@ use tonic::{Code, Request, Status, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::backoff::Ending;
+use crate::lookup::{Lookup, Lookups, Waiters};
 use crate::subscriber::{Action, Batch, Mode, Subscriber};
 
 /// Any error; its chain is shown to people.
@@ -38,8 +39,6 @@ const ANSWER_WAIT: Duration = Duration::from_secs(60);
 const SEND_WAIT: Duration = Duration::from_secs(30);
 /// Requests between us and the transport.
 const REQUESTS: usize = 64;
-/// Names demanded and not yet asked for.
-const DEMANDS: usize = 1024;
 
 /// One batch for the world's writer.
 #[derive(Debug)]
@@ -84,18 +83,19 @@ pub struct Settings {
 pub struct Handle {
     /// How it goes.
     pub progress: watch::Receiver<Progress>,
-    /// Names somebody needs; matters on demand only.
-    pub demand: mpsc::Sender<String>,
+    /// Where to ask for names; on demand only.
+    pub lookups: Lookups,
 }
 
 /// A subscription about to run.
 pub struct Pump {
     subscriber: Subscriber,
+    mode: Mode,
     dial: Dial,
     headers: Headers,
     world: mpsc::Sender<Apply>,
     progress: watch::Sender<Progress>,
-    demand: mpsc::Receiver<String>,
+    waiters: Waiters,
 }
 
 /// The world's writer is gone; there is nobody to subscribe for.
@@ -107,10 +107,10 @@ impl Pump {
     pub fn new(settings: Settings, world: mpsc::Sender<Apply>) -> (Self, Handle) {
         let Settings { node, mode, dial, headers } = settings;
         let (progress, progress_view) = watch::channel(Progress::default());
-        let (demand, demanded) = mpsc::channel(DEMANDS);
+        let (lookups, waiters) = Waiters::new();
         let subscriber = Subscriber::new(node, mode);
-        let pump = Self { subscriber, dial, headers, world, progress, demand: demanded };
-        (pump, Handle { progress: progress_view, demand })
+        let pump = Self { subscriber, mode, dial, headers, world, progress, waiters };
+        (pump, Handle { progress: progress_view, lookups })
     }
 
     /// Subscribes until stopped, or until the world's writer is gone.
@@ -165,12 +165,20 @@ impl Pump {
                     Ok(None) => return Ok(Ending::Closed),
                     Err(status) => return Ok(ending_of(&status)),
                 },
-                Some(name) = self.demand.recv() => self.subscriber.on_demand(&name),
+                Some(name) = self.waiters.next() => self.ask(&name),
             };
             if let Some(ending) = self.obey(actions, &requests).await? {
                 return Ok(ending);
             }
         }
+    }
+
+    fn ask(&mut self, name: &str) -> Vec<Action> {
+        if self.mode == Mode::Wildcard {
+            // Everything was asked for: what is not in force by now does not exist.
+            self.waiters.settle(name, Lookup::InForce);
+        }
+        self.subscriber.on_demand(name)
     }
 
     async fn open(
@@ -234,9 +242,12 @@ impl Pump {
             warn!(target: "xds", resource = refused.name, reason = refused.reason, "resource refused");
         }
         let refused = u64::try_from(batch.refused.len()).unwrap_or(u64::MAX);
+        let (found, missing) = (batch.found.clone(), batch.missing.clone());
         let (done, in_force) = oneshot::channel();
         self.world.send(Apply { batch, done }).await.map_err(|_| WorldGone)?;
         in_force.await.map_err(|_| WorldGone)?;
+        found.iter().for_each(|name| self.waiters.settle(name, Lookup::InForce));
+        missing.iter().for_each(|name| self.waiters.settle(name, Lookup::Missing));
         let answers = self.subscriber.on_applied();
         let (in_step, retained) = (self.subscriber.is_in_step(), self.subscriber.retained());
         self.progress.send_modify(|progress| {

@@ -15,7 +15,8 @@ use crate::backoff::{Backoff, Ending};
 
 mod batch;
 
-/// Demanded names that are remembered; beyond, those answered are forgotten.
+/// Demanded names that are remembered. Beyond, those that do not exist are dropped: whoever asks for addresses at
+/// random makes as many of them as it likes. Names that exist are as many as the mesh has.
 const DEMANDED: usize = 10_000;
 
 /// How addresses are subscribed to. Policies are always subscribed to as a whole.
@@ -49,6 +50,8 @@ pub struct Batch {
     pub bytes: usize,
     /// The changes, in order; may be empty.
     pub delta: Delta,
+    /// Demanded names that are now known.
+    pub found: Vec<String>,
     /// Demanded names that do not exist.
     pub missing: Vec<String>,
     /// Resources that were refused and why; they are not in `delta`.
@@ -77,7 +80,8 @@ enum Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Demand {
     Waiting,
-    Answered,
+    Found,
+    Missing,
 }
 
 /// A response that was handed on and is to be answered once it is in force.
@@ -101,6 +105,8 @@ pub struct Subscriber {
     /// Demanded names and whether they were answered. All are asked for again on a new stream, for what did not
     /// exist then may exist now.
     demanded: BTreeMap<String, Demand>,
+    /// How many of them are not known to exist.
+    doubtful: usize,
     pending: VecDeque<Pending>,
     in_step: BTreeSet<ResourceType>,
 }
@@ -116,6 +122,7 @@ impl Subscriber {
             backoff: Backoff::default(),
             retained: HashMap::new(),
             demanded: BTreeMap::new(),
+            doubtful: 0,
             pending: VecDeque::new(),
             in_step: BTreeSet::new(),
         }
@@ -205,25 +212,45 @@ impl Subscriber {
         if !self.is_on_demand(ResourceType::Address) {
             return Vec::new();
         }
-        if self.demanded.len() >= DEMANDED {
-            self.demanded.retain(|_, demand| *demand == Demand::Waiting);
+        let mut dropped = Vec::new();
+        if self.doubtful >= DEMANDED && !self.demanded.contains_key(name) {
+            dropped = self.drop_missing();
+            if self.doubtful >= DEMANDED {
+                return Vec::new(); // the server does not answer: more questions do not help
+            }
         }
         let former = self.demanded.insert(name.into(), Demand::Waiting);
+        self.doubtful += usize::from(former.is_none_or(|former| former == Demand::Found));
         if former == Some(Demand::Waiting) || !self.is_connected() {
             return Vec::new();
         }
         let request = DeltaDiscoveryRequest {
             type_url: ResourceType::Address.url().into(),
             resource_names_subscribe: vec![name.into()],
+            resource_names_unsubscribe: dropped,
             ..DeltaDiscoveryRequest::default()
         };
         vec![send(request)]
     }
 
     /// Whether somebody waits to hear about `name`; no longer, from here on.
-    fn answered(&mut self, name: &str) -> bool {
-        let demand = self.demanded.get_mut(name);
-        demand.is_some_and(|demand| std::mem::replace(demand, Demand::Answered) == Demand::Waiting)
+    fn answered(&mut self, name: &str, answer: Demand) -> bool {
+        let Some(demand) = self.demanded.get_mut(name) else { return false };
+        let former = std::mem::replace(demand, answer);
+        self.doubtful += usize::from(former == Demand::Found && answer != Demand::Found);
+        self.doubtful -= usize::from(former != Demand::Found && answer == Demand::Found);
+        former == Demand::Waiting
+    }
+
+    /// Forgets the names that do not exist.
+    fn drop_missing(&mut self) -> Vec<String> {
+        let missing = |demand: &Demand| *demand == Demand::Missing;
+        let dropped =
+            self.demanded.iter().filter(|(_, demand)| missing(demand)).map(|(name, _)| name.clone());
+        let dropped: Vec<_> = dropped.collect();
+        self.demanded.retain(|_, demand| !missing(demand));
+        self.doubtful -= dropped.len();
+        dropped
     }
 
     fn is_on_demand(&self, kind: ResourceType) -> bool {

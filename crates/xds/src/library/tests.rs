@@ -55,6 +55,38 @@ fn a_lookup_finds_by_uid_by_address_and_by_service() {
     assert_eq!(names(library.on_node(&NodeName::default())), [""; 0]);
 }
 
+/// A service `ns/<host>` with a range of addresses.
+fn ranged(host: &str, range: [u8; 4], length: u32) -> ambit_model::delta::Change {
+    use ambit_wire::pb::workload;
+    let address =
+        workload::NetworkAddress { network: "n".into(), address: range.to_vec().into(), length: Some(length) };
+    let raw = workload::Service {
+        namespace: "ns".into(),
+        hostname: host.into(),
+        addresses: vec![address],
+        ..Default::default()
+    };
+    ambit_model::delta::Change::Service(Arc::new(ambit_wire::convert::service_from_pb(raw).unwrap()))
+}
+
+#[test]
+fn an_address_that_is_nobodys_own_is_looked_up_in_the_narrowest_range_around_it() {
+    let wide = ranged("wide", [10, 0, 0, 0], 8);
+    let library = Library::default().with(&delta([wide.clone(), ranged("narrow", [10, 1, 0, 0], 16), pod_of("a", 1, "", &["narrow"])]));
+    for (asked, found) in [
+        ("n/10.1.2.3", vec!["ns/narrow", "Kubernetes//Pod/ns/a"]),
+        ("n/10.2.0.1", vec!["ns/wide"]),
+        ("n/10.0.0.0/8", vec!["ns/wide"]),
+        ("n/11.0.0.1", vec![]),
+        ("other/10.1.2.3", vec![]),
+        ("/10.1.2.3", vec![]),
+    ] {
+        assert_eq!(names(&library.find(asked)), found, "{asked}");
+    }
+    let library = library.with(&delta([gone(&wide)]));
+    assert_eq!(names(&library.find("n/10.2.0.1")), [""; 0]);
+}
+
 #[test]
 fn indexes_follow_changes_and_removals() {
     let library = Library::default().with(&delta([service("host", 1), pod_of("a", 1, "n1", &["host"])]));

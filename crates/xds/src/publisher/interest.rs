@@ -226,5 +226,6 @@ impl Named {
             || asked(&record.name)
             || record.aliases.iter().any(|alias| asked(alias))
             || record.services.iter().any(|service| self.has.contains_key(service.as_str()))
+            || (record.has_ranges() && self.asked.iter().any(|asked| record.covers(asked).is_some()))
     }
 }

@@ -74,6 +74,10 @@ struct Node {
 
 impl Node {
     fn start(address: SocketAddr, tokens: &'static [&'static str]) -> Self {
+        Self::begin(address, tokens, Mode::Wildcard)
+    }
+
+    fn begin(address: SocketAddr, tokens: &'static [&'static str], mode: Mode) -> Self {
         let (world, batches) = mpsc::channel(1);
         let dial = move || {
             let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
@@ -86,12 +90,8 @@ impl Node {
             headers.insert("authorization", token.parse()?);
             Ok(headers)
         };
-        let settings = Settings {
-            node: node("ztunnel", "n1"),
-            mode: Mode::Wildcard,
-            dial: Box::new(dial),
-            headers: Box::new(headers),
-        };
+        let settings =
+            Settings { node: node("ztunnel", "n1"), mode, dial: Box::new(dial), headers: Box::new(headers) };
         let (pump, handle) = Pump::new(settings, world);
         let mut tasks = Tasks::new(&Stop::new());
         tasks.spawn("pump", |stop| pump.run(stop));
@@ -251,5 +251,31 @@ async fn changes_made_while_a_batch_is_applied_come_as_one() {
     }
     assert!(batches < 200, "{batches} batches for 2000 changes");
     node.end().await;
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn on_demand_a_lookup_ends_when_its_name_is_in_force_or_known_to_be_missing_or_late() {
+    let world = Library::default().with(&delta([pod("a", 1), policy("p", 1)]));
+    let plane = Plane::start(any_port(), world).await;
+    let mut node = Node::begin(plane.address, &["Bearer good"], Mode::OnDemand);
+    let lookups = node.handle.lookups.clone();
+    let ask = async {
+        let missing = lookups.lookup("/10.0.9.9", WAIT).await;
+        let both = tokio::join!(lookups.lookup("/10.0.0.1", WAIT), lookups.lookup("/10.0.0.1", WAIT));
+        (missing, both.0, both.1)
+    };
+    let apply = async {
+        let mut seen = Vec::new();
+        while !seen.contains(&pod("a", 1)) {
+            seen.extend(node.next().await);
+        }
+    };
+    let (outcomes, ()) = tokio::join!(ask, apply);
+    assert_eq!(outcomes, (Lookup::Missing, Lookup::InForce, Lookup::InForce), "two wait for one name");
+    // Nobody takes the batch: what is not in force is not known.
+    assert_eq!(lookups.lookup("/10.0.9.8", Duration::from_millis(200)).await, Lookup::Late);
+    node.end().await;
+    assert_eq!(lookups.lookup("/10.0.0.1", WAIT).await, Lookup::Busy);
     plane.end().await;
 }

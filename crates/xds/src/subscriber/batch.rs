@@ -5,7 +5,7 @@ use ambit_model::name::WorkloadUid;
 use ambit_wire::convert::{ResourceKey, ResourceType, decode};
 use ambit_wire::pb::discovery::{DeltaDiscoveryResponse, Resource};
 
-use super::{Batch, Refused, Subscriber};
+use super::{Batch, Demand, Refused, Subscriber};
 
 /// Reads a response. The table of what is retained is brought up to date at once: batches take effect in the order
 /// they are handed on, so what is handed on is as good as held.
@@ -22,12 +22,14 @@ pub(super) fn read(
         nonce: _,
     } = response;
     let mut changes = Vec::with_capacity(resources.len() + removed_resources.len());
-    let (mut missing, mut refused) = (Vec::new(), Vec::new());
+    let (mut found, mut missing, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     let bytes = resources.iter().filter_map(|each| each.resource.as_ref()).map(|any| any.value.len()).sum();
     for resource in resources {
         let Resource { version, resource, name, aliases, ttl: _, cache_control: _ } = resource;
         for known_as in aliases.iter().chain([&name]) {
-            subscriber.answered(known_as);
+            if subscriber.answered(known_as, Demand::Found) {
+                found.push(known_as.clone());
+            }
         }
         match decode(kind, &name, resource) {
             Ok(decoded) => {
@@ -40,11 +42,11 @@ pub(super) fn read(
     for name in removed_resources {
         match removed(kind, &name, subscriber) {
             Some(change) => changes.push(change),
-            None if subscriber.answered(&name) => missing.push(name),
+            None if subscriber.answered(&name, Demand::Missing) => missing.push(name),
             None => {} // never had it: removals may name what this subscriber was never told of
         }
     }
-    Batch { kind, bytes, delta: Delta { changes }, missing, refused }
+    Batch { kind, bytes, delta: Delta { changes }, found, missing, refused }
 }
 
 /// The change that removes what is held under a name: a workload's uid first, then a service's or policy's name.

@@ -207,3 +207,29 @@ fn on_demand_asks_for_nothing_first_and_then_for_what_is_needed() {
     let _ = subscriber.on_applied();
     assert!(subscriber.is_in_step(), "only policies are waited for");
 }
+
+#[test]
+fn names_that_do_not_exist_are_dropped_at_the_limit_and_those_that_do_are_kept() {
+    let mut subscriber = connected(Mode::OnDemand);
+    let _ = subscriber.on_demand("/10.0.0.1");
+    let named = Resource { aliases: vec!["/10.0.0.1".into()], ..resource(&pod("a", 1), "v1") };
+    let known = batch(subscriber.on_response(response(ADDRESS, "n", vec![named], &[])));
+    assert_eq!(known.found, ["/10.0.0.1"]);
+    let names: Vec<String> = (0..DEMANDED).map(|number| format!("/none-{number}")).collect();
+    for name in &names {
+        assert_eq!(sent(subscriber.on_demand(name)).len(), 1);
+    }
+    assert_eq!(subscriber.on_demand("/one-more"), [], "the server does not answer");
+    let missing: Vec<&str> = names.iter().skip(1).map(String::as_str).collect();
+    let _ = subscriber.on_response(response(ADDRESS, "n", vec![], &missing));
+    let asked = sent(subscriber.on_demand("/one-more")).remove(0);
+    assert_eq!(asked.resource_names_subscribe, ["/one-more"]);
+    assert_eq!(asked.resource_names_unsubscribe.len(), names.len() - 1);
+    let versions = sent(subscriber.on_opened()).remove(0).initial_resource_versions;
+    let held: Vec<&str> = versions.keys().map(String::as_str).collect();
+    assert_eq!(held, ["/10.0.0.1", "/none-0", "/one-more", &*pod_name()]);
+}
+
+fn pod_name() -> String {
+    encode(&pod("a", 1)).0.to_string()
+}
