@@ -44,11 +44,12 @@ impl Tier {
 }
 
 /// A program's own tests that are named after what they test and belong elsewhere than to unit.
-const LISTED: [(&str, Tier); 5] = [
+const LISTED: [(&str, Tier); 6] = [
     ("vectors", Tier::Conformance),
     ("dedicated", Tier::Netns),
     ("shared", Tier::Netns),
     ("networks", Tier::Netns),
+    ("crowd", Tier::Netns),
     ("daemon", Tier::Netns),
 ];
 

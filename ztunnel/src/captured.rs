@@ -28,6 +28,9 @@ pub(crate) enum Early {
     /// One of our own listeners was addressed.
     #[error("the port is the mesh's own")]
     ReservedPort,
+    /// Too many connections have proven nothing yet, and this is one of their source's.
+    #[error("too many handshakes at a time")]
+    Crowded,
     /// There is no certificate to show.
     #[error(transparent)]
     Credential(#[from] FetchError),
@@ -48,6 +51,7 @@ impl Early {
         match self {
             Self::Unknown { .. } => "unknown_workload",
             Self::ReservedPort => "reserved_port",
+            Self::Crowded => "too_many_handshakes",
             Self::Credential(_) => "no_certificate",
             Self::Tunnel(_) => "no_tunnel",
             Self::Head(_) => "bad_request",

@@ -50,7 +50,7 @@ pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream, accepting: Stop) {
         return;
     }
     let (from, at) = (ClientAddr::new(from), ListenAddr::new(at));
-    match Box::pin(shake(&lane, stream)).await {
+    match Box::pin(shake(&lane, from, stream)).await {
         Ok(accepted) => {
             let tunnel = Tunnel { peer: accepted.peer().clone(), from, at, lane };
             Box::pin(requests(tunnel, accepted, accepting.child())).await;
@@ -62,7 +62,17 @@ pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream, accepting: Stop) {
     }
 }
 
-async fn shake(lane: &Lane, stream: TcpStream) -> Result<Accepted, Early> {
+/// Proves who is there, as one of not too many at a time.
+async fn shake(lane: &Lane, from: ClientAddr, stream: TcpStream) -> Result<Accepted, Early> {
+    let mut place = lane.shared.unproven.enter(from.ip()).ok_or(Early::Crowded)?;
+    // Cancel-safe: a handshake that lost its place is given up, and its connection closed.
+    tokio::select! {
+        shaken = prove(lane, stream) => shaken,
+        () = place.lost() => Err(Early::Crowded),
+    }
+}
+
+async fn prove(lane: &Lane, stream: TcpStream) -> Result<Accepted, Early> {
     let local = captured::local(lane).await?;
     let credential = lane.shared.vault.fetch(&local.identity(), CREDENTIAL_WAIT).await?;
     Ok(accept(stream, credential.server(), lane.shared.settings.windows).await?)

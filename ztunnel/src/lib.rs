@@ -19,6 +19,7 @@ mod proxy_header;
 pub mod record;
 pub mod run;
 pub mod sockets;
+pub mod unproven;
 pub mod world;
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::config;
 use crate::ledger::{Ledger, Page};
 use crate::metrics::{Metrics, Reporter};
 use crate::sockets::{Sockets, SocketsError};
+use crate::unproven::Unproven;
 use crate::world::World;
 use crate::{inbound, outbound, plaintext};
 
@@ -35,6 +36,8 @@ pub struct Shared {
     pub vault: Vault,
     /// Live connections.
     pub ledger: Ledger,
+    /// Handshakes under way.
+    pub unproven: Unproven,
     /// Counters.
     pub metrics: Metrics,
     /// How traffic is carried.

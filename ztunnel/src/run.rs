@@ -33,6 +33,7 @@ use crate::metrics::{Metrics, Process, Revoked};
 use crate::pod::{Running, Shared, StartError};
 use crate::ports::{self, PortError};
 use crate::sockets::{InNamespace, Sockets, SocketsError};
+use crate::unproven::Unproven;
 use crate::world;
 
 /// What ends by itself after a stop gets this long.
@@ -106,6 +107,7 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
         world: world.clone(),
         vault: vault.clone(),
         ledger,
+        unproven: Unproven::default(),
         metrics: metrics.clone(),
         settings: config.traffic.clone(),
         network: config.network.clone(),

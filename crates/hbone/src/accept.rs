@@ -94,6 +94,8 @@ async fn shake(
     (tls, windows): (Arc<ServerConfig>, Windows),
     from: ClientAddr,
 ) -> Result<Accepted, AcceptError> {
+    // A client that has said nothing costs a socket, no buffers.
+    tcp.readable().await.map_err(AcceptError::Gone)?;
     let (stream, peer) = handshake::accept(tls, ahead(tcp)).await.map_err(|error| match error {
         HandshakeError::Peer(mismatch) => AcceptError::WrongPeer(mismatch),
         HandshakeError::Failed(source) => AcceptError::Tls(source),

@@ -64,6 +64,7 @@ impl Scene {
             world,
             vault,
             ledger: Ledger::default(),
+            unproven: Unproven::default(),
             metrics: Metrics::default(),
             settings: config.traffic,
             network: "".into(),

@@ -378,6 +378,11 @@ impl Wire {
 }
 
 impl Open {
+    /// Says something, whether anybody listens or not.
+    pub(crate) fn say(&mut self, bytes: &[u8]) {
+        let _ = self.0.write_all(bytes);
+    }
+
     /// One request; whether it was answered.
     pub(crate) fn ask(&mut self, path: &str) -> bool {
         let request = format!("GET {path} HTTP/1.1\r\nhost: server\r\n\r\n");
