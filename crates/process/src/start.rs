@@ -10,6 +10,15 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::stop::Stop;
 
+/// Threads for work that blocks (namespaces that are entered, names that are looked up) beside the control runtime.
+/// Each keeps an arena of the allocator for itself, whose memory is not given back when it ends, and hundreds of
+/// pods that come or go at once would start hundreds; more work waits its turn.
+const BLOCKING_BESIDE_CONTROL: usize = 8;
+/// Beside a traffic thread: name servers may be slow to answer, and many names wait for one that does not.
+const BLOCKING_BESIDE_TRAFFIC: usize = 16;
+/// A thread without work ends after this.
+const BLOCKING_IDLE: Duration = Duration::from_secs(2);
+
 /// The runtimes of a program.
 #[derive(Debug)]
 pub struct Runtimes {
@@ -70,11 +79,11 @@ impl Runtimes {
     /// # Errors
     /// When the system refuses a thread or an event queue.
     pub fn start(name: &str, threads: usize) -> io::Result<Self> {
-        let control = Builder::new_current_thread().enable_all().build()?;
+        let control = runtime(BLOCKING_BESIDE_CONTROL)?;
         let stop = Stop::new();
         let mut this = Self { control, traffic: Vec::new(), threads: Vec::new(), stop };
         for number in 0..threads {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = runtime(BLOCKING_BESIDE_TRAFFIC)?;
             this.traffic.push(Traffic { number, handle: runtime.handle().clone() });
             let stop = this.stop.clone();
             let run = move || runtime.block_on(stop.stopped());
@@ -105,6 +114,14 @@ impl Drop for Runtimes {
     }
 }
 
+fn runtime(blocking: usize) -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(blocking)
+        .thread_keep_alive(BLOCKING_IDLE)
+        .build()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +139,27 @@ mod tests {
             told.await.unwrap()
         });
         assert_eq!(name.as_deref(), Some("probe-1"));
+    }
+
+    #[test]
+    fn work_that_blocks_is_done_on_few_threads_and_all_of_it_is_done() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static NOW: AtomicUsize = AtomicUsize::new(0);
+        static MOST: AtomicUsize = AtomicUsize::new(0);
+        let runtimes = Runtimes::start("few", 0).unwrap();
+        let work = || {
+            MOST.fetch_max(NOW.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            std::thread::yield_now();
+            std::fs::read_dir("/proc").map(Iterator::count).unwrap();
+            NOW.fetch_sub(1, Ordering::Relaxed);
+        };
+        runtimes.run(async {
+            let all: Vec<_> = (0..200).map(|_| tokio::task::spawn_blocking(work)).collect();
+            for done in all {
+                done.await.unwrap();
+            }
+        });
+        let most = MOST.load(Ordering::Relaxed);
+        assert!((2..=BLOCKING_BESIDE_CONTROL).contains(&most), "{most}");
     }
 }
