@@ -7,6 +7,7 @@ mod events;
 mod find;
 mod keeper;
 mod link;
+mod pods_group;
 mod probes;
 mod retire;
 mod run;

@@ -14,7 +14,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 pub use bytes::{Expression, expressions};
-pub use node::{NodeRules, PROBE_SET_V4, PROBE_SET_V6, node_table};
+pub use node::{NodeRules, PROBE_SET_V4, PROBE_SET_V6, PodsGroup, node_table};
 pub use pod::{PodRules, pod_table};
 
 /// The one table that is ours in every namespace.
@@ -28,6 +28,9 @@ pub const PROXY_MARK: Masked = Masked { value: 0x539, mask: 0xfff };
 
 /// What packets on the way back to ztunnel are marked with.
 pub const RETURN_MARK: Masked = Masked { value: 0x111, mask: 0xfff };
+
+/// What flows to probe targets are marked with on a node when a pod on the node's network makes them.
+pub const POD_MARK: Masked = Masked { value: 0x222, mask: 0xfff };
 
 /// The source that probes come from, in every mesh.
 pub const PROBE_SOURCE_V4: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 7, 127);
@@ -171,6 +174,8 @@ pub enum Match {
     InSet(Set),
     /// The user of the process that made the packet.
     User(u32),
+    /// The process that made the socket is somewhere below a control group.
+    Below(PodsGroup),
 }
 
 /// What a rule does.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use super::*;
-use crate::rules::TABLE;
+use crate::rules::{PodsGroup, TABLE};
 
 fn netns() -> Netns {
     Netns::anonymous().expect("needs root (run as root, or with CAP_SYS_ADMIN and CAP_NET_ADMIN)")
@@ -180,7 +180,7 @@ fn plain(text: &str) -> BTreeSet<String> {
 #[test]
 fn probe_sets_change_by_their_difference_alone() {
     let ns = netns();
-    let node = NodeRules { families: Families::Both, prober: 0 };
+    let node = NodeRules { families: Families::Both, prober: 0, pods: None };
     let set = |all: &[&str]| all.iter().map(|it| it.parse().unwrap()).collect::<BTreeSet<ProbeTarget>>();
     ns.run(|| {
         assert_eq!(install_node(&node).unwrap(), Change::Made);
@@ -207,7 +207,7 @@ fn probe_sets_change_by_their_difference_alone() {
 fn probe_targets_of_an_unused_family_are_ignored() {
     let ns = netns();
     ns.run(|| {
-        install_node(&NodeRules { families: Families::V4, prober: 0 }).unwrap();
+        install_node(&NodeRules { families: Families::V4, prober: 0, pods: None }).unwrap();
         let wanted = BTreeSet::from(["10.0.0.5:80".parse().unwrap(), "[fd00::5]:80".parse().unwrap()]);
         let change = sync_probes(&wanted, Families::V4, &Surplus::Goes).unwrap();
         assert_eq!(change, ProbeChange { added: 1, removed: 0 });
@@ -215,10 +215,26 @@ fn probe_targets_of_an_unused_family_are_ignored() {
     .unwrap();
 }
 
+// K20
+#[test]
+fn the_rule_that_keeps_pods_out_is_read_back_as_it_was_installed() {
+    let ns = netns();
+    let mut node = NodeRules { families: Families::Both, prober: 0, pods: None };
+    ns.run(|| {
+        assert_eq!(install_node(&node).unwrap(), Change::Made);
+        for id in [4711, 4712] {
+            node.pods = Some(PodsGroup { id, level: 1 });
+            assert_eq!(install_node(&node).unwrap(), Change::Made, "{id}");
+            assert_eq!(install_node(&node).unwrap(), Change::None, "{id}");
+        }
+    })
+    .unwrap();
+}
+
 #[test]
 fn nft_reads_the_nodes_rules_and_sets() {
     let ns = netns();
-    let node = NodeRules { families: Families::Both, prober: 0 };
+    let node = NodeRules { families: Families::Both, prober: 0, pods: None };
     ns.run(|| {
         install_node(&node).unwrap();
         sync_probes(&BTreeSet::from(["10.0.0.5:8080".parse().unwrap()]), Families::Both, &Surplus::Goes)

@@ -1,6 +1,8 @@
 //! One pod's task: brings what is to what is wanted, again and again, and answers for it.
 //! Owns the pod's state. One pod's trouble is its own: nobody waits behind it. The steps are `enrol`'s.
 
+mod counted;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use ambit_sys::netns::Netns;
 use ambit_wire::node_link::PodUid;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
+
+use counted::Counted;
 
 use crate::apply::Change;
 use crate::metrics::Reconciled;
@@ -62,13 +66,6 @@ pub(crate) struct Keeper {
     counted: Counted,
 }
 
-/// What of this pod is in the gauges now.
-struct Counted {
-    ground: Arc<Ground>,
-    enrolled: bool,
-    pending: bool,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     In,
@@ -95,7 +92,7 @@ impl Keeper {
                 None
             }
         });
-        let counted = Counted { ground: Arc::clone(&ground), enrolled: false, pending: false };
+        let counted = Counted::new(Arc::clone(&ground));
         let (subject, wanted, seat) = (None, Wanted::Gone, Seat::Unknown);
         Self { ground, uid, sandbox, subject, wanted, seat, failures: 0, counted }
     }
@@ -384,24 +381,6 @@ impl Keeper {
             self.ground.records.remove(&self.uid);
         }
         Ok(Change::None)
-    }
-}
-
-impl Counted {
-    fn set(&mut self, enrolled: bool, pending: bool) {
-        let metrics = &self.ground.metrics;
-        for (gauge, was, is) in
-            [(&metrics.enrolled, self.enrolled, enrolled), (&metrics.pending, self.pending, pending)]
-        {
-            gauge.inc_by(i64::from(is) - i64::from(was));
-        }
-        (self.enrolled, self.pending) = (enrolled, pending);
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.set(false, false);
     }
 }
 

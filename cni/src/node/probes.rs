@@ -2,13 +2,18 @@
 //! An address that a new pod took over from an old one stays until both have let go of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ambit_sys::cgroup::in_view_of;
 use ambit_wire::node_link::PodUid;
+use tracing::{debug, info};
 
 use crate::apply::{ApplyError, Change, ProbeTarget, Surplus, install_node, sync_probes};
+use crate::node::link::chain;
+use crate::node::pods_group;
 use crate::rules::NodeRules;
 
 #[derive(Debug, Default)]
@@ -25,7 +30,9 @@ struct Wants {
 /// The node's probe targets.
 #[derive(Debug)]
 pub(crate) struct Probes {
-    rules: NodeRules,
+    /// The rules as they are; who is kept out is known once a pod runs.
+    rules: Mutex<NodeRules>,
+    proc_dir: PathBuf,
     wants: Mutex<Wants>,
     /// Everybody has spoken since the start: what nobody wants may go.
     settled: AtomicBool,
@@ -34,9 +41,9 @@ pub(crate) struct Probes {
 }
 
 impl Probes {
-    pub(crate) fn new(rules: NodeRules) -> Self {
+    pub(crate) fn new(rules: NodeRules, proc_dir: PathBuf) -> Self {
         let (wants, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { rules, wants, settled: AtomicBool::new(false), turn }
+        Self { rules: Mutex::new(rules), proc_dir, wants, settled: AtomicBool::new(false), turn }
     }
 
     /// A pod wants these targets and no others; none: it lets go. No change, no call to the kernel.
@@ -54,9 +61,23 @@ impl Probes {
 
     /// Brings rules and sets back to what is wanted, whatever happened to them.
     pub(crate) async fn audit(&self) -> Result<Change, ApplyError> {
-        let rules = self.rules;
-        let change = blocking(move || install_node(&rules)).await?;
+        let change = {
+            // Replacing rules empties the sets: nobody may change them between the two.
+            let _turn = self.turn.lock().await;
+            let (rules, proc_dir) = (self.rules(), self.proc_dir.clone());
+            let (installed, change) = blocking(move || install(rules, &proc_dir)).await?;
+            if installed != rules {
+                info!(pods = ?installed.pods, "probes are told from pods on the node's network");
+            }
+            *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = installed;
+            // A first installation and a better one are nobody's doing.
+            if installed == rules { change } else { Change::None }
+        };
         self.sync(u64::MAX).await.map(|()| change)
+    }
+
+    fn rules(&self) -> NodeRules {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings the sets up to a change. Whoever's turn it is takes along all that wait.
@@ -70,14 +91,15 @@ impl Probes {
             let wanted: BTreeSet<ProbeTarget> = wants.by.values().flatten().copied().collect();
             (wanted, wants.dropped.clone(), wants.changes)
         };
-        let rules = self.rules;
+        let (rules, proc_dir) = (self.rules(), self.proc_dir.clone());
         let settled = self.settled.load(Ordering::Relaxed);
         let surplus = if settled { Surplus::Goes } else { Surplus::GoesOf(dropped.clone()) };
         blocking(move || match sync_probes(&wanted, rules.families, &surplus) {
             Ok(_) => Ok(()),
             // Somebody flushed the node's rules: put them back with the elements.
             Err(_) => {
-                install_node(&rules).and_then(|_| sync_probes(&wanted, rules.families, &surplus)).map(drop)
+                in_nodes_view(&proc_dir, || install_node(&rules))?;
+                sync_probes(&wanted, rules.families, &surplus).map(drop)
             }
         })
         .await?;
@@ -103,6 +125,39 @@ impl Probes {
     }
 }
 
+/// Installs the node's rules, the best that this node's kernel takes. Gives which.
+fn install(mut rules: NodeRules, proc_dir: &Path) -> Result<(NodeRules, Change), ApplyError> {
+    in_nodes_view(proc_dir, || {
+        // While no pod is seen, what was known of them stays true: the group lives as long as the boot.
+        rules.pods = pods_group::find(proc_dir).ok().flatten().or(rules.pods);
+        match install_node(&rules) {
+            Ok(change) => Ok((rules, change)),
+            // A kernel older than 5.13, or without nft_socket.
+            Err(error) if rules.pods.is_some() => {
+                debug!(error = %chain(&error), "this kernel does not tell a socket's group");
+                rules.pods = None;
+                install_node(&rules).map(|change| (rules, change))
+            }
+            Err(error) => Err(error),
+        }
+    })
+}
+
+/// Where groups are seen as the node sees them, else where we are: then there is nobody else's view to be had.
+fn in_nodes_view<T: Send>(
+    proc_dir: &Path,
+    work: impl FnOnce() -> Result<T, ApplyError> + Send,
+) -> Result<T, ApplyError> {
+    let mut work = Some(work);
+    let done = in_view_of(&proc_dir.join("1/ns/cgroup"), || work.take().map(|work| work()));
+    match (done, work) {
+        (Ok(Some(result)), _) => result,
+        // Nothing was begun.
+        (_, Some(work)) => work(),
+        (_, None) => Err(ApplyError::Netns(ambit_sys::netns::NetnsError::Panicked)),
+    }
+}
+
 /// Kernel work, off the daemon's one thread.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApplyError> + Send + 'static,
@@ -121,7 +176,8 @@ mod tests {
     // K11
     #[test]
     fn a_target_taken_over_by_another_pod_survives_the_first_ones_leaving() {
-        let probes = Probes::new(NodeRules { families: Families::Both, prober: 0 });
+        let node = NodeRules { families: Families::Both, prober: 0, pods: None };
+        let probes = Probes::new(node, "/proc".into());
         let uid = |text| PodUid::new(text).unwrap();
         let target: BTreeSet<ProbeTarget> = BTreeSet::from(["10.0.0.5:80".parse().unwrap()]);
         assert_eq!(probes.note(&uid("a"), &target), Some(1));

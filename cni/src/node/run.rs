@@ -180,7 +180,10 @@ fn ground(config: &Config, metrics: Metrics, records: Records) -> Result<Ground,
     let boot = fs::read_to_string(&boot).map_err(at(&boot))?.trim().to_owned();
     Ok(Ground {
         link: Link::new(),
-        probes: Probes::new(NodeRules { families, prober: config.probe_uid }),
+        probes: Probes::new(
+            NodeRules { families, prober: config.probe_uid, pods: None },
+            config.proc_dir.clone(),
+        ),
         overlay: Overlay::new(config.overlay(), "cni"),
         records,
         metrics,

@@ -42,6 +42,7 @@ const META_OIFNAME: u32 = 7;
 const META_SKUID: u32 = 10;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
+const SOCKET_CGROUP_V2: u32 = 3;
 const CT_MARK: u32 = 3;
 const CT_ZONE: u32 = 17;
 const NETWORK_HEADER: u32 = 1;
@@ -84,6 +85,11 @@ fn match_expressions(condition: &Match, all: &mut Vec<Expression>) {
         Match::User(user) => {
             all.push(meta(META_SKUID));
             all.push(compare(Is::Equal, &user.to_ne_bytes()));
+        }
+        Match::Below(group) => {
+            let socket = Attributes::new().be32(1, SOCKET_CGROUP_V2).be32(2, REG).be32(3, group.level);
+            all.push(expression("socket", socket));
+            all.push(compare(Is::Equal, &group.id.to_ne_bytes()));
         }
     }
 }

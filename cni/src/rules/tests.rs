@@ -31,7 +31,10 @@ fn a_pods_rules_are_the_golden_ones() {
         golden(&format!("pod-inner-{suffix}.nft"), &pod_table(&inner));
         let both = PodRules { inner_interfaces: interfaces(), ..bypass };
         golden(&format!("pod-bypass-inner-{suffix}.nft"), &pod_table(&both));
-        golden(&format!("node-{suffix}.nft"), &node_table(&NodeRules { families, prober: 0 }));
+        let node = NodeRules { families, prober: 0, pods: None };
+        golden(&format!("node-{suffix}.nft"), &node_table(&node));
+        let pods = Some(PodsGroup { id: 4711, level: 1 });
+        golden(&format!("node-pods-{suffix}.nft"), &node_table(&NodeRules { pods, ..node }));
     }
 }
 

@@ -60,6 +60,7 @@ fn write_match(condition: &Match, protocol: &str, f: &mut fmt::Formatter<'_>) ->
             write!(f, "{} daddr . {protocol} dport @{} ", if set.six { "ip6" } else { "ip" }, set.name)
         }
         Match::User(user) => write!(f, "meta skuid {user} "),
+        Match::Below(group) => write!(f, "socket cgroupv2 level {} {} ", group.level, group.id),
     }
 }
 

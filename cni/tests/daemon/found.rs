@@ -12,16 +12,16 @@ use super::{ambient, stage, stage_with};
 use crate::stage::{Stage, filter, namespace, pod};
 
 /// A running pod: a process in a namespace with an address, in a control group as kubelet makes them.
-struct Running {
-    netns: Netns,
-    process: Child,
-    groups: Vec<PathBuf>,
-    uid: String,
+pub(crate) struct Running {
+    pub(crate) netns: Netns,
+    pub(crate) process: Child,
+    pub(crate) groups: Vec<PathBuf>,
+    pub(crate) uid: String,
     proc_dir: tempfile::TempDir,
 }
 
 impl Running {
-    fn with(address: &str) -> Self {
+    pub(crate) fn with(address: &str) -> Self {
         let netns = Netns::anonymous().unwrap();
         let add = || Command::new("ip").args(["addr", "add", address, "dev", "lo"]).status();
         assert!(netns.run(add).unwrap().expect("needs ip: apt-get install iproute2").success());
@@ -34,7 +34,7 @@ impl Running {
         it
     }
 
-    fn stage(&self, objects: &[Value]) -> Stage {
+    pub(crate) fn stage(&self, objects: &[Value]) -> Stage {
         stage_with(objects, &["--proc-dir".into(), self.proc_dir.path().to_str().unwrap().into()])
     }
 
@@ -52,7 +52,7 @@ impl Running {
         fs::write(folder.join("cgroup.procs"), self.process.id().to_string()).unwrap();
     }
 
-    fn object(&self, name: &str, address: &str) -> Value {
+    pub(crate) fn object(&self, name: &str, address: &str) -> Value {
         let mut object = pod(name, &self.uid);
         object["status"] = json!({ "podIPs": [{ "ip": address }] });
         object

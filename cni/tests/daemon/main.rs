@@ -10,6 +10,7 @@
 mod alone;
 mod found;
 mod leave;
+mod prober;
 mod stage;
 
 use std::fs;

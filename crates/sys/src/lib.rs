@@ -5,6 +5,7 @@
     reason = "this crate is where the few calls without a safe wrapper are made, each explained"
 )]
 
+pub mod cgroup;
 pub mod limits;
 pub mod netlink;
 pub mod netns;

@@ -28,6 +28,9 @@ pub struct Netlink(OwnedFd);
 /// What fits into one datagram to the kernel, and from it: dumps come in pieces of at most 32 KiB.
 pub const DATAGRAM: usize = 64 << 10;
 
+/// Room for a large transaction, which goes to the kernel whole.
+const SEND_BUFFER: usize = 8 << 20;
+
 /// Room for acknowledgements of a large batch, one for each message.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
@@ -45,6 +48,8 @@ impl Netlink {
         // Beyond the system's limit where allowed, else up to it: only very large batches would notice.
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER)
             .or_else(|_| setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER));
+        let _ = setsockopt(&fd, sockopt::SndBufForce, &SEND_BUFFER)
+            .or_else(|_| setsockopt(&fd, sockopt::SndBuf, &SEND_BUFFER));
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         Ok(Self(fd))
     }
