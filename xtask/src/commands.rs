@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{bench, demo, fuzz, lint, test, tidy};
+use crate::{bench, cluster, demo, fuzz, images, lint, test, tidy};
 
 struct Command {
     name: &'static str,
@@ -33,10 +33,31 @@ const COMMANDS: &[Command] = &[
                sim          control plane and nodes on a simulated network; needs nothing\n  \
                netns        real sockets in network namespaces; needs root\n  \
                docs         the commands in README.md and docs/ marked `console run`; needs root\n\
+               cluster      a real Kubernetes; needs root and Go, and runs only when it is named\n\
                A test target belongs to the tier its name begins with (`netns_demo.rs`), else to unit.\n\
                --seeds N sets AMBIT_SIM_SEEDS for the sim tier.\n\
                The last line is `N passed, N failed`; a tier that does not build counts as one failure.",
         run: test::run,
+    },
+    Command {
+        name: "cluster",
+        usage: "cluster COMMAND [ARGS]",
+        about: "a real Kubernetes of two nodes on this machine (root, Go)",
+        help: "up, down, status, exec NODE -- CMD, kubectl ARGS, helm ARGS, crash NODE, reboot NODE, import TAR…:\n\
+               `cargo xtask cluster --help` asks `ambit-lab`, which lists all. See docs/cluster.md.",
+        run: cluster::run,
+    },
+    Command {
+        name: "images",
+        usage: "images [OPTIONS]",
+        about: "our programs as container images, one tar each",
+        help: "Builds the programs and writes target/images/NAME.tar for ztunnel, istiod-lite, cni and ambit: for\n\
+               `ctr images import`, `docker load`, `podman load`. The same programs make the same bytes.\n\
+               --out DIR          write there instead\n\
+               --registry NAME    first part of the images' names, `localhost/ambit` unless told\n\
+               --tag TAG          last part of their names, the version unless told\n\
+               --debug            the debug build, for tests",
+        run: images::run,
     },
     Command {
         name: "lint",
@@ -65,9 +86,10 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "perf",
-        usage: "perf [ARGS]",
+        usage: "perf [--check] [ARGS]",
         about: "CPU, memory and latency of two ztunnels beside no proxy (root, release build)",
-        help: "Builds release programs and runs the measurement of tests/perf; its own `--help` lists ARGS.",
+        help: "Builds release programs and runs the measurement of tests/perf; its own `--help` lists ARGS.\n\
+               --check exits with 1 when a mark is missed (CPU: by more than a fifth).",
         run: bench::perf,
     },
     Command {
@@ -92,8 +114,9 @@ pub(crate) fn dispatch(args: &[String]) -> Result<()> {
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         bail!("no command `{name}`; `cargo xtask help` lists them");
     };
-    // `demo`, `perf` and `bench NAME` have programs behind them with a help text of their own.
-    let passes_on = matches!(command.name, "demo" | "perf") || (command.name == "bench" && rest.len() > 1);
+    // `demo`, `cluster`, `perf` and `bench NAME` have programs behind them with a help text of their own.
+    let passes_on =
+        matches!(command.name, "demo" | "cluster" | "perf") || (command.name == "bench" && rest.len() > 1);
     if !passes_on && rest.iter().any(|arg| arg == "--help" || arg == "-h") {
         println!("cargo xtask {}\n\n{}.\n\n{}", command.usage, command.about, command.help);
         return Ok(());

@@ -2,10 +2,12 @@
 //! Owns only the entry; the commands and their help are in `commands`.
 
 mod bench;
+mod cluster;
 mod commands;
 mod demo;
 mod docs;
 mod fuzz;
+mod images;
 mod lint;
 mod need;
 mod run;

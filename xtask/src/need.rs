@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use crate::run;
 use crate::workspace::cargo;
 
-/// A program and the Debian package it comes in.
+/// A program, by name or by file, and the Debian package it comes in.
 pub(crate) struct Tool {
     pub(crate) program: &'static str,
     pub(crate) package: &'static str,

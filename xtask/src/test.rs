@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::workspace::{Workspace, cargo};
-use crate::{demo, docs, need, run};
+use crate::{cluster, demo, docs, need, run};
 pub(crate) use tally::Tally;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +20,13 @@ enum Tier {
     Sim,
     Netns,
     Docs,
+    Cluster,
 }
 
 impl Tier {
-    const ALL: [Self; 5] = [Self::Unit, Self::Conformance, Self::Sim, Self::Netns, Self::Docs];
+    const ALL: [Self; 6] = [Self::Unit, Self::Conformance, Self::Sim, Self::Netns, Self::Docs, Self::Cluster];
+    /// Those that run when none is named.
+    const USUAL: [Self; 5] = [Self::Unit, Self::Conformance, Self::Sim, Self::Netns, Self::Docs];
 
     fn name(self) -> &'static str {
         match self {
@@ -32,6 +35,7 @@ impl Tier {
             Self::Sim => "sim",
             Self::Netns => "netns",
             Self::Docs => "docs",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -78,6 +82,15 @@ fn run_tier(workspace: &Workspace, tier: Tier, seeds: Option<&str>) -> Result<Ta
             Ok(tally)
         }
         Tier::Docs => docs::run(workspace),
+        Tier::Cluster => {
+            need::root("the cluster tier")?;
+            cluster::tools()?;
+            demo::programs(workspace)?;
+            let mut test = integration(&targets)?;
+            // One at a time: each story has a cluster of its own.
+            test.args(["--", "--test-threads=1", "--nocapture"]);
+            cargo_test(workspace, test)
+        }
         Tier::Conformance => cargo_test(workspace, integration(&targets)?),
         Tier::Sim => {
             let mut test = integration(&targets)?;
@@ -111,7 +124,7 @@ fn parse(args: &[String]) -> Result<(Vec<Tier>, Option<String>)> {
             bail!("no tier `{arg}`; there are: {}", Tier::ALL.map(Tier::name).join(", "));
         }
     }
-    Ok((if tiers.is_empty() { Tier::ALL.to_vec() } else { tiers }, seeds))
+    Ok((if tiers.is_empty() { Tier::USUAL.to_vec() } else { tiers }, seeds))
 }
 
 fn targets(workspace: &Workspace, tier: Tier) -> Vec<String> {
@@ -199,6 +212,7 @@ mod tests {
             ("conformance", Tier::Conformance),
             ("vectors", Tier::Conformance),
             ("golden", Tier::Unit),
+            ("cluster_smoke", Tier::Cluster),
         ];
         for (target, tier) in cases {
             assert_eq!(Tier::of(target), tier, "{target}");
@@ -206,8 +220,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_tier_all_run_and_an_unknown_one_is_refused() {
-        assert_eq!(parse(&[]).unwrap().0, Tier::ALL);
+    fn without_a_tier_the_usual_run_and_an_unknown_one_is_refused() {
+        assert_eq!(parse(&[]).unwrap().0, Tier::USUAL);
         let named = parse(&["sim".to_owned(), "--seeds".to_owned(), "7".to_owned()]).unwrap();
         assert_eq!(named, (vec![Tier::Sim], Some("7".to_owned())));
         assert!(parse(&["smoke".to_owned()]).is_err());

@@ -1,0 +1,151 @@
+//! Programs that are built from Go modules once and kept: Kubernetes, the name server, Helm.
+//! Kept outside the checkout, by a digest of everything that decides what comes out.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aws_lc_rs::digest::{Context as Digest, SHA256};
+
+/// The release of Kubernetes. The newest that runs on control groups of version 1 and on Debian's containerd.
+const KUBERNETES: (&str, &str, &str) = ("v1.34.4", "1", "34");
+/// Where Go is put by those who follow its own instructions.
+const GO_HOME: &str = "/usr/local/go/bin/go";
+
+/// A program to build.
+struct Module {
+    /// Its folder under `go/`, and its own name.
+    name: &'static str,
+    /// What to build of the module.
+    package: &'static str,
+}
+
+const MODULES: [Module; 3] = [
+    Module { name: "kube", package: "." },
+    Module { name: "coredns", package: "." },
+    Module { name: "helm", package: "helm.sh/helm/v3/cmd/helm" },
+];
+
+/// The built programs.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    /// All of Kubernetes.
+    pub kube: PathBuf,
+    /// The name server.
+    pub coredns: PathBuf,
+    /// Helm.
+    pub helm: PathBuf,
+}
+
+/// The programs, built where they are not there yet. That takes a quarter of an hour the first time, and says so.
+pub fn build(cache: &Path) -> Result<Binaries> {
+    let [kube, coredns, helm] = &MODULES;
+    Ok(Binaries { kube: kube.built(cache)?, coredns: coredns.built(cache)?, helm: helm.built(cache)? })
+}
+
+/// Where they are kept: `$AMBIT_CACHE`, else `~/.cache/ambit`.
+pub fn cache() -> PathBuf {
+    let home =
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache/ambit");
+    std::env::var_os("AMBIT_CACHE").map_or_else(home, PathBuf::from)
+}
+
+impl Module {
+    fn source(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("go").join(self.name)
+    }
+
+    fn built(&self, cache: &Path) -> Result<PathBuf> {
+        let dir = cache.join("go").join(format!("{}-{}", self.name, self.key()?));
+        let program = dir.join(self.name);
+        if program.is_file() {
+            return Ok(program);
+        }
+        fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        let lock = File::create(dir.join("lock"))?;
+        // Whoever comes second waits, and finds it built.
+        lock.lock()?;
+        if !program.is_file() {
+            self.build(&program)?;
+        }
+        Ok(program)
+    }
+
+    fn build(&self, program: &Path) -> Result<()> {
+        let go = go()?;
+        let begun = Instant::now();
+        eprintln!("building {} from its Go module into {} (once)", self.name, program.display());
+        let part = program.with_extension(format!("part-{}", std::process::id()));
+        // The lowest priority: a build of this size would starve everything else for minutes.
+        let mut build = Command::new("nice");
+        build.args(["-n", "15"]).arg(go).args(["build", "-trimpath", "-ldflags", &flags()]);
+        build.arg("-o").arg(&part).arg(self.package).current_dir(self.source()).env("CGO_ENABLED", "0");
+        let status = build.status().context("`nice` does not start")?;
+        ensure!(status.success(), "building {} failed: see above", self.name);
+        fs::rename(&part, program)?;
+        eprintln!("built {} in {} s", self.name, begun.elapsed().as_secs());
+        Ok(())
+    }
+
+    /// A digest of the module's files and of how it is built.
+    fn key(&self) -> Result<String> {
+        let mut digest = Digest::new(&SHA256);
+        digest.update(flags().as_bytes());
+        let source = self.source();
+        let entries = fs::read_dir(&source).with_context(|| source.display().to_string())?;
+        let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        files.sort();
+        for file in files {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let text = fs::read(&file)?;
+            digest.update(format!("{name} {}\n", text.len()).as_bytes());
+            digest.update(&text);
+        }
+        Ok(digest.finish().as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// Without a version kube-proxy and kubectl refuse to start: they parse it.
+fn flags() -> String {
+    let (version, major, minor) = KUBERNETES;
+    let mut flags = "-s -w".to_owned();
+    for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+        for (name, value) in
+            [("gitVersion", version), ("gitMajor", major), ("gitMinor", minor), ("gitTreeState", "clean")]
+        {
+            flags += &format!(" -X {package}.{name}={value}");
+        }
+    }
+    flags
+}
+
+fn go() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|dir| dir.join("go")).chain([PathBuf::from(GO_HOME)]);
+    match places.find(|place| place.is_file()) {
+        Some(go) => Ok(go),
+        None => bail!(
+            "Go is missing (1.26 or newer): curl -L https://go.dev/dl/go1.26.8.linux-amd64.tar.gz | tar -C /usr/local -xz"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_kept_is_not_built_again_and_each_has_a_key_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys: std::collections::HashSet<String> =
+            MODULES.iter().map(|module| module.key().unwrap()).collect();
+        assert_eq!(keys.len(), MODULES.len());
+        let [kube, ..] = &MODULES;
+        let kept = dir.path().join("go").join(format!("kube-{}", kube.key().unwrap())).join("kube");
+        fs::create_dir_all(kept.parent().unwrap()).unwrap();
+        fs::write(&kept, "").unwrap();
+        assert_eq!(kube.built(dir.path()).unwrap(), kept);
+    }
+}

@@ -1,0 +1,41 @@
+//! A real Kubernetes on this machine, for tests: nodes with kubelets and containers in namespaces, an API server,
+//! names, services, webhooks. Nothing is downloaded but Go modules and Debian packages.
+//!
+//! Owns bringing it up, breaking it and taking it down. What is installed into it is a test's.
+//!
+//! ```no_run
+//! let lab = ambit_cluster_lab::Lab::up("story")?;
+//! lab.apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop}}")?;
+//! lab.reboot("n1")?;
+//! lab.down()?;
+//! # Ok::<(), anyhow::Error>(())
+//! ```
+
+mod binaries;
+mod capture;
+mod cgroup;
+mod command;
+mod enter;
+mod images;
+mod kubectl;
+mod lab;
+mod layout;
+mod net;
+mod node;
+mod pki;
+mod plane;
+mod process;
+mod spec;
+mod up;
+mod wait;
+
+pub use capture::{Capture, Frames};
+pub use command::{Arguments, run};
+pub use images::{APP, PAUSE};
+pub use lab::{Lab, STATE};
+pub use layout::{LAN, Layout, PLANE, Slot};
+pub use node::Node;
+pub use plane::Component;
+pub use process::Process;
+pub use spec::Spec;
+pub use wait::pause;

@@ -1,0 +1,54 @@
+//! `cargo xtask cluster`: a real Kubernetes on this machine.
+//! Owns prerequisites and the build; what is done is `ambit-lab`'s, in tests/cluster.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::need::{self, Tool};
+use crate::run;
+use crate::workspace::{Workspace, cargo};
+
+/// What nodes and the control plane are made of, beside what is built from Go modules. A tool that is not on the
+/// path is named by its file.
+const TOOLS: [Tool; 10] = [
+    need::IPROUTE,
+    need::NFT,
+    need::COMPILER,
+    Tool { program: "etcd", package: "etcd-server" },
+    Tool { program: "containerd", package: "containerd" },
+    Tool { program: "runc", package: "runc" },
+    Tool { program: "/usr/lib/cni/bridge", package: "containernetworking-plugins" },
+    Tool { program: "conntrack", package: "conntrack" },
+    Tool { program: "ipset", package: "ipset" },
+    Tool { program: "iptables", package: "iptables" },
+];
+
+pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
+    let brings_up = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "up" || arg == "build");
+    // The build is shown where a person waits for it; otherwise only the answer is.
+    if brings_up {
+        need::root("a cluster")?;
+        tools()?;
+        run::shown(&mut programs(workspace))?;
+    } else {
+        let quiet = run::succeeds(programs(workspace).arg("--quiet"));
+        anyhow::ensure!(quiet, "`{}` failed", run::line(&programs(workspace)));
+    }
+    let lab = workspace.built("debug", "ambit-lab");
+    let failed = Command::new(&lab).args(args).exec();
+    Err(failed).with_context(|| format!("{} does not start", lab.display()))
+}
+
+/// Makes sure everything is there that a cluster is made of.
+pub(crate) fn tools() -> Result<()> {
+    need::tools(&TOOLS.each_ref())
+}
+
+/// The cluster's own program, and the one that runs in its pods.
+fn programs(workspace: &Workspace) -> Command {
+    let mut build = cargo();
+    build.args(["build", "--workspace", "--bin", "ambit-lab", "--bin", "ambit"]).current_dir(&workspace.root);
+    build
+}
