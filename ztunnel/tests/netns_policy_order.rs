@@ -2,117 +2,25 @@
 //! its own, a scripted control plane, and a peer that reads its tunnel frame by frame.
 
 #[cfg(test)]
-#[path = "scene/raw.rs"]
-mod raw;
+#[path = "scene/told.rs"]
+mod told;
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-    use std::net::{SocketAddr, TcpStream};
-    use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
 
-    use ambit_kit::{Authority, Echo, Namespace, Plane, eventually, pause};
+    use ambit_kit::pause;
     use ambit_wire::local;
 
-    use super::raw::Raw;
+    use super::told::{Told, target, world};
 
-    const PATIENCE: Duration = Duration::from_secs(20);
     /// `AUTHZ_POLICY_WAIT` of these tests.
     const WAIT: Duration = Duration::from_millis(1500);
     /// Within this, whoever is answered was not held.
     const SOON: Duration = Duration::from_millis(750);
 
-    struct Scene {
-        namespace: Namespace,
-        plane: Plane,
-        dir: tempfile::TempDir,
-        proxy: Child,
-        _echo: Echo,
-    }
-
-    impl Scene {
-        fn new(wait: &str) -> Self {
-            let namespace = Namespace::new();
-            for address in ["10.77.0.2/32", "10.77.0.1/32"] {
-                let added = namespace
-                    .within(|| Command::new("ip").args(["addr", "add", address, "dev", "lo"]).status());
-                assert!(added.expect("install it: apt-get install iproute2").success());
-            }
-            let dir = tempfile::tempdir().unwrap();
-            let authority = Authority::new();
-            for name in ["server", "client"] {
-                let identity = format!("spiffe://cluster.local/ns/shop/sa/{name}");
-                authority.issue(&identity).write(&dir.path().join(name));
-            }
-            let echo = Echo::start_in(&namespace, target());
-            let plane = Plane::start(&namespace, &world(&[]));
-            let log = File::create(dir.path().join("log")).unwrap();
-            let mut command = Command::new(env!("CARGO_BIN_EXE_ztunnel"));
-            command
-                .env_clear()
-                .env("PROXY_MODE", "dedicated")
-                .env("PROXY_WORKLOAD_INFO", "shop/server/server")
-                .env("XDS_ADDRESS", plane.url())
-                .env("XDS_ROOT_CA", plane.root_pem())
-                .env("IDENTITY_DIR", dir.path().join("server"))
-                .env("AUTHZ_POLICY_WAIT", wait)
-                .env("RUST_LOG", "info,access=info,policy=debug")
-                .stdin(Stdio::null())
-                .stdout(log.try_clone().unwrap())
-                .stderr(log);
-            let proxy = namespace.within(move || command.spawn().unwrap());
-            let scene = Self { namespace, plane, dir, proxy, _echo: echo };
-            let synced =
-                || if scene.log().contains("the world is known") { Ok(()) } else { Err(scene.log()) };
-            eventually(PATIENCE, synced).unwrap();
-            scene
-        }
-
-        fn log(&self) -> String {
-            std::fs::read_to_string(self.dir.path().join("log")).unwrap()
-        }
-
-        fn peer(&self) -> Raw {
-            let hop: SocketAddr = "10.77.0.2:15008".parse().unwrap();
-            let tcp = self.namespace.within(|| TcpStream::connect(hop).unwrap());
-            Raw::new(tcp, &self.dir.path().join("client"), true)
-        }
-
-        /// Asks for a connection while `meanwhile` happens. Whether it was given, and after how long.
-        fn ask_while(&self, meanwhile: impl FnOnce()) -> (bool, Duration) {
-            std::thread::scope(|scope| {
-                let asking = scope.spawn(|| {
-                    let mut peer = self.peer();
-                    let began = Instant::now();
-                    (peer.connect(1, target()), began.elapsed())
-                });
-                meanwhile();
-                asking.join().unwrap()
-            })
-        }
-    }
-
-    impl Drop for Scene {
-        fn drop(&mut self) {
-            let _ = self.proxy.kill();
-            let _ = self.proxy.wait();
-        }
-    }
-
-    fn target() -> SocketAddr {
-        "10.77.0.2:8080".parse().unwrap()
-    }
-
-    /// The server's workload, for which these policies are chosen.
-    fn world(policies: &[&str]) -> ambit_model::delta::Delta {
-        let text = format!(
-            "workloads: [{{uid: Kubernetes//Pod/shop/server, name: server, namespace: shop, \
-             serviceAccount: server, trustDomain: cluster.local, workloadIps: [10.77.0.2], protocol: HBONE, \
-             services: {{}}, authorizationPolicies: [{}]}}]",
-            policies.join(", ")
-        );
-        local::parse(&text).unwrap()
+    fn told(wait: &str) -> Told {
+        Told::new(&[("AUTHZ_POLICY_WAIT", wait)])
     }
 
     /// A deny policy for one account, in force for whom it is chosen.
@@ -130,7 +38,7 @@ mod tests {
     #[test]
     fn a_new_connection_waits_for_the_policy_and_is_judged_by_it() {
         for (denied, given) in [("somebody", true), ("client", false)] {
-            let scene = Scene::new("1500ms");
+            let scene = told("1500ms");
             scene.plane.publish(&world(&["shop/late"]));
             let pause_before = Duration::from_millis(500);
             let (was_given, after) = scene.ask_while(|| {
@@ -145,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_new_connection_whose_policy_never_comes_is_refused_after_the_wait() {
-        let scene = Scene::new("1500ms");
+        let scene = told("1500ms");
         scene.plane.publish(&world(&["shop/never"]));
         let (given, after) = scene.ask_while(|| ());
         assert!(!given, "let in without its policy\n{}", scene.log());
@@ -155,7 +63,7 @@ mod tests {
 
     #[test]
     fn without_a_wait_a_policy_that_is_missing_refuses_at_once() {
-        let scene = Scene::new("0");
+        let scene = told("0");
         scene.plane.publish(&world(&["shop/never"]));
         let (given, after) = scene.ask_while(|| ());
         assert!(!given && after < SOON, "{given} {after:?}\n{}", scene.log());
@@ -163,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_live_connection_outlives_a_policy_that_comes_late_and_does_not_deny_it() {
-        let scene = Scene::new("1500ms");
+        let scene = told("1500ms");
         let mut peer = scene.peer();
         assert!(peer.connect(1, target()) && peer.ask(1), "{}", scene.log());
         scene.plane.publish(&world(&["shop/late"]));
@@ -176,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_live_connection_is_cut_when_its_policy_has_not_come_within_the_wait() {
-        let scene = Scene::new("1500ms");
+        let scene = told("1500ms");
         let mut peer = scene.peer();
         assert!(peer.connect(1, target()) && peer.ask(1), "{}", scene.log());
         let began = Instant::now();
@@ -191,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_live_connection_is_cut_at_once_by_a_policy_that_comes_late_and_denies_it() {
-        let scene = Scene::new("60s");
+        let scene = told("60s");
         let mut peer = scene.peer();
         assert!(peer.connect(1, target()) && peer.ask(1), "{}", scene.log());
         scene.plane.publish(&world(&["shop/late"]));

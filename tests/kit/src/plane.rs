@@ -32,13 +32,25 @@ impl Plane {
     /// Serves what `world` says, on loopback in `namespace`.
     #[must_use]
     pub fn start(namespace: &Namespace, world: &Delta) -> Self {
-        let listener = namespace.within(|| std::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+        Self::start_at(namespace, 0, Arc::new(Library::default().with(world)))
+    }
+
+    /// Ends, and begins again at the same address under another certificate, knowing what it knew.
+    #[must_use]
+    pub fn restart(self, namespace: &Namespace) -> Self {
+        self.stop.stop();
+        Self::start_at(namespace, self.address.port(), Arc::clone(&self.library.borrow()))
+    }
+
+    fn start_at(namespace: &Namespace, port: u16, world: Arc<Library>) -> Self {
+        let bind = || std::net::TcpListener::bind(("127.0.0.1", port));
+        let listener = namespace.within(|| eventually(PATIENCE, bind)).expect("a port");
         listener.set_nonblocking(true).expect("a listener that does not block");
         let address = listener.local_addr().expect("the address it is bound to");
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
         let (root_pem, key_pem) = (made.cert.pem(), made.signing_key.serialize_pem());
         let tls = control_plane::server(root_pem.as_bytes(), key_pem.as_bytes()).expect("TLS");
-        let (library, view) = watch::channel(Arc::new(Library::default().with(world)));
+        let (library, view) = watch::channel(world);
         let stop = Stop::new();
         let ads = Ads::new(view, Arc::new(|_, _| Ok(Caller::default())), stop.clone());
         let (streams, until) = (ads.streams(), stop.clone());

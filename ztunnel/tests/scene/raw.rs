@@ -102,6 +102,11 @@ impl Raw {
         answer.last().is_some_and(|frame| frame.kind == DATA && !frame.payload.is_empty())
     }
 
+    /// The certificate that the server has shown.
+    pub(crate) fn server_certificate(&self) -> Vec<u8> {
+        self.stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    }
+
     /// The frame that ends a stream, or the last of the tunnel.
     pub(crate) fn until_stream_ends(&mut self, stream: u32) -> Frame {
         let frames = self.until(|frame| frame.stream == stream && frame.ends_stream());
