@@ -20,6 +20,7 @@ mod process;
 mod programs;
 mod report;
 mod sandbox;
+mod services;
 mod show;
 mod space;
 mod spec;

@@ -84,6 +84,12 @@ fn furnish(node: &Node, nodes: &[Node]) -> Vec<Step> {
     let mut steps = uplink(&node.addresses());
     steps.push(Step::Set { key: "ipv4/ip_forward", value: "1" });
     steps.push(Step::Set { key: "ipv6/conf/all/forwarding", value: "1" });
+    // Pods of a node are neighbours who are not to know: no hint to talk past the node, and no bridge that
+    // translates addresses on some machines and not on others.
+    steps.push(Step::Set { key: "ipv4/conf/all/send_redirects", value: "0" });
+    steps.push(Step::Set { key: "ipv4/conf/default/send_redirects", value: "0" });
+    steps.push(Step::SetIfThere { key: "bridge/bridge-nf-call-iptables", value: "0" });
+    steps.push(Step::SetIfThere { key: "bridge/bridge-nf-call-ip6tables", value: "0" });
     steps.push(bridge(POD_BRIDGE, node.number));
     steps.extend(node.pods().map(|net| Step::Address { link: POD_BRIDGE.to_owned(), net: at_gateway(net) }));
     steps.extend(nodes.iter().filter(|other| *other != node).flat_map(pod_routes));
@@ -101,8 +107,11 @@ pub(crate) fn pod_inside(node: &Node, addresses: &[IpAddr]) -> Vec<Step> {
     let mut steps = vec![up("lo"), up("eth0")];
     for pods in node.pods() {
         let own = addresses.iter().find(|address| pods.contains(*address));
-        if let Some(net) = own.and_then(|address| IpNet::new(*address, pods.prefix_len()).ok()) {
-            steps.push(Step::Address { link: "eth0".to_owned(), net });
+        if let Some(address) = own {
+            // WHY alone in its network: also what goes to a pod of the same node passes the node, and with it an
+            // answer to a service's client, whose addresses are to be translated back.
+            steps.push(Step::Address { link: "eth0".to_owned(), net: IpNet::from(*address) });
+            steps.push(Step::Reach { link: "eth0".to_owned(), to: IpNet::from(gateway(pods)) });
             steps.push(Step::Route { to: everywhere(pods), via: gateway(pods) });
         }
     }

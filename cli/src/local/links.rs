@@ -11,6 +11,7 @@ use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
+use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::space::{self, SpaceError};
@@ -20,6 +21,11 @@ use super::space::{self, SpaceError};
 pub(crate) enum Step {
     /// Writes a value below `/proc/sys/net`.
     Set {
+        key: &'static str,
+        value: &'static str,
+    },
+    /// As `Set`, where the kernel has such a value.
+    SetIfThere {
         key: &'static str,
         value: &'static str,
     },
@@ -49,6 +55,11 @@ pub(crate) enum Step {
     Route {
         to: IpNet,
         via: IpAddr,
+    },
+    /// A route without a gateway.
+    Reach {
+        link: String,
+        to: IpNet,
     },
     /// Removes a link, and with it its peer; nothing happens where there is none.
     Gone {
@@ -87,6 +98,10 @@ pub(crate) fn make_space(pin: &Path) -> Result<(), LinkError> {
             // packets of all neighbours by two seconds, and nobody else is on these links.
             set("ipv6/conf/default/accept_dad"),
             set("ipv6/conf/default/dad_transmits"),
+            // The way to a neighbour is the one that was laid.
+            set("ipv4/conf/all/accept_redirects"),
+            set("ipv4/conf/default/accept_redirects"),
+            set("ipv6/conf/default/accept_redirects"),
         ],
     );
     if made.is_err() {
@@ -121,8 +136,11 @@ pub(crate) fn furnish(pin: &Path, steps: &[Step]) -> Result<(), LinkError> {
 async fn carry_out(handle: &Handle, step: &Step) -> Result<(), LinkError> {
     let netlink = |source| refused(step, source);
     match step {
-        Step::Set { key, value } => fs::write(Path::new("/proc/sys/net").join(key), value)
-            .map_err(|source| LinkError::Io { step: Box::new(step.clone()), source }),
+        Step::Set { key, value } => set(step, key, value),
+        Step::SetIfThere { key, value } => match set(step, key, value) {
+            Err(LinkError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        },
         Step::Bridge { name, address } => handle
             .link()
             .add(LinkBridge::new(name).address(address.to_vec()).build())
@@ -160,7 +178,15 @@ async fn carry_out(handle: &Handle, step: &Step) -> Result<(), LinkError> {
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
             request.execute().await.map_err(netlink)
         }
-        Step::Route { to, via } => route(handle, step, *to, *via).await,
+        Step::Route { to, via } => {
+            let to = destination(step, *to)?.gateway(*via).map_err(|e| not_an_address(step, &e))?;
+            handle.route().add(to.build()).execute().await.map_err(netlink)
+        }
+        Step::Reach { link, to } => {
+            let link = index(handle, link, step).await?;
+            let to = destination(step, *to)?.output_interface(link).scope(RouteScope::Link);
+            handle.route().add(to.build()).execute().await.map_err(netlink)
+        }
         Step::Gone { link } => match index(handle, link, step).await {
             Ok(link) => handle.link().del(link).execute().await.map_err(netlink),
             Err(LinkError::NoSuchLink { .. }) => Ok(()),
@@ -169,15 +195,18 @@ async fn carry_out(handle: &Handle, step: &Step) -> Result<(), LinkError> {
     }
 }
 
-async fn route(handle: &Handle, step: &Step, to: IpNet, via: IpAddr) -> Result<(), LinkError> {
-    let message = RouteMessageBuilder::<IpAddr>::new()
-        .destination_prefix(to.network(), to.prefix_len())
-        .and_then(|route| route.gateway(via))
-        .map_err(|e| LinkError::Io {
-            step: Box::new(step.clone()),
-            source: io::Error::other(e.to_string()),
-        })?;
-    handle.route().add(message.build()).execute().await.map_err(|source| refused(step, source))
+fn set(step: &Step, key: &str, value: &str) -> Result<(), LinkError> {
+    fs::write(Path::new("/proc/sys/net").join(key), value)
+        .map_err(|source| LinkError::Io { step: Box::new(step.clone()), source })
+}
+
+fn destination(step: &Step, to: IpNet) -> Result<RouteMessageBuilder<IpAddr>, LinkError> {
+    let route = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to.network(), to.prefix_len());
+    route.map_err(|e| not_an_address(step, &e))
+}
+
+fn not_an_address(step: &Step, error: &impl ToString) -> LinkError {
+    LinkError::Io { step: Box::new(step.clone()), source: io::Error::other(error.to_string()) }
 }
 
 async fn index(handle: &Handle, name: &str, step: &Step) -> Result<u32, LinkError> {

@@ -1,8 +1,7 @@
 //! What names mean inside a pod: its `/etc/hosts` and `/etc/resolv.conf`.
 //!
-//! Inside the mesh a service name stands for the service's own addresses: ztunnel captures them. Outside
-//! nothing translates service addresses on these nodes, so there the name stands for a ready pod behind it.
-//! Pure.
+//! A service name stands for the service's own addresses: inside the mesh ztunnel captures them, outside the
+//! node translates them (`services`). Pure.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -12,9 +11,7 @@ use std::net::IpAddr;
 pub(crate) struct NamedService {
     pub(crate) namespace: String,
     pub(crate) name: String,
-    pub(crate) vips: Vec<IpAddr>,
-    /// The addresses of the first ready pod behind it.
-    pub(crate) endpoint: Vec<IpAddr>,
+    pub(crate) addresses: Vec<IpAddr>,
 }
 
 /// The reader of the names.
@@ -23,7 +20,6 @@ pub(crate) struct Reader {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) in_mesh: bool,
 }
 
 /// The text of `/etc/hosts`.
@@ -33,7 +29,7 @@ pub(crate) fn hosts(reader: &Reader, services: &[NamedService]) -> String {
         line(&mut text, *address, std::slice::from_ref(&reader.name));
     }
     for service in services {
-        let NamedService { namespace, name, vips, endpoint } = service;
+        let NamedService { namespace, name, addresses } = service;
         let mut names = vec![
             format!("{name}.{namespace}.svc.cluster.local"),
             format!("{name}.{namespace}.svc"),
@@ -42,7 +38,6 @@ pub(crate) fn hosts(reader: &Reader, services: &[NamedService]) -> String {
         if *namespace == reader.namespace {
             names.push(name.clone());
         }
-        let addresses = if reader.in_mesh && !vips.is_empty() { vips } else { endpoint };
         for address in addresses {
             line(&mut text, *address, &names);
         }
@@ -68,23 +63,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_name_means_its_address_inside_the_mesh_and_a_pod_outside() {
+    fn a_service_is_known_by_its_short_name_in_its_own_namespace_only() {
         let service = NamedService {
             namespace: "shop".into(),
             name: "cart".into(),
-            vips: vec!["10.96.0.2".parse().unwrap()],
-            endpoint: vec!["10.244.2.2".parse().unwrap()],
+            addresses: vec!["10.96.0.2".parse().unwrap()],
         };
-        let mut reader =
-            Reader { namespace: "shop".into(), name: "web".into(), addresses: vec![], in_mesh: true };
-        let names = "cart.shop.svc.cluster.local cart.shop.svc cart.shop cart";
-        assert!(hosts(&reader, std::slice::from_ref(&service)).contains(&format!("10.96.0.2 {names}\n")));
-        reader.in_mesh = false;
-        assert!(hosts(&reader, std::slice::from_ref(&service)).contains(&format!("10.244.2.2 {names}\n")));
-        reader.namespace = "else".into();
+        let mut reader = Reader { namespace: "shop".into(), name: "web".into(), addresses: vec![] };
+        let names = "cart.shop.svc.cluster.local cart.shop.svc cart.shop";
         assert!(
-            hosts(&reader, &[service])
-                .contains("10.244.2.2 cart.shop.svc.cluster.local cart.shop.svc cart.shop\n")
+            hosts(&reader, std::slice::from_ref(&service)).contains(&format!("10.96.0.2 {names} cart\n"))
         );
+        reader.namespace = "else".into();
+        assert!(hosts(&reader, &[service]).contains(&format!("10.96.0.2 {names}\n")));
     }
 }

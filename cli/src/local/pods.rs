@@ -216,8 +216,8 @@ impl Pods {
 
     fn refresh_names(&mut self, ground: &Ground, world: &World) {
         self.names = world.names();
-        for (reference, entry) in &mut self.entries {
-            entry.refresh_names(ground, world, reference, &self.names);
+        for entry in self.entries.values_mut() {
+            entry.refresh_names(ground, &self.names);
         }
     }
 }

@@ -22,6 +22,7 @@ use super::pods::{Done, Ground, Pods};
 use super::process::{self, Process};
 use super::programs::{ProgramError, Programs};
 use super::report::{NodeStatus, Reply, Request, Status};
+use super::services::ServiceKeeper;
 use super::spec::{SUPERVISOR, Spec, SpecError};
 use super::world::World;
 use crate::args::chain;
@@ -60,6 +61,7 @@ struct Supervisor {
     pods: Pods,
     /// None in a mesh of nodes and pods only.
     programs: Option<Programs>,
+    services: ServiceKeeper,
     _held: Held,
     jobs: Jobs,
 }
@@ -94,6 +96,7 @@ impl Supervisor {
             watch,
             pods: Pods::default(),
             programs: None,
+            services: ServiceKeeper::default(),
             _held: held,
             jobs: Jobs::default(),
         };
@@ -138,6 +141,7 @@ impl Supervisor {
         }
         if self.world.complete {
             self.pods.reconcile(&self.ground, &self.world, &mut self.jobs, now);
+            self.services.tend(&self.ground, &self.world, now);
         }
     }
 

@@ -2,16 +2,15 @@
 //! which pods are to run, which services need an address, what names mean. Pure but for the map it keeps.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use ambit_cluster::files::Event;
 use ambit_cluster::kinds::core::Pod;
-use ambit_cluster::kinds::meta::selects;
-use ambit_cluster::kinds::service::{Service, ServiceType};
+use ambit_cluster::kinds::service::{EndpointSlice, Service, ServiceType};
 use ambit_cluster::object::{Body, Kind, Object, ObjectRef};
 
 use super::container::{self, PodPlan, Unfit};
 use super::names::NamedService;
+use super::services::is_behind;
 
 /// All objects, and whether the first reading is over.
 #[derive(Debug, Default)]
@@ -81,27 +80,50 @@ impl World {
         container::plan(raw.unwrap_or(&serde_json::Value::Null))
     }
 
-    /// What service names stand for now.
-    pub(crate) fn names(&self) -> Vec<NamedService> {
-        self.services()
-            .map(|(reference, service)| NamedService {
-                namespace: reference.namespace.to_string(),
-                name: reference.name.to_string(),
-                vips: service.spec.vips(),
-                endpoint: self.first_ready(reference, service),
-            })
-            .collect()
+    /// Endpoint slices.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = (&ObjectRef, &EndpointSlice)> {
+        self.objects.values().filter_map(|object| match &object.body {
+            Body::EndpointSlice(slice) => Some((&object.reference, slice.as_ref())),
+            _ => None,
+        })
     }
 
-    fn first_ready(&self, reference: &ObjectRef, service: &Service) -> Vec<IpAddr> {
-        let selector = &service.spec.selector;
-        let mut behind = self.pods().filter(|(pod, body)| {
-            pod.namespace == reference.namespace
-                && !selector.is_empty()
-                && selects(selector, &body.metadata.labels)
-                && body.is_ready()
-        });
-        behind.next().map(|(_, pod)| pod.ips()).unwrap_or_default()
+    /// Whether a service sends a client to the same endpoint each time.
+    pub(crate) fn has_affinity(&self, service: &ObjectRef) -> bool {
+        let raw = self.objects.get(service).and_then(|object| object.raw.as_deref());
+        raw.and_then(|raw| raw.pointer("/spec/sessionAffinity")).is_some_and(|value| value == "ClientIP")
+    }
+
+    /// The pods that a service sends traffic to.
+    pub(crate) fn behind<'a>(
+        &'a self,
+        reference: &'a ObjectRef,
+        service: &'a Service,
+    ) -> impl Iterator<Item = &'a Pod> {
+        let serves = |pod: &Pod| {
+            pod.metadata.deletion_timestamp.is_none()
+                && (pod.is_ready() || (service.spec.publish_not_ready_addresses && !pod.is_over()))
+        };
+        self.pods()
+            .filter(move |(at, pod)| {
+                at.namespace == reference.namespace && is_behind(service, pod) && serves(pod)
+            })
+            .map(|(_, pod)| pod)
+    }
+
+    /// What service names stand for now: the service's own addresses or, of a headless one, its pods'.
+    pub(crate) fn names(&self) -> Vec<NamedService> {
+        self.services()
+            .map(|(reference, service)| {
+                let vips = service.spec.vips();
+                let pods = || self.behind(reference, service).flat_map(Pod::ips).collect();
+                NamedService {
+                    namespace: reference.namespace.to_string(),
+                    name: reference.name.to_string(),
+                    addresses: if vips.is_empty() { pods() } else { vips },
+                }
+            })
+            .collect()
     }
 }
 
@@ -144,11 +166,14 @@ spec: { selector: { app: cart }, ports: [{ port: 80 }] }
     }
 
     #[test]
-    fn a_name_stands_for_the_first_ready_pod_behind_the_service() {
-        let manifests = format!("{SERVICE}{}{}", pod("a", false, "10.0.0.1"), pod("b", true, "10.0.0.2"));
-        let names = world(&manifests).names();
-        assert_eq!(names[0].endpoint, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
-        assert!(names[0].vips.is_empty());
+    fn a_name_stands_for_the_service_or_without_an_address_for_its_ready_pods() {
+        let pods = pod("a", false, "10.0.0.1") + &pod("b", true, "10.0.0.2") + &pod("c", true, "10.0.0.3");
+        let of = |service: &str| {
+            let names = world(&format!("{service}{pods}")).names();
+            names[0].addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(of(SERVICE), ["10.0.0.2", "10.0.0.3"]);
+        assert_eq!(of(&SERVICE.replace("spec: {", "spec: { clusterIP: 10.96.0.7,")), ["10.96.0.7"]);
     }
 
     #[test]

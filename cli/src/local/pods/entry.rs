@@ -82,16 +82,9 @@ impl Entry {
         self.leaving = true;
     }
 
-    pub(super) fn refresh_names(
-        &mut self,
-        ground: &Ground,
-        world: &World,
-        reference: &ObjectRef,
-        names: &[NamedService],
-    ) {
+    pub(super) fn refresh_names(&mut self, ground: &Ground, names: &[NamedService]) {
         if let State::Up { .. } = self.state {
-            let in_mesh = world.pod(reference).is_some_and(in_mesh);
-            warn(self.write_hosts(&ground.mesh, names, in_mesh));
+            warn(self.write_hosts(&ground.mesh, names));
         }
     }
 
@@ -130,7 +123,7 @@ impl Entry {
         let mesh = &ground.mesh;
         let files = mesh.pod(&self.sandbox.uid);
         warn(fs::create_dir_all(&files).map_err(|e| format!("{}: {e}", files.display())));
-        warn(self.write_hosts(mesh, names, false));
+        warn(self.write_hosts(mesh, names));
         let resolv = files.join("resolv.conf");
         warn(fs::write(&resolv, names::resolv(&self.sandbox.namespace)).map_err(|e| e.to_string()));
         let member = |container| {
@@ -260,12 +253,11 @@ impl Entry {
         }
     }
 
-    fn write_hosts(&mut self, mesh: &Mesh, names: &[NamedService], in_mesh: bool) -> Result<(), String> {
+    fn write_hosts(&mut self, mesh: &Mesh, names: &[NamedService]) -> Result<(), String> {
         let reader = Reader {
             namespace: self.sandbox.namespace.clone(),
             name: self.sandbox.pod.clone(),
             addresses: self.sandbox.addresses.clone(),
-            in_mesh,
         };
         let text = names::hosts(&reader, names);
         if text == self.hosts {

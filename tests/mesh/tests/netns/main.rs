@@ -5,6 +5,7 @@ mod kubelet;
 mod mesh;
 mod numbers;
 mod programs;
+mod services;
 
 use std::time::Duration;
 
