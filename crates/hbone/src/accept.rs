@@ -22,6 +22,7 @@ use crate::gather::{Ahead, Gathered, ahead};
 use crate::head::{Connect, HeadError, Opened, Refusal};
 use crate::liveness::{Liveness, Watched};
 use crate::settings::{self, Windows};
+use crate::stall::{self, Stalls};
 use crate::stream::Stream;
 
 /// How long a client may take for TLS and the HTTP/2 preface.
@@ -70,6 +71,7 @@ pub struct Accepted {
     /// Boxed: it is several KiB, and moves from task to task.
     conn: Box<Connection<Gathered<Watched<ServerStream<Ahead>>>, Bytes>>,
     liveness: Liveness,
+    windows: Windows,
 }
 
 /// Does the server's part of TLS and HTTP/2.
@@ -105,7 +107,7 @@ async fn shake(
         settings::server(windows).handshake(Gathered::new(stream)).await.map_err(AcceptError::Http2)?,
     );
     let liveness = Liveness::new(conn.ping_pong(), heard);
-    Ok(Accepted { peer, from, conn, liveness })
+    Ok(Accepted { peer, from, conn, liveness, windows })
 }
 
 impl Accepted {
@@ -124,7 +126,8 @@ impl Accepted {
     /// Serves until the tunnel ends, handing each request to `take`, which must not block.
     /// When `stop` is pulled, the client is told to open no more; streams that are open go on.
     pub async fn serve(self, stop: Stop, mut take: impl FnMut(Arrival)) -> Ended {
-        let Self { mut conn, mut liveness, .. } = self;
+        let Self { mut conn, mut liveness, windows, .. } = self;
+        let (stalls, mut growth) = stall::pair(windows);
         let mut dead = std::pin::pin!(liveness.dead());
         let mut stopping = false;
         loop {
@@ -132,7 +135,7 @@ impl Accepted {
             tokio::select! {
                 request = conn.accept() => match request {
                     None => return Ended::Closed,
-                    Some(Ok((request, respond))) => take(Arrival::new(request, respond)),
+                    Some(Ok((request, respond))) => take(Arrival::new(request, respond, &stalls)),
                     Some(Err(error)) if clean(&error) => return Ended::Closed,
                     Some(Err(error)) => return Ended::Failed(error),
                 },
@@ -140,6 +143,7 @@ impl Accepted {
                     stopping = true;
                     conn.graceful_shutdown();
                 }
+                window = growth.changed() => conn.set_target_window_size(window),
                 () = &mut dead => break,
             }
         }
@@ -161,11 +165,13 @@ pub struct Arrival {
     head: Result<Connect, HeadError>,
     respond: SendResponse<Bytes>,
     recv: RecvStream,
+    stalls: Stalls,
 }
 
 impl Arrival {
-    fn new(request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Self {
-        Self { head: Connect::read(&request), respond, recv: request.into_body() }
+    fn new(request: Request<RecvStream>, respond: SendResponse<Bytes>, stalls: &Stalls) -> Self {
+        let stalls = stalls.clone();
+        Self { head: Connect::read(&request), respond, recv: request.into_body(), stalls }
     }
 
     /// What is asked; an error is to be refused as [`Refusal::Bad`].
@@ -194,7 +200,7 @@ impl Arrival {
     /// When the client is gone.
     pub fn open(mut self, answer: &Opened) -> Result<Stream, h2::Error> {
         let send = self.respond.send_response(answer.response(), false)?;
-        Ok(Stream { send, recv: self.recv, seat: None })
+        Ok(Stream { send, recv: self.recv, seat: None, stalls: self.stalls })
     }
 }
 

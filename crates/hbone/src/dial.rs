@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::gather::{Ahead, Gathered, ahead};
 use crate::liveness::{Liveness, Watched};
 use crate::settings::{self, Windows};
+use crate::stall::Growth;
 
 /// How long the peer's kernel may take to accept.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
@@ -171,4 +172,17 @@ async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     let (send, mut conn) = http2.map_err(|source| DialError::Http2 { hop, source })?;
     let liveness = Liveness::new(conn.ping_pong(), heard);
     Ok(Dialled { send, conn: Box::new(conn), liveness, peer })
+}
+
+/// Keeps a tunnel going, and its window as large as its streams need. Cancel-safe.
+pub(crate) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
+    conn: &mut Driven<S>,
+    growth: &mut Growth,
+) -> Result<(), h2::Error> {
+    loop {
+        tokio::select! {
+            ended = &mut *conn => return ended,
+            window = growth.changed() => conn.set_target_window_size(window),
+        }
+    }
 }

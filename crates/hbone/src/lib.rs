@@ -10,6 +10,7 @@ mod nested;
 pub mod pool;
 pub mod pump;
 mod settings;
+mod stall;
 pub mod stream;
 
 pub use settings::Windows;

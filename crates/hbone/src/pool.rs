@@ -235,7 +235,7 @@ impl Pool {
 
 /// Sends the request and waits for the answer.
 async fn ask(taken: Taken, request: http::Request<()>) -> Result<Carried, OpenError> {
-    let Taken { send, seat, peer } = taken;
+    let Taken { send, seat, peer, stalls } = taken;
     let broken = |error| OpenError::Broken(Arc::new(error));
     let mut send: SendRequest<Bytes> = send;
     let (answer, body) = send.send_request(request, false).map_err(broken)?;
@@ -246,7 +246,7 @@ async fn ask(taken: Taken, request: http::Request<()>) -> Result<Carried, OpenEr
         return Err(OpenError::Refused { status: answer.status() });
     }
     let opened = Opened::read(&answer);
-    let stream = Stream { send: body, recv: answer.into_body(), seat: Some(seat) };
+    let stream = Stream { send: body, recv: answer.into_body(), seat: Some(seat), stalls };
     Ok(Carried { stream, answer: opened, peer })
 }
 

@@ -14,10 +14,11 @@ use super::seat::Seats;
 use super::table::Taken;
 use super::tunnel::note;
 use super::{Carried, Key, OpenError, PoisonError, Pool, ask};
-use crate::dial::{DialError, Dialled, Driven, over};
+use crate::dial::{DialError, Dialled, Driven, drive, over};
 use crate::head::Connect;
 use crate::liveness::Liveness;
 use crate::nested::Nested;
+use crate::stall::{self, Growth};
 use crate::stream::Stream;
 
 /// How long the last bytes and the farewell of an inner tunnel may take.
@@ -72,25 +73,30 @@ impl Pool {
         let how = (tls, self.shared.settings.windows);
         let Dialled { send, conn, liveness, peer } =
             over(hop, how, Nested::new(outer)).await.map_err(failed)?;
-        let seats = Seats::new();
+        let (seats, (stalls, growth)) = (Seats::new(), stall::pair(self.shared.settings.windows));
         let seat = seats.take(1).ok_or_else(|| failed(DialError::Full { hop }))?;
         // A stop does not end it: what is open may go on, and it ends with its only stream.
-        let life = keep(through.key.clone(), conn, liveness, seats);
+        let life = keep(through.key.clone(), (conn, growth), liveness, seats);
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn("inner tunnel", move |_| life);
-        ask(Taken { send, seat, peer }, request).await
+        ask(Taken { send, seat, peer, stalls }, request).await
     }
 }
 
 /// Keeps an inner tunnel going until its stream has ended, and all that was said is gone.
-async fn keep(key: Key, mut conn: Driven<Nested>, mut liveness: Liveness, seats: Arc<Seats>) {
+async fn keep(
+    key: Key,
+    (mut conn, mut growth): (Driven<Nested>, Growth),
+    mut liveness: Liveness,
+    seats: Arc<Seats>,
+) {
     // Cancel-safe: the connection and the seats keep their own state.
     tokio::select! {
-        ended = &mut conn => return note(&key, ended),
+        ended = drive(&mut conn, &mut growth) => return note(&key, ended),
         () = liveness.dead() => return,
         () = seats.idle_for(Duration::ZERO) => {}
     }
     tokio::select! {
-        ended = &mut conn => note(&key, ended),
+        ended = drive(&mut conn, &mut growth) => note(&key, ended),
         () = sleep(FAREWELL_WAIT) => {}
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::seat::{Seat, Seats};
 use super::{Key, PoolSettings};
 use crate::dial::DialError;
+use crate::stall::Stalls;
 
 /// Keys that are remembered without a tunnel, for their failure; beyond it old ones are swept.
 const FAILURES_MAX: usize = 256;
@@ -23,6 +24,7 @@ pub(super) struct Held {
     pub(super) send: SendRequest<Bytes>,
     pub(super) seats: Arc<Seats>,
     pub(super) peer: Identity,
+    pub(super) stalls: Stalls,
 }
 
 /// A seat on a tunnel, and how to use it.
@@ -30,6 +32,7 @@ pub(super) struct Taken {
     pub(super) send: SendRequest<Bytes>,
     pub(super) seat: Seat,
     pub(super) peer: Identity,
+    pub(super) stalls: Stalls,
 }
 
 /// What one stream is to do.
@@ -194,7 +197,9 @@ impl Held {
         let mut send = self.send.clone();
         // Ready unless the tunnel broke or the peer said GOAWAY; nothing is registered for the no-op waker.
         match send.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Some(Taken { send, seat, peer: self.peer.clone() }),
+            Poll::Ready(Ok(())) => {
+                Some(Taken { send, seat, peer: self.peer.clone(), stalls: self.stalls.clone() })
+            }
             Poll::Ready(Err(_)) | Poll::Pending => {
                 self.seats.close();
                 None

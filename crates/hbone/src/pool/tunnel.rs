@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep};
 use super::seat::Seats;
 use super::table::Held;
 use super::{Key, Shared};
-use crate::dial::{DialError, Dialled, Driven, dial};
+use crate::dial::{DialError, Dialled, Driven, dial, drive};
 use crate::gather::Ahead;
 use crate::liveness::Liveness;
+use crate::stall::{self, Growth};
 
 /// How long the farewell of an idle tunnel may take.
 const FAREWELL_WAIT: Duration = Duration::from_secs(5);
@@ -55,13 +56,13 @@ impl Attempt {
                     .with(|table| table.failed(&self.key, self.attempt, error, Instant::now()));
             }
         };
-        let seats = Seats::new();
+        let (seats, (stalls, growth)) = (Seats::new(), stall::pair(self.shared.settings.windows));
         let live =
             Live { shared: Arc::clone(&self.shared), key: self.key.clone(), seats: Arc::clone(&seats) };
-        let held = Held { send, seats, peer };
+        let held = Held { send, seats, peer, stalls };
         self.shared.with(|table| table.arrived(&self.key, self.attempt, held));
         drop(self);
-        live.keep(conn, liveness, stop).await;
+        live.keep((conn, growth), liveness, stop).await;
     }
 
     async fn dial(
@@ -94,12 +95,12 @@ impl Live {
         self.shared.with(|table| table.remove(&self.key, &self.seats));
     }
 
-    async fn keep(self, mut conn: Driven<Ahead>, mut liveness: Liveness, stop: Stop) {
+    async fn keep(self, (mut conn, mut growth): (Driven<Ahead>, Growth), mut liveness: Liveness, stop: Stop) {
         let idle = self.shared.settings.idle;
         let mut watch = std::pin::pin!(self.watch(&mut liveness));
         // Cancel-safe: the connection and the seats keep their own state.
         tokio::select! {
-            ended = &mut conn => return note(&self.key, ended),
+            ended = drive(&mut conn, &mut growth) => return note(&self.key, ended),
             () = &mut watch => return,
             () = self.seats.idle_for(idle) => {}
             () = stop.stopped() => {}
@@ -107,7 +108,7 @@ impl Live {
         self.retire();
         let streams = self.seats.streams_left();
         tokio::select! {
-            ended = &mut conn => note(&self.key, ended),
+            ended = drive(&mut conn, &mut growth) => note(&self.key, ended),
             () = &mut watch => {}
             () = sleep(FAREWELL_WAIT), if !streams => {}
         }

@@ -1,6 +1,7 @@
 //! Between the application's socket and a tunnel's stream (`ztunnel.md` 2.7; RFC 9113, 8.5 for resets).
 
 use std::future::poll_fn;
+use std::io;
 use std::task::Poll;
 
 use ambit_process::net::TcpStream;
@@ -12,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::buffer::Buffer;
 use super::{Broken, Meter, Outcome, reset_on_drop};
 use crate::cut::Why;
+use crate::stall::Stalls;
 use crate::stream::{Stream, is_over};
 
 /// Copies until both halves have ended, one side breaks, or `cut` resolves.
@@ -22,11 +24,11 @@ pub async fn tunnel(
     meter: &impl Meter,
     cut: impl Future<Output = Why>,
 ) -> Outcome {
-    let Stream { mut send, mut recv, seat } = stream;
+    let Stream { mut send, mut recv, seat, stalls } = stream;
     let outcome = {
         let (read, write) = app.split();
         let up = std::pin::pin!(up(read, &mut send, meter));
-        let down = std::pin::pin!(down(&mut recv, write, meter));
+        let down = std::pin::pin!(down(&mut recv, write, (meter, &stalls)));
         let cut = std::pin::pin!(cut);
         match select(try_join(up, down), cut).await {
             Either::Left((Ok(_), _)) => Outcome::Closed,
@@ -127,7 +129,7 @@ async fn closed(send: &mut SendStream<Bytes>) -> Result<bool, Broken> {
 async fn down<W: AsyncWrite + Unpin>(
     recv: &mut RecvStream,
     mut app: W,
-    meter: &impl Meter,
+    (meter, stalls): (&impl Meter, &Stalls),
 ) -> Result<(), Broken> {
     loop {
         let mut data = match poll_fn(|cx| recv.poll_data(cx)).await {
@@ -137,7 +139,7 @@ async fn down<W: AsyncWrite + Unpin>(
         };
         let bytes = data.len();
         while data.has_remaining() {
-            let written = app.write_buf(&mut data).await.map_err(Broken::App)?;
+            let written = write(&mut app, &mut data, stalls).await.map_err(Broken::App)?;
             meter.app_received(written);
         }
         // Fails only when the stream is gone, which the next read tells better.
@@ -146,6 +148,19 @@ async fn down<W: AsyncWrite + Unpin>(
     // An application that has closed already needs no FIN.
     let _ = app.shutdown().await;
     Ok(())
+}
+
+/// Writes some of `data`. While the application takes nothing, the stream counts as stalled.
+async fn write<W: AsyncWrite + Unpin>(app: &mut W, data: &mut Bytes, stalls: &Stalls) -> io::Result<usize> {
+    let (mut stalled, mut written) = (None, std::pin::pin!(app.write_buf(data)));
+    poll_fn(|cx| {
+        let polled = written.as_mut().poll(cx);
+        if polled.is_pending() {
+            stalled.get_or_insert_with(|| stalls.enter());
+        }
+        polled
+    })
+    .await
 }
 
 fn broken(error: h2::Error) -> Broken {
