@@ -8,10 +8,12 @@ use ambit_cluster::overlay;
 use ambit_model::name::TrustDomain;
 use ambit_process::config::duration;
 use clap::{Args, Parser, Subcommand};
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::ca::keeper::Place;
 use crate::ca::root::Recipe;
 use crate::mesh::Mesh;
+use crate::vips::Ranges;
 
 /// The mesh's control plane.
 #[derive(Debug, Parser)]
@@ -52,6 +54,9 @@ pub struct Cluster {
     /// The cluster's id.
     #[arg(long, env = "CLUSTER_ID", default_value = "Kubernetes")]
     pub cluster_id: String,
+    /// Which of several control planes this is; objects with another revision's label are left to that.
+    #[arg(long, env = "REVISION", default_value = "")]
+    pub revision: String,
 }
 
 impl Cluster {
@@ -68,7 +73,10 @@ impl Cluster {
             trust_domain: self.trust_domain.clone(),
             domain: self.domain.clone(),
             root_namespace: self.root_namespace.clone(),
+            system_namespace: self.root_namespace.clone(),
             cluster: self.cluster_id.as_str().into(),
+            revision: self.revision.clone(),
+            ..Mesh::default()
         }
     }
 }
@@ -116,6 +124,31 @@ pub struct Run {
     /// A further name or address that clients know this server by.
     #[arg(long = "host", env = "HOSTS", value_name = "NAME", value_delimiter = ',')]
     pub hosts: Vec<String>,
+    /// Whether hosts of service entries without addresses are given some.
+    #[arg(
+        long,
+        env = "PILOT_ENABLE_IP_AUTOALLOCATE",
+        value_name = "BOOL",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub auto_addresses: bool,
+    /// Where addresses of IPv4 for them are taken from.
+    #[arg(
+        long,
+        env = "PILOT_IP_AUTOALLOCATE_IPV4_PREFIX",
+        value_name = "CIDR",
+        default_value = "240.240.0.0/16"
+    )]
+    pub auto_range_v4: Ipv4Net,
+    /// Where addresses of IPv6 for them are taken from.
+    #[arg(
+        long,
+        env = "PILOT_IP_AUTOALLOCATE_IPV6_PREFIX",
+        value_name = "CIDR",
+        default_value = "2001:2::/48"
+    )]
+    pub auto_range_v6: Ipv6Net,
     /// Accounts that may ask for certificates of the pods on their node.
     #[arg(
         long = "trusted-node-account",
@@ -134,6 +167,12 @@ impl Run {
         let domain = self.cluster.trust_domain.clone();
         let recipe = Recipe { domain, lifetime: self.root_lifetime, overlap: self.root_overlap };
         Place { state: self.state.clone(), plugged: self.cacerts.clone(), recipe }
+    }
+
+    /// Where addresses for hosts of service entries are taken from; none: they are given none.
+    #[must_use]
+    pub fn ranges(&self) -> Option<Ranges> {
+        self.auto_addresses.then_some(Ranges { v4: self.auto_range_v4, v6: self.auto_range_v6 })
     }
 
     /// The names in the serving certificate.

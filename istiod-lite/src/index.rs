@@ -1,18 +1,24 @@
 //! Cluster objects and their links: what is there, and whose translation a change touches.
 //! Owns the objects. Decides nothing about what they mean (`translate`).
 
+mod aside;
+pub mod gateway;
 pub mod touch;
 pub mod unit;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use ambit_cluster::kinds::Carried;
 use ambit_cluster::kinds::core::{Namespace, Node, Pod};
 use ambit_cluster::kinds::entry::{ServiceEntry, WorkloadEntry};
+use ambit_cluster::kinds::mesh::{ConfigMap, Visible};
+use ambit_cluster::kinds::meta::Texts;
 use ambit_cluster::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
 use ambit_cluster::kinds::service::{EndpointSlice, Service};
 use ambit_cluster::{Body, Kind, Object, ObjectRef};
 
+use self::gateway::NetworkGateway;
 use self::unit::Unit;
 use crate::mesh::Mesh;
 
@@ -38,6 +44,10 @@ pub struct Space {
     pub policies: Shelf<AuthorizationPolicy>,
     /// Peer authentications.
     pub peers: Shelf<PeerAuthentication>,
+    /// Gateways.
+    pub gateways: Shelf<Carried>,
+    /// Config maps that configure a mesh.
+    pub configs: Shelf<ConfigMap>,
 }
 
 impl Space {
@@ -50,6 +60,8 @@ impl Space {
             && self.workloads.is_empty()
             && self.policies.is_empty()
             && self.peers.is_empty()
+            && self.gateways.is_empty()
+            && self.configs.is_empty()
     }
 
     /// An annotation of the namespace.
@@ -64,12 +76,20 @@ impl Space {
 pub struct World {
     /// Mesh-wide settings.
     pub mesh: Mesh,
+    /// As flags have them, without the config map.
+    base: Mesh,
+    /// Names that stand for our revision.
+    tags: BTreeSet<Box<str>>,
+    /// Objects that are there and not looked at.
+    aside: BTreeMap<ObjectRef, Body>,
     nodes: HashMap<Arc<str>, Arc<Node>>,
     spaces: BTreeMap<Arc<str>, Space>,
     /// Who claims a host name, in any namespace.
     hosts: HashMap<Box<str>, BTreeSet<Unit>>,
     /// Pods by the node they run on.
     placed: HashMap<Box<str>, BTreeSet<ObjectRef>>,
+    /// Ways into networks, by network, in the order in which they are preferred.
+    networks: BTreeMap<Box<str>, BTreeMap<ObjectRef, Vec<NetworkGateway>>>,
     peers: usize,
 }
 
@@ -78,7 +98,11 @@ impl World {
     #[must_use]
     pub fn new(mesh: Mesh) -> Self {
         Self {
+            base: mesh.clone(),
             mesh,
+            tags: BTreeSet::new(),
+            aside: BTreeMap::new(),
+            networks: BTreeMap::new(),
             nodes: HashMap::new(),
             spaces: BTreeMap::new(),
             hosts: HashMap::new(),
@@ -115,11 +139,32 @@ impl World {
         self.peers > 0
     }
 
-    /// The network of the cluster: a label of the root namespace.
+    /// The network of the cluster: a label of the control plane's namespace.
     #[must_use]
     pub fn network(&self) -> &str {
-        let root = self.space(&self.mesh.root_namespace).and_then(|space| space.object.as_ref());
+        let root = self.space(&self.mesh.system_namespace).and_then(|space| space.object.as_ref());
         root.and_then(|object| object.metadata.label("topology.istio.io/network")).unwrap_or_default()
+    }
+
+    /// The ways into a network, the preferred one first.
+    pub fn gateways(&self, network: &str) -> impl Iterator<Item = &NetworkGateway> {
+        self.networks.get(network).into_iter().flat_map(BTreeMap::values).flatten()
+    }
+
+    /// The labels of a namespace, with its name, which Kubernetes adds and manifests leave out.
+    #[must_use]
+    pub fn labels_of(&self, namespace: &str) -> Texts {
+        let object = self.space(namespace).and_then(|space| space.object.as_ref());
+        let mut labels = object.map(|it| it.metadata.labels.clone()).unwrap_or_default();
+        labels.entry("kubernetes.io/metadata.name".into()).or_insert_with(|| namespace.into());
+        labels
+    }
+
+    /// For whom the service entries of a namespace are; none when that is not configured.
+    #[must_use]
+    pub fn visibility(&self, namespace: &str) -> Option<Visible> {
+        self.mesh.visibility.as_ref()?;
+        self.mesh.visibility(&self.labels_of(namespace))
     }
 
     /// The host name of a service.
@@ -138,17 +183,30 @@ impl World {
 
     /// Takes an object in. Returns what has to be translated again.
     pub fn apply(&mut self, object: Object) -> BTreeSet<Unit> {
-        let reference = object.reference;
-        let mut touched = touch::of(self, &reference);
-        self.detach(&reference);
-        self.put(&reference, object.body);
-        self.attach(&reference);
-        touched.extend(touch::of(self, &reference));
+        let Object { reference, body, .. } = object;
+        let mut touched = self.sort(&reference, body);
+        touched.extend(self.consequences(&reference));
         touched
     }
 
     /// Takes an object out. Returns what has to be translated again.
     pub fn remove(&mut self, reference: &ObjectRef) -> BTreeSet<Unit> {
+        self.aside.remove(reference);
+        let mut touched = self.take_out(reference);
+        touched.extend(self.consequences(reference));
+        touched
+    }
+
+    fn take_in(&mut self, reference: &ObjectRef, body: Body) -> BTreeSet<Unit> {
+        let mut touched = touch::of(self, reference);
+        self.detach(reference);
+        self.put(reference, body);
+        self.attach(reference);
+        touched.extend(touch::of(self, reference));
+        touched
+    }
+
+    fn take_out(&mut self, reference: &ObjectRef) -> BTreeSet<Unit> {
         let touched = touch::of(self, reference);
         self.detach(reference);
         self.drop(reference);
@@ -174,7 +232,9 @@ impl World {
             Body::PeerAuthentication(it) => {
                 self.peers += usize::from(space.peers.insert(name, it).is_none());
             }
-            Body::Node(_) | Body::ServiceAccount(_) | Body::Gateway(_) | Body::GatewayClass(_) => {}
+            Body::Gateway(it) => drop(space.gateways.insert(name, it)),
+            Body::ConfigMap(it) => drop(space.configs.insert(name, it)),
+            Body::Node(_) | Body::ServiceAccount(_) | Body::GatewayClass(_) => {}
         }
     }
 
@@ -194,7 +254,9 @@ impl World {
             Kind::WorkloadEntry => drop(space.workloads.remove(&at.name)),
             Kind::AuthorizationPolicy => drop(space.policies.remove(&at.name)),
             Kind::PeerAuthentication => self.peers -= usize::from(space.peers.remove(&at.name).is_some()),
-            Kind::Node | Kind::ServiceAccount | Kind::Gateway | Kind::GatewayClass => {}
+            Kind::Gateway => drop(space.gateways.remove(&at.name)),
+            Kind::ConfigMap => drop(space.configs.remove(&at.name)),
+            Kind::Node | Kind::ServiceAccount | Kind::GatewayClass => {}
         }
         if space.is_empty() {
             self.spaces.remove(home);
@@ -208,9 +270,19 @@ impl World {
         if let Some(node) = self.node_of(at) {
             self.placed.entry(node).or_default().insert(at.clone());
         }
+        for gateway in self.ways_of(at) {
+            let network = self.networks.entry(gateway.network.clone()).or_default();
+            network.entry(at.clone()).or_default().push(gateway);
+        }
     }
 
     fn detach(&mut self, at: &ObjectRef) {
+        if at.kind == Kind::Gateway {
+            self.networks.retain(|_, ways| {
+                ways.remove(at);
+                !ways.is_empty()
+            });
+        }
         for (host, unit) in self.claimed_by(at) {
             if let Some(units) = self.hosts.get_mut(&host) {
                 units.remove(&unit);
@@ -227,6 +299,12 @@ impl World {
                 self.placed.remove(&node);
             }
         }
+    }
+
+    fn ways_of(&self, at: &ObjectRef) -> Vec<NetworkGateway> {
+        let object =
+            (at.kind == Kind::Gateway).then(|| self.space(&at.namespace)?.gateways.get(&at.name)).flatten();
+        object.map(|it| gateway::read(it)).unwrap_or_default()
     }
 
     fn node_of(&self, at: &ObjectRef) -> Option<Box<str>> {

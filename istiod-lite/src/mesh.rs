@@ -1,18 +1,28 @@
-//! What is configured for the mesh as a whole.
+//! What is configured for the mesh as a whole: by flags, and over them by the mesh's config map.
 
+use ambit_cluster::kinds::mesh::{EntryVisibility, MeshConfig, Visible};
+use ambit_cluster::kinds::meta::{LabelSelector, Texts};
 use ambit_model::name::{ClusterId, TrustDomain};
 
 /// Mesh-wide settings.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mesh {
     /// Who vouches for identities.
     pub trust_domain: TrustDomain,
     /// Services are named `<name>.<namespace>.svc.<domain>`.
     pub domain: String,
-    /// The namespace whose policies are for everyone, and whose labels name the network.
+    /// The namespace whose policies are for everyone.
     pub root_namespace: String,
+    /// The namespace of the control plane: its labels name the network, its config map configures the mesh.
+    pub system_namespace: String,
     /// The cluster's id.
     pub cluster: ClusterId,
+    /// Which of several control planes this is; empty: the only one.
+    pub revision: String,
+    /// Which namespaces are looked at; empty: all.
+    pub discovery: Vec<LabelSelector>,
+    /// Who may see which service entries; none: everybody all of them.
+    pub visibility: Option<EntryVisibility>,
 }
 
 impl Default for Mesh {
@@ -21,7 +31,54 @@ impl Default for Mesh {
             trust_domain: TrustDomain::default(),
             domain: "cluster.local".into(),
             root_namespace: "istio-system".into(),
+            system_namespace: "istio-system".into(),
             cluster: "Kubernetes".into(),
+            revision: String::new(),
+            discovery: Vec::new(),
+            visibility: None,
         }
+    }
+}
+
+impl Mesh {
+    /// The name of the config map that configures it.
+    #[must_use]
+    pub fn config_map(&self) -> String {
+        if self.revision.is_empty() { "istio".into() } else { format!("istio-{}", self.revision) }
+    }
+
+    /// These settings with what a config map says laid over them.
+    #[must_use]
+    pub fn with(&self, config: MeshConfig) -> Self {
+        let MeshConfig { trust_domain, root_namespace, discovery_selectors, service_entry_visibility } =
+            config;
+        let mut mesh = self.clone();
+        if let Some(domain) = trust_domain.and_then(|it| it.parse().ok()) {
+            mesh.trust_domain = domain;
+        }
+        if let Some(namespace) = root_namespace.filter(|it| !it.is_empty()) {
+            mesh.root_namespace = namespace;
+        }
+        mesh.discovery = discovery_selectors;
+        mesh.visibility = service_entry_visibility;
+        mesh
+    }
+
+    /// Whether a namespace with these labels is looked at.
+    #[must_use]
+    pub fn discovers(&self, labels: &Texts) -> bool {
+        self.discovery.is_empty() || self.discovery.iter().any(|it| it.selects(labels))
+    }
+
+    /// For whom the service entries of a namespace with these labels are; none when that is not configured.
+    #[must_use]
+    pub fn visibility(&self, labels: &Texts) -> Option<Visible> {
+        let rules = self.visibility.as_ref()?;
+        let applies = rules
+            .policies
+            .iter()
+            .find(|it| it.matching_rules.iter().all(|it| it.namespace_selector.selects(labels)));
+        let said = applies.map_or(rules.default_visibility, |it| it.visibility);
+        Some(if said == Visible::Unspecified { Visible::Public } else { said })
     }
 }

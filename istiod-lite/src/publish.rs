@@ -20,6 +20,7 @@ use crate::ca::Ask;
 use crate::catalog::Catalog;
 use crate::metrics::Metrics;
 use crate::status;
+use crate::vips::{self, Ranges};
 
 /// Questions that wait for a pod to appear; beyond this the oldest is given up.
 const WAITING: usize = 1024;
@@ -49,12 +50,16 @@ pub struct Feed {
     overlay: Overlay,
     /// Policies that changed and may have to be told what became of them.
     unreported: BTreeSet<ObjectRef>,
+    /// Where addresses of hosts are taken from, when they are given any.
+    ranges: Option<Ranges>,
+    /// A service entry changed since addresses were given.
+    entries_changed: bool,
 }
 
 impl Feed {
     /// A loop that has read nothing yet.
     #[must_use]
-    pub fn new(catalog: Catalog, told: Told, overlay: Overlay) -> Self {
+    pub fn new(catalog: Catalog, told: Told, overlay: Overlay, ranges: Option<Ranges>) -> Self {
         Self {
             catalog,
             library: Arc::new(Library::default()),
@@ -64,6 +69,8 @@ impl Feed {
             waiting: Vec::new(),
             overlay,
             unreported: BTreeSet::new(),
+            ranges,
+            entries_changed: false,
         }
     }
 
@@ -81,6 +88,7 @@ impl Feed {
                     self.publish();
                     self.tell_faults(source.faults());
                     self.answer();
+                    self.give_addresses();
                     self.report();
                 }
                 Some(ask) = asks.recv() => {
@@ -125,6 +133,7 @@ impl Feed {
     }
 
     fn note(&mut self, object: &ObjectRef) {
+        self.entries_changed |= matches!(object.kind, Kind::ServiceEntry | Kind::Namespace | Kind::ConfigMap);
         if object.kind == Kind::AuthorizationPolicy {
             self.unreported.insert(object.clone());
         }
@@ -136,6 +145,19 @@ impl Feed {
             let written = status::report(self.catalog.world(), &object, &self.overlay, clock::now_system());
             if let Err(error) = written {
                 warn!(target: "status", object = %object, error = %error, "condition not written");
+            }
+        }
+    }
+
+    /// Writes down addresses for hosts that have none. They come back as any other change does, so what is
+    /// published is always what is written.
+    fn give_addresses(&mut self) {
+        let Some(ranges) = self.ranges.filter(|_| self.complete && self.entries_changed) else { return };
+        self.entries_changed = false;
+        for (entry, given) in vips::plan(self.catalog.world(), ranges) {
+            if let Err(error) = self.overlay.patch(&entry, vips::patch(&given)) {
+                // Tried again with the next change of an entry.
+                warn!(target: "status", object = %entry, error = %error, "addresses not written");
             }
         }
     }

@@ -163,7 +163,7 @@ impl ControlPlane {
             addresses: doors.addresses()?,
             doors,
             source,
-            feed: Feed::new(Catalog::new(World::new(cluster.mesh())), told, conditions),
+            feed: Feed::new(Catalog::new(World::new(cluster.mesh())), told, conditions, config.ranges()),
             asks,
             library,
             serving: Serving::new(keeper.newest(), config.names(), now)?,

@@ -2,6 +2,7 @@
 //! What a layer cannot express is read strictly: an allow rule is dropped, a deny rule loses the condition.
 
 mod balance;
+mod gateway;
 mod hosts;
 mod membership;
 mod names;
@@ -51,6 +52,7 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
             UnitKind::Peer => peer::derived(&home, space.peers.get(&unit.name)?)
                 .map(|it| vec![Change::Policy(Arc::new(it))])
                 .unwrap_or_default(),
+            UnitKind::Gateway => gateway::translate(&home, space.gateways.get(&unit.name)?),
             UnitKind::Strict => Vec::new(),
         })
     };
@@ -84,7 +86,7 @@ impl At<'_> {
             trust_domain: self.trust_domain(),
             service_account: ambit_model::name::ServiceAccount::default(),
             waypoint: None,
-            network_gateway: None,
+            network_gateway: gateway::into(self.world, self.world.network()),
             node: ambit_model::name::NodeName::default(),
             canonical_name: Label::default(),
             canonical_revision: Label::default(),
@@ -99,6 +101,14 @@ impl At<'_> {
             host_network: false,
             capacity: 1,
         })
+    }
+
+    /// Says that a workload is on another network than the cluster's.
+    fn place(&self, workload: &mut Workload, network: &str) {
+        if !network.is_empty() {
+            workload.network = network.into();
+            workload.network_gateway = gateway::into(self.world, network);
+        }
     }
 
     fn network(&self) -> Network {

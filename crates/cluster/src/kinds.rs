@@ -3,6 +3,7 @@
 
 pub mod core;
 pub mod entry;
+pub mod mesh;
 pub mod meta;
 pub mod policy;
 pub mod scalar;
@@ -52,6 +53,7 @@ fn straight(kind: Kind, text: &str) -> Option<Body> {
         Kind::EndpointSlice => Body::EndpointSlice(from_text(text)?),
         Kind::Gateway
         | Kind::GatewayClass
+        | Kind::ConfigMap
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::ServiceEntry
@@ -83,6 +85,11 @@ pub(crate) fn read(kind: Kind, value: &Value) -> Result<Body, Wrong> {
             let policy: Arc<policy::PeerAuthentication> = typed(value)?;
             policy.check()?;
             Body::PeerAuthentication(policy)
+        }
+        Kind::ConfigMap => {
+            let map: Arc<mesh::ConfigMap> = typed(value)?;
+            map.check()?;
+            Body::ConfigMap(map)
         }
         Kind::ServiceEntry => {
             let entry: Arc<entry::ServiceEntry> = typed(value)?;

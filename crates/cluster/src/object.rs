@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::kinds::Carried;
 use crate::kinds::core::{Namespace, Node, Pod, ServiceAccount};
 use crate::kinds::entry::{ServiceEntry, WorkloadEntry};
+use crate::kinds::mesh::ConfigMap;
 use crate::kinds::meta::Meta;
 use crate::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
 use crate::kinds::service::{EndpointSlice, Service};
@@ -39,11 +40,13 @@ pub enum Kind {
     ServiceEntry,
     /// A workload outside of Kubernetes.
     WorkloadEntry,
+    /// Texts by name, of which one is the mesh's configuration.
+    ConfigMap,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Node,
         Self::Namespace,
         Self::ServiceAccount,
@@ -56,6 +59,7 @@ impl Kind {
         Self::PeerAuthentication,
         Self::ServiceEntry,
         Self::WorkloadEntry,
+        Self::ConfigMap,
     ];
 
     /// As written in `kind:`.
@@ -74,6 +78,7 @@ impl Kind {
             Self::PeerAuthentication => "PeerAuthentication",
             Self::ServiceEntry => "ServiceEntry",
             Self::WorkloadEntry => "WorkloadEntry",
+            Self::ConfigMap => "ConfigMap",
         }
     }
 
@@ -81,7 +86,12 @@ impl Kind {
     #[must_use]
     pub fn group(self) -> &'static str {
         match self {
-            Self::Node | Self::Namespace | Self::ServiceAccount | Self::Pod | Self::Service => "",
+            Self::Node
+            | Self::Namespace
+            | Self::ServiceAccount
+            | Self::Pod
+            | Self::Service
+            | Self::ConfigMap => "",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::Gateway | Self::GatewayClass => "gateway.networking.k8s.io",
             Self::AuthorizationPolicy | Self::PeerAuthentication => "security.istio.io",
@@ -188,6 +198,8 @@ pub enum Body {
     ServiceEntry(Arc<ServiceEntry>),
     /// A workload outside of Kubernetes.
     WorkloadEntry(Arc<WorkloadEntry>),
+    /// Texts by name.
+    ConfigMap(Arc<ConfigMap>),
 }
 
 impl Body {
@@ -206,6 +218,7 @@ impl Body {
             Self::PeerAuthentication(it) => &it.metadata,
             Self::ServiceEntry(it) => &it.metadata,
             Self::WorkloadEntry(it) => &it.metadata,
+            Self::ConfigMap(it) => &it.metadata,
         }
     }
 }

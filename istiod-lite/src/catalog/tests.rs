@@ -14,7 +14,7 @@ use crate::mesh::Mesh;
 
 /// Objects in several versions each, chosen so that they take part in each other: selectors that begin and end to
 /// match, hosts that several claim, policies in the namespace and the root namespace, slices with and without pods.
-const POOL: &str = "
+const POOL: &str = r#"
 {apiVersion: v1, kind: Node, metadata: {name: n1, labels: {topology.kubernetes.io/zone: z1}}}
 {apiVersion: v1, kind: Node, metadata: {name: n1, labels: {topology.kubernetes.io/zone: z2}}}
 {apiVersion: v1, kind: Namespace, metadata: {name: istio-system, labels: {topology.istio.io/network: net1}}}
@@ -50,10 +50,29 @@ const POOL: &str = "
 {apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: all, namespace: a}, spec: {mtls: {mode: STRICT}}}
 {apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: some, namespace: a}, spec: {selector: {matchLabels: {app: x}}, portLevelMtls: {80: {mode: STRICT}, 81: {mode: DISABLE}}}}
 {apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: some, namespace: a}, spec: {mtls: {mode: STRICT}, selector: {matchLabels: {app: y}}}}
-";
+{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {mesh: 'on'}}}
+{apiVersion: v1, kind: Namespace, metadata: {name: b, labels: {mesh: 'on', trusted: 'yes'}}}
+{apiVersion: v1, kind: Namespace, metadata: {name: b, labels: {trusted: 'yes'}}}
+{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: 'trustDomain: other.example'}}
+{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: 'rootNamespace: a'}}
+{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: '{discoverySelectors: [{matchLabels: {mesh: "on"}}]}'}}
+{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: '{discoverySelectors: [{matchExpressions: [{key: mesh, operator: Exists}]}, {matchLabels: {kubernetes.io/metadata.name: istio-system}}], serviceEntryVisibility: {defaultVisibility: NAMESPACE, policies: [{visibility: PUBLIC, matchingRules: [{namespaceSelector: {matchLabels: {trusted: "yes"}}}]}]}}'}}
+{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: '{serviceEntryVisibility: {policies: [{visibility: NONE, matchingRules: [{namespaceSelector: {matchLabels: {trusted: "yes"}}}]}]}}'}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: g1, namespace: a, labels: {topology.istio.io/network: net2}}, spec: {gatewayClassName: istio-remote, listeners: [{name: h, port: 15008, protocol: HBONE}]}, status: {addresses: [{type: IPAddress, value: 192.0.2.1}]}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: g1, namespace: a}, spec: {gatewayClassName: istio-remote, listeners: [{name: h, port: 15008, protocol: HBONE}]}, status: {addresses: [{type: IPAddress, value: 192.0.2.1}]}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: g2, namespace: b, labels: {topology.istio.io/network: net2}}, spec: {gatewayClassName: istio-remote, listeners: [{name: h, port: 15008, protocol: HBONE}]}, status: {addresses: [{type: IPAddress, value: 192.0.2.1}, {type: Hostname, value: gw.example}]}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: g2, namespace: b, labels: {topology.istio.io/network: net1}}, spec: {gatewayClassName: istio-remote, listeners: [{name: h, port: 15009, protocol: HBONE}]}, status: {addresses: [{type: IPAddress, value: 192.0.2.2}]}}
+{apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: w2, namespace: b}, spec: {address: 10.4.0.2, network: net2}}
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: x4, namespace: b, labels: {istio.io/rev: other}}, spec: {hosts: [h.example], resolution: STATIC, ports: [{number: 80}], endpoints: [{address: 10.3.0.2, network: net2}]}}
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: y, namespace: a, labels: {istio.io/rev: r2}}, spec: {selector: {matchLabels: {app: x}}, rules: [{}]}}
+{apiVersion: v1, kind: ConfigMap, metadata: {name: istio-r1, namespace: istio-system}, data: {mesh: 'trustDomain: r1.example'}}
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: y, namespace: a, labels: {istio.io/rev: prod}}, spec: {selector: {matchLabels: {app: x}}, rules: [{}]}}
+{apiVersion: v1, kind: Service, metadata: {name: tag, namespace: istio-system, labels: {istio.io/rev: r1, istio.io/tag: prod}}, spec: {ports: [{port: 80}]}}
+{apiVersion: v1, kind: Service, metadata: {name: tag, namespace: istio-system, labels: {istio.io/rev: r2, istio.io/tag: prod}}, spec: {ports: [{port: 80}]}}
+"#;
 
 /// As many histories as run in a second or two.
-const HISTORIES: u64 = 150;
+const HISTORIES: u64 = 200;
 
 fn pool() -> Vec<Object> {
     let folder = tempfile::tempdir().unwrap();
@@ -79,8 +98,12 @@ fn published(library: &Library) -> String {
     text
 }
 
-fn at_once<'a>(objects: impl Iterator<Item = &'a Object>) -> Library {
-    let mut catalog = Catalog::new(World::new(Mesh::default()));
+fn mesh(revision: &str) -> Mesh {
+    Mesh { revision: revision.into(), ..Mesh::default() }
+}
+
+fn at_once<'a>(revision: &str, objects: impl Iterator<Item = &'a Object>) -> Library {
+    let mut catalog = Catalog::new(World::new(mesh(revision)));
     for object in objects {
         catalog.take(Event::Applied(object.clone()));
     }
@@ -102,7 +125,8 @@ fn every_history_ends_where_a_fresh_start_would() {
     let pool = pool();
     for seed in 0..HISTORIES {
         let mut chance = Chance(seed);
-        let mut catalog = Catalog::new(World::new(Mesh::default()));
+        let revision = ["", "r1"][chance.below(2)];
+        let mut catalog = Catalog::new(World::new(mesh(revision)));
         let mut library = Library::default();
         let mut now: BTreeMap<ObjectRef, Object> = BTreeMap::new();
         let mut history = Vec::new();
@@ -121,7 +145,7 @@ fn every_history_ends_where_a_fresh_start_would() {
                 }
             }
             library = library.with(&catalog.settle());
-            let (step, whole) = (published(&library), published(&at_once(now.values())));
+            let (step, whole) = (published(&library), published(&at_once(revision, now.values())));
             assert_eq!(step, whole, "seed {seed}, after {history:?}");
         }
     }
@@ -131,7 +155,7 @@ fn every_history_ends_where_a_fresh_start_would() {
 fn a_change_translates_only_what_it_touches() {
     let pool = pool();
     let mut catalog = Catalog::new(World::new(Mesh::default()));
-    for object in &pool {
+    for object in pool.iter().filter(|it| it.reference.kind != ambit_cluster::Kind::ConfigMap) {
         catalog.take(Event::Applied(object.clone()));
     }
     catalog.settle();
@@ -160,7 +184,7 @@ fn what_is_listed_on_a_workload_is_published() {
             .map(|_| pool[chance.below(pool.len())].clone())
             .map(|it| (it.reference.clone(), it))
             .collect();
-        let library = at_once(chosen.values());
+        let library = at_once("", chosen.values());
         for resource in crate::dump::resources(&library, None) {
             let listed = resource["resource"]["workload"]["authorizationPolicies"]
                 .as_array()

@@ -23,11 +23,13 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
     let home = if at.kind == Kind::Namespace { &at.name } else { &at.namespace };
     let Some(space) = world.space(home) else { return units };
     match at.kind {
-        Kind::Namespace if at.name.as_ref() == world.mesh.root_namespace => everything(world, &mut units),
+        Kind::Namespace if at.name.as_ref() == world.mesh.system_namespace => everything(world, &mut units),
         Kind::Namespace => {
             units.extend(named(UnitKind::Service, home, space.services.keys()));
             units.extend(named(UnitKind::ServiceEntry, home, space.entries.keys()));
+            visible(world, space, &mut units);
         }
+        Kind::Gateway if !world.ways_of(at).is_empty() => everything(world, &mut units),
         Kind::Service => service(world, space, at, &mut units),
         Kind::ServiceEntry => entry(world, space, at, &mut units),
         Kind::EndpointSlice => slice(space, at, &mut units),
@@ -38,9 +40,19 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         | Kind::Node
         | Kind::ServiceAccount
         | Kind::Gateway
-        | Kind::GatewayClass => {}
+        | Kind::GatewayClass
+        | Kind::ConfigMap => {}
     }
     units
+}
+
+/// When visibility goes by labels of a namespace, which entry is preferred for a host does so as well.
+fn visible(world: &World, space: &Space, units: &mut BTreeSet<Unit>) {
+    if world.mesh.visibility.is_some() {
+        for host in space.entries.values().flat_map(|entry| &entry.spec.hosts) {
+            rivals(world, &host.0, units);
+        }
+    }
 }
 
 fn service(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
@@ -133,6 +145,15 @@ fn chosen(space: &Space, namespace: &Arc<str>, selector: &Texts, units: &mut BTr
     units.extend(named(UnitKind::WorkloadEntry, namespace, space.workloads.keys()));
 }
 
+/// Everything that is translated.
+pub(super) fn all(world: &World, units: &mut BTreeSet<Unit>) {
+    everything(world, units);
+    for (name, space) in world.spaces() {
+        units.extend(named(UnitKind::Policy, name, space.policies.keys()));
+        units.extend(named(UnitKind::Peer, name, space.peers.keys()));
+    }
+}
+
 fn everything(world: &World, units: &mut BTreeSet<Unit>) {
     units.insert(Unit::strict());
     for (name, space) in world.spaces() {
@@ -141,6 +162,7 @@ fn everything(world: &World, units: &mut BTreeSet<Unit>) {
         units.extend(named(UnitKind::EndpointSlice, name, space.slices.keys()));
         units.extend(named(UnitKind::ServiceEntry, name, space.entries.keys()));
         units.extend(named(UnitKind::WorkloadEntry, name, space.workloads.keys()));
+        units.extend(named(UnitKind::Gateway, name, space.gateways.keys()));
     }
 }
 

@@ -22,6 +22,8 @@ pub enum UnitKind {
     Policy,
     /// A peer authentication: a policy of its own, if its ports need one.
     Peer,
+    /// A gateway: workloads for its addresses, when it leads into another network.
+    Gateway,
     /// The one policy "peers must prove who they are".
     Strict,
 }
@@ -49,7 +51,8 @@ impl Unit {
             Kind::Service => UnitKind::Service,
             Kind::AuthorizationPolicy => UnitKind::Policy,
             Kind::PeerAuthentication => UnitKind::Peer,
-            Kind::Node | Kind::Namespace | Kind::ServiceAccount | Kind::Gateway | Kind::GatewayClass => {
+            Kind::Gateway => UnitKind::Gateway,
+            Kind::Node | Kind::Namespace | Kind::ServiceAccount | Kind::GatewayClass | Kind::ConfigMap => {
                 return None;
             }
         };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ambit_cluster::kinds::entry::ServiceEntry;
+use ambit_cluster::kinds::mesh::Visible;
 use ambit_model::name::ServiceKey;
 
 use super::At;
@@ -13,6 +14,9 @@ use crate::index::unit::{Unit, UnitKind};
 /// The hosts for which a service entry is in force: in one namespace a Kubernetes service comes first, then the
 /// oldest entry.
 pub(super) fn in_force(at: &At<'_>, entry: &ServiceEntry) -> BTreeSet<ServiceKey> {
+    if at.world.visibility(at.namespace) == Some(Visible::None) {
+        return BTreeSet::new();
+    }
     let hosts = entry.spec.hosts.iter().filter(|host| wins(at.world, at.namespace, at.name, &host.0));
     hosts.filter_map(|host| format!("{}/{}", at.namespace, host.0).parse().ok()).collect()
 }
@@ -22,7 +26,11 @@ pub(super) fn is_canonical(at: &At<'_>, host: &str) -> bool {
     if at.world.claims(host).any(|it| it.kind == UnitKind::Service) {
         return false;
     }
-    let claims = at.world.claims(host).filter(|it| wins(at.world, &it.namespace, &it.name, host));
+    // One that is for its namespace is never preferred elsewhere.
+    let public =
+        |it: &&Unit| at.world.visibility(&it.namespace).is_none_or(|visible| visible == Visible::Public);
+    let claims = at.world.claims(host).filter(public);
+    let claims = claims.filter(|it| wins(at.world, &it.namespace, &it.name, host));
     let oldest = claims.filter_map(|it| entry(at.world, it)).min_by_key(|it| it.metadata.age());
     oldest.is_some_and(|it| it.metadata.namespace == at.namespace && it.metadata.name == at.name)
 }

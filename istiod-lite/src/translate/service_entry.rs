@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ambit_cluster::kinds::entry::{EntryEndpoint, EntryPort, Resolution, ServiceEntry};
+use ambit_cluster::kinds::mesh::Visible;
 use ambit_model::address::{NetworkAddress, NetworkRange};
 use ambit_model::delta::Change;
 use ambit_model::name::ServiceKey;
@@ -47,7 +48,10 @@ fn service(at: &At<'_>, entry: &ServiceEntry, key: &ServiceKey) -> Option<Servic
         families: Families::Automatic,
         canonical: hosts::is_canonical(at, key.hostname.as_str()),
         ingress_use_waypoint: false,
-        visibility: Visibility::Public,
+        visibility: match at.world.visibility(at.namespace) {
+            Some(Visible::Namespace) => Visibility::Namespace,
+            _ => Visibility::Public,
+        },
     })
 }
 
@@ -115,9 +119,7 @@ fn workload<'k>(
         Ok(ip) => workload.addresses = vec![ip.to_canonical()],
         Err(_) => workload.hostname = endpoint.address.as_str().into(),
     }
-    if !endpoint.network.is_empty() {
-        workload.network = endpoint.network.as_str().into();
-    }
+    at.place(&mut workload, &endpoint.network);
     if !endpoint.service_account.is_empty() {
         workload.service_account = endpoint.service_account.parse().ok()?;
     }

@@ -191,3 +191,146 @@ fn endpoints_of_one_address_and_networks_of_their_own_are_kept_apart() {
     assert_eq!(second["network"], Value::Null, "upstream lets it inherit the first one's network");
     assert_eq!(second["services"]["a/h.example"]["ports"][0]["targetPort"], 81);
 }
+
+const REMOTE: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: NAME, namespace: gw, labels: {topology.istio.io/network: net2}, annotations: {}}
+spec: {gatewayClassName: istio-remote, listeners: [{name: s, port: 15012, protocol: TLS}, {name: h, port: 15108, protocol: HBONE}]}
+status: {addresses: [{type: TYPE, value: ADDRESS}]}
+";
+
+fn remote(name: &str, kind: &str, address: &str) -> String {
+    REMOTE.replace("NAME", name).replace("TYPE", kind).replace("ADDRESS", address)
+}
+
+const ELSEWHERE: &str = "
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: far, namespace: shop}
+spec: {address: 10.9.0.1, network: net2}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: near, namespace: shop}
+spec: {address: 10.9.0.2}
+";
+
+#[test]
+fn a_workload_on_another_network_is_reached_by_the_first_gateway_into_it() {
+    let both = remote("b", "IPAddress", "192.0.2.2") + &remote("a", "IPAddress", "192.0.2.1") + ELSEWHERE;
+    let all = resources(&both);
+    let far = &named(&all, "Kubernetes/networking.istio.io/WorkloadEntry/shop/far")["workload"];
+    assert_eq!(far["network"], "net2");
+    let expected = serde_json::json!({
+        "address": {"network": "net2", "address": "wAACAQ=="}, "hboneMtlsPort": 15108
+    });
+    assert_eq!(far["networkGateway"], expected);
+    let near = &named(&all, "Kubernetes/networking.istio.io/WorkloadEntry/shop/near")["workload"];
+    assert_eq!(near["networkGateway"], Value::Null);
+}
+
+#[test]
+fn a_gateway_into_a_network_is_a_workload_so_that_its_identity_is_known() {
+    let all = resources(&remote("east", "IPAddress", "192.0.2.1"));
+    let gateway = &named(&all, "NetworkGateway/net2/192.0.2.1/15108")["workload"];
+    assert_eq!(gateway["tunnelProtocol"], "HBONE");
+    assert_eq!(
+        (&gateway["namespace"], &gateway["serviceAccount"]),
+        (&"gw".into(), &"east-istio-remote".into())
+    );
+    let named_account = remote("east", "IPAddress", "192.0.2.1")
+        .replace("annotations: {}", "annotations: {gateway.istio.io/service-account: own}");
+    let all = resources(&named_account);
+    assert_eq!(named(&all, "NetworkGateway/net2/192.0.2.1/15108")["workload"]["serviceAccount"], "own");
+    let by_name = resources(&(remote("east", "Hostname", "gw.example") + ELSEWHERE));
+    assert_eq!(named(&by_name, "NetworkGateway/net2/gw.example/15108")["workload"]["hostname"], "gw.example");
+    let far = &named(&by_name, "Kubernetes/networking.istio.io/WorkloadEntry/shop/far")["workload"];
+    assert_eq!(far["networkGateway"]["hostname"]["hostname"], "gw.example");
+}
+
+#[test]
+fn what_is_no_way_into_a_network_is_none() {
+    let good = remote("east", "IPAddress", "192.0.2.1");
+    for (spoilt, by) in [
+        ("istio-remote", "istio"),
+        ("protocol: HBONE", "protocol: HTTPS"),
+        ("topology.istio.io/network: net2", "other: x"),
+        ("value: 192.0.2.1", "value: nonsense"),
+        ("port: 15108", "port: 0"),
+    ] {
+        let all = resources(&good.replace(spoilt, by));
+        assert!(!all.iter().any(|it| it["name"].as_str().unwrap().starts_with("NetworkGateway")), "{by}");
+    }
+}
+
+fn configured(mesh: &str) -> String {
+    let mesh = mesh.replace('\'', "''");
+    format!(
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata: {{mesh: '{mesh}'}}\n"
+    )
+}
+
+const ENTRIES: &str = "
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: trusted, labels: {trusted: 'yes'}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: e, namespace: shop, creationTimestamp: '2026-01-01T00:00:00Z'}
+spec: {hosts: [h.example], resolution: DNS, ports: [{number: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: e, namespace: trusted, creationTimestamp: '2026-01-02T00:00:00Z'}
+spec: {hosts: [h.example], resolution: DNS, ports: [{number: 80}]}
+";
+
+#[test]
+fn service_entries_are_for_those_that_the_mesh_says() {
+    let rules = "{serviceEntryVisibility: {defaultVisibility: WORD, policies: [{visibility: PUBLIC, matchingRules: \
+                 [{namespaceSelector: {matchLabels: {trusted: \"yes\"}}}]}]}}";
+    let said = |all: &[Value], name: &str| {
+        let service = all.iter().find(|it| it["name"] == name).map(|it| it["resource"]["service"].clone());
+        service.map(|it| (it["visibility"].as_str().map(str::to_owned), it["canonical"] == true))
+    };
+    let none = resources(ENTRIES);
+    assert_eq!(said(&none, "shop/h.example"), Some((None, true)), "without rules everybody sees all");
+    let own = resources(&(configured(&rules.replace("WORD", "NAMESPACE")) + ENTRIES));
+    assert_eq!(
+        said(&own, "shop/h.example"),
+        Some((Some("NAMESPACE".into()), false)),
+        "never preferred elsewhere"
+    );
+    assert_eq!(said(&own, "trusted/h.example"), Some((None, true)));
+    let hidden = resources(&(configured(&rules.replace("WORD", "NONE")) + ENTRIES));
+    assert_eq!(said(&hidden, "shop/h.example"), None);
+    assert_eq!(said(&hidden, "trusted/h.example"), Some((None, true)));
+    assert!(
+        !hidden.iter().any(|it| it["name"].as_str().unwrap().contains("/shop/")),
+        "its endpoints neither"
+    );
+    let by_name = "{serviceEntryVisibility: {policies: [{visibility: NONE, matchingRules: \
+                   [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}}]}]}}";
+    assert_eq!(said(&resources(&(configured(by_name) + ENTRIES)), "shop/h.example"), None);
+}
+
+#[test]
+fn the_meshs_config_map_names_trust_domain_root_namespace_and_the_namespaces_looked_at() {
+    let all = resources(&(configured("trustDomain: other.example") + POD));
+    assert_eq!(named(&all, "Kubernetes//Pod/shop/web")["workload"]["trustDomain"], "other.example");
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\nspec: {rules: [{}]}\n";
+    let all = resources(&(configured("rootNamespace: shop") + policy));
+    assert_eq!(named(&all, "shop/p")["scope"], Value::Null, "global");
+    let seen = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {mesh: 'on'}}\n";
+    let selectors = "{discoverySelectors: [{matchLabels: {mesh: \"on\"}}]}";
+    assert_eq!(resources(&(configured(selectors) + POD)), [] as [Value; 0]);
+    assert_eq!(resources(&(configured(selectors) + POD + seen)).len(), 1);
+    let elsewhere = configured("trustDomain: other.example").replace("istio-system", "shop");
+    let all = resources(&(elsewhere + POD));
+    assert_eq!(named(&all, "Kubernetes//Pod/shop/web")["workload"]["trustDomain"], Value::Null);
+}

@@ -17,9 +17,7 @@ pub(super) fn translate(at: &At<'_>, entry: &WorkloadEntry) -> Option<Workload> 
         Ok(ip) => workload.addresses = vec![ip.to_canonical()],
         Err(_) => workload.hostname = spec.address.as_str().into(),
     }
-    if !spec.network.is_empty() {
-        workload.network = spec.network.as_str().into();
-    }
+    at.place(&mut workload, &spec.network);
     if !spec.service_account.is_empty() {
         workload.service_account = spec.service_account.parse().ok()?;
     }

@@ -48,6 +48,7 @@ pub(crate) fn plural(kind: Kind) -> &'static str {
         Kind::PeerAuthentication => "peerauthentications",
         Kind::ServiceEntry => "serviceentries",
         Kind::WorkloadEntry => "workloadentries",
+        Kind::ConfigMap => "configmaps",
     }
 }
 
@@ -59,7 +60,8 @@ pub(crate) fn definition(kind: Kind) -> Option<String> {
         | Kind::ServiceAccount
         | Kind::Pod
         | Kind::Service
-        | Kind::EndpointSlice => None,
+        | Kind::EndpointSlice
+        | Kind::ConfigMap => None,
         Kind::Gateway
         | Kind::GatewayClass
         | Kind::AuthorizationPolicy
@@ -85,7 +87,8 @@ pub(crate) fn accept(kind: Kind) -> (&'static str, &'static str) {
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::ServiceEntry
-        | Kind::WorkloadEntry => ("application/json", "application/json"),
+        | Kind::WorkloadEntry
+        | Kind::ConfigMap => ("application/json", "application/json"),
     }
 }
 

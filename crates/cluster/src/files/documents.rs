@@ -18,7 +18,6 @@ const NOT_READ: &[&str] = &[
     "ClusterRole",
     "ClusterRoleBinding",
     "ClusterTrustBundle",
-    "ConfigMap",
     "ControllerRevision",
     "CronJob",
     "CustomResourceDefinition",
@@ -215,7 +214,10 @@ pub(crate) fn identify(value: &Value) -> Result<Option<ObjectRef>, Wrong> {
     }
     let group = version.split_once('/').map_or("", |(group, _)| group);
     let istio_gateway = kind == "Gateway" && group == "networking.istio.io";
-    if istio_gateway || (Kind::named(kind).is_none() && NOT_READ.contains(&kind)) {
+    // Of config maps only the mesh's own is read; the others are the applications'.
+    let foreign = kind == "ConfigMap"
+        && (!text("/metadata/name").starts_with("istio") || text("/data/mesh").is_empty());
+    if istio_gateway || foreign || (Kind::named(kind).is_none() && NOT_READ.contains(&kind)) {
         return Ok(None);
     }
     let Some(kind) = Kind::named(kind) else {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::fault::Wrong;
 use crate::kinds::meta::{Meta, Texts};
+use crate::kinds::policy::PolicyCondition;
 use crate::kinds::scalar::{Cidr, Ip, Port, Word};
 
 /// A service outside of Kubernetes.
@@ -136,6 +137,8 @@ pub struct EntryEndpoint {
 pub struct ServiceEntryStatus {
     /// Addresses that were given to hosts.
     pub addresses: Vec<GivenAddress>,
+    /// What is true of it.
+    pub conditions: Vec<PolicyCondition>,
 }
 
 /// An address that was given to a host.
@@ -156,6 +159,16 @@ pub struct WorkloadEntry {
     pub metadata: Meta,
     /// What was asked for.
     pub spec: EntryEndpoint,
+    /// What is.
+    pub status: WorkloadEntryStatus,
+}
+
+/// What is read of a workload entry's status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct WorkloadEntryStatus {
+    /// What is true of it.
+    pub conditions: Vec<PolicyCondition>,
 }
 
 impl WorkloadEntry {

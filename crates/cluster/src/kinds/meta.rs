@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use crate::fault::Wrong;
+
 /// Text by text, ordered.
 pub type Texts = BTreeMap<String, String>;
 
@@ -82,6 +84,73 @@ pub struct Owner {
 #[must_use]
 pub fn selects(selector: &Texts, labels: &Texts) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// Labels as Kubernetes selects by them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct LabelSelector {
+    /// Labels that must be there.
+    pub match_labels: Texts,
+    /// What else must hold.
+    pub match_expressions: Vec<LabelRule>,
+}
+
+/// One demand on labels.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelRule {
+    /// The label's key.
+    pub key: String,
+    /// What is demanded of it.
+    pub operator: LabelOperator,
+    /// Of these values.
+    #[serde(default)]
+    pub values: Vec<String>,
+}
+
+/// What is demanded of a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum LabelOperator {
+    /// It has one of the values.
+    In,
+    /// It has none of the values, or is not there.
+    NotIn,
+    /// It is there.
+    Exists,
+    /// It is not there.
+    DoesNotExist,
+}
+
+impl LabelSelector {
+    /// Whether labels are as demanded; a selector that demands nothing selects everything.
+    #[must_use]
+    pub fn selects(&self, labels: &Texts) -> bool {
+        let holds = |rule: &LabelRule| {
+            let value = labels.get(&rule.key);
+            let listed = value.is_some_and(|value| rule.values.contains(value));
+            match rule.operator {
+                LabelOperator::In => listed,
+                LabelOperator::NotIn => !listed,
+                LabelOperator::Exists => value.is_some(),
+                LabelOperator::DoesNotExist => value.is_none(),
+            }
+        };
+        selects(&self.match_labels, labels) && self.match_expressions.iter().all(holds)
+    }
+
+    /// That values are given where they are needed, and only there.
+    pub(crate) fn check(&self, field: &str) -> Result<(), Wrong> {
+        for rule in &self.match_expressions {
+            let needs = matches!(rule.operator, LabelOperator::In | LabelOperator::NotIn);
+            if needs == rule.values.is_empty() {
+                let remedy = "give values with In and NotIn, and none with Exists and DoesNotExist";
+                let problem = if needs { "the expression has no values" } else { "values are given" };
+                return Err(Wrong::field(format!("{field}: matchExpressions"), &rule.key, problem, remedy));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A DNS name of lower-case letters, digits, `-` and `.`: what Kubernetes allows, and what file names can hold.

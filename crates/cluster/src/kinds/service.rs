@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::kinds::meta::{Meta, Texts};
+use crate::kinds::policy::PolicyCondition;
 use crate::kinds::scalar::{ClusterIp, Port, PortName};
 
 /// A service.
@@ -13,6 +14,16 @@ pub struct Service {
     pub metadata: Meta,
     /// What was asked for.
     pub spec: ServiceSpec,
+    /// What is.
+    pub status: ServiceStatus,
+}
+
+/// What is read of a service's status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ServiceStatus {
+    /// What is true of it.
+    pub conditions: Vec<PolicyCondition>,
 }
 
 /// What is read of a service's specification.
@@ -120,6 +131,10 @@ pub struct Endpoint {
     pub conditions: EndpointConditions,
     /// The object behind it.
     pub target_ref: Option<TargetRef>,
+    /// The node it runs on.
+    pub node_name: String,
+    /// The zone it runs in.
+    pub zone: String,
 }
 
 /// What is true of an endpoint.

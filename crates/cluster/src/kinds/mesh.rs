@@ -1,0 +1,172 @@
+//! The mesh's configuration, which Istio keeps as YAML inside a config map: what of it bears on records.
+//! What is not named here is ignored: most of it is for proxies of another kind.
+
+use serde::Deserialize;
+
+use crate::fault::Wrong;
+use crate::kinds::meta::{LabelSelector, Meta};
+
+/// A config map; only the mesh's configuration is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ConfigMap {
+    /// Metadata.
+    pub metadata: Meta,
+    /// Its texts.
+    pub data: ConfigData,
+}
+
+/// The text that is read of a config map.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ConfigData {
+    /// The mesh's configuration, as YAML.
+    pub mesh: Option<String>,
+}
+
+impl ConfigMap {
+    /// The mesh's configuration, if it is a config map for that.
+    ///
+    /// # Errors
+    /// When it is, and does not read.
+    pub fn mesh(&self) -> Result<Option<MeshConfig>, Wrong> {
+        let name = self.metadata.name.as_str();
+        let text = self.data.mesh.as_deref().filter(|_| name == "istio" || name.starts_with("istio-"));
+        let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return Ok(None) };
+        let config: MeshConfig = yaml_serde::from_str(text).map_err(|error| {
+            let message = error.to_string();
+            let (problem, remedy) = message.split_once("; ").unwrap_or((&message, "correct the YAML there"));
+            Wrong::field("data.mesh", "", problem, remedy)
+        })?;
+        config.check()?;
+        Ok(Some(config))
+    }
+
+    /// The rules that span several fields.
+    pub(crate) fn check(&self) -> Result<(), Wrong> {
+        self.mesh().map(drop)
+    }
+}
+
+/// What is read of the mesh's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MeshConfig {
+    /// Who vouches for identities.
+    pub trust_domain: Option<String>,
+    /// The namespace whose policies are for everyone.
+    pub root_namespace: Option<String>,
+    /// Which namespaces are looked at; empty: all.
+    pub discovery_selectors: Vec<LabelSelector>,
+    /// Who may see which service entries; none: everybody all of them.
+    pub service_entry_visibility: Option<EntryVisibility>,
+}
+
+impl MeshConfig {
+    fn check(&self) -> Result<(), Wrong> {
+        let domain = self.trust_domain.as_deref().filter(|it| !is_domain(it));
+        if let Some(domain) = domain {
+            let remedy = "use lower-case letters, digits, '-', '_' and '.'";
+            return Err(Wrong::field("data.mesh: trustDomain", domain, "not a trust domain", remedy));
+        }
+        let selectors = self.discovery_selectors.iter();
+        let policies = self.service_entry_visibility.iter().flat_map(|it| &it.policies);
+        let rules = policies.flat_map(|it| &it.matching_rules).map(|it| &it.namespace_selector);
+        selectors.chain(rules).try_for_each(|selector| selector.check("data.mesh"))
+    }
+}
+
+/// What SPIFFE allows as a trust domain.
+fn is_domain(text: &str) -> bool {
+    let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    !text.is_empty() && text.len() <= 255 && text.chars().all(letter)
+}
+
+/// Who may see which service entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EntryVisibility {
+    /// For those that no policy is about.
+    pub default_visibility: Visible,
+    /// The first that applies counts.
+    pub policies: Vec<VisibilityPolicy>,
+}
+
+/// For whom an entry is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum Visible {
+    /// Not said: everybody.
+    #[default]
+    #[serde(rename = "VISIBILITY_UNSPECIFIED", alias = "UNSPECIFIED")]
+    Unspecified,
+    /// Everybody.
+    #[serde(rename = "PUBLIC")]
+    Public,
+    /// Its own namespace.
+    #[serde(rename = "NAMESPACE")]
+    Namespace,
+    /// Nobody.
+    #[serde(rename = "NONE")]
+    None,
+}
+
+/// The visibility of some entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VisibilityPolicy {
+    /// For whom they are.
+    pub visibility: Visible,
+    /// All must match; none: every entry.
+    pub matching_rules: Vec<MatchingRule>,
+}
+
+/// Which entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MatchingRule {
+    /// By the labels of their namespace.
+    pub namespace_selector: LabelSelector,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(mesh: &str) -> Result<Option<MeshConfig>, Wrong> {
+        let metadata = Meta { name: "istio".into(), ..Meta::default() };
+        ConfigMap { metadata, data: ConfigData { mesh: Some(mesh.into()) } }.mesh()
+    }
+
+    #[test]
+    fn what_bears_on_records_is_read_and_the_rest_ignored() {
+        let read = config(
+            "accessLogFile: /dev/stdout\ndefaultConfig: {discoveryAddress: x}\ntrustDomain: a.example\n\
+             discoverySelectors:\n- matchLabels: {mesh: yes-it-is}\n- matchExpressions:\n  - {key: env, operator: In, values: [a, b]}\n\
+             serviceEntryVisibility:\n  defaultVisibility: NAMESPACE\n  policies:\n  - visibility: PUBLIC\n    matchingRules:\n    - namespaceSelector: {matchLabels: {trusted: 'true'}}\n",
+        );
+        let read = read.unwrap().unwrap();
+        assert_eq!(read.trust_domain.as_deref(), Some("a.example"));
+        assert_eq!(read.discovery_selectors.len(), 2);
+        let visibility = read.service_entry_visibility.unwrap();
+        assert_eq!(visibility.default_visibility, Visible::Namespace);
+        assert_eq!(visibility.policies[0].visibility, Visible::Public);
+    }
+
+    #[test]
+    fn what_is_wrong_in_it_is_said_and_other_config_maps_may_say_anything() {
+        for (mesh, told) in [
+            ("trustDomain: [", "data.mesh"),
+            ("trustDomain: a b", "trustDomain"),
+            ("discoverySelectors: [{matchExpressions: [{key: a, operator: In}]}]", "values"),
+            ("discoverySelectors: [{matchExpressions: [{key: a, operator: Like}]}]", "Like"),
+            ("serviceEntryVisibility: {defaultVisibility: SECRET}", "SECRET"),
+        ] {
+            let wrong = config(mesh).unwrap_err();
+            let text = format!("{} {} {} {}", wrong.field, wrong.value, wrong.problem, wrong.remedy);
+            assert!(text.contains(told), "{text}");
+        }
+        let metadata = Meta { name: "my-app".into(), ..Meta::default() };
+        let other = ConfigMap { metadata, data: ConfigData { mesh: Some("[".into()) } };
+        assert_eq!(other.mesh(), Ok(None));
+    }
+}
