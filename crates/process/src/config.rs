@@ -95,6 +95,35 @@ impl<T> Key<Option<T>> {
     }
 }
 
+/// Settings whose names share a beginning.
+#[derive(Debug, Clone, Copy)]
+pub struct Prefix {
+    /// How their names begin.
+    pub name: &'static str,
+    /// What they are, for the reference.
+    pub about: &'static str,
+}
+
+impl Prefix {
+    /// Settings that begin with `name`.
+    #[must_use]
+    pub const fn new(name: &'static str, about: &'static str) -> Self {
+        Self { name, about }
+    }
+
+    /// What follows the beginning, and the value; sorted. An empty rest is left out.
+    #[must_use]
+    pub fn read(&self, source: &dyn Source) -> Vec<(String, String)> {
+        let rest = |(name, value): (String, String)| Some((name.strip_prefix(self.name)?.to_owned(), value));
+        source
+            .beginning_with(self.name)
+            .into_iter()
+            .filter_map(rest)
+            .filter(|(rest, _)| !rest.is_empty())
+            .collect()
+    }
+}
+
 /// One thing wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -184,8 +213,14 @@ mod tests {
 
     #[test]
     fn names_are_found_by_prefix() {
-        let source = source(&[("A", "1"), ("XDS_HEADER_B", "2"), ("XDS_HEADER_C", "3"), ("Z", "4")]);
-        let names: Vec<_> = source.beginning_with("XDS_HEADER_").into_iter().map(|(k, _)| k).collect();
-        assert_eq!(names, ["XDS_HEADER_B", "XDS_HEADER_C"]);
+        const HEADERS: Prefix = Prefix::new("XDS_HEADER_", "headers");
+        let source = source(&[
+            ("A", "1"),
+            ("XDS_HEADER_", "0"),
+            ("XDS_HEADER_B", "2"),
+            ("XDS_HEADER_C", "3"),
+            ("Z", "4"),
+        ]);
+        assert_eq!(HEADERS.read(&source), [("B".into(), "2".into()), ("C".into(), "3".into())]);
     }
 }

@@ -61,7 +61,7 @@ fn owner(path: &str) -> &str {
 /// Two string literals after a word that makes a key: its name and its meaning.
 fn keys(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for maker in ["Key::new(", "optional("] {
+    for maker in ["Key::new(", "optional(", "Prefix::new("] {
         for rest in text.split(maker).skip(1) {
             let Some((name, rest)) = literal(rest) else { continue };
             let Some((about, _)) = rest.trim_start().strip_prefix(',').and_then(literal) else { continue };
@@ -86,11 +86,11 @@ mod tests {
     #[test]
     fn keys_are_found_with_their_meaning_and_tests_are_not() {
         let text = "const A: Key<bool> = Key::new(\n  \"A_B\",\n  \"what \\\n   it is\", flag, || true);\n\
-            const C: Text = optional(\"C\", \"see\");\nKey::new(name, about, x);\n#[cfg(test)]\nKey::new(\"T\", \"no\")";
+            const C: Text = optional(\"C\", \"see\");\nPrefix::new(\"D_\", \"all\");\nKey::new(name, about, x);\n#[cfg(test)]\nKey::new(\"T\", \"no\")";
         let source = Source { path: "ztunnel/src/config.rs".to_owned(), text: text.to_owned() };
         let page = page(&[source]);
         assert!(page.contains("## ztunnel"), "{page}");
-        assert!(page.contains("| `A_B` | what it is |\n| `C` | see |"), "{page}");
+        assert!(page.contains("| `A_B` | what it is |\n| `C` | see |\n| `D_` | all |"), "{page}");
         assert!(!page.contains("`T`"), "{page}");
     }
 }

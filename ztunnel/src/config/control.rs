@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ambit_model::name::ClusterId;
-use ambit_process::config::{Faults, Key, Source, duration, text};
+use ambit_process::config::{Faults, Key, Prefix, Source, duration, text};
 use ambit_tls::configs::control_plane::{ControlPlane, RootSource};
 use ambit_tls::credential::Terms;
 use ambit_tls::issue::{CaSettings, Token};
@@ -85,6 +85,11 @@ const LOCAL_PATH: Text = optional("LOCAL_XDS_PATH", "a file with workloads, serv
 const LOCAL: Text = optional("LOCAL_XDS", "workloads, services and policies as text");
 const TTL: Key<Duration> =
     Key::new("SECRET_TTL", "how long certificates shall live", lifetime, || Duration::from_secs(86_400));
+const XDS_HEADERS: Prefix = Prefix::new("XDS_HEADER_", "and a name: a further header of discovery");
+const CA_HEADERS: Prefix = Prefix::new("CA_HEADER_", "and a name: a further header of certificate requests");
+const META: Prefix = Prefix::new("ISTIO_META_", "and a key: a text that the control plane is told of us");
+const META_JSON: Prefix =
+    Prefix::new("ISTIO_METAJSON_", "and a key: JSON that the control plane is told of us");
 const INSTANCE_IP: Text = optional("INSTANCE_IP", "our pod's address");
 const POD_NAME: Text = optional("POD_NAME", "our pod's name");
 const POD_NAMESPACE: Text = optional("POD_NAMESPACE", "our pod's namespace");
@@ -98,7 +103,7 @@ impl Control {
         let token = token(AUTH_TOKEN.read(source, f));
         Self {
             xds: plane(source, f, (&XDS_ADDRESS, &XDS_ROOT, &ALT_XDS), us),
-            xds_headers: headers(source, f, "XDS_HEADER_"),
+            xds_headers: headers(source, f, XDS_HEADERS),
             credentials: credentials(source, f, &token, us),
             token,
             node: facts(source, f, us.node, us.cluster),
@@ -151,7 +156,7 @@ fn credentials(source: &dyn Source, f: &mut Faults, token: &Token, us: &Us<'_>) 
         control_plane,
         token: token.clone(),
         cluster: us.cluster.clone(),
-        headers: headers(source, f, "CA_HEADER_"),
+        headers: headers(source, f, CA_HEADERS),
         ttl: TTL.read(source, f),
         impersonate: us.shared,
         terms,
@@ -186,10 +191,10 @@ fn token(given: Option<String>) -> Token {
 }
 
 /// Headers named in the environment. A bad one would end every call, so it is told of at once.
-fn headers(source: &dyn Source, f: &mut Faults, prefix: &str) -> Vec<(String, String)> {
+fn headers(source: &dyn Source, f: &mut Faults, prefix: Prefix) -> Vec<(String, String)> {
     let mut all = Vec::new();
-    for (key, value) in source.beginning_with(prefix) {
-        let name = key.strip_prefix(prefix).unwrap_or_default().to_ascii_lowercase();
+    for (rest, value) in prefix.read(source) {
+        let (key, name) = (format!("{}{rest}", prefix.name), rest.to_ascii_lowercase());
         if HeaderName::try_from(&name).is_err() {
             f.add(key, value, "what follows the prefix is no name of a header");
         } else if HeaderValue::try_from(&value).is_err() {
@@ -224,17 +229,12 @@ fn facts(source: &dyn Source, f: &mut Faults, node: &str, cluster: &ClusterId) -
         ("NODE_NAME".into(), node.into()),
         ("CLUSTER_ID".into(), cluster.to_string()),
     ];
-    for (key, value) in source.beginning_with("ISTIO_META_") {
-        let Some(key) = key.strip_prefix("ISTIO_META_") else { continue };
-        if key != "CLUSTER_ID" {
-            metadata.push((key.into(), value));
-        }
-    }
+    metadata.extend(META.read(source).into_iter().filter(|(key, _)| key != "CLUSTER_ID"));
     let mut json = Vec::new();
-    for (key, value) in source.beginning_with("ISTIO_METAJSON_") {
-        match (key.strip_prefix("ISTIO_METAJSON_"), serde_json::from_str(&value)) {
-            (Some(short), Ok(parsed)) => json.push((short.into(), parsed)),
-            _ => f.add(key, value, "write JSON"),
+    for (key, value) in META_JSON.read(source) {
+        match serde_json::from_str(&value) {
+            Ok(parsed) => json.push((key, parsed)),
+            Err(_) => f.add(format!("{}{key}", META_JSON.name), value, "write JSON"),
         }
     }
     NodeFacts {
