@@ -1,0 +1,105 @@
+//! What a cluster leaves on the machine: everything that bears its name, and what a careless one would change.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ambit_cluster_lab::Lab;
+
+/// Where to look for traces of one cluster.
+pub(crate) struct Traces {
+    dir: PathBuf,
+    group: String,
+    link: String,
+}
+
+impl Traces {
+    pub(crate) fn of(lab: &Lab) -> Self {
+        let layout = lab.layout();
+        Self { dir: layout.dir(), group: layout.cgroup(), link: lab.spec().slot.link() }
+    }
+
+    /// Everything of the cluster that is there now.
+    pub(crate) fn found(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let dir = self.dir.to_string_lossy().into_owned();
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        found.extend(mounts.lines().filter(|line| line.contains(&dir)).map(|line| format!("mount {line}")));
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let groups = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+            if groups.contains(&self.group) {
+                let command = String::from_utf8_lossy(&command).replace('\0', " ");
+                found.push(format!("process {} {command}", entry.file_name().display()));
+            }
+        }
+        for (kind, words) in [("link", &["-br", "link"][..]), ("route", &["route", "show", "table", "all"])] {
+            let shown = Command::new("ip").args(words).output().unwrap();
+            let shown = String::from_utf8(shown.stdout).unwrap();
+            found.extend(
+                shown.lines().filter(|line| line.contains(&self.link)).map(|line| format!("{kind} {line}")),
+            );
+        }
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+            let group = hierarchy.path().join(&self.group);
+            found.extend(group.exists().then(|| format!("group {}", group.display())));
+        }
+        found.extend(self.dir.exists().then(|| format!("folder {dir}")));
+        found
+    }
+}
+
+/// What of this machine a kubelet, a kube-proxy or a container runtime would change, were it not kept apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Machine(BTreeMap<String, String>);
+
+impl Machine {
+    pub(crate) fn look() -> Self {
+        let mut state = BTreeMap::new();
+        for setting in [
+            "vm/overcommit_memory",
+            "vm/panic_on_oom",
+            "kernel/panic",
+            "kernel/panic_on_oops",
+            "kernel/hostname",
+            "kernel/keys/root_maxkeys",
+            "net/ipv4/ip_forward",
+            "net/ipv4/conf/all/route_localnet",
+            "net/netfilter/nf_conntrack_max",
+            "net/netfilter/nf_conntrack_tcp_timeout_established",
+        ] {
+            let value = fs::read_to_string(Path::new("/proc/sys").join(setting)).unwrap_or_default();
+            state.insert(setting.to_owned(), value);
+        }
+        for folder in [
+            "/etc/cni/net.d",
+            "/etc/ambit-lab",
+            "/opt/cni",
+            "/opt/containerd",
+            "/run/containerd",
+            "/run/cni",
+            "/usr/libexec/kubernetes",
+            "/usr/local/bin/kube",
+            "/usr/local/bin/kubectl",
+            "/var/lib/cni",
+            "/var/lib/containerd",
+            "/var/lib/kubelet",
+            "/var/log/containers",
+            "/var/log/pods",
+        ] {
+            state.insert(folder.to_owned(), inside(Path::new(folder)));
+        }
+        let rules = Command::new("nft").args(["list", "tables"]).output().unwrap();
+        state.insert("nft tables".to_owned(), String::from_utf8_lossy(&rules.stdout).into_owned());
+        Self(state)
+    }
+}
+
+fn inside(folder: &Path) -> String {
+    let Ok(entries) = fs::read_dir(folder) else { return format!("there: {}", folder.exists()) };
+    let mut names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names.join(" ")
+}
