@@ -1,6 +1,7 @@
 //! The objects that are read, typed. One list: `read` is the only way in, and what it returns is valid.
 //! Owns the rules of single objects; what they mean together is left to the programs.
 
+pub mod admit;
 pub mod core;
 pub mod entry;
 pub mod mesh;

@@ -191,7 +191,7 @@ fn labels<'de, D: Deserializer<'de>>(input: D) -> Result<Texts, D::Error> {
     Ok(labels)
 }
 
-fn is_label_word(text: &str) -> bool {
+pub(crate) fn is_label_word(text: &str) -> bool {
     let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
     text.len() <= 63
         && edge(text.chars().next())

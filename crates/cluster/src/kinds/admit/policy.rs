@@ -1,0 +1,201 @@
+//! Rules of policies: what they may be attached to, and what a rule may say.
+
+use serde_json::Value;
+
+use super::{Findings, selector};
+use crate::kinds::policy::{
+    AuthorizationPolicy, Operation, PeerAuthentication, PolicyAction, PolicyTarget, Rule, Source, To, When,
+};
+
+/// Objects that one policy may be attached to.
+const TARGETS: usize = 16;
+
+/// Kinds that a policy may be attached to, with their groups.
+const TARGET_KINDS: [(&str, &str); 5] = [
+    ("", "Service"),
+    ("core", "Service"),
+    ("networking.istio.io", "ServiceEntry"),
+    ("gateway.networking.k8s.io", "Gateway"),
+    ("gateway.networking.k8s.io", "GatewayClass"),
+];
+
+/// Attributes that a condition may be about; those that end with a bracket take a name in it.
+const KEYS: [&str; 15] = [
+    "request.headers[",
+    "source.ip",
+    "remote.ip",
+    "source.namespace",
+    "source.serviceAccount",
+    "source.principal",
+    "source.trustDomain",
+    "request.auth.principal",
+    "request.auth.audiences",
+    "request.auth.presenter",
+    "request.auth.claims[",
+    "destination.ip",
+    "destination.port",
+    "connection.sni",
+    "experimental.envoy.filters.",
+];
+
+pub(super) fn authorization(policy: &AuthorizationPolicy, findings: &mut Findings) {
+    let spec = &policy.spec;
+    if let Some(given) = &spec.selector {
+        selector("spec.selector.matchLabels", &given.match_labels, findings);
+        if spec.targets().next().is_some() {
+            let remedy = "keep the selector for tunnels, or targetRefs for waypoints";
+            findings.refuse("spec.targetRefs", "", "given together with selector", remedy);
+        }
+    }
+    targets(spec.target_ref.as_ref(), &spec.target_refs, findings);
+    action(policy, findings);
+    for (at, rule) in spec.rules.iter().enumerate() {
+        self::rule(&format!("spec.rules[{at}]"), rule, findings);
+        hidden(policy, at, rule, findings);
+    }
+}
+
+pub(super) fn peer(policy: &PeerAuthentication, object: &Value, findings: &mut Findings) {
+    if let Some(given) = &policy.spec.selector {
+        selector("spec.selector.matchLabels", &given.match_labels, findings);
+    }
+    let ports = object.pointer("/spec/portLevelMtls").and_then(Value::as_object);
+    if ports.is_some_and(serde_json::Map::is_empty) {
+        let remedy = "name ports, or remove portLevelMtls";
+        findings.refuse("spec.portLevelMtls", "{}", "no port is named", remedy);
+    }
+}
+
+fn targets(one: Option<&PolicyTarget>, many: &[PolicyTarget], findings: &mut Findings) {
+    if one.is_some() && !many.is_empty() {
+        findings.refuse("spec.targetRef", "", "given together with targetRefs", "keep targetRefs");
+    }
+    if many.len() > TARGETS {
+        let remedy = format!("attach it to at most {TARGETS} objects, or split it");
+        findings.refuse("spec.targetRefs", &many.len().to_string(), "too many", &remedy);
+    }
+    let named = many.iter().enumerate().map(|(at, it)| (format!("spec.targetRefs[{at}]"), it));
+    for (field, target) in one.map(|it| ("spec.targetRef".to_owned(), it)).into_iter().chain(named) {
+        if target.name.is_empty() {
+            findings.refuse(format!("{field}.name"), "", "missing", "name the object");
+        }
+        if !target.namespace.is_empty() {
+            let remedy = "remove it; a policy is attached to objects of its own namespace";
+            findings.refuse(format!("{field}.namespace"), &target.namespace, "not supported", remedy);
+        }
+        if !TARGET_KINDS.contains(&(target.group.as_str(), target.kind.as_str())) {
+            let value = format!("{}/{}", target.group, target.kind);
+            let remedy = "attach it to a Service, or a networking.istio.io ServiceEntry, or a \
+                          gateway.networking.k8s.io Gateway or GatewayClass";
+            findings.refuse(format!("{field}.kind"), &value, "a policy cannot be attached to that", remedy);
+        }
+    }
+}
+
+fn action(policy: &AuthorizationPolicy, findings: &mut Findings) {
+    let spec = &policy.spec;
+    let custom = spec.action == PolicyAction::Custom;
+    if spec.rules.is_empty()
+        && matches!(spec.action, PolicyAction::Audit | PolicyAction::Custom | PolicyAction::Deny)
+    {
+        let remedy = "add rules, or one empty rule {} that matches everything";
+        findings.refuse("spec.rules", "[]", "this action does nothing without rules", remedy);
+    }
+    match &spec.provider {
+        None if custom => {
+            let remedy = "name an extension provider of the mesh's configuration";
+            findings.refuse("spec.provider", "", "missing for the action CUSTOM", remedy);
+        }
+        Some(provider) if custom && provider.name.is_empty() => {
+            findings.refuse("spec.provider.name", "", "missing", "name an extension provider");
+        }
+        Some(provider) if !custom => {
+            let remedy = "remove it, or set the action to CUSTOM";
+            findings.refuse("spec.provider", &provider.name, "only for the action CUSTOM", remedy);
+        }
+        _ => {}
+    }
+}
+
+fn rule(field: &str, rule: &Rule, findings: &mut Findings) {
+    for (at, from) in rule.from.iter().enumerate() {
+        let field = format!("{field}.from[{at}].source");
+        if from.source == Source::default() {
+            findings.refuse(&field, "{}", "says nothing", "give at least one attribute, or remove the entry");
+        }
+        let Source { service_accounts, not_service_accounts, .. } = &from.source;
+        let accounts = !service_accounts.is_empty() || !not_service_accounts.is_empty();
+        let it = &from.source;
+        let others = [&it.principals, &it.not_principals, &it.namespaces, &it.not_namespaces];
+        if accounts && others.iter().any(|list| !list.is_empty()) {
+            let remedy = "give serviceAccounts alone: they hold the namespace already";
+            findings.refuse(&field, "", "serviceAccounts together with principals or namespaces", remedy);
+        }
+    }
+    for (at, to) in rule.to.iter().enumerate() {
+        let field = format!("{field}.to[{at}].operation");
+        if to.operation == Operation::default() {
+            findings.refuse(&field, "{}", "says nothing", "give at least one attribute, or remove the entry");
+        }
+        paths(&field, to, findings);
+    }
+    for (at, when) in rule.when.iter().enumerate() {
+        condition(&format!("{field}.when[{at}]"), when, findings);
+    }
+}
+
+/// A template is `{*}` for one segment or `{**}`, which nothing but text may follow.
+fn paths(field: &str, to: &To, findings: &mut Findings) {
+    let lists = [("paths", &to.operation.paths), ("notPaths", &to.operation.not_paths)];
+    for (list, at, path) in lists
+        .into_iter()
+        .flat_map(|(list, all)| all.iter().enumerate().map(move |(at, it)| (list, at, it.0.as_str())))
+    {
+        if !path.contains('{') && !path.contains('}') {
+            continue;
+        }
+        let segments: Vec<&str> = path.split('/').collect();
+        let good = |segment: &&str| matches!(*segment, "{*}" | "{**}") || !segment.contains(['{', '}', '*']);
+        let after = segments.iter().skip_while(|it| **it != "{**}").skip(1);
+        if !segments.iter().all(good) || after.clone().any(|it| it.starts_with('{')) {
+            let remedy =
+                "write {*} for one whole segment and {**} for any number, no more templates after that";
+            findings.refuse(format!("{field}.{list}[{at}]"), path, "not a path template", remedy);
+        }
+    }
+}
+
+fn condition(field: &str, when: &When, findings: &mut Findings) {
+    let known = KEYS.iter().any(|key| match key.strip_suffix('[') {
+        Some(_) => when.key.starts_with(key) && when.key.ends_with(']') && when.key.len() > key.len() + 1,
+        None if key.ends_with('.') => when.key.starts_with(key) && when.key.len() > key.len(),
+        None => when.key == *key,
+    });
+    if !known {
+        let remedy = "use an attribute like source.ip, destination.port or request.headers[name]";
+        findings.refuse(format!("{field}.key"), &when.key, "unknown attribute", remedy);
+    }
+    for (list, values) in [("values", &when.values), ("notValues", &when.not_values)] {
+        if let Some(at) = values.iter().position(String::is_empty) {
+            findings.refuse(format!("{field}.{list}[{at}]"), "", "empty", "give a value, or leave it out");
+        }
+    }
+}
+
+/// A tunnel does not see HTTP: a deny rule that asks for nothing else there denies more, or nothing.
+fn hidden(policy: &AuthorizationPolicy, at: usize, rule: &Rule, findings: &mut Findings) {
+    let by_tunnels = policy.spec.targets().next().is_none() && policy.spec.action == PolicyAction::Deny;
+    let asks_http = |to: &To| {
+        let seen = Operation {
+            ports: to.operation.ports.clone(),
+            not_ports: to.operation.not_ports.clone(),
+            ..Operation::default()
+        };
+        seen != to.operation
+    };
+    if by_tunnels && rule.to.iter().any(asks_http) {
+        let remedy = "attach the policy to a waypoint with targetRefs";
+        let problem = "HTTP attributes are not seen by tunnels, which deny without them or not at all";
+        findings.warn(format!("spec.rules[{at}].to"), "", problem, remedy);
+    }
+}
