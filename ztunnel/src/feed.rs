@@ -179,4 +179,53 @@ mod tests {
         assert_eq!(seat.cut().why(), Some(Why::Revoked));
         assert!(!admitted.judge(&view.load()).verdict.is_allowed());
     }
+
+    /// Makes nothing: who is asked for is what counts.
+    struct Nobody;
+
+    impl ambit_tls::issue::Issuer for Nobody {
+        async fn issue(
+            &self,
+            _: &Identity,
+        ) -> Result<ambit_tls::credential::Credential, ambit_tls::issue::IssueError> {
+            std::future::pending().await
+        }
+        async fn changed(&self) {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn certificates_are_asked_for_once_per_account_of_our_node_until_its_last_workload_leaves() {
+        let (vault, driver) = Vault::new(Nobody, ambit_process::clock::now_system);
+        let mut tasks = Tasks::new(&Stop::new());
+        tasks.spawn("certificates", |stop| async move { driver.run(stop.stopped()).await });
+        let (_view, writer) = world::empty("n1".into());
+        let warm = Warm { vault: vault.clone(), node: "n1".into(), asked: BTreeSet::new() };
+        let mut feed = Feed::new(writer, Ledger::default(), Metrics::default(), Some(warm));
+        let gone = |name: &str| {
+            let uid = format!("Kubernetes//Pod/shop/{name}").into();
+            [ambit_model::delta::Change::WorkloadGone(uid)].into_iter().collect::<Delta>()
+        };
+        let mut second = sample::workload("10.0.0.3 web-2 n1");
+        second.service_account = "web".parse().unwrap();
+        let second: Delta =
+            [ambit_model::delta::Change::Workload(std::sync::Arc::new(second))].into_iter().collect();
+        let steps = [
+            ("another node", sample::world(&["10.0.0.9 far n2"]), 0),
+            ("the first of an account", sample::world(&["10.0.0.2 web n1"]), 1),
+            ("the second of it", second, 1),
+            ("one of another", sample::world(&["10.0.0.4 db n1"]), 2),
+            ("the first leaves", gone("web"), 2),
+            ("the last leaves", gone("web-2"), 1),
+        ];
+        for (step, delta, held) in steps {
+            feed.apply(&delta).await;
+            // The driver takes one wish after the other.
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(vault.identities().len(), held, "{step}");
+        }
+    }
 }

@@ -247,6 +247,13 @@ impl Scene {
         own.within(|| exchange(SocketAddr::from(([127, 0, 0, 1], port)), path))
     }
 
+    /// Tells one of a proxy's own ports to do something.
+    pub(crate) fn post(&self, who: Who, port: u16, path: &str) -> String {
+        let machine = self.machine(who);
+        let own = machine.proxy.own.as_ref().unwrap_or(&machine.namespace);
+        own.within(|| say_to(SocketAddr::from(([127, 0, 0, 1], port)), "POST", path))
+    }
+
     /// The first access line of a proxy that holds `part`.
     pub(crate) fn access(&self, who: Who, part: &str) -> String {
         let found = eventually(PATIENCE, || {
@@ -485,9 +492,13 @@ fn answer(mut stream: TcpStream) {
 }
 
 fn exchange(server: SocketAddr, path: &str) -> String {
+    say_to(server, "GET", path)
+}
+
+fn say_to(server: SocketAddr, method: &str, path: &str) -> String {
     let Ok(mut stream) = TcpStream::connect_timeout(&server, PATIENCE) else { return String::new() };
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: server\r\nconnection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: server\r\nconnection: close\r\n\r\n");
     if stream.write_all(request.as_bytes()).is_err() {
         return String::new();
     }
