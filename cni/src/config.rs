@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{ArgAction, Args, Parser};
 
+use crate::install::plan::Way;
+use crate::install::{self, Site, Told};
 use crate::node::selector::{self, Selectors};
 
 /// The CNI node daemon: decides which pods of its node are in the mesh, hands their network namespaces to ztunnel,
@@ -58,6 +60,9 @@ pub struct Config {
     /// Where metrics, probes and a list of pods are served; `off`: nowhere.
     #[arg(long, env = "ADMIN_ADDR", default_value = "127.0.0.1:15014")]
     pub admin_addr: AdminAddr,
+    /// The plugin's installation.
+    #[command(flatten)]
+    pub install: Install,
 }
 
 /// In the run folder.
@@ -75,7 +80,78 @@ impl std::str::FromStr for AdminAddr {
     }
 }
 
+/// Where the plugin is installed; nothing is, unless the first is given.
+#[derive(Debug, Clone, Args)]
+pub struct Install {
+    /// The container runtime's folder of network configurations. Given, the plugin is kept installed there.
+    #[arg(long, env = "MOUNTED_CNI_NET_DIR")]
+    pub cni_net_dir: Option<PathBuf>,
+    /// The container runtime's folder of plugins.
+    #[arg(long, env = "MOUNTED_CNI_BIN_DIR", default_value = "/host/opt/cni/bin")]
+    pub cni_bin_dir: PathBuf,
+    /// The plugin's program, to be copied there.
+    #[arg(long, env = "CNI_PLUGIN", default_value = "/opt/cni/bin/ambit-cni")]
+    pub cni_plugin: PathBuf,
+    /// The primary configuration's file name; discovered when not given.
+    #[arg(long, env = "CNI_CONF_NAME")]
+    pub cni_conf_name: Option<String>,
+    /// Get into the primary configuration; otherwise a configuration of our own alone is written.
+    #[arg(long, env = "CHAINED_CNI_PLUGIN", default_value_t = true, action = ArgAction::Set)]
+    pub chained_cni_plugin: bool,
+    /// Leave the primary as it is, and write a copy with our plugin before it.
+    #[arg(long, env = "ISTIO_OWNED_CNI_CONFIG", default_value_t = false, action = ArgAction::Set)]
+    pub istio_owned_cni_config: bool,
+    /// The name of that copy; it must sort before the primary's.
+    #[arg(long, env = "ISTIO_OWNED_CNI_CONFIG_FILENAME", default_value = "02-istio-cni.conflist")]
+    pub istio_owned_cni_config_filename: String,
+    /// Configurations that are new may be read by their group.
+    #[arg(long, env = "CNI_CONF_GROUP_READ", default_value_t = false, action = ArgAction::Set)]
+    pub cni_conf_group_read: bool,
+    /// Namespace of the daemon's own pods, which start without asking it.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub pod_namespace: Option<String>,
+}
+
+/// The name of a configuration of our own alone, as upstream has it: after all others.
+const STANDALONE: &str = "YYY-istio-cni.conf";
+
+impl Install {
+    fn way(&self) -> Way {
+        let (own, named) = (self.istio_owned_cni_config_filename.clone(), self.cni_conf_name.clone());
+        match (self.chained_cni_plugin, self.istio_owned_cni_config) {
+            (true, true) => Way::Owned { own, named },
+            (true, false) => Way::Chained { former: own, named },
+            (false, _) => Way::Standalone { own: named.unwrap_or_else(|| STANDALONE.into()) },
+        }
+    }
+}
+
 impl Config {
+    /// Where the plugin is to be installed, if it is.
+    #[must_use]
+    pub fn site(&self) -> Option<Site> {
+        let it = &self.install;
+        let told = Told {
+            run_dir: &self.run_dir,
+            pod_namespace: it.pod_namespace.as_deref().unwrap_or(&self.system_namespace),
+            excluded: self.excluded(),
+        };
+        Some(Site {
+            net_dir: it.cni_net_dir.clone()?,
+            bin_dir: it.cni_bin_dir.clone(),
+            program: it.cni_plugin.clone(),
+            way: it.way(),
+            entry: install::entry(&told),
+            mode: if it.cni_conf_group_read { 0o640 } else { 0o600 },
+        })
+    }
+
+    /// Namespaces that are never in the mesh.
+    pub(crate) fn excluded(&self) -> Vec<String> {
+        let words = self.exclude_namespaces.iter().map(|it| it.trim());
+        words.filter(|it| !it.is_empty()).map(str::to_owned).collect()
+    }
+
     /// Where the mesh writes.
     #[must_use]
     pub fn overlay(&self) -> PathBuf {

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod config;
+pub mod install;
 mod metrics;
 pub mod node;
 pub mod rules;

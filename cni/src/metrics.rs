@@ -13,6 +13,11 @@ pub(crate) struct Answered {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Installed {
+    pub(crate) result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Reconciled {
     pub(crate) r#type: &'static str,
 }
@@ -28,6 +33,10 @@ pub(crate) struct Metrics {
     pub(crate) reconciles: Family<Reconciled, Counter>,
     /// Pods whose redirection was found different from what was wanted.
     pub(crate) repairs: Counter,
+    /// Passes over the plugin's installation that changed or failed at something.
+    pub(crate) installs: Family<Installed, Counter>,
+    /// Whether the plugin is installed.
+    pub(crate) install_ready: Gauge,
     /// Node proxies connected.
     pub(crate) connected: Gauge,
     /// Pods in the mesh.
@@ -45,6 +54,8 @@ impl Metrics {
             add_seconds,
             reconciles: Family::default(),
             repairs: Counter::default(),
+            installs: Family::default(),
+            install_ready: Gauge::default(),
             connected: Gauge::default(),
             enrolled: Gauge::default(),
             pending: Gauge::default(),
@@ -60,6 +71,12 @@ impl Metrics {
             "ambit_cni_repairs",
             "Pods found different from what was wanted",
             all.repairs.clone(),
+        );
+        registry.register("istio_cni_installs", "Installations of the plugin", all.installs.clone());
+        registry.register(
+            "istio_cni_install_ready",
+            "Whether the plugin is installed",
+            all.install_ready.clone(),
         );
         registry.register("ztunnel_connected", "Node proxies connected", all.connected.clone());
         registry.register("ambit_cni_enrolled_pods", "Pods in the mesh", all.enrolled.clone());

@@ -2,11 +2,11 @@
 
 mod cgroup;
 mod desk;
-mod enrol;
+pub(crate) mod enrol;
 mod events;
 mod find;
 mod keeper;
-mod link;
+pub(crate) mod link;
 mod pods_group;
 mod probes;
 mod retire;

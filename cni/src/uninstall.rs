@@ -14,6 +14,7 @@ use clap::Parser;
 
 use crate::apply::{ApplyError, remove_node, remove_pod};
 use crate::config::CONTROL_SOCKET;
+use crate::install::{self, InstallError};
 use crate::node::sandbox::{Mark, Records, Sandbox};
 
 /// Takes the mesh off this node: the node's rules, and with --unenrol every running pod's. Run it in the node's
@@ -30,6 +31,15 @@ pub struct Uninstall {
     /// How long pods may take to leave, in seconds.
     #[arg(long, default_value_t = 60)]
     pub wait_seconds: u64,
+    /// The container runtime's folder of network configurations; given, the plugin is taken out of it.
+    #[arg(long, env = "MOUNTED_CNI_NET_DIR")]
+    pub cni_net_dir: Option<PathBuf>,
+    /// The container runtime's folder of plugins, from which ours is removed.
+    #[arg(long, env = "MOUNTED_CNI_BIN_DIR", default_value = "/host/opt/cni/bin")]
+    pub cni_bin_dir: PathBuf,
+    /// A configuration that is ours alone.
+    #[arg(long, env = "ISTIO_OWNED_CNI_CONFIG_FILENAME", default_value = "02-istio-cni.conflist")]
+    pub istio_owned_cni_config_filename: String,
     /// The node's process file system.
     #[arg(long, env = "HOST_PROC", default_value = "/proc")]
     pub proc_dir: PathBuf,
@@ -52,6 +62,9 @@ pub enum UninstallError {
     /// Pods stay in.
     #[error("pods have not left the mesh, try again: {0}")]
     Remaining(String),
+    /// The plugin stays.
+    #[error("the plugin is still installed")]
+    Install(#[from] InstallError),
     /// The node's rules stay.
     #[error("cannot remove the node's rules")]
     Rules(#[from] ApplyError),
@@ -89,6 +102,10 @@ pub fn uninstall(what: &Uninstall) -> Result<Removed, UninstallError> {
         }
         (Err(_), true) => removed.lines.extend(clear_recorded(what)?),
         (Err(_), false) => {}
+    }
+    if let Some(folder) = &what.cni_net_dir {
+        install::remove(folder, Some(&what.cni_bin_dir), Some(&what.istio_owned_cni_config_filename))?;
+        removed.lines.push(format!("the plugin is out of {}", folder.display()));
     }
     remove_node()?;
     removed.lines.push("the node's rules are gone".into());

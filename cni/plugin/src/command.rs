@@ -149,11 +149,11 @@ fn status(network: &Network) -> Result<String, Failure> {
     }
 }
 
-/// No pod of Kubernetes, or the daemon's own.
+/// No pod of Kubernetes, the daemon's own, or one of a namespace that is never in the mesh: those start without it.
 fn is_not_asked_about(given: &Surroundings, network: &Network) -> bool {
     let (name, namespace) = (given.argument("K8S_POD_NAME"), given.argument("K8S_POD_NAMESPACE"));
     let own = name.starts_with(OWN_POD) && namespace == network.system_namespace;
-    name.is_empty() || namespace.is_empty() || own
+    name.is_empty() || namespace.is_empty() || own || network.excluded.iter().any(|it| it == namespace)
 }
 
 fn tell(network: &Network, path: &str, body: &Value) -> Result<Said, Failure> {

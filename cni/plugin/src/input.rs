@@ -66,6 +66,8 @@ pub(crate) struct Network {
     pub(crate) run_dir: PathBuf,
     /// Where the mesh's own pods are.
     pub(crate) system_namespace: String,
+    /// Namespaces whose pods are never in the mesh, and start without asking.
+    pub(crate) excluded: Vec<String>,
     /// STATUS fails while the daemon is away. Not for nodes where the daemon itself is a pod that needs a network.
     pub(crate) strict_status: bool,
     pub(crate) previous: Option<Value>,
@@ -94,6 +96,7 @@ impl Network {
         Ok(Self {
             run_dir: Path::new(text(&value, "cni_agent_run_dir")?.unwrap_or(RUN_DIR)).into(),
             system_namespace: text(&value, "pod_namespace")?.unwrap_or("istio-system").to_owned(),
+            excluded: excluded(&value)?,
             strict_status,
             previous: value.get("prevResult").filter(|it| !it.is_null()).cloned(),
             valid: valid_attachments(&value),
@@ -105,6 +108,17 @@ impl Network {
     pub(crate) fn is_at_least(&self, version: &str) -> bool {
         let place = |wanted: &str| VERSIONS.iter().position(|it| *it == wanted);
         place(&self.version) >= place(version)
+    }
+}
+
+fn excluded(value: &Value) -> Result<Vec<String>, Failure> {
+    let wrong = || Failure::Configuration("exclude_namespaces is no list of texts".into());
+    match value.get("exclude_namespaces") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(all)) => {
+            all.iter().map(|it| it.as_str().map(str::to_owned)).collect::<Option<_>>().ok_or_else(wrong)
+        }
+        Some(_) => Err(wrong()),
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::apply::{ApplyError, Change, Drift, install_pod, remove_pod, verify_pod};
+use crate::install::keep::State;
 use crate::metrics::Metrics;
 use crate::node::find::Finder;
 use crate::node::link::{CarryError, Link};
@@ -43,6 +44,7 @@ pub(crate) struct Ground {
     /// This boot: the kernel's numbers of namespaces repeat after the next.
     pub(crate) boot: String,
     pub(crate) finder: Finder,
+    pub(crate) installed: State,
     /// The mesh is leaving this node: nobody is in from now on.
     pub(crate) retired: watch::Sender<bool>,
     pub(crate) leave_wait: Duration,

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use crate::apply::{ApplyError, usable_families};
 use crate::config::Config;
+use crate::install::keep::{State, keep};
 use crate::metrics::Metrics;
 use crate::node::desk::Desk;
 use crate::node::enrol::{Ground, HANDS};
@@ -89,13 +90,7 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
     let admin = bind_admin(&config).await?;
 
     let mut tasks = Tasks::new(&stop);
-    let signals = stop.clone();
-    tasks.spawn("signals", move |stop| async move {
-        tokio::select! {
-            () = stop.stopped() => {}
-            Err(error) = on_signals(signals) => warn!(%error, "cannot listen to signals"),
-        }
-    });
+    tasks.spawn("signals", end_on_signals);
     let (publish, views) = watch::channel(Arc::new(View::default()));
     let node = config.node_name.clone();
     tasks.spawn("view", move |stop| view::follow(cluster, node, publish, stop));
@@ -133,10 +128,21 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
         info!(pods = view.pods.len(), "ready");
         tokio::join!(desk.run(views, asked, stop.clone()), link.serve(zds, stop));
     });
+    if let Some(site) = config.site() {
+        let ground = Arc::clone(&ground);
+        tasks.spawn("install", move |stop| keep(site, ground, stop));
+    }
     tasks.spawn("audit", move |stop| audit(ground, stop));
     stop.stopped().await;
     tasks.drain(DRAIN).await;
     Ok(())
+}
+
+async fn end_on_signals(stop: Stop) {
+    tokio::select! {
+        () = stop.stopped() => {}
+        Err(error) = on_signals(stop.clone()) => warn!(%error, "cannot listen to signals"),
+    }
 }
 
 /// The sockets that others connect to.
@@ -190,6 +196,7 @@ fn ground(config: &Config, metrics: Metrics, records: Records) -> Result<Ground,
         node: NodeWide { families, dns: config.dns_capture },
         home,
         boot,
+        installed: State::new(config.site().is_some()),
         retired: watch::Sender::new(false),
         finder: Finder::new(config.proc_dir.clone(), home),
         leave_wait: config.leave_wait(),
@@ -199,10 +206,8 @@ fn ground(config: &Config, metrics: Metrics, records: Records) -> Result<Ground,
 }
 
 fn criteria(config: &Config) -> Criteria {
-    let excluded =
-        config.exclude_namespaces.iter().map(|it| it.trim().to_owned()).filter(|it| !it.is_empty());
     Criteria {
-        excluded: excluded.collect(),
+        excluded: config.excluded().into_iter().collect(),
         system_namespace: config.system_namespace.clone(),
         selectors: config.enablement_selector.0.clone(),
     }

@@ -1,6 +1,6 @@
 //! What the daemon tells over HTTP: metrics, and whether it and the node are ready. Owns the words alone.
 //!
-//! Ready is who can answer the plugin: the cluster has been read. A ztunnel is not waited for. Rollouts wait for the
+//! Ready is who can answer the plugin, where it is to be installed: the cluster has been read, the plugin is in place. A ztunnel is not waited for. Rollouts wait for the
 //! daemon to be ready on one node before they go on to the next, and ztunnel's may wait for the daemon's: each waiting
 //! for the other would stop both. What a node needs before pods are sent to it is another question, with its own
 //! answer: `/readyz/mesh` also wants a ztunnel that was told of everybody, and nobody left waiting.
@@ -44,7 +44,8 @@ impl Teller {
     /// What the daemon itself waits for.
     fn own(&self) -> Vec<&'static str> {
         let view = !self.views.borrow().complete;
-        [view.then_some("view")].into_iter().flatten().collect()
+        let install = !self.ground.installed.is_good();
+        [view.then_some("view"), install.then_some("install")].into_iter().flatten().collect()
     }
 
     /// What pods of this node wait for.

@@ -119,7 +119,7 @@ fn uninstalling_without_the_daemon_clears_the_pods_that_are_recorded_and_no_othe
     assert_eq!(filter(&stage.node), "");
 }
 
-fn get(stage: &Stage, path: &str) -> String {
+pub(crate) fn get(stage: &Stage, path: &str) -> String {
     // Its address is bound a moment after the plugin's socket.
     let Ok(mut stream) = stage.node.run(|| TcpStream::connect("127.0.0.1:15014")).unwrap() else {
         return String::new();

@@ -9,6 +9,7 @@
 
 mod alone;
 mod found;
+mod installed;
 mod leave;
 mod prober;
 mod stage;

@@ -9,5 +9,6 @@ pub mod cgroup;
 pub mod limits;
 pub mod netlink;
 pub mod netns;
+pub mod notify;
 pub mod pass;
 pub mod socket;

@@ -225,3 +225,21 @@ fn what_the_runtime_got_wrong_has_its_code() {
         assert_eq!(code(&run(&surroundings, input.as_bytes())), wanted, "{surroundings:?} {input}");
     }
 }
+
+// K5
+#[test]
+fn pods_of_excluded_namespaces_start_without_the_daemon_and_a_list_that_is_none_is_refused() {
+    let mut network = config(Path::new("/nowhere"));
+    network["exclude_namespaces"] = json!(["kube-system", "shop"]);
+    for command in ["ADD", "CHECK", "DEL"] {
+        let given = given(&[("CNI_COMMAND", command)]);
+        assert!(run(&given, network.to_string().as_bytes()).good, "{command}");
+    }
+    network["exclude_namespaces"] = json!(["shop2"]);
+    assert!(!run(&given(&[]), network.to_string().as_bytes()).good);
+    for wrong in [json!("shop"), json!([1]), json!({})] {
+        network["exclude_namespaces"] = wrong;
+        let answer = run(&given(&[]), network.to_string().as_bytes());
+        assert!(answer.output.contains("\"code\":7"), "{answer:?}");
+    }
+}
