@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod ca;
 pub mod catalog;
+pub mod conditions;
 pub mod config;
 pub mod dump;
 pub mod index;

@@ -44,6 +44,15 @@ pub struct PolicyCondition {
     pub message: String,
     /// Since when.
     pub last_transition_time: String,
+    /// Of which generation of the object it was said; Istio writes it as text.
+    #[serde(deserialize_with = "generation")]
+    pub observed_generation: i64,
+}
+
+/// A number, or one written as text; what is neither was said of no generation.
+fn generation<'de, D: serde::Deserializer<'de>>(input: D) -> Result<i64, D::Error> {
+    let value = serde_json::Value::deserialize(input)?;
+    Ok(value.as_i64().or_else(|| value.as_str()?.parse().ok()).unwrap_or_default())
 }
 
 impl AuthorizationPolicy {

@@ -136,7 +136,7 @@ fn endpoint(field: &str, endpoint: &EntryEndpoint, entry: &ServiceEntry, finding
     let (ip, unix) = (address.parse::<IpAddr>().is_ok(), address.starts_with("unix://"));
     let field_of = |name: &str| format!("{field}.{name}");
     match spec.resolution {
-        Resolution::Static if !ip && !unix && !(address.is_empty() && !endpoint.network.is_empty()) => {
+        Resolution::Static if !ip && !unix && (!address.is_empty() || endpoint.network.is_empty()) => {
             let remedy = "give an IP address, or use the resolution DNS";
             findings.refuse(field_of("address"), address, "STATIC takes IP addresses", remedy);
         }

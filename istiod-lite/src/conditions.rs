@@ -1,0 +1,209 @@
+//! What the authors of objects are told of them (`control-plane.md` 3.5): pure. Owns each condition's words.
+//! What is said is what holds: while no waypoint is attached to anything, what asks for one reads so.
+//! Writing it down is `status`'s.
+
+use ambit_cluster::kinds::entry::{Resolution, ServiceEntry};
+use ambit_cluster::kinds::mesh::Visible;
+use ambit_cluster::kinds::meta::Meta;
+use ambit_cluster::kinds::policy::{AuthorizationPolicy, PolicyTarget};
+use ambit_cluster::{Kind, ObjectRef};
+use ambit_model::policy::{Action, Clause, Match, Policy};
+
+use crate::index::{Space, World};
+use crate::translate::{Reason, Verdict, verdict};
+
+/// What tunnels make of a policy.
+pub const ZTUNNEL_ACCEPTED: &str = "ZtunnelAccepted";
+/// What waypoints make of a policy.
+pub const WAYPOINT_ACCEPTED: &str = "WaypointAccepted";
+/// Whether an object's waypoint is attached.
+pub const WAYPOINT_BOUND: &str = "istio.io/WaypointBound";
+/// Whether an object does nothing without a waypoint.
+pub const WAYPOINT_MISSING: &str = "istio.io/WaypointMissing";
+/// For whom a service entry is.
+pub const VISIBILITY_APPLIED: &str = "istio.io/VisibilityApplied";
+
+/// All of them: what is found of these on an object was said by us.
+pub const KINDS: [&str; 5] =
+    [ZTUNNEL_ACCEPTED, WAYPOINT_ACCEPTED, WAYPOINT_BOUND, WAYPOINT_MISSING, VISIBILITY_APPLIED];
+
+/// One thing that is said of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// What about.
+    pub kind: &'static str,
+    /// `True` or `False`.
+    pub status: &'static str,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// Why, in a sentence.
+    pub message: String,
+}
+
+impl Condition {
+    fn new(
+        kind: &'static str,
+        status: &'static str,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { kind, status, reason, message: message.into() }
+    }
+}
+
+/// All that is to be said of an object now.
+#[must_use]
+pub fn of(world: &World, at: &ObjectRef) -> Vec<Condition> {
+    let Some(space) = world.space(&at.namespace) else { return Vec::new() };
+    match at.kind {
+        Kind::AuthorizationPolicy => {
+            space.policies.get(&at.name).map(|it| policy(world, it)).unwrap_or_default()
+        }
+        Kind::Service => {
+            space.services.get(&at.name).and_then(|it| bound(space, &it.metadata)).into_iter().collect()
+        }
+        Kind::WorkloadEntry => {
+            space.workloads.get(&at.name).and_then(|it| bound(space, &it.metadata)).into_iter().collect()
+        }
+        Kind::ServiceEntry => {
+            space.entries.get(&at.name).map(|it| entry(world, space, it)).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What is to be said of a policy: by its author's choice it is for tunnels or for waypoints.
+#[must_use]
+pub fn policy(world: &World, policy: &AuthorizationPolicy) -> Vec<Condition> {
+    let accepted =
+        |status, message: &str| Condition::new(ZTUNNEL_ACCEPTED, status, "UnsupportedValue", message);
+    let said = match verdict(world, policy) {
+        Verdict::NotSent(Reason::Targeted) => return targeted(world, policy).into_iter().collect(),
+        Verdict::NotSent(Reason::DryRun) => {
+            accepted("False", "a dry run is not carried out by ztunnel, so the policy is not sent")
+        }
+        Verdict::NotSent(Reason::Action) => {
+            accepted("False", "ztunnel carries out ALLOW and DENY only; attach it to a waypoint")
+        }
+        Verdict::NotSent(Reason::Name) => {
+            accepted("False", "its name or namespace is not one that can be sent")
+        }
+        Verdict::Sent { unseen, .. } if unseen.is_empty() => {
+            Condition::new(ZTUNNEL_ACCEPTED, "True", "Accepted", "attached to ztunnel")
+        }
+        Verdict::Sent { policy, unseen } => {
+            let list = unseen.into_iter().collect::<Vec<_>>().join(", ");
+            let (status, outcome) = reduced(&policy);
+            accepted(status, &format!("ztunnel does not see HTTP attributes ({list}): {outcome}"))
+        }
+    };
+    vec![said]
+}
+
+/// What is left of a policy that asked for more than a tunnel sees. One that protects nothing any more is not
+/// accepted. (Upstream says that it is.)
+fn reduced(policy: &Policy) -> (&'static str, &'static str) {
+    let matches = |clause: &Clause| {
+        clause.matches.is_empty() || clause.matches.iter().any(|it| *it != Match::default())
+    };
+    let fires = policy.rules.iter().any(|rule| rule.clauses.iter().all(matches));
+    match policy.action {
+        Action::Allow => ("True", "rules with them are left out, which allows less than was asked for"),
+        Action::Deny if fires => ("True", "it denies without them, which denies more than was asked for"),
+        Action::Deny => ("False", "nothing is left to deny by; attach it to a waypoint with targetRefs"),
+    }
+}
+
+/// Nobody enforces a policy that is attached to objects while no waypoint is attached to these.
+fn targeted(world: &World, policy: &AuthorizationPolicy) -> Option<Condition> {
+    let targets: Vec<&PolicyTarget> = policy.spec.targets().collect();
+    let failing: Vec<_> = targets.iter().map(|target| unbound(world, policy, target)).collect();
+    let named = |target: &&PolicyTarget| {
+        let group = if target.group.is_empty() { "core" } else { &target.group };
+        format!("{}.{group}:{}/{}", target.kind, policy.metadata.namespace, target.name)
+    };
+    let list = targets.iter().map(named).collect::<Vec<_>>().join(", ");
+    let (reason, why) = match failing.as_slice() {
+        [] => return None,
+        [one] => *one,
+        [..] => ("Invalid", "bound to none of its targets"),
+    };
+    Some(Condition::new(WAYPOINT_ACCEPTED, "False", reason, format!("{why}: {list}")))
+}
+
+fn unbound(
+    world: &World,
+    policy: &AuthorizationPolicy,
+    target: &PolicyTarget,
+) -> (&'static str, &'static str) {
+    let (home, name) = (policy.metadata.namespace.as_str(), target.name.as_str());
+    let space = world.space(home);
+    let is_there = match (target.group.as_str(), target.kind.as_str()) {
+        ("" | "core", "Service") => space.is_some_and(|space| space.services.contains_key(name)),
+        ("networking.istio.io", "ServiceEntry") => {
+            space.is_some_and(|space| space.entries.contains_key(name))
+        }
+        ("gateway.networking.k8s.io", "Gateway") => {
+            space.is_some_and(|space| space.gateways.contains_key(name))
+        }
+        ("gateway.networking.k8s.io", "GatewayClass") if home != world.mesh.root_namespace => {
+            return ("Invalid", "a class is a target only in the root namespace");
+        }
+        ("gateway.networking.k8s.io", "GatewayClass") => true,
+        _ => return ("Invalid", "a policy cannot be attached to objects of this kind"),
+    };
+    if is_there {
+        ("AncestorNotBound", "no waypoint enforces it, for none is attached to the target")
+    } else {
+        ("TargetNotFound", "the target does not exist")
+    }
+}
+
+fn entry(world: &World, space: &Space, entry: &ServiceEntry) -> Vec<Condition> {
+    let meta = &entry.metadata;
+    let visible = world.visibility(&meta.namespace).map(|visible| match visible {
+        Visible::Unspecified | Visible::Public => ("Public", "every namespace may see it"),
+        Visible::Namespace => ("Namespace", "only its own namespace may see it"),
+        Visible::None => ("None", "nobody may see it, so nothing of it is sent"),
+    });
+    let visible = visible.map(|(reason, text)| Condition::new(VISIBILITY_APPLIED, "True", reason, text));
+    [bound(space, meta), missing(entry), visible].into_iter().flatten().collect()
+}
+
+/// What an object without a waypoint cannot do.
+fn missing(entry: &ServiceEntry) -> Option<Condition> {
+    let spec = &entry.spec;
+    let strategy = entry.metadata.annotation("istio.io/connect-strategy").unwrap_or_default();
+    let wildcard = spec.hosts.iter().any(|host| host.0.starts_with('*'));
+    if spec.resolution == Resolution::DynamicDns && wildcard {
+        let text =
+            "its hosts are looked up by a waypoint only, so it does nothing until it is attached to one";
+        return Some(Condition::new(WAYPOINT_MISSING, "True", "NoWaypointForWildcardService", text));
+    }
+    strategy.eq_ignore_ascii_case("RACE_FIRST_TCP_CONNECT").then(|| {
+        let text =
+            "connections are raced by a waypoint only, so this has no effect until it is attached to one";
+        Condition::new(WAYPOINT_MISSING, "True", "NoWaypointForRacingConnectStrategy", text)
+    })
+}
+
+/// The waypoint that an object asks for, or else its namespace, is attached to nothing yet.
+fn bound(space: &Space, meta: &Meta) -> Option<Condition> {
+    let managed = meta.label("gateway.istio.io/managed").unwrap_or_default();
+    if matches!(managed, "istio.io-mesh-controller" | "istio.io-eastwest-controller") {
+        return None;
+    }
+    let namespace = space.object.as_ref().map(|it| &it.metadata);
+    let (by, home) = match (meta.label("istio.io/use-waypoint"), namespace) {
+        (Some(_), _) => (meta, meta.namespace.as_str()),
+        (None, Some(of)) => (of, of.name.as_str()),
+        (None, None) => return None,
+    };
+    let name = by.label("istio.io/use-waypoint").filter(|name| !name.is_empty() && *name != "none")?;
+    let namespace = by.label("istio.io/use-waypoint-namespace").unwrap_or(home);
+    let text = format!("waypoint \"{namespace}/{name}\" is not ready; traffic goes without it");
+    Some(Condition::new(WAYPOINT_BOUND, "False", "WaypointIsNotReady", text))
+}
+
+#[cfg(test)]
+mod tests;

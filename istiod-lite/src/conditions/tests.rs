@@ -1,0 +1,102 @@
+//! What authors read, by what they wrote.
+
+use ambit_cluster::files::{Keep, load_once};
+
+use super::*;
+use crate::mesh::Mesh;
+
+fn world(manifests: &str) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("all.yaml"), manifests).unwrap();
+    let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
+    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
+    let mut world = World::new(Mesh::default());
+    loaded.objects.into_iter().for_each(|object| drop(world.apply(object)));
+    world
+}
+
+fn said(world: &World, kind: Kind, name: &str) -> Vec<String> {
+    let all = of(world, &ObjectRef::new(kind, "shop", name));
+    all.into_iter().map(|it| format!("{}={} {}", it.kind, it.status, it.reason)).collect()
+}
+
+const SHOP: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {LABELS}}}\n";
+
+#[test]
+fn what_asks_for_a_waypoint_reads_that_none_is_attached() {
+    let objects = "---\n{apiVersion: v1, kind: Service, metadata: {name: plain, namespace: shop}, spec: {ports: [{port: 80}]}}\n---\n\
+        {apiVersion: v1, kind: Service, metadata: {name: out, namespace: shop, labels: {istio.io/use-waypoint: none}}, spec: {ports: [{port: 80}]}}\n---\n\
+        {apiVersion: v1, kind: Service, metadata: {name: own, namespace: shop, labels: {istio.io/use-waypoint: w, istio.io/use-waypoint-namespace: gw}}, spec: {ports: [{port: 80}]}}\n---\n\
+        {apiVersion: v1, kind: Service, metadata: {name: managed, namespace: shop, labels: {gateway.istio.io/managed: istio.io-mesh-controller}}, spec: {ports: [{port: 80}]}}\n---\n\
+        {apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: vm, namespace: shop}, spec: {address: 10.0.0.1}}\n";
+    let bound = ["istio.io/WaypointBound=False WaypointIsNotReady"];
+    let without = world(&(SHOP.replace("LABELS", "") + objects));
+    assert_eq!(said(&without, Kind::Service, "plain"), [""; 0]);
+    assert_eq!(said(&without, Kind::Service, "own"), bound);
+    let with = world(&(SHOP.replace("LABELS", "istio.io/use-waypoint: main") + objects));
+    for (kind, name, told) in [
+        (Kind::Service, "plain", &bound[..]),
+        (Kind::Service, "own", &bound),
+        (Kind::WorkloadEntry, "vm", &bound),
+        (Kind::Service, "out", &[]),
+        (Kind::Service, "managed", &[]),
+        (Kind::Service, "nobody", &[]),
+    ] {
+        assert_eq!(said(&with, kind, name), told, "{name}");
+    }
+    let message = |name: &str| of(&with, &ObjectRef::new(Kind::Service, "shop", name))[0].message.clone();
+    assert!(message("plain").contains("\"shop/main\"") && message("own").contains("\"gw/w\""));
+}
+
+#[test]
+fn entries_read_for_whom_they_are_and_what_they_lack() {
+    let entry = |meta: &str, spec: &str| {
+        format!(
+            "---\n{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: e, namespace: shop, {meta}}}, spec: {spec}}}\n"
+        )
+    };
+    let mesh = |word: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, data: {{mesh: 'serviceEntryVisibility: {{defaultVisibility: {word}}}'}}}}\n"
+        )
+    };
+    let plain = entry("", "{hosts: [h.example], resolution: DNS, ports: [{number: 80}]}");
+    let tell = |manifests: &str| said(&world(manifests), Kind::ServiceEntry, "e");
+    assert_eq!(tell(&plain), [""; 0], "nothing while nothing is configured");
+    for (word, reason) in [("PUBLIC", "Public"), ("NAMESPACE", "Namespace"), ("NONE", "None")] {
+        let told = format!("istio.io/VisibilityApplied=True {reason}");
+        assert_eq!(tell(&(mesh(word) + &plain)), [told]);
+    }
+    let wild =
+        entry("", "{hosts: ['*.example'], resolution: DYNAMIC_DNS, ports: [{number: 80, protocol: HTTP}]}");
+    assert_eq!(tell(&wild), ["istio.io/WaypointMissing=True NoWaypointForWildcardService"]);
+    let racing = entry(
+        "annotations: {istio.io/connect-strategy: race_first_tcp_connect}",
+        "{hosts: [h.example], resolution: DNS}",
+    );
+    assert_eq!(tell(&racing), ["istio.io/WaypointMissing=True NoWaypointForRacingConnectStrategy"]);
+}
+
+#[test]
+fn policies_for_waypoints_read_that_nobody_enforces_them() {
+    let policy = |namespace: &str, targets: &str| {
+        format!(
+            "---\n{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, namespace: {namespace}}}, spec: {{targetRefs: {targets}, rules: [{{}}]}}}}\n"
+        )
+    };
+    let service = "---\n{apiVersion: v1, kind: Service, metadata: {name: s, namespace: shop}, spec: {ports: [{port: 80}]}}\n";
+    let class = "[{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}]";
+    for (targets, told) in [
+        ("[{kind: Service, name: s}]", "AncestorNotBound"),
+        ("[{kind: Service, name: t}]", "TargetNotFound"),
+        ("[{group: networking.istio.io, kind: ServiceEntry, name: s}]", "TargetNotFound"),
+        ("[{kind: Service, name: s}, {kind: Service, name: t}]", "Invalid"),
+        (class, "Invalid"),
+    ] {
+        let world = world(&(service.to_owned() + &policy("shop", targets)));
+        assert_eq!(said(&world, Kind::AuthorizationPolicy, "p"), [format!("WaypointAccepted=False {told}")]);
+    }
+    let root = world(&policy("istio-system", class));
+    let told = of(&root, &ObjectRef::new(Kind::AuthorizationPolicy, "istio-system", "p"));
+    assert_eq!((told.len(), told[0].reason), (1, "AncestorNotBound"));
+}
