@@ -1,11 +1,12 @@
 //! Between two sockets, for what is passed through without a tunnel.
 
+use std::future::poll_fn;
 use std::io;
 
 use ambit_process::net::TcpStream;
 use bytes::Buf;
 use futures_util::future::{Either, select, try_join};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::buffer::Buffer;
 use super::{Broken, Meter, Outcome, reset_on_drop};
@@ -53,7 +54,7 @@ where
 {
     let mut buffer = Buffer::new();
     loop {
-        let bytes = from.read_buf(buffer.room()).await.map_err(way.from)?;
+        let bytes = poll_fn(|cx| buffer.poll_read(&mut from, cx)).await.map_err(way.from)?;
         if bytes == 0 {
             break;
         }

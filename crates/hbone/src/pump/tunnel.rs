@@ -8,7 +8,7 @@ use ambit_process::net::TcpStream;
 use bytes::{Buf, Bytes};
 use futures_util::future::{Either, select, try_join};
 use h2::{Reason, RecvStream, SendStream};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::buffer::Buffer;
 use super::{Broken, Meter, Outcome, reset_on_drop};
@@ -84,9 +84,8 @@ async fn heard<R: AsyncRead + Unpin>(
     send: &mut SendStream<Bytes>,
     buffer: &mut Buffer,
 ) -> Result<Heard, Broken> {
-    let mut read = std::pin::pin!(app.read_buf(buffer.room()));
     poll_fn(|cx| {
-        if let Poll::Ready(read) = read.as_mut().poll(cx) {
+        if let Poll::Ready(read) = buffer.poll_read(app, cx) {
             let heard = |bytes| if bytes == 0 { Heard::End } else { Heard::Bytes(bytes) };
             return Poll::Ready(read.map(heard).map_err(Broken::App));
         }
