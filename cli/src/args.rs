@@ -3,17 +3,23 @@
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
+use crate::analyze::AnalyzeArgs;
 use crate::demo::DemoArgs;
 use crate::enter::{EnterArgs, become_command};
 use crate::local::LocalArgs;
 use crate::observe::WhyArgs;
 use crate::pod::PodCommand;
-use crate::{demo, local, observe, pod};
+use crate::{analyze, demo, local, observe, pod};
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, or not as it should be; 2 not understood; \
+`local exec` passes on the command's own, and has 125 where it could not be tried, 126 where it could not be \
+started, 127 where there is no such program.";
 
 /// Ambit: a service mesh without sidecars.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "ambit", version, disable_help_subcommand = true)]
+#[command(name = "ambit", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -27,6 +33,13 @@ enum Command {
     Demo(DemoArgs),
     /// Say which path a connection would take, and which policy decides.
     Why(WhyArgs),
+    /// Check manifests without a cluster: says of each fault where it stands, and what to do about it.
+    Analyze(AnalyzeArgs),
+    /// Print what a shell needs to complete these commands, for example: source <(ambit completion bash)
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
     /// Programs for pods.
     #[command(subcommand, hide = true)]
     Pod(PodCommand),
@@ -61,6 +74,18 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Local(args) => local::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Why(args) => observe::why(&args),
+        Command::Analyze(args) => analyze::run(&args),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(
+                shell,
+                &mut <Cli as clap::CommandFactory>::command(),
+                "ambit",
+                &mut script,
+            );
+            print!("{}", String::from_utf8_lossy(&script));
+            ExitCode::SUCCESS
+        }
         Command::Pod(command) => pod::run(command),
         Command::Enter(args) => {
             let error = become_command(&args);
@@ -103,9 +128,16 @@ mod tests {
     #[test]
     fn the_commands_do_not_contradict_each_other() {
         Cli::command().debug_assert();
-        for line in
-            ["ambit local label ns shop a=b", "ambit local --name x delete pod shop/web", "ambit why a b:1"]
-        {
+        for line in [
+            "ambit local label ns shop a=b",
+            "ambit local --name x delete pod shop/web",
+            "ambit why a b:1 -o yaml",
+            "ambit local status -o json",
+            "ambit local exec -it shop/web -- sh",
+            "ambit local logs -f --tail 5 shop/web -c app",
+            "ambit completion zsh",
+            "ambit analyze -o json a.yaml dir -",
+        ] {
             Cli::try_parse_from(line.split(' ')).unwrap();
         }
     }

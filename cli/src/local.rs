@@ -11,6 +11,7 @@ mod kept;
 mod launch;
 mod layout;
 mod links;
+mod logs;
 mod mesh;
 mod names;
 mod plugin;
@@ -48,7 +49,9 @@ pub(crate) use self::space::{SpaceError, enter as enter_space, within};
 pub(crate) use self::spec::Spec;
 pub(crate) use self::up::{is_ready, up};
 
+use self::logs::LogsArgs;
 use crate::args::{Which, fail};
+use crate::output::Output;
 
 /// What `ambit local` is told.
 #[derive(Debug, Clone, Args)]
@@ -65,23 +68,29 @@ enum LocalCommand {
     Up(UpArgs),
     /// Show nodes, programs and pods.
     Status {
-        /// As JSON.
-        #[arg(long)]
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+        /// As `-o json`.
+        #[arg(long, hide = true, conflicts_with = "output")]
         json: bool,
     },
     /// Run a command in a pod's namespace.
     Exec {
         /// NAME or NAMESPACE/NAME.
         pod: String,
+        /// Taken as kubectl takes them; the command has this terminal in any case.
+        #[arg(short = 'i', long)]
+        stdin: bool,
+        /// As -i.
+        #[arg(short = 't', long)]
+        tty: bool,
         /// The command and its arguments.
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
     /// Print the log of a program (istiod, cni@NODE, ztunnel@NODE), a pod, or the supervisor.
-    Logs {
-        /// What to print; without it, the supervisor's.
-        what: Option<String>,
-    },
+    Logs(LogsArgs),
     /// Set labels (KEY=VALUE) or remove them (KEY-).
     Label {
         /// For example namespace or pod.
@@ -152,9 +161,11 @@ pub(crate) fn run(args: LocalArgs) -> ExitCode {
     let mesh = args.which.mesh();
     let done = match args.command {
         LocalCommand::Up(up) => show::up(&mesh, &up),
-        LocalCommand::Status { json } => show::status(&mesh, json),
-        LocalCommand::Exec { pod, command } => return show::exec(&mesh, &pod, command),
-        LocalCommand::Logs { what } => show::logs(&mesh, what.as_deref()),
+        LocalCommand::Status { output, json } => {
+            show::status(&mesh, if json { Output::Json } else { output })
+        }
+        LocalCommand::Exec { pod, command, stdin: _, tty: _ } => return show::exec(&mesh, &pod, command),
+        LocalCommand::Logs(args) => logs::print(&mesh, &args),
         LocalCommand::Label { kind, object, labels } => change::label(&mesh, &kind, &object, &labels),
         LocalCommand::Apply { file } => change::apply(&mesh, &file),
         LocalCommand::Delete { kind, object } => change::delete(&mesh, &kind, &object),

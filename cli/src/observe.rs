@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use ambit_model::snapshot::Snapshot;
 use ambit_wire::local::{LocalError, read_dump};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::args::{Which, fail};
 use crate::local::{AskError, Component, Mesh, SpaceError, status, within};
+use crate::output::{Output, render};
 use crate::pod::{FetchError, UrlError, get};
 use crate::why::{Explanation, Unclear, explain};
 
@@ -31,12 +32,6 @@ pub(crate) struct WhyArgs {
     /// How to print it.
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// Why there is no explanation.
@@ -61,7 +56,7 @@ pub(crate) enum WhyError {
 /// Explains a connection.
 pub(crate) fn why(args: &WhyArgs) -> ExitCode {
     match ask(&args.which.mesh(), &args.src, &args.dst) {
-        Ok(explanation) => print(&explanation, args.output),
+        Ok(explanation) => show(&explanation, args.output),
         Err(error) => fail(&error),
     }
 }
@@ -96,13 +91,10 @@ fn dump(space: &Path) -> Result<Result<String, FetchError>, WhyError> {
     Ok(within(space, || get(&url, DUMP_WAIT))?.map(|answer| answer.body))
 }
 
-fn print(explanation: &Explanation, output: Output) -> ExitCode {
-    match output {
-        Output::Text => println!("{explanation}"),
-        Output::Json => match serde_json::to_string_pretty(explanation) {
-            Ok(text) => println!("{text}"),
-            Err(error) => return fail(&error),
-        },
+fn show(explanation: &Explanation, output: Output) -> ExitCode {
+    match render(explanation, output, ToString::to_string) {
+        Ok(text) => print!("{text}"),
+        Err(error) => return fail(error.as_ref()),
     }
     ExitCode::SUCCESS
 }

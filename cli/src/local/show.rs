@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,11 +12,12 @@ use super::UpArgs;
 use super::layout::LAN;
 use super::mesh::Mesh;
 use super::report::{self, Component, PodStatus, Request, Status, ask};
-use super::spec::{SUPERVISOR, Spec};
+use super::spec::Spec;
 use super::up::{self, is_ready};
 use crate::args::fail_as;
 use crate::capture::{Capture, is_tls};
 use crate::enter::{EnterArgs, NOT_ENTERED, become_command};
+use crate::output::{Output, render};
 
 /// How long a second ztunnel may take to be ready, and the first to drain.
 const OVERLAP_WAIT: Duration = Duration::from_secs(20);
@@ -45,7 +45,7 @@ pub(super) fn up(mesh: &Mesh, args: &UpArgs) -> Result<(), Box<dyn Error>> {
         owner: None,
     };
     let status = up::up(mesh, &spec, &[])?;
-    table(mesh, &status);
+    println!("{}", table(mesh, &status));
     Ok(())
 }
 
@@ -55,21 +55,18 @@ pub(crate) fn beside_ambit() -> io::Result<PathBuf> {
     Ok(own.parent().unwrap_or(&own).to_owned())
 }
 
-pub(super) fn status(mesh: &Mesh, json: bool) -> Result<(), Box<dyn Error>> {
+pub(super) fn status(mesh: &Mesh, output: Output) -> Result<(), Box<dyn Error>> {
     let status = report::status(mesh)?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
-    } else {
-        table(mesh, &status);
-    }
+    print!("{}", render(&status, output, |status| table(mesh, status))?);
     Ok(())
 }
 
-fn table(mesh: &Mesh, status: &Status) {
-    println!("mesh {}", mesh.name());
+fn table(mesh: &Mesh, status: &Status) -> String {
+    let mut lines = Vec::new();
+    lines.push(format!("mesh {}", mesh.name()));
     for node in &status.nodes {
         let addresses: Vec<_> = node.addresses.iter().map(ToString::to_string).collect();
-        println!("  node     {:<24} {}", node.name, addresses.join(" "));
+        lines.push(format!("  node     {:<24} {}", node.name, addresses.join(" ")));
     }
     for c in &status.components {
         let state = match c.pid {
@@ -78,7 +75,7 @@ fn table(mesh: &Mesh, status: &Status) {
             None if c.stopped => "stopped",
             None => "restarting",
         };
-        println!("  program  {:<24} {state} (restarts: {})", c.component.to_string(), c.restarts);
+        lines.push(format!("  program  {:<24} {state} (restarts: {})", c.component.to_string(), c.restarts));
     }
     for pod in &status.pods {
         let name = format!("{}/{}", pod.namespace, pod.name);
@@ -87,11 +84,17 @@ fn table(mesh: &Mesh, status: &Status) {
         let ready = pod.containers.iter().filter(|container| container.ready).count();
         let restarts: u32 = pod.containers.iter().map(|container| container.restarts).sum();
         let phase = format!("{} {ready}/{} (restarts: {restarts})", pod.phase, pod.containers.len());
-        println!("  pod      {name:<24} {phase:<26} {:<10} {} {mesh} {}", pod.node, ips.join(" "), pod.why);
+        lines.push(format!(
+            "  pod      {name:<24} {phase:<26} {:<10} {} {mesh} {}",
+            pod.node,
+            ips.join(" "),
+            pod.why
+        ));
     }
     for fault in &status.faults {
-        println!("  fault    {fault}");
+        lines.push(format!("  fault    {fault}"));
     }
+    lines.join("\n")
 }
 
 /// Turns into the command inside the pod; returns only when that fails.
@@ -131,27 +134,6 @@ pub(crate) fn find_pod(status: &Status, text: &str) -> Result<PodStatus, ShowErr
     let mut found =
         status.pods.iter().filter(|p| p.name == name && namespace.is_none_or(|ns| ns == p.namespace));
     found.next().cloned().ok_or_else(|| ShowError::NoPod(text.to_owned()))
-}
-
-pub(super) fn logs(mesh: &Mesh, what: Option<&str>) -> Result<(), Box<dyn Error>> {
-    let logs = match what {
-        None | Some(SUPERVISOR) => vec![mesh.log(SUPERVISOR)],
-        Some(text) => log_of(mesh, text)?,
-    };
-    for path in logs {
-        io::copy(&mut File::open(&path)?, &mut io::stdout().lock())?;
-    }
-    Ok(())
-}
-
-fn log_of(mesh: &Mesh, text: &str) -> Result<Vec<PathBuf>, Box<dyn Error>> {
-    let status = report::status(mesh)?;
-    if let Ok(component) = text.parse::<Component>()
-        && let Some(found) = status.components.iter().find(|c| c.component == component)
-    {
-        return Ok(vec![found.log.clone()]);
-    }
-    Ok(find_pod(&status, text)?.containers.into_iter().map(|c| c.log).collect())
 }
 
 /// Takes frames until standard input ends, then prints the segments with a payload.
