@@ -89,6 +89,17 @@ fn a_pod_with_ipv6_switched_off_is_served_by_ipv4() {
     remove_pod(&ns).unwrap();
 }
 
+// K27
+#[test]
+fn names_captured_no_more_leave_nothing_of_it_behind() {
+    let (fresh, changed) = (netns(), netns());
+    install_pod(&fresh, &pod(Families::Both)).unwrap();
+    install_pod(&changed, &PodRules { dns: true, ..pod(Families::Both) }).unwrap();
+    assert!(picture(&changed).contains("zone"));
+    assert_eq!(install_pod(&changed, &pod(Families::Both)).unwrap(), Change::Made);
+    assert_eq!(picture(&changed), picture(&fresh));
+}
+
 // K18
 #[test]
 fn a_changed_a_missing_and_a_reordered_rule_are_noticed_and_repaired() {

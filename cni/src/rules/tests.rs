@@ -56,3 +56,16 @@ fn an_address_of_an_unused_family_does_not_exist() {
     assert!(!Families::V4.has("fd00::1".parse().unwrap()));
     assert!(Families::Both.has("fd00::1".parse().unwrap()));
 }
+
+// K22
+#[test]
+fn the_nodes_source_translation_comes_before_the_networks_own() {
+    // Where networks masquerade: NF_IP_PRI_NAT_SRC.
+    const SRCNAT: i32 = 100;
+    let pods = Some(PodsGroup { id: 1, level: 1 });
+    for pods in [None, pods] {
+        let table = node_table(&NodeRules { families: Families::Both, prober: 0, pods });
+        let last = table.chains.iter().filter(|it| it.hook == Hook::Postrouting);
+        assert!(last.clone().count() == 1 && last.map(|it| it.priority).all(|it| it < SRCNAT));
+    }
+}

@@ -171,3 +171,22 @@ fn the_selectors_given_decide_and_those_that_are_none_stop_the_daemon() {
         "{said}"
     );
 }
+
+// K34
+#[test]
+fn the_daemon_lets_go_of_a_namespace_when_its_pod_is_gone() {
+    let stage = stage(&[ambient(), pod("web", "u-1"), pod("db", "u-2")]);
+    let _ztunnel = stage.ztunnel();
+    let (web, db) = (Netns::anonymous().unwrap(), Netns::anonymous().unwrap());
+    let holds = |netns: &Netns| {
+        let name = format!("net:[{}]", netns.id().inode);
+        let open = fs::read_dir(format!("/proc/{}/fd", stage.pid())).unwrap().flatten();
+        open.filter_map(|it| fs::read_link(it.path()).ok()).any(|it| it.to_str() == Some(&name))
+    };
+    assert!(stage.plugin("ADD", "web", "u-1", &web).good);
+    assert!(stage.plugin("ADD", "db", "u-2", &db).good);
+    assert!(holds(&web) && holds(&db));
+    assert!(stage.plugin("DEL", "web", "u-1", &web).good);
+    stage.eventually("let go", || !holds(&web));
+    assert!(holds(&db));
+}

@@ -72,6 +72,11 @@ impl Stage {
         }
     }
 
+    /// The daemon's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.as_ref().unwrap().id()
+    }
+
     /// Calls the plugin for a pod whose namespace is open here.
     pub(crate) fn plugin(&self, command: &str, pod: &str, uid: &str, netns: &Netns) -> Answer {
         let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsFd::as_fd(netns).as_raw_fd());
