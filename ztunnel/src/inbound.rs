@@ -21,7 +21,7 @@ use tracing::debug;
 
 use crate::captured::{self, Early};
 use crate::ledger::Admitted;
-use crate::metrics::Reporter;
+use crate::metrics::{RefusedLabels, Reporter};
 use crate::outcome::Outcome;
 use crate::pod::{CREDENTIAL_WAIT, Lane};
 use crate::proxy_header;
@@ -54,6 +54,12 @@ pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream, accepting: Stop) {
         Ok(accepted) => {
             let tunnel = Tunnel { peer: accepted.peer().clone(), from, at, lane };
             Box::pin(requests(tunnel, accepted, accepting.child())).await;
+        }
+        // Counted, without a line: a flood would write as many.
+        Err(early @ Early::Crowded) => {
+            let labels = RefusedLabels { reporter: Reporter::Destination, reason: early.label() };
+            lane.shared.metrics.refused_early.get_or_create(&labels).inc();
+            debug!(src.addr = %from, error = %early, "connection failed");
         }
         Err(early) => {
             let ends = (from.socket(), at.socket());

@@ -34,6 +34,7 @@ mod tests {
         }
         let metrics = scene.get(Who::Server, 15020, "/metrics");
         assert!(metrics.contains("reason=\"too_many_handshakes\""), "{metrics}");
+        assert!(!scene.logs().contains("too many handshakes"), "a line for each is another flood");
         drop(crowd);
     }
 }
