@@ -13,7 +13,7 @@ use crate::stop::Stop;
 /// Threads for work that blocks (namespaces that are entered, names that are looked up) beside the control runtime.
 /// Each keeps an arena of the allocator for itself, whose memory is not given back when it ends, and hundreds of
 /// pods that come or go at once would start hundreds; more work waits its turn.
-const BLOCKING_BESIDE_CONTROL: usize = 8;
+const BLOCKING_BESIDE_CONTROL: usize = 4;
 /// Beside a traffic thread: name servers may be slow to answer, and many names wait for one that does not.
 const BLOCKING_BESIDE_TRAFFIC: usize = 16;
 /// A thread without work ends after this.
