@@ -63,6 +63,25 @@ fn authorities_that_http_takes_but_that_lead_nowhere_are_refused() {
 }
 
 #[test]
+fn every_authority_that_reads_is_one_that_http_carries() {
+    let mut chance = fastrand::Rng::with_seed(1);
+    let mut read = 0;
+    for _ in 0..100_000 {
+        let text: String = (0..chance.usize(..12))
+            .filter_map(|_| chance.choice(b"a1-._:[]%").map(|b| char::from(*b)))
+            .collect();
+        for text in [format!("{text}:{}", chance.u16(..)), format!("[::{text}]:1"), text] {
+            let Ok(authority) = text.parse::<Authority>() else { continue };
+            assert_eq!(authority.to_string().parse().as_ref(), Ok(&authority), "{text}");
+            let asked = Connect { authority, ..connect("10.0.0.1:80") };
+            assert_eq!(Connect::read(&asked.request().unwrap()).as_ref(), Ok(&asked), "{text}");
+            read += 1;
+        }
+    }
+    assert!(read > 10_000, "{read}");
+}
+
+#[test]
 fn other_methods_and_missing_authorities_are_refused() {
     let get = Request::get("https://host/").body(()).unwrap();
     assert_eq!(Connect::read(&get), Err(HeadError::Method { method: Method::GET }));
