@@ -1,9 +1,12 @@
 //! The certificate authority: authenticates a caller, decides whether it may speak for an identity, signs.
 //! Owns the order of these steps and what a caller is told of a refusal: nothing but that it was refused.
 
+pub mod bundle;
+pub mod callers;
 pub mod cert;
 pub mod keeper;
 pub mod plugged;
+pub mod review;
 pub mod root;
 pub mod rotation;
 pub mod sign;
@@ -25,9 +28,10 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 use tracing::{debug, info};
 
+use self::callers::Callers;
 use self::keeper::Newest;
 use self::sign::SignError;
-use self::token::{Bearer, Tokens};
+use self::token::{Bearer, Bound};
 use crate::metrics::{Metrics, Outcome};
 
 /// How long a request waits for a pod that was not seen yet: the caller is told of a pod before the directory is.
@@ -36,11 +40,11 @@ const POD_WAIT: Duration = Duration::from_secs(2);
 /// A request holds one signing request, which is one to two kilobytes.
 const REQUEST_BYTES: usize = 64 << 10;
 
-/// A question to whoever knows the cluster: does a pod with this account run on this node?
+/// A question to whoever knows the cluster: does a pod with this account run where the caller does?
 #[derive(Debug)]
 pub struct Ask {
-    /// The node.
-    pub node: String,
+    /// Who asks.
+    pub caller: Bearer,
     /// Namespace and account.
     pub who: Identity,
     /// Told once the answer is yes; dropped by the asker when it is tired of waiting.
@@ -60,7 +64,7 @@ pub struct Settings {
 pub struct Authority {
     settings: Settings,
     signing: Newest,
-    tokens: Arc<Tokens>,
+    callers: Arc<Callers>,
     asks: mpsc::Sender<Ask>,
     metrics: Metrics,
 }
@@ -74,10 +78,10 @@ enum Refused {
     NoIdentity(String),
     #[error("{0} is of another trust domain")]
     Foreign(Identity),
-    #[error("the token names no node")]
+    #[error("the token is bound to no node and to no pod")]
     NoNode,
-    #[error("no pod of {who} runs on node {node}")]
-    NotThere { who: Identity, node: String },
+    #[error("no pod of {who} runs where the caller does: {at:?}")]
+    NotThere { who: Identity, at: Bound },
     #[error("too many requests wait for pods to appear")]
     Busy,
 }
@@ -88,11 +92,11 @@ impl Authority {
     pub fn new(
         settings: Settings,
         signing: Newest,
-        tokens: Arc<Tokens>,
+        callers: Arc<Callers>,
         asks: mpsc::Sender<Ask>,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, signing, tokens, asks, metrics }
+        Self { settings, signing, callers, asks, metrics }
     }
 
     /// The service as tonic serves it.
@@ -111,22 +115,22 @@ impl Authority {
         if who.trust_domain != self.settings.trust_domain {
             return Err(Refused::Foreign(who));
         }
-        let node = caller.node.clone().filter(|node| !node.is_empty()).ok_or(Refused::NoNode)?;
+        if caller.bound == Bound::Nowhere {
+            return Err(Refused::NoNode);
+        }
         let (yes, answer) = oneshot::channel();
-        let ask = Ask { node: node.clone(), who: who.clone(), yes };
+        let ask = Ask { caller: caller.clone(), who: who.clone(), yes };
         self.asks.try_send(ask).map_err(|_| Refused::Busy)?;
         match tokio::time::timeout(POD_WAIT, answer).await {
             Ok(Ok(())) => Ok(who),
             Ok(Err(_)) => Err(Refused::Busy),
-            Err(_) => Err(Refused::NotThere { who, node }),
+            Err(_) => Err(Refused::NotThere { who, at: caller.bound.clone() }),
         }
     }
 
     async fn create(&self, request: Request<IstioCertificateRequest>) -> Result<Vec<String>, Status> {
-        let caller = self.tokens.bearer(request.metadata(), clock::now_system()).map_err(|error| {
-            info!(target: "ca", error = %error, "caller not authenticated");
-            Status::unauthenticated("request authenticate failure")
-        })?;
+        let proof = self.callers.bearer(request.metadata(), clock::now_system()).await;
+        let caller = proof.map_err(|error| callers::refused(&error))?;
         let IstioCertificateRequest { csr, validity_duration, metadata } = request.into_inner();
         let field = metadata.as_ref().and_then(|it| it.fields.get("ImpersonatedIdentity"));
         let who = match field.and_then(|it| it.kind.as_ref()) {

@@ -1,7 +1,7 @@
 //! The command line; every flag is also an environment variable.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ambit_cluster::overlay;
@@ -13,6 +13,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use crate::ca::keeper::Place;
 use crate::ca::root::Recipe;
 use crate::mesh::Mesh;
+use crate::origin::Kubernetes;
 use crate::vips::Ranges;
 
 /// The mesh's control plane.
@@ -36,9 +37,9 @@ pub enum Command {
 /// Where the cluster is read from, and what the mesh is called.
 #[derive(Debug, Clone, Args)]
 pub struct Cluster {
-    /// A directory of Kubernetes manifests (for dump, also one file).
+    /// A directory of Kubernetes manifests (for dump, also one file) instead of a Kubernetes API.
     #[arg(long, env = "SOURCE", value_name = "DIR")]
-    pub source: PathBuf,
+    pub source: Option<PathBuf>,
     /// Where the mesh writes; beside the source by default.
     #[arg(long, env = "OVERLAY", value_name = "DIR")]
     pub overlay: Option<PathBuf>,
@@ -60,10 +61,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Where the mesh writes.
+    /// Where the mesh writes what a directory is overlaid with.
     #[must_use]
-    pub fn overlay(&self) -> PathBuf {
-        self.overlay.clone().unwrap_or_else(|| overlay::beside(&self.source))
+    pub fn overlay(&self, source: &Path) -> PathBuf {
+        self.overlay.clone().unwrap_or_else(|| overlay::beside(source))
+    }
+
+    /// The name of the config map with the mesh's configuration.
+    #[must_use]
+    pub fn mesh_config(&self) -> String {
+        if self.revision.is_empty() { "istio".into() } else { format!("istio-{}", self.revision) }
     }
 
     /// Mesh-wide settings.
@@ -87,6 +94,9 @@ pub struct Run {
     /// The cluster.
     #[command(flatten)]
     pub cluster: Cluster,
+    /// The Kubernetes API.
+    #[command(flatten)]
+    pub kubernetes: Kubernetes,
     /// Where the root certificate and its key are kept.
     #[arg(long, env = "STATE", value_name = "DIR")]
     pub state: PathBuf,
@@ -106,9 +116,9 @@ pub struct Run {
     /// How long a new root is announced, at least, before certificates are signed under it.
     #[arg(long, env = "ROOT_OVERLAP", value_name = "TIME", default_value = "48h", value_parser = duration)]
     pub root_overlap: Duration,
-    /// The public key (PEM) of whoever signs service account tokens.
+    /// The public key (PEM) of whoever signs service account tokens; in a cluster the API server is asked instead.
     #[arg(long, env = "TOKEN_KEY", value_name = "FILE")]
-    pub token_key: PathBuf,
+    pub token_key: Option<PathBuf>,
     /// Discovery without TLS. Whoever reaches it may read everything.
     #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:15010")]
     pub grpc_addr: SocketAddr,

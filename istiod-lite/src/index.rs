@@ -86,7 +86,7 @@ pub struct World {
     spaces: BTreeMap<Arc<str>, Space>,
     /// Who claims a host name, in any namespace.
     hosts: HashMap<Box<str>, BTreeSet<Unit>>,
-    /// Pods by the node they run on.
+    /// Pods, and slices of endpoints, by the node they run on.
     placed: HashMap<Box<str>, BTreeSet<ObjectRef>>,
     /// Ways into networks, by network, in the order in which they are preferred.
     networks: BTreeMap<Box<str>, BTreeMap<ObjectRef, Vec<NetworkGateway>>>,
@@ -175,7 +175,8 @@ impl World {
 
     /// Pods on a node, with the account they run as, that have not failed (`control-plane.md` 6.4).
     pub fn running_on<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Pod> {
-        self.placed.get(node).into_iter().flatten().filter_map(|pod| {
+        let pods = self.placed.get(node).into_iter().flatten().filter(|it| it.kind == Kind::Pod);
+        pods.filter_map(|pod| {
             let pod = self.space(&pod.namespace)?.pods.get(&pod.name)?;
             (pod.status.phase != ambit_cluster::kinds::core::Phase::Failed).then_some(pod.as_ref())
         })
@@ -267,7 +268,7 @@ impl World {
         for (host, unit) in self.claimed_by(at) {
             self.hosts.entry(host).or_default().insert(unit);
         }
-        if let Some(node) = self.node_of(at) {
+        for node in self.nodes_of(at) {
             self.placed.entry(node).or_default().insert(at.clone());
         }
         for gateway in self.ways_of(at) {
@@ -291,12 +292,12 @@ impl World {
                 self.hosts.remove(&host);
             }
         }
-        if let Some(node) = self.node_of(at)
-            && let Some(pods) = self.placed.get_mut(&node)
-        {
-            pods.remove(at);
-            if pods.is_empty() {
-                self.placed.remove(&node);
+        for node in self.nodes_of(at) {
+            if let Some(objects) = self.placed.get_mut(&node) {
+                objects.remove(at);
+                if objects.is_empty() {
+                    self.placed.remove(&node);
+                }
             }
         }
     }
@@ -307,9 +308,18 @@ impl World {
         object.map(|it| gateway::read(it)).unwrap_or_default()
     }
 
-    fn node_of(&self, at: &ObjectRef) -> Option<Box<str>> {
-        let pod = (at.kind == Kind::Pod).then(|| self.space(&at.namespace)?.pods.get(&at.name)).flatten()?;
-        (!pod.spec.node_name.is_empty()).then(|| pod.spec.node_name.as_str().into())
+    /// The nodes whose labels an object's translation reads.
+    fn nodes_of(&self, at: &ObjectRef) -> BTreeSet<Box<str>> {
+        let Some(space) = self.space(&at.namespace) else { return BTreeSet::new() };
+        let names: Vec<&str> = match at.kind {
+            Kind::Pod => space.pods.get(&at.name).map(|it| it.spec.node_name.as_str()).into_iter().collect(),
+            Kind::EndpointSlice => {
+                let endpoints = space.slices.get(&at.name).map(|it| it.endpoints.as_slice());
+                endpoints.unwrap_or_default().iter().map(|it| it.node_name.as_str()).collect()
+            }
+            _ => Vec::new(),
+        };
+        names.into_iter().filter(|name| !name.is_empty()).map(Into::into).collect()
     }
 
     fn claimed_by(&self, at: &ObjectRef) -> Vec<(Box<str>, Unit)> {

@@ -9,6 +9,7 @@ pub mod dump;
 pub mod index;
 pub mod mesh;
 pub mod metrics;
+pub mod origin;
 pub mod publish;
 pub mod run;
 pub mod serve;

@@ -5,6 +5,7 @@ use ambit_istiod_lite::{dump, run};
 use ambit_process::config::{Env, Faults};
 use ambit_process::observe::{LogConfig, init_logs};
 use ambit_process::start::Runtimes;
+use anyhow::Context;
 use clap::Parser;
 
 fn main() -> anyhow::Result<()> {
@@ -22,9 +23,10 @@ fn serve(config: Run) -> anyhow::Result<()> {
 }
 
 fn print(config: &Dump) -> anyhow::Result<()> {
-    let overlay = config.cluster.overlay();
+    let source = config.cluster.source.as_deref().context("name a directory of manifests (--source)")?;
+    let overlay = config.cluster.overlay(source);
     let node = config.node.as_deref();
-    let dump = dump::dump(&config.cluster.source, Some(&overlay), node, config.cluster.mesh())?;
+    let dump = dump::dump(source, Some(&overlay), node, config.cluster.mesh())?;
     dump.faults.iter().for_each(|fault| eprintln!("{fault}"));
     println!("{}", serde_json::to_string_pretty(&dump.resources)?);
     Ok(())

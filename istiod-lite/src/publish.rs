@@ -2,12 +2,12 @@
 //! Owns the one loop that writes: it alone holds the cluster, so it also answers who runs where.
 //! A single change goes out at once; what is there at the same moment goes out together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ambit_cluster::files::{Event, Watch};
-use ambit_cluster::overlay::Overlay;
-use ambit_cluster::{Fault, Kind, ObjectRef};
+use ambit_cluster::files::Event;
+use ambit_cluster::kinds::core::Pod;
+use ambit_cluster::{Fault, Kind, ObjectRef, Source, Writer};
 use ambit_process::clock;
 use ambit_process::ready::Gate;
 use ambit_process::stop::Stop;
@@ -17,7 +17,9 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use crate::ca::Ask;
+use crate::ca::token::Bound;
 use crate::catalog::Catalog;
+use crate::index::World;
 use crate::metrics::Metrics;
 use crate::status;
 use crate::vips::{self, Ranges};
@@ -47,8 +49,8 @@ pub struct Feed {
     told: Told,
     waiting: Vec<Ask>,
     /// Where conditions are written.
-    overlay: Overlay,
-    /// Policies that changed and may have to be told what became of them.
+    writer: Writer,
+    /// Objects that changed and may have to be told what became of them.
     unreported: BTreeSet<ObjectRef>,
     /// Where addresses of hosts are taken from, when they are given any.
     ranges: Option<Ranges>,
@@ -59,7 +61,7 @@ pub struct Feed {
 impl Feed {
     /// A loop that has read nothing yet.
     #[must_use]
-    pub fn new(catalog: Catalog, told: Told, overlay: Overlay, ranges: Option<Ranges>) -> Self {
+    pub fn new(catalog: Catalog, told: Told, writer: Writer, ranges: Option<Ranges>) -> Self {
         Self {
             catalog,
             library: Arc::new(Library::default()),
@@ -67,7 +69,7 @@ impl Feed {
             served: false,
             told,
             waiting: Vec::new(),
-            overlay,
+            writer,
             unreported: BTreeSet::new(),
             ranges,
             entries_changed: false,
@@ -75,7 +77,7 @@ impl Feed {
     }
 
     /// Runs until stopped.
-    pub async fn run(mut self, mut source: Watch, mut asks: mpsc::Receiver<Ask>, stop: Stop) {
+    pub async fn run(mut self, mut source: Source, mut asks: mpsc::Receiver<Ask>, stop: Stop) {
         loop {
             // All arms are cancel-safe: an event or a question that is not taken is there the next time.
             tokio::select! {
@@ -88,7 +90,10 @@ impl Feed {
                     self.publish();
                     self.tell_faults(source.faults());
                     self.answer();
-                    self.give_addresses();
+                    self.report();
+                }
+                () = self.writer.promoted() => {
+                    self.say_again();
                     self.report();
                 }
                 Some(ask) = asks.recv() => {
@@ -134,30 +139,31 @@ impl Feed {
 
     fn note(&mut self, object: &ObjectRef) {
         self.entries_changed |= matches!(object.kind, Kind::ServiceEntry | Kind::Namespace | Kind::ConfigMap);
-        if object.kind == Kind::AuthorizationPolicy {
-            self.unreported.insert(object.clone());
-        }
+        self.unreported.extend(status::affected(self.catalog.world(), object));
     }
 
-    /// After publishing: a policy is in force before its author reads so.
+    /// This replica begins to write: what the one before did not get to is for it to say.
+    fn say_again(&mut self) {
+        self.entries_changed = true;
+        self.unreported.extend(status::all(self.catalog.world()));
+    }
+
+    /// After publishing: a policy is in force before its author reads so. Addresses for hosts that have none are
+    /// written as well; they come back as any other change does, so what is published is always what is written.
     fn report(&mut self) {
-        for object in std::mem::take(&mut self.unreported) {
-            let written = status::report(self.catalog.world(), &object, &self.overlay, clock::now_system());
-            if let Err(error) = written {
-                warn!(target: "status", object = %object, error = %error, "condition not written");
-            }
+        if !self.complete {
+            return;
         }
-    }
-
-    /// Writes down addresses for hosts that have none. They come back as any other change does, so what is
-    /// published is always what is written.
-    fn give_addresses(&mut self) {
-        let Some(ranges) = self.ranges.filter(|_| self.complete && self.entries_changed) else { return };
-        self.entries_changed = false;
-        for (entry, given) in vips::plan(self.catalog.world(), ranges) {
-            if let Err(error) = self.overlay.patch(&entry, vips::patch(&given)) {
-                // Tried again with the next change of an entry.
-                warn!(target: "status", object = %entry, error = %error, "addresses not written");
+        let mut given = BTreeMap::new();
+        if let Some(ranges) = self.ranges.filter(|_| std::mem::take(&mut self.entries_changed)) {
+            given.extend(vips::plan(self.catalog.world(), ranges));
+        }
+        self.unreported.extend(given.keys().cloned());
+        for object in std::mem::take(&mut self.unreported) {
+            let (world, now) = (self.catalog.world(), clock::now_system());
+            // What is not written is tried again with the next change of an entry, or of the object.
+            if let Err(error) = status::report(world, &object, given.get(&object), &self.writer, now) {
+                warn!(target: "status", object = %object, error = %error, "status not written");
             }
         }
     }
@@ -176,10 +182,7 @@ impl Feed {
         let world = self.catalog.world();
         let mut waiting = Vec::new();
         for ask in self.waiting.drain(..).filter(|ask| !ask.yes.is_closed()) {
-            let account = (ask.who.namespace.as_str(), ask.who.service_account.as_str());
-            let is_there = world
-                .running_on(&ask.node)
-                .any(|pod| (pod.metadata.namespace.as_str(), pod.service_account()) == account);
+            let is_there = runs_beside(world, &ask);
             if is_there {
                 // An asker that left in this moment needs no answer.
                 let _ = ask.yes.send(());
@@ -191,4 +194,22 @@ impl Feed {
         waiting.drain(..surplus);
         self.waiting = waiting;
     }
+}
+
+/// Whether a pod of the account runs on the caller's node (`control-plane.md` 6.4).
+fn runs_beside(world: &World, ask: &Ask) -> bool {
+    let Ask { caller, who, .. } = ask;
+    let node = match &caller.bound {
+        Bound::Node(node) => Some(node.as_str()),
+        Bound::Pod { name, uid } => world
+            .space(caller.identity.namespace.as_str())
+            .and_then(|space| space.pods.get(name.as_str()))
+            .filter(|pod| pod.metadata.uid == *uid)
+            .filter(|pod| pod.service_account() == caller.identity.service_account.as_str())
+            .map(|pod| pod.spec.node_name.as_str()),
+        Bound::Nowhere => None,
+    };
+    let account = (who.namespace.as_str(), who.service_account.as_str());
+    let is_it = |pod: &Pod| (pod.metadata.namespace.as_str(), pod.service_account()) == account;
+    node.filter(|node| !node.is_empty()).is_some_and(|node| world.running_on(node).any(is_it))
 }

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ambit_cluster::files::{self, Keep, Watch, WatchError};
-use ambit_cluster::overlay::Overlay;
+use ambit_cluster::Source;
 use ambit_process::net::TcpListener;
 use ambit_process::observe::Registry;
 use ambit_process::ready::Readiness;
@@ -19,15 +18,16 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::admin::Shown;
+use crate::ca::callers::Callers;
 use crate::ca::keeper::{Keeper, KeeperError};
-use crate::ca::token::{KeyError, Tokens};
 use crate::ca::{Ask, Authority, Settings};
 use crate::catalog::Catalog;
 use crate::config::Run;
 use crate::index::World;
 use crate::metrics::Metrics;
+use crate::origin::{Inside, Origin, OriginError};
 use crate::publish::{Feed, Told};
-use crate::serve::{self, ListenError, Serving, ServingError};
+use crate::serve::{self, Both, ListenError, Serving, ServingError};
 
 /// Certificate requests that wait to be looked at; the next one is refused and tried again by its caller.
 const ASKS: usize = 256;
@@ -38,15 +38,12 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Why the control plane does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The manifests.
+    /// Where the cluster is read from.
     #[error(transparent)]
-    Watch(#[from] WatchError),
+    Origin(#[from] OriginError),
     /// What certificates are signed with.
     #[error(transparent)]
     Signer(#[from] KeeperError),
-    /// The key of tokens.
-    #[error(transparent)]
-    Key(#[from] KeyError),
     /// The serving certificate.
     #[error(transparent)]
     Serving(#[from] ServingError),
@@ -119,14 +116,15 @@ impl Doors {
 pub struct ControlPlane {
     addresses: Addresses,
     doors: Doors,
-    source: Watch,
+    source: Source,
+    inside: Option<Inside>,
     feed: Feed,
     asks: mpsc::Receiver<Ask>,
     library: watch::Receiver<Arc<Library>>,
     keeper: Keeper,
     serving: Serving,
     authority: Authority,
-    tokens: Arc<Tokens>,
+    callers: Arc<Callers>,
     faults: watch::Receiver<Arc<Vec<ambit_cluster::Fault>>>,
     readiness: Readiness,
     registry: Arc<Registry>,
@@ -140,12 +138,12 @@ impl ControlPlane {
     /// When one of them cannot be had.
     pub async fn open(config: Run) -> Result<Self, StartError> {
         let cluster = &config.cluster;
-        let tokens = Arc::new(Tokens::open(&config.token_key, cluster.trust_domain.clone())?);
+        let Origin { source, writer, callers, inside } = Box::pin(Origin::open(&config)).await?;
+        let callers = Arc::new(callers);
         let doors = Doors::open(&config).await?;
         if !config.grpc_addr.ip().is_loopback() {
             warn!(address = %config.grpc_addr, "whoever reaches the address without TLS may read the whole mesh");
         }
-        let source = files::watch(&cluster.source, Some(&cluster.overlay()), Keep::Slim)?;
         let mut registry = Registry::default();
         let metrics = Metrics::registered(&mut registry);
         let now = clock::now_system();
@@ -156,26 +154,26 @@ impl ControlPlane {
         let (asks_in, asks) = mpsc::channel(ASKS);
         let gate = readiness.gate("publish");
         let told = Told { library: library_in, faults: faults_in, gate, metrics: metrics.clone() };
-        let conditions = Overlay::new(cluster.overlay(), "istiod");
         let settings =
             Settings { trust_domain: cluster.trust_domain.clone(), trusted: config.trusted.clone() };
         Ok(Self {
             addresses: doors.addresses()?,
             doors,
             source,
-            feed: Feed::new(Catalog::new(World::new(cluster.mesh())), told, conditions, config.ranges()),
+            inside,
+            feed: Feed::new(Catalog::new(World::new(cluster.mesh())), told, writer, config.ranges()),
             asks,
             library,
             serving: Serving::new(keeper.newest(), config.names(), now)?,
             authority: Authority::new(
                 settings,
                 keeper.newest(),
-                Arc::clone(&tokens),
+                Arc::clone(&callers),
                 asks_in,
                 metrics.clone(),
             ),
             keeper,
-            tokens,
+            callers,
             faults,
             readiness,
             registry: Arc::new(registry),
@@ -199,10 +197,10 @@ impl ControlPlane {
     }
 
     fn start(self, tasks: &mut Tasks) {
-        let Self { doors, source, feed, asks, library, keeper, serving, authority, tokens, faults, .. } =
+        let Self { doors, source, feed, asks, library, keeper, serving, authority, callers, faults, .. } =
             self;
         let open = Ads::new(library.clone(), serve::anybody(), tasks.stop().clone());
-        let guarded = open.admitting(serve::by_token(tokens));
+        let both = Both::new(open.admitting(serve::proven()), authority, callers);
         let shown = Shown {
             ready: self.readiness,
             streams: open.streams(),
@@ -211,6 +209,9 @@ impl ControlPlane {
             registry: self.registry,
             metrics: self.metrics,
         };
+        if let Some(inside) = self.inside {
+            inside.start(tasks, keeper.newest());
+        }
         tasks.spawn("signing material", |stop| keeper.run(stop));
         tasks.spawn("publish", |stop| feed.run(source, asks, stop));
         // Nobody is answered before everything that is there has been read: half a mesh is worse than none.
@@ -223,7 +224,7 @@ impl ControlPlane {
         let mut first = library;
         tasks.spawn("secure", |stop| async move {
             if first.changed().await.is_ok() {
-                Box::pin(serve::secure(doors.secure, serving, guarded, authority, stop)).await;
+                Box::pin(serve::secure(doors.secure, serving, both, stop)).await;
             }
         });
         let answers = shown.clone();

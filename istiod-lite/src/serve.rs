@@ -20,18 +20,18 @@ use ambit_wire::pb::discovery::aggregated_discovery_service_server::AggregatedDi
 use ambit_xds::server::{Admit, Ads, Caller};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
+use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 use tonic::transport::server::TcpConnectInfo;
 use tracing::{debug, info, warn};
 
 use crate::ca::Authority;
+use crate::ca::callers::{self, Callers};
 use crate::ca::keeper::Newest;
 use crate::ca::rotation::Signing;
 use crate::ca::sign::SignError;
-use crate::ca::token::Tokens;
 
 /// The serving certificate's life; half of it is left when it is renewed.
 const SERVING_LIFETIME: Duration = Duration::from_secs(12 * 3600);
@@ -117,14 +117,11 @@ fn fresh(
     Ok((config, now + (SERVING_LIFETIME.min(left) / 2).max(SERVING_RETRY)))
 }
 
-/// Admits whoever has a token.
+/// Admits whoever was proven to be somebody.
 #[must_use]
-pub fn by_token(tokens: Arc<Tokens>) -> Admit {
-    Arc::new(move |headers, extensions| {
-        let bearer = tokens.bearer(headers, clock::now_system()).map_err(|error| {
-            info!(target: "serve", error = %error, "subscriber not authenticated");
-            Status::unauthenticated("request authenticate failure")
-        })?;
+pub fn proven() -> Admit {
+    Arc::new(move |_, extensions| {
+        let bearer = callers::proven(extensions)?;
         let peer = extensions.get::<Peer>().and_then(|peer| peer.0);
         Ok(Caller { identity: Some(bearer.identity), peer })
     })
@@ -160,7 +157,7 @@ pub async fn plain(listener: TcpListener, ads: Ads, stop: Stop) {
 }
 
 /// Serves discovery and certificates over TLS until stopped.
-pub async fn secure(listener: TcpListener, mut serving: Serving, ads: Ads, ca: Authority, stop: Stop) {
+pub async fn secure(listener: TcpListener, mut serving: Serving, both: Both, stop: Stop) {
     let (connections, incoming) = mpsc::channel(HANDSHAKES);
     let mut tasks = Tasks::new(&stop);
     tasks.spawn("accept", move |stop| async move {
@@ -180,7 +177,6 @@ pub async fn secure(listener: TcpListener, mut serving: Serving, ads: Ads, ca: A
         }
         handshakes.drain(Duration::ZERO).await;
     });
-    let both = Both { ads: ads.into_service(), ca: ca.into_service() };
     let incoming = ReceiverStream::new(incoming);
     let served = Box::pin(server().serve_with_incoming_shutdown(both, incoming, stop.stopped())).await;
     ended("secure", served);
@@ -189,9 +185,18 @@ pub async fn secure(listener: TcpListener, mut serving: Serving, ads: Ads, ca: A
 
 /// Discovery and certificates behind one address. The router that tonic offers would bring a second web framework.
 #[derive(Clone)]
-struct Both {
+pub struct Both {
     ads: AggregatedDiscoveryServiceServer<Ads>,
     ca: IstioCertificateServiceServer<Authority>,
+    callers: Arc<Callers>,
+}
+
+impl Both {
+    /// Both services. Callers of discovery are proven here, once a stream; the authority proves its own.
+    #[must_use]
+    pub fn new(ads: Ads, ca: Authority, callers: Arc<Callers>) -> Self {
+        Self { ads: ads.into_service(), ca: ca.into_service(), callers }
+    }
 }
 
 impl Service<http::Request<Body>> for Both {
@@ -206,10 +211,15 @@ impl Service<http::Request<Body>> for Both {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         // What neither knows is answered by discovery: unimplemented.
         if request.uri().path().starts_with("/istio.v1.auth.IstioCertificateService/") {
-            self.ca.call(request)
-        } else {
-            self.ads.call(request)
+            return self.ca.call(request);
         }
+        let (mut ads, callers) = (self.ads.clone(), Arc::clone(&self.callers));
+        Box::pin(async move {
+            let (mut head, body) = request.into_parts();
+            let headers = MetadataMap::from_headers(head.headers.clone());
+            head.extensions.insert(callers.prove(&headers, clock::now_system()).await);
+            ads.call(http::Request::from_parts(head, body)).await
+        })
     }
 }
 

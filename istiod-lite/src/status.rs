@@ -1,111 +1,161 @@
-//! Conditions on objects, so that their authors learn what became of them. Owns what is said and when it is
-//! written; where it is written is the overlay's business. Looks at what the object says now, so that a restart
-//! writes nothing anew.
+//! Conditions and addresses onto objects, so that their authors learn what became of them. Owns when something is
+//! written; what is said is `conditions`', where it is written is the writer's business. Looks at what the object
+//! says now, so that a restart writes nothing anew.
 
-use ambit_cluster::kinds::policy::{AuthorizationPolicy, PolicyCondition};
-use ambit_cluster::overlay::{Overlay, OverlayError};
-use ambit_cluster::{Kind, ObjectRef};
-use ambit_model::policy::{Action, Clause, Match, Policy};
-use serde_json::json;
+use std::net::IpAddr;
+use std::time::SystemTime;
 
-use crate::index::World;
-use crate::translate::{Reason, Verdict, verdict};
+use ambit_cluster::kinds::policy::PolicyCondition;
+use ambit_cluster::writer::WriteError;
+use ambit_cluster::{Kind, ObjectRef, Writer};
+use serde_json::{Value, json};
 
-/// The condition that says what tunnels make of a policy.
-const ACCEPTED: &str = "ZtunnelAccepted";
+use crate::conditions::{self, Condition, KINDS};
+use crate::index::{Space, World};
+use crate::vips::{self, Given};
 
-/// What is to be said of a policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
-    /// `True` or `False`.
-    pub status: &'static str,
-    /// Why, in one word.
-    pub reason: &'static str,
-    /// Why, in a sentence.
-    pub message: String,
+/// What an object says of itself now.
+struct Known<'a> {
+    conditions: &'a [PolicyCondition],
+    generation: i64,
+    addresses: Given,
 }
 
-/// What tunnels make of a policy; nothing when it is not for them.
-#[must_use]
-pub fn said(world: &World, policy: &AuthorizationPolicy) -> Option<Said> {
-    let refused =
-        |message: &str| Said { status: "False", reason: "UnsupportedValue", message: message.into() };
-    Some(match verdict(world, policy) {
-        Verdict::NotSent(Reason::Targeted) => return None,
-        Verdict::NotSent(Reason::DryRun) => {
-            refused("a dry run is not carried out by ztunnel, so the policy is not sent")
-        }
-        Verdict::NotSent(Reason::Action) => {
-            refused("ztunnel carries out ALLOW and DENY only; attach it to a waypoint")
-        }
-        Verdict::NotSent(Reason::Name) => refused("its name or namespace is not one that can be sent"),
-        Verdict::Sent { unseen, .. } if unseen.is_empty() => {
-            Said { status: "True", reason: "Accepted", message: "attached to ztunnel".into() }
-        }
-        Verdict::Sent { policy, unseen } => {
-            let list = unseen.into_iter().collect::<Vec<_>>().join(", ");
-            let (status, outcome) = reduced(&policy);
-            let message = format!("ztunnel does not see HTTP attributes ({list}): {outcome}");
-            Said { status, reason: "UnsupportedValue", message }
-        }
-    })
-}
-
-/// What is left of a policy that asked for more than a tunnel sees. One that protects nothing any more is not
-/// accepted. (Upstream says that it is.)
-fn reduced(policy: &Policy) -> (&'static str, &'static str) {
-    let matches = |clause: &Clause| {
-        clause.matches.is_empty() || clause.matches.iter().any(|it| *it != Match::default())
-    };
-    let fires = policy.rules.iter().any(|rule| rule.clauses.iter().all(matches));
-    match policy.action {
-        Action::Allow => ("True", "rules with them are left out, which allows less than was asked for"),
-        Action::Deny if fires => ("True", "it denies without them, which denies more than was asked for"),
-        Action::Deny => ("False", "nothing is left to deny by; attach it to a waypoint with targetRefs"),
-    }
-}
-
-/// Writes what is to be said of a policy, if it does not say so already.
+/// Writes what is to be said of an object, if it does not say so already. `given`: addresses that it is to have
+/// instead of those that it has.
 ///
 /// # Errors
-/// When the overlay cannot be written.
+/// When it cannot be written.
 pub fn report(
     world: &World,
     name: &ObjectRef,
-    overlay: &Overlay,
-    now: std::time::SystemTime,
-) -> Result<(), OverlayError> {
-    let policy = (name.kind == Kind::AuthorizationPolicy)
-        .then(|| world.space(&name.namespace)?.policies.get(&name.name))
-        .flatten();
-    let Some(policy) = policy else { return overlay.clear(name) };
-    let before = policy.status.conditions.iter().find(|it| it.kind == ACCEPTED);
-    match (said(world, policy), before) {
-        (None, _) => overlay.clear(name),
-        (Some(said), Some(before)) if is_same(&said, before) => Ok(()),
-        (Some(said), before) => {
-            let kept = before
-                .filter(|before| before.status == said.status && !before.last_transition_time.is_empty());
-            let since = kept.map_or_else(|| time(now), |before| before.last_transition_time.clone());
-            // Istio writes the generation as text. What is null is absent.
-            let generation = Some(policy.metadata.generation).filter(|it| *it > 0).map(|it| it.to_string());
-            let condition = json!({
-                "type": ACCEPTED,
-                "status": said.status,
-                "reason": said.reason,
-                "message": said.message,
-                "lastTransitionTime": since,
-                "observedGeneration": generation,
-            });
-            overlay.patch(name, json!({ "status": { "conditions": [condition] } }))
+    given: Option<&Given>,
+    writer: &Writer,
+    now: SystemTime,
+) -> Result<(), WriteError> {
+    let Some(known) = known(world, name) else { return writer.clear(name) };
+    let wanted = conditions::of(world, name);
+    if given.is_none() && is_said(&wanted, &known) {
+        return Ok(());
+    }
+    let addresses = given.unwrap_or(&known.addresses);
+    if wanted.is_empty() && addresses.is_empty() {
+        return writer.clear(name);
+    }
+    let mut patch = if addresses.is_empty() && given.is_none() {
+        json!({ "status": {} })
+    } else {
+        vips::patch(addresses)
+    };
+    let list: Vec<Value> = wanted.iter().map(|it| condition(it, name.kind, &known, now)).collect();
+    if let Some(status) = patch.get_mut("status").and_then(Value::as_object_mut) {
+        status.insert("conditions".into(), list.into());
+    }
+    writer.patch(name, patch)
+}
+
+/// The objects of which something else may have to be said when this one changes.
+#[must_use]
+pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
+    let home = if at.kind == Kind::Namespace { &at.name } else { &at.namespace };
+    let Some(space) = world.space(home) else { return own(at).collect() };
+    match at.kind {
+        Kind::Namespace => all_of(home, space),
+        Kind::ConfigMap => all(world),
+        // What a policy is attached to comes and goes.
+        Kind::Service | Kind::ServiceEntry | Kind::Gateway => {
+            let targeted = space.policies.iter().filter(|(_, it)| it.spec.targets().next().is_some());
+            let policies = targeted.map(|(name, _)| ObjectRef::new(Kind::AuthorizationPolicy, home, name));
+            own(at).chain(policies).collect()
         }
+        _ => own(at).collect(),
     }
 }
 
-fn is_same(said: &Said, before: &PolicyCondition) -> bool {
-    (said.status, said.reason, said.message.as_str()) == (&*before.status, &*before.reason, &*before.message)
+/// All objects of which something may have to be said.
+#[must_use]
+pub fn all(world: &World) -> Vec<ObjectRef> {
+    world.spaces().flat_map(|(name, space)| all_of(name, space)).collect()
 }
 
-fn time(now: std::time::SystemTime) -> String {
+fn own(at: &ObjectRef) -> impl Iterator<Item = ObjectRef> {
+    let told = [Kind::AuthorizationPolicy, Kind::Service, Kind::ServiceEntry, Kind::WorkloadEntry];
+    told.contains(&at.kind).then(|| at.clone()).into_iter()
+}
+
+fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
+    let policies = space.policies.keys().map(|name| (Kind::AuthorizationPolicy, name));
+    let services = space.services.keys().map(|name| (Kind::Service, name));
+    let entries = space.entries.keys().map(|name| (Kind::ServiceEntry, name));
+    let workloads = space.workloads.keys().map(|name| (Kind::WorkloadEntry, name));
+    let objects = policies.chain(services).chain(entries).chain(workloads);
+    objects.map(|(kind, name)| ObjectRef::new(kind, namespace, name)).collect()
+}
+
+fn known<'a>(world: &'a World, at: &ObjectRef) -> Option<Known<'a>> {
+    let space = world.space(&at.namespace)?;
+    let plain = |conditions, generation| Known { conditions, generation, addresses: Given::new() };
+    Some(match at.kind {
+        Kind::AuthorizationPolicy => {
+            let it = space.policies.get(&at.name)?;
+            plain(&it.status.conditions, it.metadata.generation)
+        }
+        Kind::Service => {
+            let it = space.services.get(&at.name)?;
+            plain(&it.status.conditions, it.metadata.generation)
+        }
+        Kind::WorkloadEntry => {
+            let it = space.workloads.get(&at.name)?;
+            plain(&it.status.conditions, it.metadata.generation)
+        }
+        Kind::ServiceEntry => {
+            let it = space.entries.get(&at.name)?;
+            let address = |(host, ip): (&String, IpAddr)| (host.clone(), ip);
+            let addresses =
+                it.status.addresses.iter().map(|it| (&it.host, it.value.0)).map(address).collect();
+            Known { conditions: &it.status.conditions, generation: it.metadata.generation, addresses }
+        }
+        _ => return None,
+    })
+}
+
+/// Whether the object says exactly what is to be said, of its present generation.
+fn is_said(wanted: &[Condition], known: &Known<'_>) -> bool {
+    let mut ours = known.conditions.iter().filter(|it| KINDS.contains(&it.kind.as_str()));
+    let count = ours.clone().count();
+    let is = |before: &PolicyCondition| {
+        let same = |it: &Condition| {
+            it.kind == before.kind
+                && it.status == before.status
+                && it.reason == before.reason
+                && it.message == before.message
+        };
+        before.observed_generation == known.generation.max(0) && wanted.iter().any(same)
+    };
+    count == wanted.len() && ours.all(is)
+}
+
+fn condition(wanted: &Condition, kind: Kind, known: &Known<'_>, now: SystemTime) -> Value {
+    let same = |it: &&PolicyCondition| it.kind == wanted.kind && it.status == wanted.status;
+    let before = known.conditions.iter().find(same).filter(|it| !it.last_transition_time.is_empty());
+    let since = before.map_or_else(|| time(now), |before| before.last_transition_time.clone());
+    let generation = Some(known.generation).filter(|it| *it > 0);
+    // Istio writes the generation as text, Kubernetes as a number. What is null is absent.
+    let generation =
+        if kind == Kind::Service { json!(generation) } else { json!(generation.map(|it| it.to_string())) };
+    json!({
+        "type": wanted.kind,
+        "status": wanted.status,
+        "reason": wanted.reason,
+        "message": wanted.message,
+        "lastTransitionTime": since,
+        "observedGeneration": generation,
+    })
+}
+
+fn time(now: SystemTime) -> String {
     jiff::Timestamp::try_from(now).map(|time| time.to_string()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 
 #![cfg(test)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ambit_istiod_lite::config::{Cluster, Run};
@@ -68,7 +68,7 @@ impl Place {
         let local = |port: u16| ([127, 0, 0, 1], port).into();
         Run {
             cluster: Cluster {
-                source: self.path("mesh"),
+                source: Some(self.path("mesh")),
                 overlay: None,
                 trust_domain: "cluster.local".parse().unwrap(),
                 domain: "cluster.local".into(),
@@ -83,7 +83,8 @@ impl Place {
             auto_addresses: true,
             auto_range_v4: "240.240.0.0/16".parse().unwrap(),
             auto_range_v6: "2001:2::/48".parse().unwrap(),
-            token_key: self.path("token.pem"),
+            token_key: Some(self.path("token.pem")),
+            kubernetes: Default::default(),
             grpc_addr: local(0),
             secure_grpc_addr: local(secure),
             http_addr: local(0),
@@ -321,10 +322,10 @@ async fn what_keeps_it_from_starting_is_said_with_what_to_do() {
     type Spoil<'a> = Box<dyn Fn(&mut Run) + 'a>;
     let cases: [(Spoil<'_>, &str); 3] = [
         (
-            Box::new(|run| run.cluster.source = "/nonexistent".into()),
+            Box::new(|run| run.cluster.source = Some("/nonexistent".into())),
             "name a folder of manifests that exists",
         ),
-        (Box::new(|run| run.token_key = Path::new("/nonexistent").into()), "(--token-key)"),
+        (Box::new(|run| run.token_key = Some("/nonexistent".into())), "(--token-key)"),
         (Box::new(move |run| run.http_addr.set_port(port)), "stop what uses it, or choose another address"),
     ];
     for (spoil, told) in cases {

@@ -30,7 +30,7 @@ pub use error::ApiError;
 pub use lease::Candidate;
 pub use resource::Wanted;
 pub use review::{ReviewError, Reviewed};
-pub use write::{Desk, Full, Hand, Orders};
+pub use write::{Desk, Full, Hand, Orders, Spot};
 
 /// Batches that wait to be taken; a follower that has more to tell stops reading from the server.
 const BATCHES: usize = 16;

@@ -1,7 +1,7 @@
 //! Where the mesh writes what became of an object: the overlay beside a directory, or the object itself in the
 //! Kubernetes API. Those who write need not know which.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::api::{Full, Orders};
 use crate::object::ObjectRef;
@@ -28,15 +28,18 @@ pub enum WriteError {
 }
 
 impl Writer {
-    /// Says this of an object's status. What was said before and is left out now is taken back in the API; in an
-    /// overlay it stays, unless it is null.
+    /// Says what a merge patch holds of an object's status. What was said before of one of its members and is left
+    /// out now is taken back in the API; in an overlay it stays, unless it is null.
     ///
     /// # Errors
     /// When the overlay cannot be written, or too many writes wait for the API server.
-    pub fn status(&self, object: &ObjectRef, status: Value) -> Result<(), WriteError> {
-        match self {
-            Self::Overlay(overlay) => overlay.patch(object, json!({ "status": status }))?,
-            Self::Api(orders) => orders.status(object, status)?,
+    pub fn patch(&self, object: &ObjectRef, patch: Value) -> Result<(), WriteError> {
+        match (self, patch) {
+            (Self::Overlay(overlay), patch) => overlay.patch(object, patch)?,
+            (Self::Api(orders), Value::Object(mut patch)) => {
+                orders.status(object, patch.remove("status").unwrap_or_default())?;
+            }
+            (Self::Api(_), _) => {}
         }
         Ok(())
     }

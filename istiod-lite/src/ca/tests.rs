@@ -17,6 +17,7 @@ use super::root::{self, Recipe, RootError};
 use super::rotation::Rotation;
 use super::signer::MaterialError;
 use super::state::State;
+use super::token::Tokens;
 use super::*;
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
@@ -205,7 +206,7 @@ fn tokens_are_believed_only_as_they_must_be() {
     let tokens = signer.tokens(folder.path());
     let good = tokens.verify(&signer.sign(&claims()), start()).unwrap();
     assert_eq!(good.identity.to_string(), "spiffe://cluster.local/ns/istio-system/sa/ztunnel");
-    assert_eq!(good.node.as_deref(), Some("n1"));
+    assert_eq!(good.bound, Bound::Node("n1".into()));
     for (field, value) in [
         ("/iss", json!("somebody")),
         ("/aud", json!(["another"])),
@@ -246,10 +247,10 @@ fn bench() -> Bench {
     let signer = Signer::new();
     let place = Place { state: folder.path().join("state"), plugged: None, recipe: Recipe::new(domain()) };
     let keeper = Keeper::open(place, Metrics::default(), clock::now_system()).unwrap();
-    let tokens = Arc::new(signer.tokens(folder.path()));
+    let callers = Arc::new(Callers::Key(signer.tokens(folder.path())));
     let (asks_in, asks) = mpsc::channel(1);
     let settings = Settings { trust_domain: domain(), trusted: vec!["istio-system/ztunnel".into()] };
-    let authority = Authority::new(settings, keeper.newest(), tokens, asks_in, Metrics::default());
+    let authority = Authority::new(settings, keeper.newest(), callers, asks_in, Metrics::default());
     Bench { folder, signer, authority, asks }
 }
 
@@ -269,7 +270,7 @@ async fn a_node_may_speak_for_pods_on_it_and_for_nobody_else() {
     let node = signer.sign(&claims());
     let (asked, answer) = tokio::join!(asks.recv(), authority.create_certificate(request(&node, Some(WEB))));
     let asked = asked.unwrap();
-    assert_eq!((asked.node.as_str(), asked.who.to_string().as_str()), ("n1", WEB));
+    assert_eq!((&asked.caller.bound, asked.who.to_string().as_str()), (&Bound::Node("n1".into()), WEB));
     drop(asked);
     assert_eq!(answer.unwrap_err().code(), tonic::Code::Unauthenticated, "nobody said yes");
     for wanted in ["spiffe://other.example/ns/shop/sa/web", "spiffe://cluster.local/ns/shop", "web", ""] {

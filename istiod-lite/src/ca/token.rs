@@ -54,6 +54,15 @@ pub enum TokenError {
     /// It is not about a service account.
     #[error("the token's subject {0:?} is no service account, or not the one it is bound to")]
     Subject(String),
+    /// The API server refuses it.
+    #[error("{0}")]
+    Denied(String),
+    /// The API server could not be asked.
+    #[error("the API server does not say whose token it is: {0}")]
+    Unreviewed(#[source] ambit_cluster::api::ApiError),
+    /// Too many callers are asked about.
+    #[error("too many callers wait to be authenticated")]
+    Busy,
 }
 
 /// Who called.
@@ -61,8 +70,24 @@ pub enum TokenError {
 pub struct Bearer {
     /// The proven identity.
     pub identity: Identity,
-    /// The node that the token is bound to.
-    pub node: Option<String>,
+    /// Where the caller runs.
+    pub bound: Bound,
+}
+
+/// What a token is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bound {
+    /// A node.
+    Node(String),
+    /// A pod in the account's namespace; it is on the node that the cluster says.
+    Pod {
+        /// Its name.
+        name: String,
+        /// Its id.
+        uid: String,
+    },
+    /// Nothing that says where.
+    Nowhere,
 }
 
 /// Verifies tokens.
@@ -78,11 +103,11 @@ struct Claims {
     #[serde(default)]
     nbf: u64,
     #[serde(rename = "kubernetes.io")]
-    bound: Bound,
+    bound: Claimed,
 }
 
 #[derive(Deserialize)]
-struct Bound {
+struct Claimed {
     namespace: String,
     serviceaccount: Named,
     node: Option<Named>,
@@ -109,11 +134,7 @@ impl Tokens {
     /// # Errors
     /// When they prove nobody.
     pub fn bearer(&self, headers: &MetadataMap, now: SystemTime) -> Result<Bearer, TokenError> {
-        let text = headers.get("authorization").and_then(|it| it.to_str().ok()).ok_or(TokenError::Missing)?;
-        let (scheme, token) = text.split_once(' ').ok_or(TokenError::Missing)?;
-        let fits = scheme.eq_ignore_ascii_case("bearer") && token.len() <= LONGEST;
-        let token = fits.then(|| token.trim());
-        self.verify(token.ok_or(TokenError::Missing)?, now)
+        self.verify(bearer_of(headers)?, now)
     }
 
     /// Who a token proves to be.
@@ -133,7 +154,7 @@ impl Tokens {
         if now >= claims.exp || now < claims.nbf {
             return Err(TokenError::Time);
         }
-        let Bound { namespace, serviceaccount: Named { name: account }, node } = claims.bound;
+        let Claimed { namespace, serviceaccount: Named { name: account }, node } = claims.bound;
         let refuse = || TokenError::Subject(claims.sub.clone());
         if claims.sub != format!("system:serviceaccount:{namespace}:{account}") {
             return Err(refuse());
@@ -143,6 +164,18 @@ impl Tokens {
             namespace: namespace.parse().map_err(|_| refuse())?,
             service_account: account.parse().map_err(|_| refuse())?,
         };
-        Ok(Bearer { identity, node: node.map(|node| node.name) })
+        let node = node.map(|node| node.name).filter(|node| !node.is_empty());
+        Ok(Bearer { identity, bound: node.map_or(Bound::Nowhere, Bound::Node) })
     }
+}
+
+/// The bearer token in a call's headers.
+///
+/// # Errors
+/// When there is none, or none that is looked at.
+pub(crate) fn bearer_of(headers: &MetadataMap) -> Result<&str, TokenError> {
+    let text = headers.get("authorization").and_then(|it| it.to_str().ok()).ok_or(TokenError::Missing)?;
+    let (scheme, token) = text.split_once(' ').ok_or(TokenError::Missing)?;
+    let fits = scheme.eq_ignore_ascii_case("bearer") && token.len() <= LONGEST;
+    fits.then(|| token.trim()).filter(|token| !token.is_empty()).ok_or(TokenError::Missing)
 }

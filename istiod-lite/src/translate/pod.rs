@@ -28,7 +28,8 @@ pub(super) fn translate(at: &At<'_>, pod: &Pod) -> Option<Workload> {
     Some(workload)
 }
 
-fn place(at: &At<'_>, node: &str) -> Locality {
+/// Where a node is.
+pub(super) fn place(at: &At<'_>, node: &str) -> Locality {
     let label =
         |key| at.world.node(node).and_then(|node| node.metadata.label(key)).unwrap_or_default().into();
     Locality {

@@ -10,8 +10,8 @@ use ambit_model::delta::Change;
 use ambit_model::name::ServiceKey;
 use ambit_model::workload::{Health, Workload, WorkloadKind};
 
-use super::At;
 use super::membership::Ports;
+use super::{At, pod};
 
 /// The workloads of a slice.
 pub(super) fn translate(at: &At<'_>, slice: &EndpointSlice) -> Vec<Change> {
@@ -36,6 +36,12 @@ fn endpoint(at: &At<'_>, endpoint: &Endpoint, (key, ports): (&ServiceKey, &Ports
     let ready = endpoint.conditions.ready.unwrap_or(true);
     workload.health = if ready { Health::Healthy } else { Health::Unhealthy };
     workload.host_network = true;
+    // Upstream reads neither node nor zone, so such endpoints are near to nobody.
+    workload.node = endpoint.node_name.as_str().into();
+    workload.locality = pod::place(at, &endpoint.node_name);
+    if workload.locality.zone.is_empty() {
+        workload.locality.zone = endpoint.zone.as_str().into();
+    }
     // Upstream leaves the kind of such endpoints at the schema's first value.
     workload.kind = WorkloadKind::Deployment;
     workload.services = BTreeMap::from([(key.clone(), ports.clone())]);

@@ -334,3 +334,29 @@ fn the_meshs_config_map_names_trust_domain_root_namespace_and_the_namespaces_loo
     let all = resources(&(elsewhere + POD));
     assert_eq!(named(&all, "Kubernetes//Pod/shop/web")["workload"]["trustDomain"], Value::Null);
 }
+
+#[test]
+fn an_endpoint_of_a_slice_is_where_its_node_is_and_its_zone_counts_without_one() {
+    let all = resources(
+        "{apiVersion: v1, kind: Node, metadata: {name: n1, labels: {topology.kubernetes.io/region: r1, topology.kubernetes.io/zone: z1}}}\n---\n\
+         {apiVersion: v1, kind: Service, metadata: {name: s, namespace: a}, spec: {clusterIP: 10.1.0.1, ports: [{port: 80}]}}\n---\n\
+         {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {name: e, namespace: a, labels: {kubernetes.io/service-name: s}}, \
+         endpoints: [{addresses: [10.2.0.1], nodeName: n1, zone: other}, {addresses: [10.2.0.2], zone: z2}], ports: [{port: 81}]}\n",
+    );
+    let at = |ip: &str| named(&all, &format!("Kubernetes/discovery.k8s.io/EndpointSlice/a/e/{ip}"))["workload"].clone();
+    assert_eq!(at("10.2.0.1")["locality"], serde_json::json!({"region": "r1", "zone": "z1"}));
+    assert_eq!(at("10.2.0.1")["node"], "n1");
+    assert_eq!(at("10.2.0.2")["locality"], serde_json::json!({"zone": "z2"}));
+}
+
+#[test]
+fn a_workload_entry_that_is_found_ill_gets_no_traffic() {
+    for (status, told) in [("'False'", "UNHEALTHY"), ("'True'", ""), ("Unknown", "")] {
+        let all = resources(&format!(
+            "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: vm, namespace: a}}\nspec: {{address: 10.0.0.1}}\n\
+             status: {{conditions: [{{type: Healthy, status: {status}}}]}}\n"
+        ));
+        let workload = named(&all, "Kubernetes/networking.istio.io/WorkloadEntry/a/vm")["workload"].clone();
+        assert_eq!(workload["status"].as_str().unwrap_or_default(), told, "{status}");
+    }
+}

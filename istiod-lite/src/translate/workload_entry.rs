@@ -2,7 +2,8 @@
 
 use ambit_cluster::kinds::entry::WorkloadEntry;
 use ambit_cluster::kinds::meta::Texts;
-use ambit_model::workload::Workload;
+use ambit_cluster::kinds::policy::PolicyCondition;
+use ambit_model::workload::{Health, Workload};
 
 use super::{At, locality, membership, names, policy};
 
@@ -20,6 +21,11 @@ pub(super) fn translate(at: &At<'_>, entry: &WorkloadEntry) -> Option<Workload> 
     at.place(&mut workload, &spec.network);
     if !spec.service_account.is_empty() {
         workload.service_account = spec.service_account.parse().ok()?;
+    }
+    // Upstream sends traffic also to those that its own probes found ill.
+    let ill = |it: &PolicyCondition| it.kind == "Healthy" && it.status == "False";
+    if entry.status.conditions.iter().any(ill) {
+        workload.health = Health::Unhealthy;
     }
     if spec.weight > 0 {
         workload.capacity = spec.weight;

@@ -3,6 +3,9 @@
 
 mod authority;
 mod echo;
+// One file for both: the crate that talks to the API may not depend on this one.
+#[path = "../../../crates/cluster/src/api/tests/fake/mod.rs"]
+pub mod fake_api;
 mod namespace;
 mod patience;
 mod plane;

@@ -18,14 +18,27 @@ use crate::object::ObjectRef;
 /// Writes that wait to be taken by the desk, which takes them at once.
 const QUEUE: usize = 4096;
 
+/// The members of status that the mesh writes.
+const WRITTEN: [&str; 2] = ["conditions", "addresses"];
+
 /// Objects whose writes wait for the API server; beyond this the caller is refused and tries again.
 const WAITING: usize = 16_384;
 
-/// A writer's hand. Its name is the field manager's: what it does not say any more is removed.
+/// A writer's hand. For each member of a status it is a field manager of its own, so that what it does not say any
+/// more of that member is removed, and what it says of others stays.
 #[derive(Debug, Clone)]
 pub struct Hand {
     client: Client,
     manager: &'static str,
+}
+
+/// A member of an object's status: what is written at once.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spot {
+    /// The object.
+    pub object: ObjectRef,
+    /// The member: `conditions`, `addresses`.
+    pub member: String,
 }
 
 impl Hand {
@@ -35,32 +48,45 @@ impl Hand {
         Self { client, manager }
     }
 
-    /// Applies all that this hand says of an object's status. Never makes an object.
+    /// Applies all that this hand says of a member of an object's status; nothing: takes it back. Never makes an
+    /// object.
     ///
     /// # Errors
     /// When the object is gone, or the API server refuses.
-    pub async fn status(&self, object: &ObjectRef, status: &Value) -> Result<(), ApiError> {
+    pub async fn apply(&self, spot: &Spot, value: Option<&Value>) -> Result<(), ApiError> {
+        let Spot { object, member } = spot;
         let namespace = object.kind.namespaced().then_some(object.namespace.as_ref());
         let intent = without_nulls(json!({
             "apiVersion": object.kind.api_version(), "kind": object.kind.name(),
-            "metadata": {"name": object.name.as_ref(), "namespace": namespace}, "status": status,
+            "metadata": {"name": object.name.as_ref(), "namespace": namespace}, "status": {member: value},
         }));
-        let query = [("fieldManager", self.manager), ("force", "true")];
+        let manager = format!("{}-{member}", self.manager);
+        let query = [("fieldManager", manager.as_str()), ("force", "true")];
         let path = with_query(&format!("{}/status", path_of(object)), &query);
         let body = intent.to_string().into_bytes();
         self.client.submit::<Value>(Method::PATCH, &path, "application/apply-patch+yaml", body).await?;
         Ok(())
     }
 
-    /// Takes back all that this hand said of an object's status.
+    /// Applies a config map, which is made if it is not there: `(namespace, name)`, its labels, its texts.
     ///
     /// # Errors
-    /// When the API server refuses. An object that is gone is none.
-    pub async fn clear(&self, object: &ObjectRef) -> Result<(), ApiError> {
-        match self.status(object, &json!({})).await {
-            Err(ApiError::NotFound { .. }) => Ok(()),
-            done => done,
-        }
+    /// When the API server refuses.
+    pub async fn config_map(
+        &self,
+        (namespace, name): (&str, &str),
+        labels: &Value,
+        data: &Value,
+    ) -> Result<(), ApiError> {
+        let intent = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "data": data,
+            "metadata": {"namespace": namespace, "name": name, "labels": labels},
+        });
+        let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
+        let path = with_query(&path, &[("fieldManager", self.manager), ("force", "true")]);
+        let body = intent.to_string().into_bytes();
+        self.client.submit::<Value>(Method::PATCH, &path, "application/apply-patch+yaml", body).await?;
+        Ok(())
     }
 
     /// Sets annotations of a pod, or removes those that are null; of the very pod with this id, if it is given.
@@ -84,7 +110,7 @@ impl Hand {
 /// Takes orders to write without making the one who orders wait. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Orders {
-    orders: mpsc::Sender<(ObjectRef, Option<Value>)>,
+    orders: mpsc::Sender<(Spot, Option<Value>)>,
     leading: watch::Receiver<bool>,
     /// The present leadership has been told of.
     is_told: bool,
@@ -104,12 +130,17 @@ impl Orders {
         (Self { orders, leading, is_told: false }, desk)
     }
 
-    /// Says this of an object's status, and nothing else any more. Not heard unless this replica leads.
+    /// Says this of the members of an object's status, and nothing else of each any more. Not heard unless this
+    /// replica leads.
     ///
     /// # Errors
     /// When too many wait.
     pub fn status(&self, object: &ObjectRef, status: Value) -> Result<(), Full> {
-        self.order(object, Some(status))
+        let Value::Object(members) = status else { return Ok(()) };
+        for (member, value) in members {
+            self.order(object, &member, Some(value).filter(|value| !value.is_null()))?;
+        }
+        Ok(())
     }
 
     /// Says nothing of an object's status any more.
@@ -117,7 +148,7 @@ impl Orders {
     /// # Errors
     /// When too many wait.
     pub fn clear(&self, object: &ObjectRef) -> Result<(), Full> {
-        self.order(object, None)
+        WRITTEN.iter().try_for_each(|member| self.order(object, member, None))
     }
 
     /// Waits until this replica begins to lead: then everything has to be said again. Cancel-safe.
@@ -136,11 +167,12 @@ impl Orders {
         }
     }
 
-    fn order(&self, object: &ObjectRef, status: Option<Value>) -> Result<(), Full> {
+    fn order(&self, object: &ObjectRef, member: &str, value: Option<Value>) -> Result<(), Full> {
         if !*self.leading.borrow() {
             return Ok(());
         }
-        self.orders.try_send((object.clone(), status)).map_err(|_| Full)
+        let spot = Spot { object: object.clone(), member: member.into() };
+        self.orders.try_send((spot, value)).map_err(|_| Full)
     }
 }
 
@@ -148,9 +180,9 @@ impl Orders {
 #[derive(Debug)]
 pub struct Desk {
     hand: Hand,
-    ordered: mpsc::Receiver<(ObjectRef, Option<Value>)>,
+    ordered: mpsc::Receiver<(Spot, Option<Value>)>,
     leading: watch::Receiver<bool>,
-    waiting: BTreeMap<ObjectRef, Option<Value>>,
+    waiting: BTreeMap<Spot, Option<Value>>,
 }
 
 impl Desk {
@@ -161,8 +193,8 @@ impl Desk {
             // All arms are cancel-safe: an order that is not taken is there the next time.
             tokio::select! {
                 () = stop.stopped() => return,
-                Some((object, status)) = self.ordered.recv(), if self.waiting.len() < WAITING => {
-                    self.waiting.insert(object, status);
+                Some((spot, value)) = self.ordered.recv(), if self.waiting.len() < WAITING => {
+                    self.waiting.insert(spot, value);
                 }
                 () = tokio::time::sleep(pause), if !self.waiting.is_empty() => {
                     pause = self.write_one(pause).await;
@@ -177,24 +209,20 @@ impl Desk {
             self.waiting.clear();
             return Duration::ZERO;
         }
-        let Some((object, status)) = self.waiting.pop_first() else { return Duration::ZERO };
-        let written = match &status {
-            Some(status) => self.hand.status(&object, status).await,
-            None => self.hand.clear(&object).await,
-        };
-        match written {
+        let Some((spot, value)) = self.waiting.pop_first() else { return Duration::ZERO };
+        match self.hand.apply(&spot, value.as_ref()).await {
             Ok(()) => Duration::ZERO,
             Err(ApiError::NotFound { .. }) => {
-                debug!(target: "status", object = %object, "gone before its status was written");
+                debug!(target: "status", object = %spot.object, "gone before its status was written");
                 Duration::ZERO
             }
             Err(error) if error.passes() || matches!(error, ApiError::Conflict) => {
-                self.waiting.entry(object).or_insert(status);
+                self.waiting.entry(spot).or_insert(value);
                 let limits = self.hand.client.limits();
                 (pause * 2).clamp(limits.first_pause, limits.longest_pause)
             }
             Err(error) => {
-                warn!(target: "status", object = %object, error = %error, "status not written");
+                warn!(target: "status", object = %spot.object, error = %error, "status not written");
                 Duration::ZERO
             }
         }
@@ -257,7 +285,7 @@ mod tests {
         until(&fake, "/status/conditions/0/reason", &"Second".into()).await;
         assert!(!fake.object(POLICIES, "shop", "deny").unwrap().to_string().contains("observedGeneration"));
         let asked = fake.asked();
-        assert!(asked[0].contains("/status?fieldManager=ambit-istiod&force=true"), "{asked:#?}");
+        assert!(asked[0].contains("/status?fieldManager=ambit-istiod-conditions&force=true"), "{asked:#?}");
         orders.clear(&policy()).unwrap();
         until(&fake, "/status/conditions", &Value::Null).await;
     }
@@ -266,8 +294,10 @@ mod tests {
     async fn an_object_that_is_gone_is_not_made_by_writing_its_status() {
         let fake = FakeApi::start().await;
         let hand = Hand::new(client(&fake).await, "ambit-istiod");
-        assert!(matches!(hand.status(&policy(), &said("Accepted")).await, Err(ApiError::NotFound { .. })));
-        hand.clear(&policy()).await.unwrap();
+        let spot = Spot { object: policy(), member: "conditions".into() };
+        for value in [Some(&said("Accepted")), None] {
+            assert!(matches!(hand.apply(&spot, value).await, Err(ApiError::NotFound { .. })));
+        }
         assert_eq!(fake.object(POLICIES, "shop", "deny"), None);
     }
 

@@ -235,7 +235,12 @@ impl Store {
             return Answer::Refusal(409, status(409, "Conflict", &query.place.name));
         }
         if query.is_status && is_apply {
-            object["status"] = body["status"].clone();
+            // A manager owns one member of status; what it does not say of it any more is removed.
+            let member = query.get("fieldManager").and_then(|it| it.rsplit_once('-')).unwrap().1.to_owned();
+            match body["status"].get(&member) {
+                Some(value) => object["status"][&member] = value.clone(),
+                None => drop(object["status"].as_object_mut().and_then(|it| it.remove(&member))),
+            }
         } else {
             merged(&mut object, body);
         }

@@ -1,0 +1,174 @@
+//! Where the cluster is read from and written to: a directory and its overlay, or the Kubernetes API.
+//! Owns the choice, and the parts that only a cluster has: an election, a desk for writes, callers by review.
+
+use std::path::PathBuf;
+
+use ambit_cluster::api::{self, Candidate, Client, Desk, Hand, OpenError, Orders, Wanted};
+use ambit_cluster::files::{self, Keep, WatchError};
+use ambit_cluster::{Kind, Overlay, Source, Writer};
+use ambit_process::tasks::Tasks;
+use clap::Args;
+use tokio::sync::watch;
+
+use crate::ca::bundle::Bundle;
+use crate::ca::callers::Callers;
+use crate::ca::keeper::Newest;
+use crate::ca::review::Reviewer;
+use crate::ca::token::{KeyError, Tokens};
+use crate::config::Run;
+
+/// The field manager of what this program writes onto objects.
+const MANAGER: &str = "ambit-istiod";
+
+/// The lease of the one replica that writes.
+const LEASE: &str = "ambit-istiod-leader";
+
+/// Kinds that are followed in a cluster, besides the mesh's own configuration.
+const FOLLOWED: [Kind; 11] = [
+    Kind::Node,
+    Kind::Namespace,
+    Kind::Pod,
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::Gateway,
+    Kind::GatewayClass,
+    Kind::AuthorizationPolicy,
+    Kind::PeerAuthentication,
+    Kind::ServiceEntry,
+    Kind::WorkloadEntry,
+];
+
+/// What is needed to know when the cluster is read from the Kubernetes API.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Kubernetes {
+    /// Read the cluster from the API server of this kubeconfig. Without it and without --source: from that of the
+    /// cluster that this program is a pod of.
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE", conflicts_with = "source")]
+    pub kubeconfig: Option<PathBuf>,
+    /// This pod's name, by which it is known among the replicas.
+    #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "")]
+    pub pod_name: String,
+    /// This pod's namespace: where the lease and the mesh's configuration are. Empty: the root namespace.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = "")]
+    pub pod_namespace: String,
+    /// Whom service account tokens have to be for.
+    #[arg(
+        long = "token-audience",
+        env = "TOKEN_AUDIENCES",
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "istio-ca"
+    )]
+    pub audiences: Vec<String>,
+}
+
+/// Why the cluster cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginError {
+    /// The directory.
+    #[error(transparent)]
+    Directory(#[from] WatchError),
+    /// The way to the API server.
+    #[error(transparent)]
+    Api(#[from] OpenError),
+    /// The key of tokens.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A directory says nothing of who signs tokens.
+    #[error("nobody's token can be verified; give the public key of whoever signs them (--token-key)")]
+    NoKey,
+}
+
+/// What is read and written, and who proves callers.
+pub struct Origin {
+    /// Where objects come from.
+    pub source: Source,
+    /// Where what became of them is written.
+    pub writer: Writer,
+    /// Who proves callers.
+    pub callers: Callers,
+    /// What only a cluster has.
+    pub inside: Option<Inside>,
+}
+
+/// What only a cluster has.
+pub struct Inside {
+    client: Client,
+    desk: Desk,
+    candidate: Candidate,
+    lead: watch::Sender<bool>,
+}
+
+impl Origin {
+    /// Opens what the configuration names.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn open(config: &Run) -> Result<Self, OriginError> {
+        match &config.cluster.source {
+            Some(source) => Self::directory(source, config),
+            None => Self::cluster(connect(config.kubernetes.kubeconfig.as_deref()).await?, config),
+        }
+    }
+
+    fn directory(source: &std::path::Path, config: &Run) -> Result<Self, OriginError> {
+        let overlay = config.cluster.overlay(source);
+        let key = config.token_key.as_deref().ok_or(OriginError::NoKey)?;
+        let tokens = Tokens::open(key, config.cluster.trust_domain.clone())?;
+        Ok(Self {
+            source: files::watch(source, Some(&overlay), Keep::Slim)?.into(),
+            writer: Writer::Overlay(Overlay::new(overlay, "istiod")),
+            callers: Callers::Key(tokens),
+            inside: None,
+        })
+    }
+
+    fn cluster(client: Client, config: &Run) -> Result<Self, OriginError> {
+        let (settings, domain) = (&config.kubernetes, config.cluster.trust_domain.clone());
+        let namespace = Some(&settings.pod_namespace).filter(|it| !it.is_empty());
+        let namespace = namespace.unwrap_or(&config.cluster.root_namespace).clone();
+        let identity = Some(settings.pod_name.clone()).filter(|it| !it.is_empty());
+        // Two programs outside of a cluster are told apart by chance.
+        let identity = identity.unwrap_or_else(|| format!("istiod-lite-{:016x}", fastrand::u64(..)));
+        let (lead, leading) = watch::channel(false);
+        let (orders, desk) = Orders::new(Hand::new(client.clone(), MANAGER), leading);
+        let mut wanted: Vec<_> = FOLLOWED.into_iter().map(Wanted::from).collect();
+        wanted.push(Wanted::named(Kind::ConfigMap, &namespace, &config.cluster.mesh_config()));
+        let callers = match &config.token_key {
+            Some(key) => Callers::Key(Tokens::open(key, domain)?),
+            None => {
+                let audiences = settings.audiences.clone();
+                Callers::Review(Box::new(Reviewer::new(client.clone(), domain, audiences)))
+            }
+        };
+        let candidate = Candidate { namespace, lease: LEASE.into(), identity };
+        Ok(Self {
+            source: api::watch(&client, &wanted, Keep::Slim).into(),
+            writer: Writer::Api(orders),
+            callers,
+            inside: Some(Inside { client, desk, candidate, lead }),
+        })
+    }
+}
+
+/// The way to the API server of a kubeconfig, or of the cluster around.
+///
+/// # Errors
+/// When there is none.
+pub async fn connect(kubeconfig: Option<&std::path::Path>) -> Result<Client, OpenError> {
+    match kubeconfig {
+        Some(path) => Client::from_kubeconfig(path).await,
+        None => Client::in_cluster(),
+    }
+}
+
+impl Inside {
+    /// Starts the election, and what is done by whoever wins it.
+    pub fn start(self, tasks: &mut Tasks, newest: Newest) {
+        let Self { client, desk, candidate, lead } = self;
+        let bundle = Bundle::new(client.clone(), newest, lead.subscribe(), MANAGER);
+        tasks.spawn("writes", |stop| desk.run(stop));
+        tasks.spawn("root bundle", |stop| bundle.run(stop));
+        tasks.spawn("election", |stop| candidate.stand(client, lead, stop));
+    }
+}

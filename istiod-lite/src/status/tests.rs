@@ -1,0 +1,107 @@
+//! The whole round: what is written comes back with the objects, and then there is nothing more to write.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ambit_cluster::files::{Keep, load_once};
+use ambit_cluster::overlay::Overlay;
+
+use super::*;
+use crate::mesh::Mesh;
+use crate::vips::Ranges;
+
+fn now(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + seconds)
+}
+
+fn world(folder: &Path) -> World {
+    let loaded = load_once(&folder.join("mesh"), Some(&folder.join("overlay")), Keep::Slim).unwrap();
+    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
+    let mut world = World::new(Mesh::default());
+    loaded.objects.into_iter().for_each(|object| drop(world.apply(object)));
+    world
+}
+
+/// Says everything that is to be said; returns how many files of the overlay are others than before.
+fn round(folder: &Path, seconds: u64) -> usize {
+    let files = || {
+        let list = std::fs::read_dir(folder.join("overlay/istiod")).into_iter().flatten().flatten();
+        let read = list.map(|file| (file.file_name(), std::fs::read_to_string(file.path()).unwrap()));
+        read.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let (before, world) = (files(), world(folder));
+    let writer = Writer::Overlay(Overlay::new(folder.join("overlay"), "istiod"));
+    let ranges = Ranges { v4: "240.240.0.0/16".parse().unwrap(), v6: "2001:2::/48".parse().unwrap() };
+    let given: std::collections::BTreeMap<_, _> = vips::plan(&world, ranges).into_iter().collect();
+    for object in all(&world) {
+        report(&world, &object, given.get(&object), &writer, now(seconds)).unwrap();
+    }
+    let after = files();
+    let changed = after.iter().filter(|(name, text)| before.get(*name) != Some(text)).count();
+    changed + before.keys().filter(|name| !after.contains_key(*name)).count()
+}
+
+const ENTRY: &str = "
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: e, namespace: shop, generation: GENERATION, labels: {LABELS}}, spec: {hosts: [h.example], resolution: RESOLUTION, ports: [{number: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: shop, generation: 3, labels: {istio.io/use-waypoint: w}}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: quiet, namespace: shop}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop, generation: 2}, spec: {rules: [{}]}}
+";
+
+fn write(folder: &Path, generation: u32, labels: &str, resolution: &str) {
+    std::fs::create_dir_all(folder.join("mesh")).unwrap();
+    let text = ENTRY.replace("GENERATION", &generation.to_string()).replace("LABELS", labels);
+    std::fs::write(folder.join("mesh/all.yaml"), text.replace("RESOLUTION", resolution)).unwrap();
+}
+
+fn conditions(folder: &Path, kind: Kind, name: &str) -> Vec<(String, String, i64, String)> {
+    let world = world(folder);
+    let known = known(&world, &ObjectRef::new(kind, "shop", name)).unwrap();
+    let told = |it: &PolicyCondition| {
+        (it.kind.clone(), it.reason.clone(), it.observed_generation, it.last_transition_time.clone())
+    };
+    known.conditions.iter().map(told).collect()
+}
+
+#[test]
+fn what_is_said_comes_back_and_is_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write(at, 5, "istio.io/use-waypoint: w", "DNS");
+    assert_eq!(round(at, 0), 3, "an entry, a service, a policy; of the quiet one there is nothing to say");
+    assert_eq!(round(at, 10), 0, "a restart writes nothing anew");
+    let since = "2026-01-01T00:00:00Z".to_owned();
+    let bound = |generation| {
+        ("istio.io/WaypointBound".into(), "WaypointIsNotReady".into(), generation, since.clone())
+    };
+    assert_eq!(conditions(at, Kind::ServiceEntry, "e"), [bound(5)]);
+    assert_eq!(conditions(at, Kind::Service, "s"), [bound(3)]);
+    let accepted = ("ZtunnelAccepted".into(), "Accepted".into(), 2, since.clone());
+    assert_eq!(conditions(at, Kind::AuthorizationPolicy, "p"), [accepted]);
+    assert_eq!(world(at).space("shop").unwrap().entries["e"].status.addresses.len(), 2);
+
+    write(at, 6, "istio.io/use-waypoint: w", "DNS");
+    assert_eq!(round(at, 20), 1, "another generation was looked at");
+    assert_eq!(conditions(at, Kind::ServiceEntry, "e"), [bound(6)], "and holds since when it did");
+    assert_eq!(world(at).space("shop").unwrap().entries["e"].status.addresses.len(), 2, "its addresses stay");
+}
+
+#[test]
+fn what_holds_no_more_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write(at, 1, "istio.io/use-waypoint: w", "DNS");
+    round(at, 0);
+    write(at, 2, "", "DNS");
+    round(at, 1);
+    assert_eq!(conditions(at, Kind::ServiceEntry, "e"), []);
+    assert_eq!(world(at).space("shop").unwrap().entries["e"].status.addresses.len(), 2);
+    write(at, 3, "", "NONE");
+    round(at, 2);
+    assert_eq!(world(at).space("shop").unwrap().entries["e"].status.addresses, []);
+    assert!(!at.join("overlay/istiod/ServiceEntry_shop_e.json").exists(), "nothing is left to say");
+    assert_eq!(round(at, 3), 0);
+}

@@ -1,0 +1,191 @@
+//! The control plane on a Kubernetes API: read by watches, callers by review, roots into namespaces, conditions onto
+//! objects, and what stays when the API server is away.
+
+#![cfg(test)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ambit_istiod_lite::config::{Cli, Command};
+use ambit_istiod_lite::run::{Addresses, ControlPlane};
+use ambit_kit::fake_api::{FakeApi, Trick};
+use ambit_model::name::Identity;
+use ambit_process::stop::Stop;
+use ambit_process::tasks::Tasks;
+use ambit_tls::configs::control_plane::{ControlPlane as Remote, RootSource};
+use ambit_tls::credential::Terms;
+use ambit_tls::issue::{Ca, CaSettings, IssueError, Issuer, Token};
+use clap::Parser;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Ample for loopback on a busy machine, and for kinds that are looked for every five seconds.
+const WAIT: Duration = Duration::from_secs(20);
+
+const PODS: &str = "/api/v1/pods";
+const POLICIES: &str = "/apis/security.istio.io/v1/authorizationpolicies";
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+struct Scene {
+    folder: TempDir,
+    fake: FakeApi,
+    addresses: Addresses,
+    _tasks: Tasks,
+}
+
+fn pod(namespace: &str, name: &str, account: &str, node: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": namespace, "uid": format!("uid-{name}"), "labels": {"app": account}},
+        "spec": {"nodeName": node, "serviceAccountName": account, "containers": [{"name": "c"}]},
+        "status": {"phase": "Running", "podIP": "10.0.0.1"},
+    })
+}
+
+/// The token of a tunnel's pod, as the API server reviews it.
+fn tunnel(name: &str, uid: &str) -> Value {
+    json!({
+        "authenticated": true, "audiences": ["istio-ca"],
+        "user": {
+            "username": "system:serviceaccount:istio-system:ztunnel", "groups": ["system:serviceaccounts"],
+            "extra": {
+                "authentication.kubernetes.io/pod-name": [name], "authentication.kubernetes.io/pod-uid": [uid],
+            },
+        },
+    })
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let (folder, fake) = (tempfile::tempdir().unwrap(), FakeApi::start().await);
+        for name in ["shop", "istio-system"] {
+            fake.put("/api/v1/namespaces", json!({"metadata": {"name": name}}));
+        }
+        fake.put(PODS, pod("shop", "web-1", "web", "n1"));
+        fake.put(PODS, pod("shop", "cart-1", "cart", "n2"));
+        fake.put(PODS, pod("istio-system", "ztunnel-n1", "ztunnel", "n1"));
+        fake.token("n1", tunnel("ztunnel-n1", "uid-ztunnel-n1"));
+        fake.token("former", tunnel("ztunnel-n1", "uid-of-a-former-pod"));
+        fake.token("unseen", tunnel("ztunnel-n9", "uid-ztunnel-n9"));
+        fake.serve_collection(POLICIES, false);
+        let kubeconfig = folder.path().join("kubeconfig");
+        std::fs::write(&kubeconfig, fake.kubeconfig()).unwrap();
+        let mut flags = vec!["istiod-lite".to_owned(), "run".into(), "--host=127.0.0.1".into()];
+        flags.push(format!("--kubeconfig={}", kubeconfig.display()));
+        flags.push(format!("--state={}", folder.path().join("state").display()));
+        for listener in ["grpc", "secure-grpc", "http", "monitoring"] {
+            flags.push(format!("--{listener}-addr=127.0.0.1:0"));
+        }
+        let Command::Run(config) = Cli::try_parse_from(flags).unwrap().command else { panic!("not run") };
+        let plane = ControlPlane::open(*config).await.unwrap();
+        let (addresses, mut tasks) = (plane.addresses(), Tasks::new(&Stop::new()));
+        tasks.spawn("control plane", |stop| plane.run(stop));
+        Self { folder, fake, addresses, _tasks: tasks }
+    }
+
+    /// The roots, as a pod of the namespace has them.
+    async fn roots(&self) -> PathBuf {
+        let map = || self.fake.object("/api/v1/configmaps", "shop", "istio-ca-root-cert");
+        let text = eventually(|| map()?["data"]["root-cert.pem"].as_str().map(str::to_owned)).await;
+        let path = self.folder.path().join("roots.pem");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    async fn ca(&self, token: &str) -> Ca {
+        let roots = RootSource::File(self.roots().await);
+        let url = format!("https://{}", self.addresses.secure);
+        Ca::new(CaSettings {
+            control_plane: Remote::new(&url, roots, None).unwrap(),
+            token: Token::Static(token.into()),
+            cluster: "Kubernetes".into(),
+            headers: Vec::new(),
+            ttl: Duration::from_secs(3600),
+            impersonate: true,
+            terms: Terms::default(),
+        })
+    }
+
+    async fn dump(&self) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = ambit_process::net::TcpStream::connect(self.addresses.http).await.unwrap();
+        let request = "GET /debug/ambientz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, found).await.expect("it comes about")
+}
+
+fn who(account: &str) -> Identity {
+    format!("spiffe://cluster.local/ns/shop/sa/{account}").parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_tunnel_proven_by_review_gets_certificates_for_the_pods_of_its_node_and_for_no_others() {
+    let scene = Scene::new().await;
+    let ca = scene.ca("n1").await;
+    assert_eq!(*ca.issue(&who("web")).await.unwrap().identity(), who("web"));
+    assert!(matches!(ca.issue(&who("cart")).await, Err(IssueError::Refused(_))), "it runs on another node");
+    for token in ["former", "unseen", "nobody's"] {
+        let refused = scene.ca(token).await.issue(&who("web")).await;
+        assert!(matches!(refused, Err(IssueError::Refused(_))), "{token}");
+    }
+    let reviews = scene.fake.asked().iter().filter(|line| line.contains("tokenreviews")).count();
+    assert_eq!(reviews, 4, "once for each token");
+}
+
+#[tokio::test]
+async fn a_policy_is_served_and_told_what_became_of_it_once_its_kind_is_installed() {
+    let scene = Scene::new().await;
+    scene.roots().await;
+    let name = "authorizationpolicies.security.istio.io";
+    let version = json!({"name": "v1", "served": true});
+    scene.fake.put(DEFINITIONS, json!({"metadata": {"name": name}, "spec": {"versions": [version]}}));
+    scene.fake.serve_collection(POLICIES, true);
+    scene.fake.trick("/status?fieldManager", Trick::Refuse(503), 2);
+    let policy = json!({
+        "metadata": {"name": "deny", "namespace": "shop", "generation": 1},
+        "spec": {"action": "DENY", "rules": [{}]},
+    });
+    scene.fake.put(POLICIES, policy);
+    let object = || scene.fake.object(POLICIES, "shop", "deny");
+    let condition = eventually(|| object()?.pointer("/status/conditions/0").cloned()).await;
+    assert_eq!(
+        (condition["type"].as_str(), condition["status"].as_str()),
+        (Some("ZtunnelAccepted"), Some("True"))
+    );
+    assert!(scene.dump().await.contains("shop/deny"));
+}
+
+#[tokio::test]
+async fn without_an_api_server_the_world_stays_and_known_callers_are_still_served() {
+    let mut scene = Scene::new().await;
+    let ca = scene.ca("n1").await;
+    ca.issue(&who("web")).await.unwrap();
+    let stranger = scene.ca("former").await;
+    scene.fake.fall();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(scene.dump().await.contains("Kubernetes//Pod/shop/web-1"));
+    ca.issue(&who("web")).await.unwrap();
+    assert!(stranger.issue(&who("web")).await.is_err());
+    scene.fake.rise().await;
+    scene.fake.put(PODS, pod("shop", "late-1", "late", "n1"));
+    let found = async {
+        while !scene.dump().await.contains("late-1") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, found).await.unwrap();
+}
