@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use ambit_cluster::Body;
 use ambit_cluster::files::{Keep, load_once};
+use ambit_istiod_lite::conditions::{self, ZTUNNEL_ACCEPTED};
 use ambit_istiod_lite::dump::{self, json};
 use ambit_istiod_lite::index::World;
 use ambit_istiod_lite::mesh::Mesh;
-use ambit_istiod_lite::status;
 use ambit_wire::pb::security::Authorization;
 use ambit_wire::pb::workload::Address;
 use base64::Engine;
@@ -170,8 +170,8 @@ fn policies_are_told_what_upstream_told_them_but_for_those_that_protect_nothing(
     }
     let mut differing = Vec::new();
     for policy in &policies {
-        let recorded = policy.status.conditions.iter().find(|it| it.kind == "ZtunnelAccepted");
-        let said = status::said(&world, policy);
+        let recorded = policy.status.conditions.iter().find(|it| it.kind == ZTUNNEL_ACCEPTED);
+        let said = conditions::policy(&world, policy).into_iter().find(|it| it.kind == ZTUNNEL_ACCEPTED);
         let pair = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
         let theirs = recorded.map(|it| pair(&it.status, &it.reason));
         let ours = said.map(|it| pair(it.status, it.reason));

@@ -343,7 +343,9 @@ fn an_endpoint_of_a_slice_is_where_its_node_is_and_its_zone_counts_without_one()
          {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {name: e, namespace: a, labels: {kubernetes.io/service-name: s}}, \
          endpoints: [{addresses: [10.2.0.1], nodeName: n1, zone: other}, {addresses: [10.2.0.2], zone: z2}], ports: [{port: 81}]}\n",
     );
-    let at = |ip: &str| named(&all, &format!("Kubernetes/discovery.k8s.io/EndpointSlice/a/e/{ip}"))["workload"].clone();
+    let at = |ip: &str| {
+        named(&all, &format!("Kubernetes/discovery.k8s.io/EndpointSlice/a/e/{ip}"))["workload"].clone()
+    };
     assert_eq!(at("10.2.0.1")["locality"], serde_json::json!({"region": "r1", "zone": "z1"}));
     assert_eq!(at("10.2.0.1")["node"], "n1");
     assert_eq!(at("10.2.0.2")["locality"], serde_json::json!({"zone": "z2"}));
