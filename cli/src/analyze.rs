@@ -7,8 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ambit_cluster::Fault;
-use ambit_cluster::files::{Keep, load_once, parse};
+use ambit_cluster::files::{Remark, review, review_text};
 use clap::Args;
 use serde::Serialize;
 
@@ -29,7 +28,7 @@ pub(crate) struct AnalyzeArgs {
 /// What was read, and what is wrong with it.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Analysis {
-    /// Objects that the mesh reads and that are good.
+    /// Objects that the mesh could read.
     objects: usize,
     findings: Vec<Finding>,
 }
@@ -37,6 +36,7 @@ struct Analysis {
 /// One thing that is wrong.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Finding {
+    severity: Severity,
     file: PathBuf,
     /// Counted from 1; none where the file itself is at fault.
     document: Option<usize>,
@@ -47,14 +47,23 @@ struct Finding {
     remedy: String,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Severity {
+    /// The object would be refused.
+    Error,
+    /// It would be taken, and may not mean what was meant.
+    Warning,
+}
+
 /// Text on standard input may be as long as this.
 const INPUT_LIMIT: u64 = 64 << 20;
 
-/// Checks what it is given. Succeeds only if nothing is wrong.
+/// Checks what it is given. Fails if anything in it would be refused.
 pub(crate) fn run(args: &AnalyzeArgs) -> ExitCode {
     let done = read(&args.paths).and_then(|analysis| {
         print!("{}", render(&analysis, args.output, text)?);
-        Ok(analysis.findings.is_empty())
+        Ok(analysis.count(Severity::Error) == 0)
     });
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -66,24 +75,29 @@ pub(crate) fn run(args: &AnalyzeArgs) -> ExitCode {
 fn read(paths: &[PathBuf]) -> Result<Analysis, Box<dyn Error>> {
     let mut analysis = Analysis::default();
     for path in paths {
-        let (objects, faults) = if path == Path::new("-") {
+        let review = if path == Path::new("-") {
             let mut text = String::new();
             io::stdin().lock().take(INPUT_LIMIT).read_to_string(&mut text)?;
-            let (objects, faults) = parse(Path::new("standard input"), &text);
-            (objects.len(), faults)
+            review_text(Path::new("standard input"), &text)
         } else {
-            let loaded = load_once(path, None, Keep::Slim)?;
-            (loaded.objects.len(), loaded.faults)
+            review(path)?
         };
-        analysis.objects += objects;
-        analysis.findings.extend(faults.into_iter().map(Finding::from));
+        analysis.objects += review.objects;
+        analysis.findings.extend(review.remarks.into_iter().map(Finding::from));
     }
     Ok(analysis)
 }
 
-impl From<Fault> for Finding {
-    fn from(fault: Fault) -> Self {
+impl Analysis {
+    fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+}
+
+impl From<Remark> for Finding {
+    fn from(Remark { fault, refused }: Remark) -> Self {
         Self {
+            severity: if refused { Severity::Error } else { Severity::Warning },
             file: fault.file,
             document: (fault.document > 0).then_some(fault.document),
             object: fault.object.map(|object| object.to_string()),
@@ -101,11 +115,8 @@ fn text(analysis: &Analysis) -> String {
         // Writing to a String cannot fail.
         let _written = line(&mut text, finding);
     }
-    let (objects, findings) = (analysis.objects, analysis.findings.len());
-    text + &match findings {
-        0 => format!("good objects: {objects}, nothing wrong"),
-        _ => format!("good objects: {objects}, faults: {findings}"),
-    }
+    let [errors, warnings] = [Severity::Error, Severity::Warning].map(|severity| analysis.count(severity));
+    text + &format!("objects read: {}, errors: {errors}, warnings: {warnings}", analysis.objects)
 }
 
 /// The place first, as compilers say it; then what is wrong, and the remedy on a line of its own.
@@ -117,7 +128,10 @@ fn line(text: &mut String, finding: &Finding) -> std::fmt::Result {
     if let Some(object) = &finding.object {
         write!(text, " ({object})")?;
     }
-    text.push_str(": ");
+    text.push_str(match finding.severity {
+        Severity::Error => ": error: ",
+        Severity::Warning => ": warning: ",
+    });
     if !finding.field.is_empty() {
         write!(text, "{}: ", finding.field)?;
     }
@@ -150,8 +164,22 @@ mod tests {
             assert!(object.contains("shop/web") && finding.value.contains("123456"), "{finding:?}");
             let text = text(&analysis);
             assert!(text.contains("all.yaml, document 2 ("), "{text}");
-            assert!(text.ends_with("good objects: 1, faults: 1"), "{text}");
+            assert!(text.ends_with("objects read: 1, errors: 1, warnings: 0"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_warning_is_told_and_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let wide = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                    metadata: { name: a, namespace: shop }\nspec: { selector: { matchLabels: {} }, rules: [{}] }\n";
+        std::fs::write(dir.path().join("a.yaml"), wide).unwrap();
+        let analysis = read(&[dir.path().to_owned()]).unwrap();
+        assert_eq!(
+            (analysis.count(Severity::Error), analysis.count(Severity::Warning)),
+            (0, 1),
+            "{analysis:?}"
+        );
     }
 
     #[test]
@@ -159,7 +187,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a.yaml"), GOOD).unwrap();
         let analysis = read(&[dir.path().to_owned()]).unwrap();
-        assert_eq!(text(&analysis), "good objects: 1, nothing wrong");
+        assert_eq!(text(&analysis), "objects read: 1, errors: 0, warnings: 0");
         assert!(read(&[dir.path().join("b.yaml")]).is_err());
     }
 }

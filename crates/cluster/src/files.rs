@@ -4,6 +4,7 @@
 mod disk;
 mod documents;
 mod notify;
+mod review;
 mod shelf;
 mod tree;
 
@@ -23,6 +24,7 @@ use crate::files::shelf::{Shelf, Touched};
 use crate::object::{Object, ObjectRef};
 
 pub(crate) use documents::identify;
+pub use review::{Remark, Review, review, review_text};
 
 /// How long a file may be away before its objects are: editors and `git` move the old file off before they write
 /// the new one, and an object that flickers would open what a policy closes.
@@ -118,6 +120,18 @@ pub fn load_once(source: &Path, overlay: Option<&Path>, keep: Keep) -> Result<Lo
         }
     }
     Ok(loaded)
+}
+
+/// The files of manifests that a directory has, or the one file that was named.
+fn manifests(source: &Path) -> io::Result<Vec<PathBuf>> {
+    if source.is_file() {
+        return Ok(vec![source.to_owned()]);
+    }
+    fs::read_dir(source)?;
+    let mut files: Vec<_> = folders(source).iter().flat_map(|folder| entries(folder)).collect();
+    files.retain(|file| is_manifest(file) && file.is_file());
+    files.sort();
+    Ok(files)
 }
 
 /// Watches a directory and its overlay, which is made if it is not there. Call within a tokio runtime.
@@ -273,15 +287,8 @@ impl State {
     }
 
     fn scan(&mut self, folder: &Path, side: Side) -> io::Result<()> {
-        if folder.is_file() {
-            self.read(folder, side);
-            return Ok(());
-        }
-        fs::read_dir(folder)?;
-        let mut files: Vec<_> = folders(folder).iter().flat_map(|folder| entries(folder)).collect();
-        files.sort();
-        for file in files.iter().filter(|file| is_manifest(file) && file.is_file()) {
-            self.read(file, side);
+        for file in manifests(folder)? {
+            self.read(&file, side);
         }
         Ok(())
     }
