@@ -62,6 +62,35 @@ mod tests {
     }
 
     #[test]
+    fn every_metric_but_those_for_good_is_marked_as_unstable_and_the_build_is_among_them() {
+        /// Those that dashboards are built on, and what the runtime tells of itself.
+        const FOR_GOOD: [&str; 7] = [
+            "istio_build",
+            "istio_tcp_connections_opened",
+            "istio_tcp_connections_closed",
+            "istio_tcp_received_bytes",
+            "istio_tcp_sent_bytes",
+            "process_",
+            "tokio_",
+        ];
+        let for_good = |family: &str| {
+            FOR_GOOD.iter().any(|name| family == *name || (name.ends_with('_') && family.starts_with(name)))
+        };
+        let scene = Scene::shared("");
+        assert_ne!(scene.ask(Who::Client, SERVER, "/"), Answer::Cut, "{}", scene.logs());
+        for who in [Who::Client, Who::Server] {
+            let metrics = scene.get(who, 15020, "/metrics");
+            assert!(metrics.lines().any(|line| line.starts_with("istio_build{") && line.ends_with(" 1")));
+            let helps: Vec<_> = metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
+            assert!(helps.len() > FOR_GOOD.len(), "{metrics}");
+            for help in helps {
+                let family = help.split(' ').next().unwrap();
+                assert_ne!(for_good(family), help.contains("(unstable)"), "{help}");
+            }
+        }
+    }
+
+    #[test]
     fn the_meshs_own_ports_lead_nowhere_from_wherever_they_are_called_and_never_round_in_circles() {
         let scene = Scene::new("");
         for port in [15001, 15006, 15008] {

@@ -65,6 +65,11 @@ fn an_outgoing_socket_speaks_from_the_borrowed_address() {
         client.set_nonblocking(false).unwrap();
         client.connect(&to.into()).unwrap();
         assert!(client.keepalive().unwrap() && client.tcp_nodelay().unwrap());
+        let seconds = Duration::from_secs;
+        assert_eq!(client.tcp_keepalive_time().unwrap(), seconds(180));
+        assert_eq!(client.tcp_keepalive_interval().unwrap(), seconds(180));
+        assert_eq!(client.tcp_keepalive_retries().unwrap(), 9);
+        assert_eq!(client.tcp_user_timeout().unwrap(), Some(seconds(30)));
         let (mut accepted, from) = server.accept().unwrap();
         assert_eq!(from.ip(), source);
         accepted.write_all(b"x").unwrap();
