@@ -113,7 +113,7 @@ fn is_ours(plugin: &Value) -> bool {
 fn wrapped(single: &Map<String, Value>) -> Map<String, Value> {
     let mut plugin = single.clone();
     let version = plugin.remove("cniVersion").unwrap_or_else(|| json!(VERSION));
-    let name = plugin.get("name").filter(|it| it.is_string()).cloned();
+    let name = plugin.get("name").filter(|it| it.as_str().is_some_and(|it| !it.is_empty())).cloned();
     let mut list = Map::new();
     list.insert("name".into(), name.unwrap_or_else(|| json!("k8s-pod-network")));
     list.insert("cniVersion".into(), version);

@@ -335,3 +335,16 @@ fn folders_that_are_not_there_are_told_with_their_names() {
     assert!(matches!(&error, InstallError::Program { .. }) && error.to_string().contains("/nowhere/bin"));
     remove(&node.site.net_dir, Some(&node.site.bin_dir), None).unwrap();
 }
+
+#[test]
+fn a_single_configuration_without_a_name_becomes_a_list_that_a_runtime_reads() {
+    for text in [r#"{"type":"bridge"}"#, r#"{"type":"bridge","name":""}"#, r#"{"type":"bridge","name":7}"#] {
+        let node = Node::new(chained());
+        node.put("10-x.conf", text);
+        assert_eq!(node.pass(), Pass::Changed, "{text}");
+        assert_eq!(node.value("10-x.conflist")["name"], "k8s-pod-network", "{text}");
+        assert_eq!(node.pass(), Pass::Valid, "{text}");
+        node.remove();
+        assert_eq!(fs::read_to_string(node.site.net_dir.join("10-x.conf")).unwrap(), text);
+    }
+}
