@@ -5,6 +5,7 @@
 pub mod address;
 pub mod balance;
 pub mod delta;
+pub mod dns;
 pub mod judge;
 pub mod name;
 pub mod policy;

@@ -19,6 +19,7 @@ use crate::name::{Identity, Label, WorkloadUid};
 use crate::service::{BalanceMode, Families, Service};
 use crate::snapshot::Snapshot;
 use crate::workload::{GatewayRef, Tunnel, Workload};
+pub(crate) use find::visible;
 pub use find::{service_by_address, service_by_host};
 use gateway::Found;
 pub use inbound::{Admission, Handed, NotAdmitted, admit, served};

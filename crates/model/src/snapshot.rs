@@ -128,6 +128,12 @@ impl Snapshot {
         self.by_host.all(hostname)
     }
 
+    /// The same for a name that may be none of a host.
+    #[must_use]
+    pub fn services_named(&self, name: &str) -> &[Arc<Service>] {
+        self.by_host.all(name)
+    }
+
     /// The services with exactly this virtual address, by key.
     #[must_use]
     pub fn services_by_vip(&self, address: &NetworkAddress) -> &[Arc<Service>] {

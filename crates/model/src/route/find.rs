@@ -51,7 +51,7 @@ fn best<'a>(services: &'a [Arc<Service>], client: Option<&Namespace>) -> Option<
     services.iter().filter(|s| visible(s, client)).min_by_key(|s| (!is_own(s, client), !s.canonical))
 }
 
-pub(super) fn visible(service: &Service, client: Option<&Namespace>) -> bool {
+pub(crate) fn visible(service: &Service, client: Option<&Namespace>) -> bool {
     match (service.visibility, client) {
         (Visibility::Public, _) | (Visibility::Namespace, None) => true,
         (Visibility::Namespace, Some(namespace)) => service.namespace == *namespace,

@@ -1,6 +1,7 @@
 //! Two shapes of persistent index: a few objects under one key, best first; and many, by their own key.
 //! Owns that an emptied key leaves nothing behind.
 
+use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -23,7 +24,10 @@ impl<K: Eq + Hash + Clone, T: PartialEq> Shelf<K, T> {
         self.all(key).first()
     }
 
-    pub(super) fn all(&self, key: &K) -> &[Arc<T>] {
+    pub(super) fn all<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> &[Arc<T>]
+    where
+        K: Borrow<Q>,
+    {
         self.0.get(key).map_or(&[], Vec::as_slice)
     }
 
