@@ -24,7 +24,7 @@ pub fn start(layout: &Layout, host: &str, name: &str, program: &Command) -> Resu
     ensure!(layout.records().is_dir(), "cluster {} is not up", layout.name());
     let record = layout.record(name);
     File::create(&record).with_context(|| record.display().to_string())?;
-    let mut enter = Command::new(itself()?);
+    let mut enter = Command::new(layout.helper());
     enter.arg("enter").arg("--record").arg(record).arg("--cgroup").arg(layout.host_cgroup(host));
     enter.arg("--netns").arg(layout.pin(host)).arg("--").arg(program.get_program()).args(program.get_args());
     enter.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -43,13 +43,13 @@ pub fn become_program(record: &Path, group: &str, netns: &Path, command: &[Strin
     Err(Command::new(program).args(arguments).exec()).with_context(|| format!("{program} does not start"))
 }
 
-/// The program `ambit-lab`: this one, or the one beside the tests that use the library.
-pub fn itself() -> Result<PathBuf> {
+/// Keeps `ambit-lab`, this program or the one beside the tests that use the library, with the cluster: a build that
+/// replaces it meanwhile does not disturb what is up.
+pub fn keep_helper(layout: &Layout) -> Result<()> {
     let own = std::env::current_exe()?;
-    if own.file_name().is_some_and(|name| name == "ambit-lab") {
-        return Ok(own);
-    }
-    beside("ambit-lab")
+    let from =
+        if own.file_name().is_some_and(|name| name == "ambit-lab") { own } else { beside("ambit-lab")? };
+    std::fs::copy(&from, layout.helper()).with_context(|| format!("cannot keep {}", from.display())).map(drop)
 }
 
 /// A program that cargo built beside this one.

@@ -168,7 +168,7 @@ impl Lab {
 
     /// Starts a part of the control plane again.
     pub fn start(&self, component: Component) -> Result<()> {
-        component.start(&self.layout, &self.spec).map(drop)
+        component.start(&self.layout, &self.spec)
     }
 
     /// Gives every node the image in this tar.

@@ -37,6 +37,11 @@ impl Layout {
         self.dir().join("spec.json")
     }
 
+    /// The program that starts everything, as it was when the cluster came up.
+    pub fn helper(&self) -> PathBuf {
+        self.dir().join("ambit-lab")
+    }
+
     /// Network namespaces, each pinned to a file.
     pub fn pins(&self) -> PathBuf {
         self.dir().join("netns")

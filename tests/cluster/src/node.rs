@@ -28,6 +28,9 @@ const BOOT_WAIT: Duration = Duration::from_secs(60);
 /// After a crash the kernel ends what ran and takes the mounts away.
 const CRASH_WAIT: Duration = Duration::from_secs(20);
 
+/// Seconds a command on a node may take, where the caller waits for its end.
+const EXEC_LIMIT: &str = "120";
+
 /// One node of a cluster.
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -67,12 +70,14 @@ impl Node {
         let name = self.name();
         ensure!(self.process().is_none(), "{name} is up already");
         net::attach(&self.layout, spec, &name, self.address())?;
-        let mut boot = Command::new(enter::itself()?);
+        let mut boot = Command::new(self.layout.helper());
         boot.arg("--state-dir").arg(self.layout.root()).args(["--name", self.layout.name()]);
         boot.args(["node-boot", &name]);
         // It ends as soon as the node's first process is there, and the record is then that process's.
         let mut child = enter::start(&self.layout, &name, &name, &boot)?;
-        let ended = child.wait()?;
+        let ended = wait(&format!("{name}'s first process"), BOOT_WAIT, &[self.layout.log(&name)], || {
+            child.try_wait()?.context("it is still being started")
+        })?;
         ensure!(ended.success(), "{name} does not start: {}", crate::wait::tail(&self.layout.log(&name)));
         wait(&format!("{name}'s containerd"), BOOT_WAIT, &self.logs(), || {
             ensure!(self.process().is_some(), "its first process has ended");
@@ -112,18 +117,33 @@ impl Node {
         Ok(command)
     }
 
-    /// Runs a command inside to its end; returns what it printed.
+    /// As [`Node::command`], ended when it takes too long.
+    fn limited(&self, arguments: &[&str]) -> Result<Command> {
+        let inner = self.command(arguments)?;
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", EXEC_LIMIT]).arg(inner.get_program()).args(inner.get_args());
+        command.env("PATH", settings::PATH);
+        Ok(command)
+    }
+
+    /// Runs a command inside to its end, at most two minutes; returns what it printed.
     pub fn exec(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.command(arguments)?.stdin(Stdio::null()).output()?;
+        let output = self.limited(arguments)?.stdin(Stdio::null()).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{}: {}: {}", self.name(), arguments.join(" "), said.trim());
+        let words = arguments.join(" ");
+        ensure!(
+            output.status.code() != Some(124),
+            "{}: {words}: not done within {EXEC_LIMIT} s",
+            self.name()
+        );
+        ensure!(output.status.success(), "{}: {words}: {}", self.name(), said.trim());
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Gives it the image in this tar, under the name it has there.
     pub fn import_image(&self, tar: &Path) -> Result<()> {
         let file = File::open(tar).with_context(|| tar.display().to_string())?;
-        let mut import = self.command(&["ctr", "-n", "k8s.io", "images", "import", "-"])?;
+        let mut import = self.limited(&["ctr", "-n", "k8s.io", "images", "import", "-"])?;
         let output = import.stdin(file).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{}: importing {}: {}", self.name(), tar.display(), said.trim());
@@ -137,7 +157,7 @@ impl Node {
 
     /// Writes a file inside.
     pub fn write(&self, path: &str, text: &str) -> Result<()> {
-        let mut tee = self.command(&["tee", path])?;
+        let mut tee = self.limited(&["tee", path])?;
         let mut child = tee.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         if let Some(mut input) = child.stdin.take() {
             std::io::Write::write_all(&mut input, text.as_bytes())?;
@@ -160,14 +180,16 @@ impl Node {
 
 /// `ambit-lab node-boot`: starts the node's first process in namespaces of its own, and writes it down.
 pub fn boot(layout: &Layout, name: &str) -> Result<()> {
-    let mut first = Command::new(enter::itself()?);
+    let mut first = Command::new(layout.helper());
     first.arg("--state-dir").arg(layout.root()).args(["--name", layout.name(), "node-init", name]);
     let apart = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWPID;
     unshare(apart).context("cannot make a node's namespaces")?;
-    let child = first.spawn()?;
-    let found = Process::find(i32::try_from(child.id())?).context("the node's first process has ended")?;
+    let mut child = first.spawn()?;
+    let Some(found) = Process::find(i32::try_from(child.id())?) else {
+        bail!("the node's first process has ended: {:?}", child.try_wait());
+    };
     found.record(&layout.record(name)).context("the cluster is gone")
 }

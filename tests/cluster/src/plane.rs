@@ -1,7 +1,7 @@
 //! The control plane: etcd, API server, controller manager, scheduler, and the kube-proxy of their host.
 //! Owns how each is started and when it is ready. Each can be killed and started again on its own.
 
-use std::process::{Child, Command};
+use std::process::Command;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -51,9 +51,12 @@ impl Component {
     }
 
     /// Starts it.
-    pub fn start(self, layout: &Layout, spec: &Spec) -> Result<Child> {
+    pub fn start(self, layout: &Layout, spec: &Spec) -> Result<()> {
         ensure!(self.process(layout).is_none(), "{} runs already", self.name());
-        enter::start(layout, PLANE, self.name(), &self.command(layout, spec))
+        let mut child = enter::start(layout, PLANE, self.name(), &self.command(layout, spec))?;
+        // A test that started it is its parent: ended but not waited for, it would stay in the table of processes.
+        std::thread::spawn(move || child.wait());
+        Ok(())
     }
 
     /// Ends it without a warning.

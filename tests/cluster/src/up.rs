@@ -56,6 +56,7 @@ pub fn up(layout: &Layout, nodes: u8, owner: Option<Process>, say: &mut dyn FnMu
     let Binaries { kube, coredns, .. } = binaries::build(&binaries::cache())?;
     let spec = Spec::claim(layout, nodes, owner, &kube)?;
     fs::create_dir_all(layout.records())?;
+    enter::keep_helper(layout)?;
     let hosts: Vec<String> = spec.hosts().iter().map(|(host, _)| layout.host_cgroup(host)).collect();
     cgroup::make(&layout.cgroup(), &hosts)?;
     pki::make(layout, &spec)?;

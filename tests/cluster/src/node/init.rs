@@ -25,13 +25,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SOCKET_WAIT: Duration = Duration::from_secs(20);
 
 /// Becomes the node. The caller is the first process of a new process namespace, in the node's control group and
-/// network, and alone in its mount namespace.
+/// network.
 pub fn run(layout: &Layout, name: &str) -> Result<()> {
     let spec = Spec::read(layout)?;
     let number = Node::find(layout, &spec, name)?.number;
     let texts = Texts::read(layout, &spec, number)?;
-    // From here on the node's group is the root of its groups: it sees no others.
-    unshare(CloneFlags::CLONE_NEWCGROUP).context("a namespace for control groups")?;
+    // From here on the node's group is the root of its groups, and nobody sees its mounts.
+    unshare(CloneFlags::CLONE_NEWCGROUP | CloneFlags::CLONE_NEWNS)
+        .context("namespaces for groups and mounts")?;
     root::enter(layout, name, &spec.kube)?;
     fs::write("/proc/sys/kernel/hostname", name).context("the host name")?;
     texts.write(&spec, number)?;

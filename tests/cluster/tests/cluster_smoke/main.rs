@@ -2,9 +2,11 @@
 
 mod traces;
 
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ambit_cluster_lab::{APP, Component, Lab, PLANE};
+use ambit_cluster_lab::{APP, Component, Lab, pause};
 use anyhow::{Context as _, Result, ensure};
 use traces::{Machine, Traces};
 
@@ -14,6 +16,9 @@ const PODS: Duration = Duration::from_secs(90);
 const AFTER_REBOOT: Duration = Duration::from_secs(180);
 /// What one look at a running cluster may take to come true.
 const SOON: Duration = Duration::from_secs(30);
+
+/// One at a time: a test looks at all links of clusters on this machine.
+static ALONE: Mutex<()> = Mutex::new(());
 
 const SHOP: &str = r#"
 apiVersion: v1
@@ -49,7 +54,15 @@ metadata: { name: client, namespace: shop, labels: { app: client } }
 spec:
   nodeName: n1
   terminationGracePeriodSeconds: 1
-  containers: [{ name: client, image: "$APP", args: ["hold", "http://web.shop/held"], command: [ambit, pod] }]
+  containers: [{ name: client, image: "$APP" }]
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: holder, namespace: shop, labels: { app: holder } }
+spec:
+  terminationGracePeriodSeconds: 1
+  # It ends, and is started again, as long as there is nobody to talk to.
+  containers: [{ name: holder, image: "$APP", command: [ambit, pod], args: [hold, "http://web.shop/held"] }]
 ---
 apiVersion: v1
 kind: Pod
@@ -77,9 +90,10 @@ webhooks:
 
 #[test]
 fn a_cluster_comes_up_works_survives_a_crash_and_leaves_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let machine = Machine::look();
+    let traces = Traces::named(&format!("smoke-{}", std::process::id()));
     let lab = Lab::up("smoke").unwrap();
-    let traces = Traces::of(&lab);
     let seen = traces.found();
     for kind in ["process", "mount", "link", "route", "group", "folder"] {
         assert!(seen.iter().any(|one| one.starts_with(kind)), "no {kind} of a cluster that is up: {seen:?}");
@@ -88,6 +102,34 @@ fn a_cluster_comes_up_works_survives_a_crash_and_leaves_nothing() {
     lab.down().unwrap();
     assert_eq!(traces.found(), Vec::<String>::new());
     assert_eq!(Machine::look(), machine, "the machine is as it was");
+}
+
+/// At several moments of the way up, the program that brings it up is killed.
+#[test]
+fn a_cluster_whose_making_was_killed_is_taken_down_to_the_last_trace() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for after in [30, 300, 1500, 4000].map(Duration::from_millis) {
+        let machine = Machine::look();
+        let name = format!("killed-{}", std::process::id());
+        let lab = |what: &str| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_ambit-lab"));
+            command.args(["--name", &name, what]).stdout(Stdio::null());
+            command
+        };
+        let mut up = lab("up").spawn().unwrap();
+        let traces = Traces::named(&name);
+        pause(after);
+        up.kill().unwrap();
+        up.wait().unwrap();
+        let seen = traces.found();
+        assert!(
+            after < Duration::from_secs(1) || !seen.is_empty(),
+            "after {after:?} there must be something to clear"
+        );
+        assert!(lab("down").status().unwrap().success(), "after {after:?}");
+        assert_eq!(traces.found(), Vec::<String>::new(), "after {after:?} there was {seen:?}");
+        assert_eq!(Machine::look(), machine, "after {after:?}");
+    }
 }
 
 fn story(lab: &Lab) -> Result<()> {
@@ -140,8 +182,11 @@ fn judge(lab: &Lab) -> Result<()> {
 
 /// Logs, probes, programs on nodes.
 fn look(lab: &Lab) -> Result<()> {
-    let logs = lab.kubectl(&["-n", "shop", "logs", "client"])?;
-    ensure!(logs.contains("\"held\":true"), "the client's log: {logs:?}");
+    lab.wait("the holder's log", SOON, || {
+        let logs = lab.kubectl(&["-n", "shop", "logs", "holder"])?;
+        ensure!(logs.contains("\"held\":true"), "it is {logs:?}");
+        Ok(())
+    })?;
     lab.wait("the probe of a port that is closed to fail", SOON, || {
         let events =
             lab.kubectl(&["-n", "shop", "get", "events", "--field-selector=involvedObject.name=deaf"])?;
@@ -187,9 +232,7 @@ fn crash(lab: &Lab) -> Result<()> {
         ensure!(said.contains("\"/again\""), "{said}");
         Ok(())
     })?;
-    lab.pods_ready("shop", "app in (web, client)", AFTER_REBOOT)?;
-    ensure!(lab.spec().hosts().iter().any(|(host, _)| host == PLANE));
-    Ok(())
+    lab.pods_ready("shop", "app in (web, client)", AFTER_REBOOT)
 }
 
 /// The address of the pod of `web` on this node.

@@ -2,52 +2,59 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use ambit_cluster_lab::Lab;
+use ambit_cluster_lab::{Layout, STATE};
 
 /// Where to look for traces of one cluster.
 pub(crate) struct Traces {
-    dir: PathBuf,
-    group: String,
-    link: String,
+    layout: Layout,
+    /// This machine's links, when there was no trace of it yet.
+    links: Vec<String>,
 }
 
 impl Traces {
-    pub(crate) fn of(lab: &Lab) -> Self {
-        let layout = lab.layout();
-        Self { dir: layout.dir(), group: layout.cgroup(), link: lab.spec().slot.link() }
+    pub(crate) fn named(name: &str) -> Self {
+        Self { layout: Layout::new(Path::new(STATE), name), links: links() }
     }
 
     /// Everything of the cluster that is there now.
     pub(crate) fn found(&self) -> Vec<String> {
         let mut found = Vec::new();
-        let dir = self.dir.to_string_lossy().into_owned();
+        let (dir, group) = (self.layout.dir(), self.layout.cgroup());
+        let dir = dir.to_string_lossy();
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        found.extend(mounts.lines().filter(|line| line.contains(&dir)).map(|line| format!("mount {line}")));
+        found.extend(mounts.lines().filter(|line| line.contains(&*dir)).map(|line| format!("mount {line}")));
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let groups = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
-            if groups.contains(&self.group) {
+            if groups.contains(&group) {
                 let command = String::from_utf8_lossy(&command).replace('\0', " ");
                 found.push(format!("process {} {command}", entry.file_name().display()));
             }
         }
-        for (kind, words) in [("link", &["-br", "link"][..]), ("route", &["route", "show", "table", "all"])] {
-            let shown = Command::new("ip").args(words).output().unwrap();
-            let shown = String::from_utf8(shown.stdout).unwrap();
-            found.extend(
-                shown.lines().filter(|line| line.contains(&self.link)).map(|line| format!("{kind} {line}")),
-            );
-        }
+        found.extend(links().into_iter().filter(|link| !self.links.contains(link)));
         for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            let group = hierarchy.path().join(&self.group);
+            let group = hierarchy.path().join(&group);
             found.extend(group.exists().then(|| format!("group {}", group.display())));
         }
-        found.extend(self.dir.exists().then(|| format!("folder {dir}")));
+        found.extend(self.layout.dir().exists().then(|| format!("folder {dir}")));
         found
     }
+}
+
+/// Links of this machine that reach a cluster, and routes over them.
+fn links() -> Vec<String> {
+    let mut found = Vec::new();
+    for (kind, words) in [("link", &["-br", "link"][..]), ("route", &["route", "show", "table", "all"])] {
+        let shown = Command::new("ip").args(words).output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        found.extend(
+            shown.lines().filter(|line| line.contains("ambit-lab")).map(|line| format!("{kind} {line}")),
+        );
+    }
+    found
 }
 
 /// What of this machine a kubelet, a kube-proxy or a container runtime would change, were it not kept apart.
