@@ -1,6 +1,7 @@
 //! Schemas and bytes: protobuf messages to and from the model, no sockets.
 
 pub mod convert;
+pub mod dns;
 pub mod limits;
 pub mod local;
 pub mod node_link;
