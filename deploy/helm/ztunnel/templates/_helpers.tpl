@@ -1,0 +1,19 @@
+{{- define "ztunnel.labels" -}}
+app: ztunnel
+app.kubernetes.io/name: ztunnel
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: ambit
+{{- with .Values.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+{{- define "ztunnel.image" -}}
+{{- if contains "/" .Values.image }}{{ .Values.image }}{{ else -}}
+{{ .Values.hub | default .Values.global.hub }}/{{ .Values.image }}:{{ .Values.tag | default .Values.global.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+{{- define "ztunnel.plane" -}}
+{{- $namespace := .Values.istioNamespace | default .Values.global.istioNamespace | default .Release.Namespace -}}
+https://istiod{{ with .Values.revision }}-{{ . }}{{ end }}.{{ $namespace }}.svc:15012
+{{- end }}
