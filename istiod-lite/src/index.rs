@@ -156,7 +156,9 @@ impl World {
     pub fn labels_of(&self, namespace: &str) -> Texts {
         let object = self.space(namespace).and_then(|space| space.object.as_ref());
         let mut labels = object.map(|it| it.metadata.labels.clone()).unwrap_or_default();
-        labels.entry("kubernetes.io/metadata.name".into()).or_insert_with(|| namespace.into());
+        if !labels.contains_key("kubernetes.io/metadata.name") {
+            labels.insert("kubernetes.io/metadata.name".into(), namespace.into());
+        }
         labels
     }
 

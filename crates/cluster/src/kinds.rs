@@ -9,6 +9,7 @@ pub mod meta;
 pub mod policy;
 pub mod scalar;
 pub mod service;
+pub mod texts;
 
 use std::sync::Arc;
 

@@ -7,11 +7,14 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, Request, Response, header};
 use http_body_util::BodyExt;
+use hyper_util::client::legacy;
+use hyper_util::rt::TokioExecutor;
 use kube::Config;
-use kube::client::{Body, ClientBuilder};
+use kube::client::{Body, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tower::{BoxError, ServiceBuilder};
 
 use crate::api::error::{ApiError, Said};
 
@@ -48,9 +51,9 @@ impl Default for Limits {
             quiet: Duration::from_secs(100),
             watch: Duration::from_secs(240),
             first_pause: Duration::from_millis(250),
-            longest_pause: Duration::from_secs(10),
+            longest_pause: Duration::from_secs(5),
             look_again: Duration::from_secs(5),
-            page: 250,
+            page: 100,
             answer_bytes: 32 << 20,
             line_bytes: 8 << 20,
         }
@@ -111,17 +114,18 @@ impl Client {
         Self::new(Config::incluster().map_err(|source| OpenError::InCluster(Box::new(source)))?)
     }
 
-    fn new(mut config: Config) -> Result<Self, OpenError> {
-        let limits = Limits::default();
-        // Retries are ours: bounded, and they say what they wait for.
-        config.default_retry = false;
-        config.connect_timeout = Some(limits.answer);
-        config.read_timeout = None;
-        config.write_timeout = Some(limits.answer);
-        let namespace = config.default_namespace.clone();
-        let builder =
-            ClientBuilder::try_from(config).map_err(|source| OpenError::Credentials(Box::new(source)))?;
-        Ok(Self { kube: builder.build(), limits, namespace })
+    /// Of kube's stack the parts that know who we are: limits and retries are ours, and so is what is logged.
+    fn new(config: Config) -> Result<Self, OpenError> {
+        let wrong = |source| OpenError::Credentials(Box::new(source));
+        let connector = config.rustls_https_connector().map_err(wrong)?;
+        let service = ServiceBuilder::new()
+            .layer(config.base_uri_layer())
+            .option_layer(config.auth_layer().map_err(wrong)?)
+            .map_err(BoxError::from)
+            .service(legacy::Client::builder(TokioExecutor::new()).build(connector));
+        let namespace = config.default_namespace;
+        let kube = kube::Client::new(service, namespace.as_str());
+        Ok(Self { kube, limits: Limits::default(), namespace })
     }
 
     /// With other limits.

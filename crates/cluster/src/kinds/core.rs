@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::kinds::meta::Meta;
+use crate::kinds::meta::{Meta, snug};
 use crate::kinds::scalar::{Ip, Port, PortName};
 
 /// A machine; all that is read are its labels.
@@ -87,7 +87,7 @@ impl Pod {
     /// Whether the condition `Ready` holds.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.status.conditions.iter().any(|it| it.kind == "Ready" && it.status == "True")
+        self.status.ready
     }
 }
 
@@ -102,8 +102,10 @@ pub struct PodSpec {
     /// It shares its node's network.
     pub host_network: bool,
     /// Containers.
+    #[serde(deserialize_with = "snug")]
     pub containers: Vec<Container>,
     /// Containers that run before those, or beside them (`restartPolicy: Always`).
+    #[serde(deserialize_with = "snug")]
     pub init_containers: Vec<Container>,
 }
 
@@ -114,6 +116,7 @@ pub struct Container {
     /// Its name.
     pub name: String,
     /// Its ports.
+    #[serde(deserialize_with = "snug")]
     pub ports: Vec<ContainerPort>,
     /// `Always` makes an init container a sidecar.
     pub restart_policy: String,
@@ -167,13 +170,14 @@ pub struct PodStatus {
     #[serde(rename = "podIP")]
     pub pod_ip: Option<Ip>,
     /// All its addresses.
-    #[serde(rename = "podIPs")]
+    #[serde(rename = "podIPs", deserialize_with = "snug")]
     pub pod_ips: Vec<PodIp>,
     /// Its node's address.
     #[serde(rename = "hostIP")]
     pub host_ip: Option<Ip>,
-    /// What is true of it.
-    pub conditions: Vec<Condition>,
+    /// Of its conditions, whether `Ready` holds: there are six or more, on each of very many pods.
+    #[serde(rename = "conditions", deserialize_with = "readiness")]
+    pub ready: bool,
 }
 
 /// How far a pod is.
@@ -208,4 +212,9 @@ pub struct Condition {
     pub kind: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
+}
+
+fn readiness<'de, D: serde::Deserializer<'de>>(input: D) -> Result<bool, D::Error> {
+    let all = Vec::<Condition>::deserialize(input)?;
+    Ok(all.iter().any(|it| it.kind == "Ready" && it.status == "True"))
 }

@@ -1,14 +1,11 @@
 //! Object metadata, cut down to what is read, with its rules: names, labels, times.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
 use crate::fault::Wrong;
 
-/// Text by text, ordered.
-pub type Texts = BTreeMap<String, String>;
+pub use crate::kinds::texts::Texts;
 
 /// Longest annotation that is kept whole; of longer ones (of sidecars) only the presence is ever asked.
 const ANNOTATION_KEPT: usize = 1024;
@@ -45,6 +42,7 @@ pub struct Meta {
     /// Counted up by the API server at each change of the specification.
     pub generation: i64,
     /// Who made it.
+    #[serde(deserialize_with = "snug")]
     pub owner_references: Vec<Owner>,
 }
 
@@ -200,13 +198,18 @@ pub(crate) fn is_label_word(text: &str) -> bool {
 }
 
 fn annotations<'de, D: Deserializer<'de>>(input: D) -> Result<Texts, D::Error> {
-    let mut all = Texts::deserialize(input)?;
     let of_mesh = |key: &str| key.split_once('/').is_some_and(|(domain, _)| domain.ends_with("istio.io"));
-    all.retain(|key, _| of_mesh(key) || key == STATIC_POD_UID);
-    for value in all.values_mut().filter(|value| value.len() > ANNOTATION_KEPT) {
-        value.clear();
-    }
-    Ok(all)
+    let kept =
+        Texts::deserialize(input)?.into_iter().filter(|(key, _)| of_mesh(key) || key == STATIC_POD_UID);
+    let cut = |value: String| if value.len() > ANNOTATION_KEPT { String::new() } else { value };
+    Ok(kept.map(|(key, value)| (key, cut(value))).collect())
+}
+
+/// A list without the room that reading it left.
+pub(crate) fn snug<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result<Vec<T>, D::Error> {
+    let mut list = Vec::deserialize(input)?;
+    list.shrink_to_fit();
+    Ok(list)
 }
 
 fn time<'de, D: Deserializer<'de>>(input: D) -> Result<Option<jiff::Timestamp>, D::Error> {
