@@ -1,7 +1,9 @@
 //! What the daemon is told at its start. Owns names, defaults and their reasons.
 
+mod kubernetes;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser};
@@ -17,7 +19,7 @@ use crate::node::selector::{self, Selectors};
 pub struct Config {
     /// Folder of Kubernetes manifests to watch.
     #[arg(long, env = "SOURCE_DIR")]
-    pub source: PathBuf,
+    pub source: Option<PathBuf>,
     /// Folder where the mesh writes; beside the source when not given.
     #[arg(long, env = "OVERLAY_DIR")]
     pub overlay: Option<PathBuf>,
@@ -63,7 +65,12 @@ pub struct Config {
     /// The plugin's installation.
     #[command(flatten)]
     pub install: Install,
+    /// The cluster around.
+    #[command(flatten)]
+    pub kubernetes: Kubernetes,
 }
+
+pub use kubernetes::Kubernetes;
 
 /// In the run folder.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
@@ -152,10 +159,10 @@ impl Config {
         words.filter(|it| !it.is_empty()).map(str::to_owned).collect()
     }
 
-    /// Where the mesh writes.
+    /// Where the mesh writes what a folder is overlaid with.
     #[must_use]
-    pub fn overlay(&self) -> PathBuf {
-        self.overlay.clone().unwrap_or_else(|| ambit_cluster::overlay::beside(&self.source))
+    pub fn overlay(&self, source: &Path) -> PathBuf {
+        self.overlay.clone().unwrap_or_else(|| ambit_cluster::overlay::beside(source))
     }
 
     /// Where ztunnel connects.

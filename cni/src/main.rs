@@ -19,7 +19,9 @@ fn main() -> anyhow::Result<()> {
         let removed = uninstall(&Uninstall::parse_from(std::iter::once(name).chain(words)))?;
         return Ok(writeln!(std::io::stdout(), "{}", removed.lines.join("\n"))?);
     }
-    let config = Config::parse();
+    // `run` may be said, as of the mesh's other programs.
+    let said = std::env::args_os().enumerate().filter(|(at, word)| *at != 1 || word != "run");
+    let config = Config::parse_from(said.map(|(_, word)| word));
     let mut faults = Faults::new();
     let logs = LogConfig::read(&Env, &mut faults, "ambit_cni::");
     let logs = faults.into_result(logs)?;

@@ -12,9 +12,10 @@ use ambit_wire::node_link::PodUid;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
-use crate::node::enrol::{Ground, Word};
+use crate::node::enrol::Ground;
 use crate::node::keeper::{Keeper, Order, Wish};
 use crate::node::link::{Member, chain};
+use crate::node::notes::Word;
 use crate::node::sandbox::Sandbox;
 use crate::node::subject::Subject;
 use crate::node::view::View;

@@ -10,23 +10,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_cluster::kinds::core::{Namespace, Pod};
-use ambit_cluster::overlay::OverlayError;
-use ambit_cluster::{ObjectRef, Overlay};
 use ambit_process::clock;
 use ambit_sys::netns::{Netns, NetnsError, NetnsId};
-use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::apply::{ApplyError, Change, Drift, install_pod, remove_pod, verify_pod};
+use crate::config::Kubernetes;
 use crate::install::keep::State;
 use crate::metrics::Metrics;
 use crate::node::find::Finder;
-use crate::node::link::{CarryError, Link};
+use crate::node::link::{CarryError, Link, chain};
+use crate::node::notes::{NoteError, Notes, Word};
 use crate::node::probes::{Probes, blocking};
 use crate::node::sandbox::{Mark, Records, Sandbox};
-use crate::node::subject::{NodeWide, REDIRECTION, Subject};
+use crate::node::subject::{NodeWide, Subject};
 use crate::node::want::{Criteria, Want, Why, want};
 use crate::rules::PodRules;
 
@@ -35,10 +34,12 @@ use crate::rules::PodRules;
 pub(crate) struct Ground {
     pub(crate) link: Link,
     pub(crate) probes: Probes,
-    pub(crate) overlay: Overlay,
+    pub(crate) notes: Notes,
     pub(crate) records: Records,
     pub(crate) metrics: Metrics,
     pub(crate) node: NodeWide,
+    /// How the node's folders are seen from here.
+    pub(crate) seen: Kubernetes,
     /// The node's own namespace, never to be taken for a pod's.
     pub(crate) home: NetnsId,
     /// This boot: the kernel's numbers of namespaces repeat after the next.
@@ -82,7 +83,7 @@ pub(crate) enum EnrolError {
     #[error("probes cannot be let through")]
     Probes(#[source] ApplyError),
     #[error("the pod cannot be annotated")]
-    Annotation(#[from] OverlayError),
+    Annotation(#[from] NoteError),
     #[error("{0} leads to another namespace than the pod's")]
     Replaced(PathBuf),
     #[error("no running process of the pod is in a namespace with one of its addresses")]
@@ -92,7 +93,12 @@ pub(crate) enum EnrolError {
 impl EnrolError {
     /// Whether trying again soon can help without anybody doing something.
     pub(crate) fn passes(&self) -> bool {
-        matches!(self, Self::Carry(_) | Self::Stuck)
+        matches!(self, Self::Carry(_) | Self::Stuck) || self.is_only_unsaid()
+    }
+
+    /// Whether all is as it should be, and only the API server could not be told yet.
+    pub(crate) fn is_only_unsaid(&self) -> bool {
+        matches!(self, Self::Annotation(error) if error.passes())
     }
 
     /// Whether what the sandbox's path leads to is not the pod's, now or ever again.
@@ -105,25 +111,13 @@ impl EnrolError {
     }
 }
 
-/// The word on a pod's annotation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Word {
-    /// Traffic is redirected and carried.
-    Enabled,
-    /// It should be, but is not.
-    Pending,
-    /// Not in the mesh.
-    Absent,
-}
-
-impl Word {
-    pub(crate) fn text(self) -> Option<&'static str> {
-        match self {
-            Self::Enabled => Some("enabled"),
-            Self::Pending => Some("pending"),
-            Self::Absent => None,
-        }
-    }
+/// What joining came to.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// Whether anything had to be done to the pod.
+    pub(crate) change: Change,
+    /// It is in, but the API server, which is away, could not be told yet.
+    pub(crate) unsaid: Option<NoteError>,
 }
 
 /// Opens a sandbox's namespace, which must be the very one that it was when we were told of it.
@@ -151,7 +145,7 @@ pub(crate) async fn join(
     subject: &Subject,
     netns: &Arc<Netns>,
     sandbox: &Sandbox,
-) -> Result<Change, EnrolError> {
+) -> Result<Joined, EnrolError> {
     let uid = &subject.uid;
     let mut watch = Phases::begin();
     let carried = ground.link.carry(uid, subject.info.clone(), Arc::clone(netns)).await;
@@ -170,7 +164,10 @@ pub(crate) async fn join(
         Err(error) => (subject.is_said_in(), Err(error)),
     };
     let done = match installed {
-        Ok(change) => finish(ground, subject, sandbox, &mut watch).await.map(|()| change),
+        Ok(change) => {
+            let said = finish(ground, subject, sandbox, &mut watch).await;
+            said.map(|unsaid| Joined { change, unsaid })
+        }
         Err(error) => Err(error),
     };
     if done.is_err() {
@@ -181,19 +178,24 @@ pub(crate) async fn join(
     done
 }
 
-/// The steps after traffic is redirected.
+/// The steps after traffic is redirected. An API server that is away freezes what is known of pods, it does not keep
+/// them from starting.
 async fn finish(
     ground: &Ground,
     subject: &Subject,
     sandbox: &Sandbox,
     watch: &mut Phases,
-) -> Result<(), EnrolError> {
+) -> Result<Option<NoteError>, EnrolError> {
     let targets = subject.probe_targets(&sandbox.ips);
     ground.probes.want(&subject.uid, targets).await.map_err(EnrolError::Probes)?;
     watch.end("probes");
-    say(ground, subject, Word::Enabled)?;
+    let said = say(ground, subject, Word::Enabled).await;
     watch.end("annotation");
-    Ok(())
+    match said {
+        Ok(()) => Ok(None),
+        Err(error) if error.passes() => Ok(Some(error)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// How long each step took, for the log.
@@ -219,9 +221,17 @@ impl fmt::Display for Phases {
     }
 }
 
-/// Takes a living pod out. Whatever fails can be tried again: nothing is forgotten before it is done.
-pub(crate) async fn leave(ground: &Ground, subject: &Subject, netns: &Arc<Netns>) -> Result<(), EnrolError> {
-    annotate(ground, &subject.object, Word::Absent)?;
+/// Takes a living pod out. Whatever fails can be tried again: nothing is forgotten before it is done. Peers are told
+/// first, `if_said` to them that it is in; while the API server is away it therefore stays in.
+pub(crate) async fn leave(
+    ground: &Ground,
+    subject: &Subject,
+    netns: &Arc<Netns>,
+    if_said: bool,
+) -> Result<(), EnrolError> {
+    if if_said {
+        unsay(ground, subject).await?;
+    }
     if ground.link.connected() > 0 && redirected(ground, netns, &subject.rules).await? {
         tokio::time::sleep(ground.leave_wait).await;
     }
@@ -245,22 +255,25 @@ pub(crate) async fn drift(
     in_pod(ground, netns, move |netns| verify_pod(netns, &rules)).await
 }
 
-/// Writes the word on a pod, for the control plane and for people.
-pub(crate) fn annotate(ground: &Ground, object: &ObjectRef, word: Word) -> Result<(), OverlayError> {
-    match word.text() {
-        None => ground.overlay.clear(object),
-        Some(text) => {
-            ground.overlay.patch(object, json!({ "metadata": { "annotations": { REDIRECTION: text } } }))
-        }
-    }
-}
-
-/// The same, unless the pod's object says so already. Should that be out of date, its next change brings us back.
-pub(crate) fn say(ground: &Ground, subject: &Subject, word: Word) -> Result<(), OverlayError> {
+/// Writes the word on a pod, unless its object says so already. Should that be out of date, its next change brings us
+/// back.
+pub(crate) async fn say(ground: &Ground, subject: &Subject, word: Word) -> Result<(), NoteError> {
     if subject.redirection.as_deref() == word.text() {
         return Ok(());
     }
-    annotate(ground, &subject.object, word)
+    ground.notes.write(subject, word).await
+}
+
+/// Takes back what was said of a pod.
+pub(crate) async fn unsay(ground: &Ground, subject: &Subject) -> Result<(), NoteError> {
+    match ground.notes.write(subject, Word::Absent).await {
+        // The mesh's rights were deleted before its pods: nobody may write it any more.
+        Err(error) if *ground.retired.borrow() && error.is_forbidden() => {
+            warn!(pod = %subject.object, error = %chain(&error), "the pod leaves with its annotation");
+            Ok(())
+        }
+        said => said,
+    }
 }
 
 /// Whether the pod's traffic is redirected now, by these rules or others: anything but a missing table.

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
+use crate::config::Kubernetes;
 use crate::metrics::Answered;
 use crate::node::desk::Ask;
 use crate::node::enrol::{EnrolError, Ground};
@@ -148,7 +149,7 @@ impl Events {
         };
         let enrolled = subject.is_some();
         let uid = PodUid::new(&pod.metadata.uid).map_err(|_| asked.unknown())?;
-        let sandbox = asked.sandbox(&uid)?;
+        let sandbox = asked.sandbox(&uid, &self.ground.seen)?;
         let subject = subject.map(Box::new);
         self.order(uid, |reply| Order::Adopt { sandbox, subject, reply }).await?;
         Ok(answer(StatusCode::OK, "application/json", format!("{{\"enrolled\":{enrolled}}}\n")))
@@ -194,7 +195,7 @@ impl Events {
             let pod = view.pod(&asked.pod_namespace, &asked.pod_name);
             let same = |uid: &str| !uid.is_empty() && (asked.pod_uid.is_empty() || asked.pod_uid == uid);
             let is_it = |pod: &Pod| same(&pod.metadata.uid) || same(runtime_uid(pod));
-            view.complete && pod.is_some_and(|pod| is_it(pod))
+            view.complete && pod.is_some_and(|pod| is_it(pod)) && view.has_namespace(&asked.pod_namespace)
         };
         let found = tokio::time::timeout(OBJECT_WAIT, views.wait_for(known)).await;
         match found {
@@ -242,7 +243,7 @@ impl Asked {
         Refusal::UnknownPod { namespace: pod_namespace.clone(), name: pod_name.clone(), uid: pod_uid.clone() }
     }
 
-    fn sandbox(&self, uid: &PodUid) -> Result<Sandbox, Refusal> {
+    fn sandbox(&self, uid: &PodUid, seen: &Kubernetes) -> Result<Sandbox, Refusal> {
         if !is_file_name(uid.as_str()) {
             return Err(Refusal::NotUnderstood(format!(
                 "uid {uid} holds other characters than letters, digits, -._"
@@ -252,7 +253,7 @@ impl Asked {
             uid: uid.to_string(),
             container_id: self.container_id.clone(),
             interface: self.interface.clone(),
-            netns: self.netns.clone(),
+            netns: seen.seen(&self.netns),
             ips: self.addresses()?,
             mark: None,
         })

@@ -16,8 +16,9 @@ use counted::Counted;
 
 use crate::apply::Change;
 use crate::metrics::Reconciled;
-use crate::node::enrol::{self, EnrolError, Ground, Word};
+use crate::node::enrol::{self, EnrolError, Ground, Joined};
 use crate::node::link::chain;
+use crate::node::notes::Word;
 use crate::node::sandbox::{Mark, Sandbox};
 use crate::node::subject::Subject;
 
@@ -192,11 +193,19 @@ impl Keeper {
         self.sandbox = Some((sandbox, netns));
         let Some(subject) = subject else { return Ok(()) };
         (self.subject, self.wanted) = (Some(*subject), Wanted::In);
-        let result = self.settle().await;
+        let result = match self.settle().await {
+            // In it is; that the API server learns it is seen to from now on.
+            Err(error) if error.is_only_unsaid() => {
+                self.say(&error).await;
+                self.failures = 1;
+                return Ok(());
+            }
+            result => result,
+        };
         match &result {
             Ok(_) => self.failures = 0,
             Err(error) => {
-                self.say_pending(error);
+                self.say_pending(error).await;
                 self.sandbox = None;
                 self.seat = Seat::Out;
                 self.ground.records.remove(&self.uid);
@@ -214,7 +223,7 @@ impl Keeper {
         if let Some(subject) = &self.subject {
             enrol::forget(&self.ground, subject).await?;
             if self.seat == Seat::In {
-                enrol::annotate(&self.ground, &subject.object, Word::Absent)?;
+                self.ground.notes.forget(&subject.object)?;
             }
         }
         self.sandbox = None;
@@ -247,14 +256,18 @@ impl Keeper {
                 // Once a failure is enough; the metric says that it goes on. An object may tell of addresses a
                 // moment before its processes run.
                 if self.failures == if matches!(error, EnrolError::NoSandbox) { SEARCHES } else { 0 } {
-                    self.say(&error);
+                    self.say(&error).await;
                 }
                 self.failures = self.failures.saturating_add(1);
             }
         }
     }
 
-    fn say(&self, error: &EnrolError) {
+    async fn say(&self, error: &EnrolError) {
+        if error.is_only_unsaid() {
+            info!(pod = %self.uid, error = %chain(error), "what became of the pod is written on it later");
+            return;
+        }
         // A daemon that has just started may be there before ztunnel is back. The pod is in all the same, and
         // still redirected: to say less would have its peers send plaintext to it.
         let was_in = self.subject.as_ref().is_some_and(Subject::is_said_in);
@@ -262,13 +275,13 @@ impl Keeper {
             info!(pod = %self.uid, error = %chain(error), "the pod stays in the mesh, unattended for now");
             return;
         }
-        self.say_pending(error);
+        self.say_pending(error).await;
     }
 
-    fn say_pending(&self, error: &EnrolError) {
+    async fn say_pending(&self, error: &EnrolError) {
         warn!(pod = %self.uid, wanted = ?self.wanted, error = %chain(error), "the pod is not where it should be");
         let Some(subject) = self.subject.as_ref().filter(|_| self.wanted == Wanted::In) else { return };
-        if let Err(error) = enrol::say(&self.ground, subject, Word::Pending) {
+        if let Err(error) = enrol::say(&self.ground, subject, Word::Pending).await {
             warn!(pod = %subject.object, error = %chain(&error), "cannot annotate the pod");
         }
     }
@@ -296,7 +309,7 @@ impl Keeper {
             // Before the runtime has made a sandbox this is as it should be: the plugin will bring one.
             return if subject.ips.is_empty() { Ok(Change::None) } else { Err(EnrolError::NoSandbox) };
         };
-        let change = enrol::join(&self.ground, &subject, netns, sandbox).await?;
+        let Joined { change, unsaid } = enrol::join(&self.ground, &subject, netns, sandbox).await?;
         if self.seat == Seat::In && change == Change::Made {
             self.ground.metrics.repairs.inc();
             warn!(pod = %subject.object, "the pod's redirection was changed by somebody and is repaired");
@@ -305,7 +318,7 @@ impl Keeper {
             info!(pod = %subject.object, ?change, "the pod is in the mesh");
         }
         self.seat = Seat::In;
-        Ok(change)
+        unsaid.map_or(Ok(change), |error| Err(error.into()))
     }
 
     /// The path leads to the pod's living namespace, or the pod is to be looked for. What is held open may be dead.
@@ -344,7 +357,9 @@ impl Keeper {
     }
 
     async fn settle_out(&mut self) -> Result<Change, EnrolError> {
-        let (Some(subject), false) = (self.subject.clone(), self.seat == Seat::Out) else {
+        let Some(subject) =
+            self.subject.clone().filter(|it| self.seat != Seat::Out || it.redirection.is_some())
+        else {
             return Ok(Change::None);
         };
         self.drop_lost(&subject).await?;
@@ -353,10 +368,13 @@ impl Keeper {
             self.search(&subject).await;
         }
         let subject = &subject;
+        let if_said = self.seat == Seat::In || subject.redirection.is_some();
         match &self.sandbox {
-            Some((_, netns)) => enrol::leave(&self.ground, subject, netns).await?,
+            Some((_, netns)) => enrol::leave(&self.ground, subject, netns, if_said).await?,
             None => {
-                enrol::annotate(&self.ground, &subject.object, Word::Absent)?;
+                if if_said {
+                    enrol::unsay(&self.ground, subject).await?;
+                }
                 enrol::forget(&self.ground, subject).await?;
             }
         }
@@ -371,7 +389,7 @@ impl Keeper {
     async fn settle_gone(&mut self) -> Result<Change, EnrolError> {
         if let (Some(subject), false) = (&self.subject, self.seat == Seat::Out) {
             enrol::forget(&self.ground, subject).await?;
-            enrol::annotate(&self.ground, &subject.object, Word::Absent)?;
+            self.ground.notes.forget(&subject.object)?;
             info!(pod = %subject.object, "the pod is gone");
         }
         self.seat = Seat::Out;

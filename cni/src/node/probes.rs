@@ -2,12 +2,12 @@
 //! An address that a new pod took over from an old one stays until both have let go of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ambit_sys::cgroup::in_view_of;
+use ambit_sys::netns::Netns;
 use ambit_wire::node_link::PodUid;
 use tracing::{debug, info};
 
@@ -27,12 +27,28 @@ struct Wants {
     dropped: BTreeSet<ProbeTarget>,
 }
 
+/// Where the node's rules are: in our own network namespace, or in another that is entered for each look.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) proc_dir: PathBuf,
+    pub(crate) netns: Option<Arc<Netns>>,
+}
+
+impl Place {
+    fn visit<T>(&self, work: impl FnOnce() -> Result<T, ApplyError>) -> Result<T, ApplyError> {
+        match &self.netns {
+            Some(netns) => netns.run(work)?,
+            None => work(),
+        }
+    }
+}
+
 /// The node's probe targets.
 #[derive(Debug)]
 pub(crate) struct Probes {
     /// The rules as they are; who is kept out is known once a pod runs.
     rules: Mutex<NodeRules>,
-    proc_dir: PathBuf,
+    place: Place,
     wants: Mutex<Wants>,
     /// Everybody has spoken since the start: what nobody wants may go.
     settled: AtomicBool,
@@ -41,9 +57,9 @@ pub(crate) struct Probes {
 }
 
 impl Probes {
-    pub(crate) fn new(rules: NodeRules, proc_dir: PathBuf) -> Self {
+    pub(crate) fn new(rules: NodeRules, place: Place) -> Self {
         let (wants, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { rules: Mutex::new(rules), proc_dir, wants, settled: AtomicBool::new(false), turn }
+        Self { rules: Mutex::new(rules), place, wants, settled: AtomicBool::new(false), turn }
     }
 
     /// A pod wants these targets and no others; none: it lets go. No change, no call to the kernel.
@@ -64,8 +80,8 @@ impl Probes {
         let change = {
             // Replacing rules empties the sets: nobody may change them between the two.
             let _turn = self.turn.lock().await;
-            let (rules, proc_dir) = (self.rules(), self.proc_dir.clone());
-            let (installed, change) = blocking(move || install(rules, &proc_dir)).await?;
+            let (rules, place) = (self.rules(), self.place.clone());
+            let (installed, change) = blocking(move || install(rules, &place)).await?;
             if installed != rules {
                 info!(pods = ?installed.pods, "probes are told from pods on the node's network");
             }
@@ -91,15 +107,15 @@ impl Probes {
             let wanted: BTreeSet<ProbeTarget> = wants.by.values().flatten().copied().collect();
             (wanted, wants.dropped.clone(), wants.changes)
         };
-        let (rules, proc_dir) = (self.rules(), self.proc_dir.clone());
+        let (rules, place) = (self.rules(), self.place.clone());
         let settled = self.settled.load(Ordering::Relaxed);
         let surplus = if settled { Surplus::Goes } else { Surplus::GoesOf(dropped.clone()) };
-        blocking(move || match sync_probes(&wanted, rules.families, &surplus) {
+        blocking(move || match place.visit(|| sync_probes(&wanted, rules.families, &surplus)) {
             Ok(_) => Ok(()),
             // Somebody flushed the node's rules: put them back with the elements.
             Err(_) => {
-                in_nodes_view(&proc_dir, || install_node(&rules))?;
-                sync_probes(&wanted, rules.families, &surplus).map(drop)
+                in_nodes_view(&place, || install_node(&rules))?;
+                place.visit(|| sync_probes(&wanted, rules.families, &surplus)).map(drop)
             }
         })
         .await?;
@@ -126,10 +142,10 @@ impl Probes {
 }
 
 /// Installs the node's rules, the best that this node's kernel takes. Gives which.
-fn install(mut rules: NodeRules, proc_dir: &Path) -> Result<(NodeRules, Change), ApplyError> {
-    in_nodes_view(proc_dir, || {
+fn install(mut rules: NodeRules, place: &Place) -> Result<(NodeRules, Change), ApplyError> {
+    in_nodes_view(place, || {
         // While no pod is seen, what was known of them stays true: the group lives as long as the boot.
-        rules.pods = pods_group::find(proc_dir).ok().flatten().or(rules.pods);
+        rules.pods = pods_group::find(&place.proc_dir).ok().flatten().or(rules.pods);
         match install_node(&rules) {
             Ok(change) => Ok((rules, change)),
             // A kernel older than 5.13, or without nft_socket.
@@ -145,11 +161,11 @@ fn install(mut rules: NodeRules, proc_dir: &Path) -> Result<(NodeRules, Change),
 
 /// Where groups are seen as the node sees them, else where we are: then there is nobody else's view to be had.
 fn in_nodes_view<T: Send>(
-    proc_dir: &Path,
+    place: &Place,
     work: impl FnOnce() -> Result<T, ApplyError> + Send,
 ) -> Result<T, ApplyError> {
-    let mut work = Some(work);
-    let done = in_view_of(&proc_dir.join("1/ns/cgroup"), || work.take().map(|work| work()));
+    let mut work = Some(|| place.visit(work));
+    let done = in_view_of(&place.proc_dir.join("1/ns/cgroup"), || work.take().map(|work| work()));
     match (done, work) {
         (Ok(Some(result)), _) => result,
         // Nothing was begun.
@@ -177,7 +193,7 @@ mod tests {
     #[test]
     fn a_target_taken_over_by_another_pod_survives_the_first_ones_leaving() {
         let node = NodeRules { families: Families::Both, prober: 0, pods: None };
-        let probes = Probes::new(node, "/proc".into());
+        let probes = Probes::new(node, Place { proc_dir: "/proc".into(), netns: None });
         let uid = |text| PodUid::new(text).unwrap();
         let target: BTreeSet<ProbeTarget> = BTreeSet::from(["10.0.0.5:80".parse().unwrap()]);
         assert_eq!(probes.note(&uid("a"), &target), Some(1));

@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ambit_cluster::Overlay;
-use ambit_cluster::files::{self, Keep, WatchError};
 use ambit_process::admin;
 use ambit_process::net::{TcpListener, UnixListener};
 use ambit_process::stop::{Stop, on_signals};
@@ -29,7 +27,9 @@ use crate::node::enrol::{Ground, HANDS};
 use crate::node::events::Events;
 use crate::node::find::Finder;
 use crate::node::link::{Link, chain, watched};
-use crate::node::probes::Probes;
+use crate::node::notes::Notes;
+use crate::node::origin::{Origin, OriginError};
+use crate::node::probes::{Place, Probes};
 use crate::node::retire::Control;
 use crate::node::sandbox::Records;
 use crate::node::subject::NodeWide;
@@ -47,9 +47,9 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The manifests cannot be watched.
-    #[error("cannot watch the cluster")]
-    Watch(#[from] WatchError),
+    /// The cluster cannot be read.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
     /// A file, folder or socket cannot be made.
     #[error("cannot use {}", path.display())]
     Path {
@@ -61,6 +61,11 @@ pub enum RunError {
     /// The node's own namespace cannot be read.
     #[error("cannot look at network namespaces; run as root")]
     Netns(#[from] NetnsError),
+    /// The node's rules would do nothing here.
+    #[error(
+        "this pod has a network of its own; give it the node's (hostNetwork), or set ALLOW_SWITCH_TO_HOST_NS=true"
+    )]
+    OwnNetwork,
     /// The node's rules cannot be installed.
     #[error("cannot install the node's rules")]
     Rules(#[from] ApplyError),
@@ -82,10 +87,10 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let sockets = Sockets::bind(&config)?;
-    let cluster = files::watch(&config.source, Some(&config.overlay()), Keep::Slim)?;
+    let Origin { source, notes } = Box::pin(Origin::open(&config)).await?;
     let (records, recorded) =
         Records::open(config.run_dir.join("pods")).map_err(at(&config.run_dir.join("pods")))?;
-    let ground = Arc::new(ground(&config, metrics, records)?);
+    let ground = Arc::new(ground(&config, (metrics, records, notes))?);
     ground.probes.audit().await?;
     let admin = bind_admin(&config).await?;
 
@@ -93,7 +98,7 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
     tasks.spawn("signals", end_on_signals);
     let (publish, views) = watch::channel(Arc::new(View::default()));
     let node = config.node_name.clone();
-    tasks.spawn("view", move |stop| view::follow(cluster, node, publish, stop));
+    tasks.spawn("view", move |stop| view::follow(source, node, publish, stop));
     let (asks, asked) = mpsc::channel(ASKS);
     let criteria = criteria(&config);
     let events = Events {
@@ -117,22 +122,22 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
     let mut desk = Desk::new(Arc::clone(&ground), criteria, recorded, &stop);
     let link = ground.link.clone();
     let zds = sockets.zds;
+    let mut told = views.clone();
     tasks.spawn("desk", move |stop| async move {
-        let mut views = views;
         let complete = tokio::select! {
             () = stop.stopped() => return,
-            complete = views.wait_for(|view| view.complete) => complete.map(|view| Arc::clone(&view)),
+            complete = told.wait_for(|view| view.complete) => complete.map(|view| Arc::clone(&view)),
         };
         let Ok(view) = complete else { return };
         desk.begin(&view);
         info!(pods = view.pods.len(), "ready");
-        tokio::join!(desk.run(views, asked, stop.clone()), link.serve(zds, stop));
+        tokio::join!(desk.run(told, asked, stop.clone()), link.serve(zds, stop));
     });
     if let Some(site) = config.site() {
         let ground = Arc::clone(&ground);
         tasks.spawn("install", move |stop| keep(site, ground, stop));
     }
-    tasks.spawn("audit", move |stop| audit(ground, stop));
+    tasks.spawn("audit", move |stop| audit(ground, views, stop));
     stop.stopped().await;
     tasks.drain(DRAIN).await;
     Ok(())
@@ -179,26 +184,43 @@ fn bind(socket: &Path) -> Result<UnixListener, RunError> {
     Ok(listener)
 }
 
-fn ground(config: &Config, metrics: Metrics, records: Records) -> Result<Ground, RunError> {
+/// The network namespace of the node's first process, where it is to be entered.
+fn node_netns(config: &Config) -> Result<Option<Arc<Netns>>, RunError> {
+    let (own, first) = (Netns::current()?, config.proc_dir.join("1/ns/net"));
+    let is_pod = config.source.is_none() && config.kubernetes.kubeconfig.is_none();
+    if !config.kubernetes.allow_switch_to_host_ns && !is_pod {
+        return Ok(None);
+    }
+    let node = Netns::open(&first)?;
+    match (node.id() == own.id(), config.kubernetes.allow_switch_to_host_ns) {
+        (true, _) => Ok(None),
+        (false, true) => Ok(Some(Arc::new(node))),
+        (false, false) => Err(RunError::OwnNetwork),
+    }
+}
+
+fn ground(config: &Config, (metrics, records, notes): (Metrics, Records, Notes)) -> Result<Ground, RunError> {
     let families = if config.disable_ipv6 { Families::V4 } else { usable_families() };
-    let home = Netns::current()?.id();
+    let (own, netns) = (Netns::current()?.id(), node_netns(config)?);
+    let home = netns.as_ref().map_or(own, |it| it.id());
     let boot = config.proc_dir.join("sys/kernel/random/boot_id");
     let boot = fs::read_to_string(&boot).map_err(at(&boot))?.trim().to_owned();
     Ok(Ground {
         link: Link::new(),
         probes: Probes::new(
             NodeRules { families, prober: config.probe_uid, pods: None },
-            config.proc_dir.clone(),
+            Place { proc_dir: config.proc_dir.clone(), netns },
         ),
-        overlay: Overlay::new(config.overlay(), "cni"),
+        notes,
         records,
         metrics,
         node: NodeWide { families, dns: config.dns_capture },
+        seen: config.kubernetes.clone(),
         home,
         boot,
         installed: State::new(config.site().is_some()),
         retired: watch::Sender::new(false),
-        finder: Finder::new(config.proc_dir.clone(), home),
+        finder: Finder::new(config.proc_dir.clone(), own),
         leave_wait: config.leave_wait(),
         audit: config.audit(),
         hands: Semaphore::new(HANDS),
@@ -219,8 +241,9 @@ async fn bind_admin(config: &Config) -> Result<Option<TcpListener>, RunError> {
 }
 
 /// Keeps the node's own rules and sets as they should be.
-async fn audit(ground: Arc<Ground>, stop: Stop) {
+async fn audit(ground: Arc<Ground>, views: watch::Receiver<Arc<View>>, stop: Stop) {
     loop {
+        let was_complete = views.borrow().complete;
         // Both arms are cancel-safe.
         tokio::select! {
             () = stop.stopped() => return,
@@ -229,8 +252,10 @@ async fn audit(ground: Arc<Ground>, stop: Stop) {
         if *ground.retired.borrow() {
             return;
         }
-        // By now every pod's keeper has said what it wants.
-        ground.probes.settle();
+        if was_complete {
+            // Every pod's keeper has had its time to say what it wants.
+            ground.probes.settle();
+        }
         match ground.probes.audit().await {
             Ok(crate::apply::Change::Made) => {
                 warn!("the node's rules were changed by somebody and are repaired")

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ambit_cluster::files::{Event, Watch};
+use ambit_cluster::files::Event;
 use ambit_cluster::kinds::core::{Namespace, Pod};
-use ambit_cluster::{Body, Kind, ObjectRef};
+use ambit_cluster::{Body, Kind, ObjectRef, Source};
 use ambit_process::stop::Stop;
 use tokio::sync::watch;
 use tracing::warn;
@@ -18,9 +18,21 @@ pub(crate) struct View {
     /// Pods of this node.
     pub(crate) pods: BTreeMap<ObjectRef, Arc<Pod>>,
     namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
+    /// Every pod's namespace has an object, so that one without was only not told of yet.
+    strict: bool,
 }
 
 impl View {
+    /// Before anything is known: of a cluster's API, or of manifests, which may leave namespaces out.
+    pub(crate) fn new(source: &Source) -> Self {
+        Self { strict: matches!(source, Source::Api(_)), ..Self::default() }
+    }
+
+    /// Whether a namespace's labels are known, as far as they ever will be.
+    pub(crate) fn has_namespace(&self, name: &str) -> bool {
+        !self.strict || self.namespaces.contains_key(name)
+    }
+
     pub(crate) fn namespace(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.get(name).map(AsRef::as_ref)
     }
@@ -59,14 +71,14 @@ impl View {
             }
             Event::Gone(_) => {}
             Event::Complete => self.complete = true,
-            Event::Fault(fault) => warn!(%fault, "a manifest is not used"),
+            Event::Fault(fault) => warn!(%fault, "an object is not used"),
         }
     }
 }
 
 /// Follows the cluster until `stop`.
-pub(crate) async fn follow(mut cluster: Watch, node: String, publish: watch::Sender<Arc<View>>, stop: Stop) {
-    let mut view = View::default();
+pub(crate) async fn follow(mut cluster: Source, node: String, publish: watch::Sender<Arc<View>>, stop: Stop) {
+    let mut view = View::new(&cluster);
     loop {
         // Both arms are cancel-safe.
         let first = tokio::select! {

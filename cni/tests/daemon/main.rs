@@ -10,6 +10,7 @@
 mod alone;
 mod found;
 mod installed;
+mod kube;
 mod leave;
 mod prober;
 mod stage;

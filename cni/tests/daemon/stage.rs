@@ -30,11 +30,17 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// A node with these objects and a running daemon.
-    pub(crate) fn with(program: &str, objects: &[Value], more: &[String]) -> Self {
+    /// A node without a daemon.
+    pub(crate) fn empty(program: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let node = Netns::anonymous().expect("needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN)");
-        let mut stage = Self { dir, node, daemon: None, program: program.into(), more: more.to_vec() };
+        Self { dir, node, daemon: None, program: program.into(), more: Vec::new() }
+    }
+
+    /// A node with these objects and a running daemon.
+    pub(crate) fn with(program: &str, objects: &[Value], more: &[String]) -> Self {
+        let mut stage = Self::empty(program);
+        stage.more = more.to_vec();
         fs::create_dir(stage.path("source")).unwrap();
         stage.tell(objects);
         stage.start();
@@ -57,7 +63,10 @@ impl Stage {
         let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new(&self.program);
         command.args(["--node-name", "n1", "--audit-seconds", "1", "--leave-wait-ms", "50"]);
-        command.arg("--source").arg(source).arg("--run-dir").arg(run_dir);
+        command.arg("--run-dir").arg(run_dir);
+        if source.exists() {
+            command.arg("--source").arg(source);
+        }
         command.args(&self.more).stdout(log).stdin(Stdio::null());
         self.daemon = Some(self.node.run(|| command.spawn().unwrap()).unwrap());
         let socket = self.path("run/pluginevent.sock");

@@ -1,0 +1,117 @@
+//! The word on a pod, for the control plane and for people: written into the overlay, or onto the very pod in the
+//! Kubernetes API. Owns how it is written and how long that may take. Which word is `enrol`'s and `keeper`'s.
+
+use std::time::Duration;
+
+use ambit_cluster::api::{ApiError, Client, Hand};
+use ambit_cluster::overlay::OverlayError;
+use ambit_cluster::{ObjectRef, Overlay};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::node::subject::{REDIRECTION, Subject};
+
+/// The field manager of what is written onto pods.
+const MANAGER: &str = "ambit-cni";
+
+/// Shorter than the plugin's patience: a pod may start while the API server is away, and is annotated afterwards.
+const WRITE_WAIT: Duration = Duration::from_secs(2);
+
+/// Writes at once: each has a connection of its own, and a thousand nodes may have the same idea.
+const WRITES: usize = 4;
+
+/// The word on a pod's annotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// Traffic is redirected and carried.
+    Enabled,
+    /// It should be, but is not.
+    Pending,
+    /// Not in the mesh.
+    Absent,
+}
+
+impl Word {
+    pub(crate) fn text(self) -> Option<&'static str> {
+        match self {
+            Self::Enabled => Some("enabled"),
+            Self::Pending => Some("pending"),
+            Self::Absent => None,
+        }
+    }
+}
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoteError {
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error("the API server did not answer within {WRITE_WAIT:?}")]
+    Late,
+}
+
+impl NoteError {
+    /// Whether it may be written later without anybody doing something.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Self::Late => true,
+            Self::Api(error) => error.passes(),
+            Self::Overlay(_) => false,
+        }
+    }
+
+    /// Whether we are nobody to the API server any more, as when the mesh's rights were deleted before its pods.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Api(ApiError::Forbidden { .. } | ApiError::Unknown))
+    }
+}
+
+/// A hand that writes words.
+#[derive(Debug)]
+pub(crate) enum Notes {
+    Overlay(Overlay),
+    Api { hand: Box<Hand>, turns: Semaphore },
+}
+
+impl Notes {
+    pub(crate) fn overlay(overlay: Overlay) -> Self {
+        Self::Overlay(overlay)
+    }
+
+    pub(crate) fn api(client: Client) -> Self {
+        Self::Api { hand: Box::new(Hand::new(client, MANAGER)), turns: Semaphore::new(WRITES) }
+    }
+
+    /// Writes the word on a pod. One that is gone, or was made again under its name, needs none.
+    pub(crate) async fn write(&self, subject: &Subject, word: Word) -> Result<(), NoteError> {
+        let annotations = json!({ REDIRECTION: word.text() });
+        let (hand, turns) = match (self, word) {
+            (Self::Overlay(overlay), Word::Absent) => return Ok(overlay.clear(&subject.object)?),
+            (Self::Overlay(overlay), _) => {
+                let patch = json!({ "metadata": { "annotations": annotations } });
+                return Ok(overlay.patch(&subject.object, patch)?);
+            }
+            (Self::Api { hand, turns }, _) => (hand, turns),
+        };
+        let written = async {
+            let _turn = turns.acquire().await;
+            hand.annotate(&subject.object, subject.uid.as_str(), &annotations).await
+        };
+        match Box::pin(tokio::time::timeout(WRITE_WAIT, written)).await {
+            Ok(Ok(()) | Err(ApiError::NotFound { .. } | ApiError::Conflict)) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(NoteError::Late),
+        }
+    }
+
+    /// The pod's sandbox is gone. In the API its object goes, too, or is soon told what follows; the runtime must not
+    /// wait for the API server to end a pod.
+    pub(crate) fn forget(&self, object: &ObjectRef) -> Result<(), NoteError> {
+        match self {
+            Self::Overlay(overlay) => Ok(overlay.clear(object)?),
+            Self::Api { .. } => Ok(()),
+        }
+    }
+}
