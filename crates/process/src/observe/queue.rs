@@ -3,8 +3,8 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
@@ -24,8 +24,29 @@ enum Entry {
 /// The sending side; cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
-    lines: SyncSender<Entry>,
-    dropped: Arc<AtomicU64>,
+    lines: Sender<Entry>,
+    counts: Arc<Counts>,
+}
+
+/// What bounds the queue. The channel itself has no bound: one that has takes the memory of all its lines at once
+/// (320 KB), where this one takes what is waiting.
+#[derive(Debug)]
+struct Counts {
+    most: usize,
+    waiting: AtomicUsize,
+    dropped: AtomicU64,
+}
+
+impl Counts {
+    /// Makes room for a line, or counts it as dropped.
+    fn enter(&self) -> bool {
+        let fits = self.waiting.fetch_add(1, Ordering::Relaxed) < self.most;
+        if !fits {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        fits
+    }
 }
 
 impl Queue {
@@ -35,23 +56,23 @@ impl Queue {
     }
 
     fn with_capacity(out: Box<dyn Write + Send>, lines: usize) -> Self {
-        let (lines, received) = sync_channel(lines);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&dropped);
+        let counts = Counts { most: lines, waiting: AtomicUsize::new(0), dropped: AtomicU64::new(0) };
+        let (counts, (lines, received)) = (Arc::new(counts), channel());
+        let shared = Arc::clone(&counts);
         // Without a thread every line counts as dropped: the program runs on, silently.
         let _ =
-            std::thread::Builder::new().name("log".into()).spawn(move || write_all(&received, out, &count));
-        Self { lines, dropped }
+            std::thread::Builder::new().name("log".into()).spawn(move || write_all(&received, out, &shared));
+        Self { lines, counts }
     }
 
     pub(super) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.counts.dropped.load(Ordering::Relaxed)
     }
 
     /// Waits, bounded, until everything queued before is written.
     pub(super) fn flush(&self) {
         let (tell, told) = sync_channel(1);
-        if self.lines.try_send(Entry::Flush(tell)).is_ok() {
+        if self.lines.send(Entry::Flush(tell)).is_ok() {
             let _ = told.recv_timeout(FLUSH_WAIT);
         }
     }
@@ -59,8 +80,8 @@ impl Queue {
 
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.lines.try_send(Entry::Line(line.to_vec())).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        if self.counts.enter() && self.lines.send(Entry::Line(line.to_vec())).is_err() {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
     }
@@ -77,7 +98,7 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 }
 
-fn write_all(received: &Receiver<Entry>, mut out: Box<dyn Write + Send>, dropped: &AtomicU64) {
+fn write_all(received: &Receiver<Entry>, mut out: Box<dyn Write + Send>, counts: &Counts) {
     let mut batch = Vec::new();
     let mut told = 0;
     while let Ok(first) = received.recv() {
@@ -85,13 +106,16 @@ fn write_all(received: &Receiver<Entry>, mut out: Box<dyn Write + Send>, dropped
         let mut next = Some(first);
         while let Some(entry) = next {
             match entry {
-                Entry::Line(line) => batch.extend_from_slice(&line),
+                Entry::Line(line) => {
+                    batch.extend_from_slice(&line);
+                    counts.waiting.fetch_sub(1, Ordering::Relaxed);
+                }
                 Entry::Flush(tell) => waiting = Some(tell),
             }
             next =
                 if batch.len() < BATCH_BYTES && waiting.is_none() { received.try_recv().ok() } else { None };
         }
-        let now = dropped.load(Ordering::Relaxed);
+        let now = counts.dropped.load(Ordering::Relaxed);
         if now != told {
             let _ = writeln!(batch, "(log lines dropped so far: {now})");
             told = now;
@@ -107,8 +131,6 @@ fn write_all(received: &Receiver<Entry>, mut out: Box<dyn Write + Send>, dropped
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
-
     use super::*;
 
     struct Stuck(Receiver<()>);
@@ -131,5 +153,17 @@ mod tests {
             assert_eq!(queue.write(b"line\n").unwrap(), 5);
         }
         assert!(queue.dropped() >= 7, "{}", queue.dropped());
+    }
+
+    #[test]
+    fn a_line_that_is_written_makes_room_for_another() {
+        let (release, stuck) = channel();
+        let mut queue = Queue::with_capacity(Box::new(Stuck(stuck)), 1);
+        for _ in 0..3 {
+            queue.write_all(b"line\n").unwrap();
+            release.send(()).unwrap();
+            queue.flush();
+        }
+        assert_eq!((queue.dropped(), queue.counts.waiting.load(Ordering::Relaxed)), (0, 0));
     }
 }
