@@ -19,6 +19,11 @@ const BLOCKING_BESIDE_TRAFFIC: usize = 16;
 /// A thread without work ends after this.
 const BLOCKING_IDLE: Duration = Duration::from_secs(2);
 
+/// The start of a program is over after this.
+const STARTED: Duration = Duration::from_secs(5);
+/// Between two looks at which of its code is in use. What is, comes back within some tens of page faults.
+const RELEASE_EACH: Duration = Duration::from_secs(60);
+
 /// The runtimes of a program.
 #[derive(Debug)]
 pub struct Runtimes {
@@ -114,6 +119,21 @@ impl Drop for Runtimes {
     }
 }
 
+/// Calls `release`, which is to let go of code that is not in use: once the start is over, and again and again, for
+/// what a dump or a new configuration ran is not in use after it either. Ends with `stop`, or when it fails.
+///
+/// # Errors
+/// What `release` said.
+pub async fn keep_only_used_code(stop: Stop, release: impl Fn() -> io::Result<usize>) -> io::Result<()> {
+    let mut wait = STARTED;
+    while tokio::time::timeout(wait, stop.stopped()).await.is_err() {
+        let released = release()?;
+        tracing::debug!(bytes = released, "code that is not in use is let go");
+        wait = RELEASE_EACH;
+    }
+    Ok(())
+}
+
 fn runtime(blocking: usize) -> io::Result<Runtime> {
     Builder::new_current_thread()
         .enable_all()
@@ -139,6 +159,24 @@ mod tests {
             told.await.unwrap()
         });
         assert_eq!(name.as_deref(), Some("probe-1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unused_code_is_let_go_after_the_start_each_minute_and_no_more_after_a_stop() {
+        use std::cell::Cell;
+        let (stop, times) = (Stop::new(), Cell::new(0));
+        let release = || Ok(times.replace(times.get() + 1));
+        let ends = async {
+            for (seconds, wanted) in [(4, 0), (2, 1), (60, 2), (60, 3)] {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                assert_eq!(times.get(), wanted);
+            }
+            stop.stop();
+        };
+        let (kept, ()) = tokio::join!(keep_only_used_code(stop.clone(), release), ends);
+        assert!(kept.is_ok() && times.get() == 3);
+        let fails = keep_only_used_code(Stop::new(), || Err(io::ErrorKind::PermissionDenied.into()));
+        assert_eq!(fails.await.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     }
 
     #[test]

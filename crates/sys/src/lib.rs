@@ -1,5 +1,6 @@
 //! Linux calls, and the only crate where unsafe code may live.
-//! Owns namespaces, socket options, descriptors over a socket and raw netlink bytes. Knows nothing of the mesh.
+//! Owns namespaces, socket options, descriptors over a socket, raw netlink bytes and pages of memory.
+//! Knows nothing of the mesh.
 #![expect(
     unsafe_code,
     reason = "this crate is where the few calls without a safe wrapper are made, each explained"
@@ -10,5 +11,6 @@ pub mod limits;
 pub mod netlink;
 pub mod netns;
 pub mod notify;
+pub mod pages;
 pub mod pass;
 pub mod socket;
