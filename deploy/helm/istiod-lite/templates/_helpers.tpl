@@ -11,6 +11,9 @@ istiod{{ include "istiod.suffix" . }}
 {{- define "istiod.wide" -}}
 istiod-lite{{ include "istiod.suffix" . }}-{{ include "istiod.namespace" . }}
 {{- end }}
+{{- define "istiod.validator" -}}
+istio-validator{{ include "istiod.suffix" . }}-{{ include "istiod.namespace" . }}
+{{- end }}
 {{- define "istiod.selector" -}}
 app: istiod
 istio.io/rev: {{ .Values.revision | default "default" }}
