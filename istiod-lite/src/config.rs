@@ -1,10 +1,10 @@
 //! The command line; every flag is also an environment variable.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ambit_cluster::overlay;
+use ambit_cluster::{ObjectRef, overlay};
 use ambit_model::name::TrustDomain;
 use ambit_process::config::duration;
 use clap::{Args, Parser, Subcommand};
@@ -14,6 +14,7 @@ use crate::ca::keeper::Place;
 use crate::ca::root::Recipe;
 use crate::mesh::Mesh;
 use crate::origin::Kubernetes;
+use crate::trust::{self, Trust};
 use crate::vips::Ranges;
 
 /// The mesh's control plane.
@@ -44,8 +45,9 @@ pub struct Cluster {
     #[arg(long, env = "OVERLAY", value_name = "DIR")]
     pub overlay: Option<PathBuf>,
     /// The trust domain of identities.
-    #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local")]
-    pub trust_domain: TrustDomain,
+    /// That of the mesh's config map by default, else cluster.local; if both are named they have to be the same.
+    #[arg(long, env = "TRUST_DOMAIN", value_name = "NAME")]
+    pub trust_domain: Option<TrustDomain>,
     /// The domain of service names.
     #[arg(long, env = "DOMAIN", default_value = "cluster.local")]
     pub domain: String,
@@ -77,7 +79,7 @@ impl Cluster {
     #[must_use]
     pub fn mesh(&self) -> Mesh {
         Mesh {
-            trust_domain: self.trust_domain.clone(),
+            trust: Trust::new(self.trust_domain.clone()),
             domain: self.domain.clone(),
             root_namespace: self.root_namespace.clone(),
             system_namespace: self.root_namespace.clone(),
@@ -125,6 +127,13 @@ pub struct Run {
     /// Discovery and certificates over TLS.
     #[arg(long, env = "SECURE_GRPC_ADDR", default_value = "[::]:15012")]
     pub secure_grpc_addr: SocketAddr,
+    /// Admission of objects, over HTTPS; in a cluster [::]:15017 by default, with a directory nowhere.
+    #[arg(long, env = "HTTPS_ADDR", value_name = "ADDRESS")]
+    pub https_addr: Option<SocketAddr>,
+    /// A validating webhook configuration whose webhooks are served here; the leader keeps our roots in it. By
+    /// default istio-validator-<namespace>, with the revision before the namespace, and istiod-default-validator.
+    #[arg(long = "webhook", env = "VALIDATION_WEBHOOKS", value_name = "NAME", value_delimiter = ',')]
+    pub webhooks: Vec<String>,
     /// Readiness and dumps.
     #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:8080")]
     pub http_addr: SocketAddr,
@@ -171,10 +180,28 @@ pub struct Run {
 }
 
 impl Run {
+    /// The namespace of this control plane: of its lease and of the mesh's configuration.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        let own = Some(self.kubernetes.pod_namespace.as_str()).filter(|it| !it.is_empty());
+        own.filter(|_| self.cluster.source.is_none()).unwrap_or(&self.cluster.root_namespace)
+    }
+
+    /// The mesh's config map.
+    #[must_use]
+    pub fn config_map(&self) -> ObjectRef {
+        trust::config_map(self.namespace(), &self.cluster.mesh_config())
+    }
+
+    /// Mesh-wide settings, with the trust domain that was decided.
+    #[must_use]
+    pub fn mesh(&self, trust: Trust) -> Mesh {
+        Mesh { trust, system_namespace: self.namespace().into(), ..self.cluster.mesh() }
+    }
+
     /// Where signing material comes from.
     #[must_use]
-    pub fn signing(&self) -> Place {
-        let domain = self.cluster.trust_domain.clone();
+    pub fn signing(&self, domain: TrustDomain) -> Place {
         let recipe = Recipe { domain, lifetime: self.root_lifetime, overlap: self.root_overlap };
         Place { state: self.state.clone(), plugged: self.cacerts.clone(), recipe }
     }
@@ -185,12 +212,45 @@ impl Run {
         self.auto_addresses.then_some(Ranges { v4: self.auto_range_v4, v6: self.auto_range_v6 })
     }
 
-    /// The names in the serving certificate.
+    /// Where admission is asked for; nowhere without an API server that would.
+    #[must_use]
+    pub fn https(&self) -> Option<SocketAddr> {
+        let usual = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 15017));
+        self.https_addr.or_else(|| self.cluster.source.is_none().then_some(usual))
+    }
+
+    /// The configurations of the webhooks that are served here.
+    #[must_use]
+    pub fn hooks(&self) -> Vec<String> {
+        if !self.webhooks.is_empty() {
+            return self.webhooks.clone();
+        }
+        let (namespace, revision) = (self.namespace(), self.cluster.revision.as_str());
+        let own = match revision {
+            "" => format!("istio-validator-{namespace}"),
+            revision => format!("istio-validator-{revision}-{namespace}"),
+        };
+        vec![own, "istiod-default-validator".into()]
+    }
+
+    /// The names in the serving certificate: of the service, in the namespace of the control plane and in that
+    /// which clients take for it.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let root = &self.cluster.root_namespace;
-        let mut names =
-            vec![format!("istiod.{root}.svc"), format!("istiod.{root}.svc.{}", self.cluster.domain)];
+        let Cluster { root_namespace: root, domain, revision, .. } = &self.cluster;
+        let mut services = vec!["istiod".to_owned(), "istio-pilot".into()];
+        services.extend((!revision.is_empty()).then(|| format!("istiod-{revision}")));
+        let mut namespaces = vec![root.as_str(), self.namespace()];
+        namespaces.dedup();
+        let mut names = Vec::new();
+        for (namespace, service) in
+            namespaces.iter().flat_map(|it| services.iter().map(move |name| (it, name)))
+        {
+            names.extend([
+                format!("{service}.{namespace}.svc"),
+                format!("{service}.{namespace}.svc.{domain}"),
+            ]);
+        }
         names.push("localhost".into());
         names.extend(self.hosts.iter().cloned());
         names

@@ -44,7 +44,8 @@ pub fn dump(
         catalog.take(Event::Applied(object));
     }
     let library = Library::default().with(&catalog.settle());
-    Ok(Dump { resources: resources(&library, node), faults: loaded.faults })
+    let faults = loaded.faults.into_iter().chain(catalog.world().fault()).collect();
+    Ok(Dump { resources: resources(&library, node), faults })
 }
 
 /// What is in a library: policies first, each sort by name.

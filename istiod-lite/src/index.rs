@@ -16,11 +16,12 @@ use ambit_cluster::kinds::mesh::{ConfigMap, Visible};
 use ambit_cluster::kinds::meta::Texts;
 use ambit_cluster::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
 use ambit_cluster::kinds::service::{EndpointSlice, Service};
-use ambit_cluster::{Body, Kind, Object, ObjectRef};
+use ambit_cluster::{Body, Fault, Kind, Object, ObjectRef};
 
 use self::gateway::NetworkGateway;
 use self::unit::Unit;
 use crate::mesh::Mesh;
+use crate::trust;
 
 /// Objects of one kind in one namespace, by name.
 pub type Shelf<T> = BTreeMap<Arc<str>, Arc<T>>;
@@ -109,6 +110,13 @@ impl World {
             placed: HashMap::new(),
             peers: 0,
         }
+    }
+
+    /// What is wrong with the mesh's configuration, though it reads.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        let map = trust::config_map(&self.base.system_namespace, &self.base.config_map());
+        self.mesh.trust.fault(&map)
     }
 
     /// A namespace and what lives in it.

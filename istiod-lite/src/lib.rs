@@ -1,11 +1,13 @@
 //! The control plane: reads the cluster, translates it to the mesh's nouns, serves them, and issues certificates.
 
 pub mod admin;
+pub mod admit;
 pub mod ca;
 pub mod catalog;
 pub mod conditions;
 pub mod config;
 pub mod dump;
+pub mod hooks;
 pub mod index;
 pub mod mesh;
 pub mod metrics;
@@ -15,4 +17,5 @@ pub mod run;
 pub mod serve;
 pub mod status;
 pub mod translate;
+pub mod trust;
 pub mod vips;

@@ -2,13 +2,15 @@
 
 use ambit_cluster::kinds::mesh::{EntryVisibility, MeshConfig, Visible};
 use ambit_cluster::kinds::meta::{LabelSelector, Texts};
-use ambit_model::name::{ClusterId, TrustDomain};
+use ambit_model::name::ClusterId;
+
+use crate::trust::Trust;
 
 /// Mesh-wide settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mesh {
     /// Who vouches for identities.
-    pub trust_domain: TrustDomain,
+    pub trust: Trust,
     /// Services are named `<name>.<namespace>.svc.<domain>`.
     pub domain: String,
     /// The namespace whose policies are for everyone.
@@ -28,7 +30,7 @@ pub struct Mesh {
 impl Default for Mesh {
     fn default() -> Self {
         Self {
-            trust_domain: TrustDomain::default(),
+            trust: Trust::default(),
             domain: "cluster.local".into(),
             root_namespace: "istio-system".into(),
             system_namespace: "istio-system".into(),
@@ -53,9 +55,7 @@ impl Mesh {
         let MeshConfig { trust_domain, root_namespace, discovery_selectors, service_entry_visibility } =
             config;
         let mut mesh = self.clone();
-        if let Some(domain) = trust_domain.and_then(|it| it.parse().ok()) {
-            mesh.trust_domain = domain;
-        }
+        mesh.trust = self.trust.saying(trust_domain.and_then(|it| it.parse().ok()));
         if let Some(namespace) = root_namespace.filter(|it| !it.is_empty()) {
             mesh.root_namespace = namespace;
         }

@@ -19,6 +19,17 @@ pub enum Outcome {
     Failed,
 }
 
+/// What became of a question about an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// The object may be stored.
+    Passed,
+    /// It may not.
+    Failed,
+    /// It was no such question.
+    Unanswerable,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Signing {
     outcome: Outcome,
@@ -36,6 +47,10 @@ pub struct Metrics {
     root_ends: Gauge,
     signer_ends: Gauge,
     material_refused: Gauge,
+    admissions_passed: Gauge,
+    admissions_failed: Gauge,
+    admissions_unanswerable: Gauge,
+    hooks_written: Counter,
 }
 
 impl Metrics {
@@ -55,7 +70,35 @@ impl Metrics {
         registry.register("citadel_server_cert_chain_expiry_timestamp", signer, this.signer_ends.clone());
         let refused = "1 while new signing material cannot be used and the former one stays in force";
         registry.register("ca_material_refused", refused, this.material_refused.clone());
+        this.register_admissions(registry);
         this
+    }
+
+    /// Upstream's names, which end without `_total`; a counter would be given that ending.
+    fn register_admissions(&self, registry: &mut Registry) {
+        let passed = "Objects that were admitted, since the start";
+        registry.register("galley_validation_passed", passed, self.admissions_passed.clone());
+        let failed = "Objects that were refused, since the start";
+        registry.register("galley_validation_failed", failed, self.admissions_failed.clone());
+        let error = "Requests for admission that could not be answered, since the start";
+        registry.register("galley_validation_http_error", error, self.admissions_unanswerable.clone());
+        let written = "Times that roots were written into webhook configurations";
+        registry.register("webhook_patch_attempts", written, self.hooks_written.clone());
+    }
+
+    /// Counts a question about an object.
+    pub fn admitted(&self, what: Admission) {
+        let count = match what {
+            Admission::Passed => &self.admissions_passed,
+            Admission::Failed => &self.admissions_failed,
+            Admission::Unanswerable => &self.admissions_unanswerable,
+        };
+        count.inc();
+    }
+
+    /// Counts roots that were written into a webhook configuration.
+    pub fn hook_written(&self) {
+        self.hooks_written.inc();
     }
 
     /// Says until when the root and the signer are valid.

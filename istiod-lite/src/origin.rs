@@ -16,6 +16,9 @@ use crate::ca::keeper::Newest;
 use crate::ca::review::Reviewer;
 use crate::ca::token::{KeyError, Tokens};
 use crate::config::Run;
+use crate::hooks::Hooks;
+use crate::metrics::Metrics;
+use crate::trust::{self, Trust, TrustError};
 
 /// The field manager of what this program writes onto objects.
 const MANAGER: &str = "ambit-istiod";
@@ -71,6 +74,9 @@ pub enum OriginError {
     /// The way to the API server.
     #[error(transparent)]
     Api(#[from] OpenError),
+    /// The trust domain.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The key of tokens.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -81,6 +87,8 @@ pub enum OriginError {
 
 /// What is read and written, and who proves callers.
 pub struct Origin {
+    /// The trust domain that was decided.
+    pub trust: Trust,
     /// Where objects come from.
     pub source: Source,
     /// Where what became of them is written.
@@ -97,6 +105,7 @@ pub struct Inside {
     desk: Desk,
     candidate: Candidate,
     lead: watch::Sender<bool>,
+    hooks: Vec<String>,
 }
 
 impl Origin {
@@ -107,15 +116,27 @@ impl Origin {
     pub async fn open(config: &Run) -> Result<Self, OriginError> {
         match &config.cluster.source {
             Some(source) => Self::directory(source, config),
-            None => Self::cluster(connect(config.kubernetes.kubeconfig.as_deref()).await?, config),
+            None => {
+                let client = connect(config.kubernetes.kubeconfig.as_deref()).await?;
+                let map = config.config_map();
+                let wanted = [Wanted::named(Kind::ConfigMap, &map.namespace, &map.name)];
+                let look = trust::in_cluster(api::watch(&client, &wanted, Keep::Slim).into(), &map);
+                let said = Box::pin(look).await?;
+                let trust = Trust::new(config.cluster.trust_domain.clone()).decide(said, &map)?;
+                Self::cluster(client, config, trust)
+            }
         }
     }
 
     fn directory(source: &std::path::Path, config: &Run) -> Result<Self, OriginError> {
         let overlay = config.cluster.overlay(source);
         let key = config.token_key.as_deref().ok_or(OriginError::NoKey)?;
-        let tokens = Tokens::open(key, config.cluster.trust_domain.clone())?;
+        let map = config.config_map();
+        let said = trust::in_directory(source, &overlay, &map)?;
+        let trust = Trust::new(config.cluster.trust_domain.clone()).decide(said, &map)?;
+        let tokens = Tokens::open(key, trust.domain())?;
         Ok(Self {
+            trust,
             source: files::watch(source, Some(&overlay), Keep::Slim)?.into(),
             writer: Writer::Overlay(Overlay::new(overlay, "istiod")),
             callers: Callers::Key(tokens),
@@ -123,17 +144,15 @@ impl Origin {
         })
     }
 
-    fn cluster(client: Client, config: &Run) -> Result<Self, OriginError> {
-        let (settings, domain) = (&config.kubernetes, config.cluster.trust_domain.clone());
-        let namespace = Some(&settings.pod_namespace).filter(|it| !it.is_empty());
-        let namespace = namespace.unwrap_or(&config.cluster.root_namespace).clone();
+    fn cluster(client: Client, config: &Run, trust: Trust) -> Result<Self, OriginError> {
+        let (settings, domain, namespace) = (&config.kubernetes, trust.domain(), config.namespace());
         let identity = Some(settings.pod_name.clone()).filter(|it| !it.is_empty());
         // Two programs outside of a cluster are told apart by chance.
         let identity = identity.unwrap_or_else(|| format!("istiod-lite-{:016x}", fastrand::u64(..)));
         let (lead, leading) = watch::channel(false);
         let (orders, desk) = Orders::new(Hand::new(client.clone(), MANAGER), leading);
         let mut wanted: Vec<_> = FOLLOWED.into_iter().map(Wanted::from).collect();
-        wanted.push(Wanted::named(Kind::ConfigMap, &namespace, &config.cluster.mesh_config()));
+        wanted.push(Wanted::named(Kind::ConfigMap, namespace, &config.cluster.mesh_config()));
         let callers = match &config.token_key {
             Some(key) => Callers::Key(Tokens::open(key, domain)?),
             None => {
@@ -141,12 +160,13 @@ impl Origin {
                 Callers::Review(Box::new(Reviewer::new(client.clone(), domain, audiences)))
             }
         };
-        let candidate = Candidate { namespace, lease: LEASE.into(), identity };
+        let candidate = Candidate { namespace: namespace.into(), lease: LEASE.into(), identity };
         Ok(Self {
+            trust,
             source: api::watch(&client, &wanted, Keep::Slim).into(),
             writer: Writer::Api(orders),
             callers,
-            inside: Some(Inside { client, desk, candidate, lead }),
+            inside: Some(Inside { client, desk, candidate, lead, hooks: config.hooks() }),
         })
     }
 }
@@ -164,9 +184,11 @@ pub async fn connect(kubeconfig: Option<&std::path::Path>) -> Result<Client, Ope
 
 impl Inside {
     /// Starts the election, and what is done by whoever wins it.
-    pub fn start(self, tasks: &mut Tasks, newest: Newest) {
-        let Self { client, desk, candidate, lead } = self;
-        let bundle = Bundle::new(client.clone(), newest, lead.subscribe(), MANAGER);
+    pub fn start(self, tasks: &mut Tasks, newest: &Newest, metrics: &Metrics) {
+        let Self { client, desk, candidate, lead, hooks } = self;
+        let bundle = Bundle::new(client.clone(), newest.clone(), lead.subscribe(), MANAGER);
+        let hooks = Hooks::new(client.clone(), newest.clone(), lead.subscribe(), hooks, metrics.clone());
+        tasks.spawn("webhooks", |stop| hooks.run(stop));
         tasks.spawn("writes", |stop| desk.run(stop));
         tasks.spawn("root bundle", |stop| bundle.run(stop));
         tasks.spawn("election", |stop| candidate.stand(client, lead, stop));

@@ -56,6 +56,8 @@ pub struct Feed {
     ranges: Option<Ranges>,
     /// A service entry changed since addresses were given.
     entries_changed: bool,
+    /// What was wrong with the mesh's configuration the last time.
+    known: Option<Fault>,
 }
 
 impl Feed {
@@ -73,6 +75,7 @@ impl Feed {
             unreported: BTreeSet::new(),
             ranges,
             entries_changed: false,
+            known: None,
         }
     }
 
@@ -168,7 +171,13 @@ impl Feed {
         }
     }
 
-    fn tell_faults(&self, faults: Vec<Fault>) {
+    fn tell_faults(&mut self, mut faults: Vec<Fault>) {
+        let own = self.catalog.world().fault();
+        if let Some(fault) = own.as_ref().filter(|_| own != self.known) {
+            warn!(target: "manifests", fault = %fault, "not taken");
+        }
+        self.known.clone_from(&own);
+        faults.extend(own);
         self.told.metrics.faults(faults.len());
         self.told.faults.send_if_modified(|known| {
             let differs = **known != faults;

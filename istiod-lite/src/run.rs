@@ -6,18 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_cluster::Source;
+use ambit_process::admin::Limits;
 use ambit_process::net::TcpListener;
 use ambit_process::observe::Registry;
 use ambit_process::ready::Readiness;
 use ambit_process::stop::{self, Stop};
 use ambit_process::tasks::Tasks;
 use ambit_process::{admin as http_shell, clock};
+use ambit_tls::configs::control_plane::Speaks;
 use ambit_xds::library::Library;
 use ambit_xds::server::Ads;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::admin::Shown;
+use crate::admit;
 use crate::ca::callers::Callers;
 use crate::ca::keeper::{Keeper, KeeperError};
 use crate::ca::{Ask, Authority, Settings};
@@ -31,6 +34,15 @@ use crate::serve::{self, Both, ListenError, Serving, ServingError};
 
 /// Certificate requests that wait to be looked at; the next one is refused and tried again by its caller.
 const ASKS: usize = 256;
+
+/// What API servers may ask at once. A body holds an object as it is and as it is to be, and etcd keeps none above
+/// 1.5 MiB.
+const ADMISSION: Limits = Limits {
+    head_wait: Duration::from_secs(30),
+    body_wait: Duration::from_secs(5),
+    body_bytes: (3 << 20) + (64 << 10),
+    connections: 32,
+};
 
 /// What is under way at a stop may finish within this.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -65,7 +77,11 @@ pub async fn until_signal(config: Run) -> Result<(), StartError> {
             warn!(error = %error, "signals are not handled; SIGKILL ends this program");
         }
     });
-    let plane = ControlPlane::open(config).await?;
+    // Cancel-safe: what was opened so far is closed, and nothing runs yet.
+    let plane = tokio::select! {
+        () = stop.stopped() => return Ok(()),
+        plane = ControlPlane::open(config) => plane?,
+    };
     Box::pin(plane.run(stop)).await;
     Ok(())
 }
@@ -81,6 +97,8 @@ pub struct Addresses {
     pub http: SocketAddr,
     /// Metrics.
     pub monitoring: SocketAddr,
+    /// Admission of objects.
+    pub https: Option<SocketAddr>,
 }
 
 /// The listeners.
@@ -89,11 +107,17 @@ struct Doors {
     secure: TcpListener,
     http: TcpListener,
     monitoring: TcpListener,
+    https: Option<TcpListener>,
 }
 
 impl Doors {
     async fn open(config: &Run) -> Result<Self, ListenError> {
+        let https = match config.https() {
+            Some(address) => Some(serve::listen(address).await?),
+            None => None,
+        };
         Ok(Self {
+            https,
             plain: serve::listen(config.grpc_addr).await?,
             secure: serve::listen(config.secure_grpc_addr).await?,
             http: serve::listen(config.http_addr).await?,
@@ -108,6 +132,7 @@ impl Doors {
             secure: serve::bound(&self.secure)?,
             http: serve::bound(&self.http)?,
             monitoring: serve::bound(&self.monitoring)?,
+            https: self.https.as_ref().map(serve::bound).transpose()?,
         })
     }
 }
@@ -123,6 +148,7 @@ pub struct ControlPlane {
     library: watch::Receiver<Arc<Library>>,
     keeper: Keeper,
     serving: Serving,
+    hooks_serving: Serving,
     authority: Authority,
     callers: Arc<Callers>,
     faults: watch::Receiver<Arc<Vec<ambit_cluster::Fault>>>,
@@ -137,8 +163,7 @@ impl ControlPlane {
     /// # Errors
     /// When one of them cannot be had.
     pub async fn open(config: Run) -> Result<Self, StartError> {
-        let cluster = &config.cluster;
-        let Origin { source, writer, callers, inside } = Box::pin(Origin::open(&config)).await?;
+        let Origin { trust, source, writer, callers, inside } = Box::pin(Origin::open(&config)).await?;
         let callers = Arc::new(callers);
         let doors = Doors::open(&config).await?;
         if !config.grpc_addr.ip().is_loopback() {
@@ -147,24 +172,24 @@ impl ControlPlane {
         let mut registry = Registry::default();
         let metrics = Metrics::registered(&mut registry);
         let now = clock::now_system();
-        let keeper = Keeper::open(config.signing(), metrics.clone(), now)?;
+        let keeper = Keeper::open(config.signing(trust.domain()), metrics.clone(), now)?;
         let readiness = Readiness::new();
         let (library_in, library) = watch::channel(Arc::new(Library::default()));
         let (faults_in, faults) = watch::channel(Arc::new(Vec::new()));
         let (asks_in, asks) = mpsc::channel(ASKS);
         let gate = readiness.gate("publish");
         let told = Told { library: library_in, faults: faults_in, gate, metrics: metrics.clone() };
-        let settings =
-            Settings { trust_domain: cluster.trust_domain.clone(), trusted: config.trusted.clone() };
+        let settings = Settings { trust_domain: trust.domain(), trusted: config.trusted.clone() };
         Ok(Self {
             addresses: doors.addresses()?,
             doors,
             source,
             inside,
-            feed: Feed::new(Catalog::new(World::new(cluster.mesh())), told, writer, config.ranges()),
+            feed: Feed::new(Catalog::new(World::new(config.mesh(trust))), told, writer, config.ranges()),
             asks,
             library,
-            serving: Serving::new(keeper.newest(), config.names(), now)?,
+            serving: Serving::new(keeper.newest(), config.names(), Speaks::Grpc, now)?,
+            hooks_serving: Serving::new(keeper.newest(), config.names(), Speaks::Http, now)?,
             authority: Authority::new(
                 settings,
                 keeper.newest(),
@@ -210,7 +235,7 @@ impl ControlPlane {
             metrics: self.metrics,
         };
         if let Some(inside) = self.inside {
-            inside.start(tasks, keeper.newest());
+            inside.start(tasks, &keeper.newest(), &shown.metrics);
         }
         tasks.spawn("signing material", |stop| keeper.run(stop));
         tasks.spawn("publish", |stop| feed.run(source, asks, stop));
@@ -228,6 +253,12 @@ impl ControlPlane {
             }
         });
         let answers = shown.clone();
+        if let Some(listener) = doors.https {
+            let (serving, metrics) = (self.hooks_serving, shown.metrics.clone());
+            let answer = move |request| admit::respond(request, metrics.clone());
+            let limits = ADMISSION;
+            tasks.spawn("admission", move |stop| serve::https(listener, serving, limits, answer, stop));
+        }
         tasks.spawn("http", |stop| {
             http_shell::serve(doors.http, move |request| ready(answers.http(&request)), stop)
         });

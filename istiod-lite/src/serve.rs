@@ -1,6 +1,8 @@
 //! The gRPC listeners: discovery in the clear, discovery and certificates over TLS, with the serving certificate
 //! and its renewal. What is said on them is `xds`'s and `ca`'s.
 
+mod https;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +15,8 @@ use ambit_process::net::{TcpListener, TcpStream};
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
 use ambit_tls::ServerConfig;
-use ambit_tls::configs::{Caller as Peer, Served, control_plane};
+use ambit_tls::configs::Caller as Peer;
+use ambit_tls::configs::control_plane::{self, Speaks};
 use ambit_tls::credential::CredentialError;
 use ambit_wire::pb::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use ambit_wire::pb::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
@@ -25,13 +28,15 @@ use tonic::codegen::{BoxFuture, Service};
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 use tonic::transport::server::TcpConnectInfo;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::ca::Authority;
 use crate::ca::callers::{self, Callers};
 use crate::ca::keeper::Newest;
 use crate::ca::rotation::Signing;
 use crate::ca::sign::SignError;
+
+pub use https::serve as https;
 
 /// The serving certificate's life; half of it is left when it is renewed.
 const SERVING_LIFETIME: Duration = Duration::from_secs(12 * 3600);
@@ -70,6 +75,7 @@ pub enum ServingError {
 pub struct Serving {
     newest: Newest,
     names: Vec<String>,
+    speaks: Speaks,
     signed_by: Arc<Signing>,
     config: Arc<ServerConfig>,
     renew_at: SystemTime,
@@ -80,17 +86,22 @@ impl Serving {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn new(newest: Newest, names: Vec<String>, now: SystemTime) -> Result<Self, ServingError> {
+    pub fn new(
+        newest: Newest,
+        names: Vec<String>,
+        speaks: Speaks,
+        now: SystemTime,
+    ) -> Result<Self, ServingError> {
         let signed_by = Arc::clone(&newest.borrow());
-        let (config, renew_at) = fresh(&signed_by, &names, now)?;
-        Ok(Self { newest, names, signed_by, config, renew_at })
+        let (config, renew_at) = fresh(&signed_by, &names, speaks, now)?;
+        Ok(Self { newest, names, speaks, signed_by, config, renew_at })
     }
 
     /// The configuration in force: renewed when it is time, and when something else signs.
     pub fn config(&mut self, now: SystemTime) -> Arc<ServerConfig> {
         let signing = Arc::clone(&self.newest.borrow());
         if now >= self.renew_at || !Arc::ptr_eq(&signing, &self.signed_by) {
-            match fresh(&signing, &self.names, now) {
+            match fresh(&signing, &self.names, self.speaks, now) {
                 Ok((config, renew_at)) => {
                     (self.config, self.renew_at, self.signed_by) = (config, renew_at, signing);
                     info!(target: "serve", "serving certificate renewed");
@@ -109,11 +120,12 @@ impl Serving {
 fn fresh(
     signing: &Signing,
     names: &[String],
+    speaks: Speaks,
     now: SystemTime,
 ) -> Result<(Arc<ServerConfig>, SystemTime), ServingError> {
     let (chain, key) = signing.serving(names, SERVING_LIFETIME, now)?;
     let left = signing.signer().not_after().duration_since(now).unwrap_or_default();
-    let config = control_plane::server(chain.as_bytes(), key.as_bytes())?;
+    let config = control_plane::server_of(speaks, chain.as_bytes(), key.as_bytes())?;
     Ok((config, now + (SERVING_LIFETIME.min(left) / 2).max(SERVING_RETRY)))
 }
 
@@ -157,26 +169,10 @@ pub async fn plain(listener: TcpListener, ads: Ads, stop: Stop) {
 }
 
 /// Serves discovery and certificates over TLS until stopped.
-pub async fn secure(listener: TcpListener, mut serving: Serving, both: Both, stop: Stop) {
+pub async fn secure(listener: TcpListener, serving: Serving, both: Both, stop: Stop) {
     let (connections, incoming) = mpsc::channel(HANDSHAKES);
     let mut tasks = Tasks::new(&stop);
-    tasks.spawn("accept", move |stop| async move {
-        let mut handshakes = Tasks::new(&stop);
-        let slots = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES));
-        while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
-            let Some(tcp) = next(&listener, &stop).await else { break };
-            let (config, connections) = (serving.config(clock::now_system()), connections.clone());
-            handshakes.spawn("handshake", move |_| async move {
-                match Served::accept(config, tcp).await {
-                    // The server ends with the program only; then nobody misses the connection.
-                    Ok(stream) => drop(connections.send(Ok::<_, io::Error>(stream)).await),
-                    Err(error) => debug!(target: "serve", error = %error, "handshake failed"),
-                }
-                drop(slot);
-            });
-        }
-        handshakes.drain(Duration::ZERO).await;
-    });
+    tasks.spawn("accept", move |stop| https::handshakes(listener, serving, connections, stop));
     let incoming = ReceiverStream::new(incoming);
     let served = Box::pin(server().serve_with_incoming_shutdown(both, incoming, stop.stopped())).await;
     ended("secure", served);

@@ -116,7 +116,7 @@ impl At<'_> {
     }
 
     fn trust_domain(&self) -> TrustDomain {
-        self.world.mesh.trust_domain.clone()
+        self.world.mesh.trust.domain()
     }
 
     fn cluster(&self) -> ClusterId {

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ambit_istiod_lite::config::{Cli, Command};
-use ambit_istiod_lite::run::{Addresses, ControlPlane};
+use ambit_istiod_lite::origin::OriginError;
+use ambit_istiod_lite::run::{Addresses, ControlPlane, StartError};
+use ambit_istiod_lite::trust::TrustError;
 use ambit_kit::fake_api::{FakeApi, Trick};
 use ambit_model::name::Identity;
 use ambit_process::stop::Stop;
@@ -24,6 +26,7 @@ const WAIT: Duration = Duration::from_secs(20);
 
 const PODS: &str = "/api/v1/pods";
 const POLICIES: &str = "/apis/security.istio.io/v1/authorizationpolicies";
+const CONFIG_MAPS: &str = "/api/v1/configmaps";
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 struct Scene {
@@ -56,7 +59,15 @@ fn tunnel(name: &str, uid: &str) -> Value {
 
 impl Scene {
     async fn new() -> Self {
+        Self::with(None, &[]).await.unwrap()
+    }
+
+    /// With a mesh configuration, and more flags.
+    async fn with(mesh: Option<&str>, more: &[&str]) -> Result<Self, StartError> {
         let (folder, fake) = (tempfile::tempdir().unwrap(), FakeApi::start().await);
+        if let Some(mesh) = mesh {
+            fake.put(CONFIG_MAPS, config_map(mesh));
+        }
         for name in ["shop", "istio-system"] {
             fake.put("/api/v1/namespaces", json!({"metadata": {"name": name}}));
         }
@@ -72,14 +83,15 @@ impl Scene {
         let mut flags = vec!["istiod-lite".to_owned(), "run".into(), "--host=127.0.0.1".into()];
         flags.push(format!("--kubeconfig={}", kubeconfig.display()));
         flags.push(format!("--state={}", folder.path().join("state").display()));
-        for listener in ["grpc", "secure-grpc", "http", "monitoring"] {
+        for listener in ["grpc", "secure-grpc", "http", "https", "monitoring"] {
             flags.push(format!("--{listener}-addr=127.0.0.1:0"));
         }
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
         let Command::Run(config) = Cli::try_parse_from(flags).unwrap().command else { panic!("not run") };
-        let plane = ControlPlane::open(*config).await.unwrap();
+        let plane = Box::pin(ControlPlane::open(*config)).await?;
         let (addresses, mut tasks) = (plane.addresses(), Tasks::new(&Stop::new()));
         tasks.spawn("control plane", |stop| plane.run(stop));
-        Self { folder, fake, addresses, _tasks: tasks }
+        Ok(Self { folder, fake, addresses, _tasks: tasks })
     }
 
     /// The roots, as a pod of the namespace has them.
@@ -106,9 +118,13 @@ impl Scene {
     }
 
     async fn dump(&self) -> String {
+        self.http("/debug/ambientz").await
+    }
+
+    async fn http(&self, path: &str) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = ambit_process::net::TcpStream::connect(self.addresses.http).await.unwrap();
-        let request = "GET /debug/ambientz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -126,6 +142,10 @@ async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
         }
     };
     tokio::time::timeout(WAIT, found).await.expect("it comes about")
+}
+
+fn config_map(mesh: &str) -> Value {
+    json!({"metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": mesh}})
 }
 
 fn who(account: &str) -> Identity {
@@ -188,4 +208,37 @@ async fn without_an_api_server_the_world_stays_and_known_callers_are_still_serve
         }
     };
     tokio::time::timeout(WAIT, found).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_trust_domain_of_the_mesh_configuration_rules_records_callers_and_certificates_until_a_restart() {
+    let scene = Scene::with(Some("trustDomain: a.example"), &[]).await.unwrap();
+    let ca = scene.ca("n1").await;
+    let web: Identity = "spiffe://a.example/ns/shop/sa/web".parse().unwrap();
+    assert_eq!(*ca.issue(&web).await.unwrap().identity(), web);
+    assert!(matches!(ca.issue(&who("web")).await, Err(IssueError::Refused(_))), "of another trust domain");
+    assert!(scene.dump().await.contains("\"trustDomain\": \"a.example\""));
+    scene.fake.put(CONFIG_MAPS, config_map("trustDomain: b.example"));
+    let told = async {
+        while !scene.http("/debug/faults").await.contains("restart the control plane") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, told).await.expect("the change is told of");
+    assert!(scene.dump().await.contains("\"trustDomain\": \"a.example\""));
+    assert_eq!(*ca.issue(&web).await.unwrap().identity(), web);
+}
+
+#[tokio::test]
+async fn a_flag_and_a_mesh_configuration_that_name_different_trust_domains_do_not_start() {
+    let refused = Scene::with(Some("trustDomain: a.example"), &["--trust-domain=b.example"]).await.err();
+    let text = refused.as_ref().map(ToString::to_string).unwrap_or_default();
+    assert!(
+        matches!(refused, Some(StartError::Origin(OriginError::Trust(TrustError::Differs { .. })))),
+        "{text}"
+    );
+    assert!(text.contains("a.example") && text.contains("b.example"), "{text}");
+    let unreadable = Scene::with(Some("trustDomain: [a]"), &[]).await.err();
+    assert!(matches!(unreadable, Some(StartError::Origin(OriginError::Trust(TrustError::Unreadable(_))))));
+    Scene::with(Some("trustDomain: a.example"), &["--trust-domain=a.example"]).await.unwrap();
 }

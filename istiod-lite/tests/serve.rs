@@ -70,7 +70,7 @@ impl Place {
             cluster: Cluster {
                 source: Some(self.path("mesh")),
                 overlay: None,
-                trust_domain: "cluster.local".parse().unwrap(),
+                trust_domain: None,
                 domain: "cluster.local".into(),
                 root_namespace: "istio-system".into(),
                 cluster_id: "Kubernetes".into(),
@@ -87,6 +87,8 @@ impl Place {
             kubernetes: Default::default(),
             grpc_addr: local(0),
             secure_grpc_addr: local(secure),
+            https_addr: None,
+            webhooks: Vec::new(),
             http_addr: local(0),
             monitoring_addr: local(0),
             hosts: vec!["127.0.0.1".into()],

@@ -1,12 +1,13 @@
 //! Objects from the Kubernetes API: the same events as from a directory of manifests.
 //! Owns the merging of what the followers of the kinds tell; beside it, what is asked of the API server otherwise:
-//! who leads (`lease`), whose token this is (`review`), what is written (`write`). Each kind is followed by a task of its own (`follow`),
+//! who leads (`lease`), whose token this is (`review`), what is written (`write`, `hook`). Each kind is followed by a task of its own (`follow`),
 //! which decides by a pure state what to ask (`course`) and what changed (`mirror`).
 
 mod client;
 mod course;
 mod error;
 mod follow;
+mod hook;
 mod lease;
 mod mirror;
 mod resource;

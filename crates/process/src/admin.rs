@@ -25,18 +25,33 @@ use crate::tasks::Tasks;
 /// The body of an answer: whole, in memory.
 pub type Body = Full<Bytes>;
 
-/// A request must have sent its head by then; also ends idle kept-alive connections.
-const HEAD_WAIT: Duration = Duration::from_secs(2);
 /// Heads are small here; hyper accepts no smaller buffer.
 const HEAD_BYTES: usize = 8 * 1024;
-/// Nobody posts more than a short text or one pod's description.
-const BODY_BYTES: usize = 256 * 1024;
-/// Scrapers, probes and a few people; the next one waits in the kernel's queue.
-const CONNECTIONS: usize = 64;
 /// The answers in flight at a stop may finish within this.
 const DRAIN: Duration = Duration::from_secs(2);
 /// After a failed accept (mostly: no file descriptors left) wait before trying again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What one caller, and all together, may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A request must have sent its head by then; also ends idle kept-alive connections.
+    pub head_wait: Duration,
+    /// A body must have come within this.
+    pub body_wait: Duration,
+    /// The largest body.
+    pub body_bytes: usize,
+    /// The next one waits in the kernel's queue.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    /// For scrapers, probes and a few people, who post a short text or one pod's description at most.
+    fn default() -> Self {
+        let wait = Duration::from_secs(2);
+        Self { head_wait: wait, body_wait: wait, body_bytes: 256 * 1024, connections: 64 }
+    }
+}
 
 /// A listener that this server can accept from.
 pub trait Accept: Send + 'static {
@@ -67,7 +82,17 @@ where
     H: Fn(Request<Bytes>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Response<Body>> + Send + 'static,
 {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    serve_within(Limits::default(), listener, handler, stop).await;
+}
+
+/// As `serve`, within other limits.
+pub async fn serve_within<L, H, Fut>(limits: Limits, listener: L, handler: H, stop: Stop)
+where
+    L: Accept,
+    H: Fn(Request<Bytes>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Response<Body>> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(limits.connections));
     let mut open = Tasks::new(&stop);
     loop {
         // Both arms are cancel-safe: a connection not yet taken stays in the kernel's queue.
@@ -78,7 +103,7 @@ where
         let Some((stream, slot)) = taken else { continue };
         let handler = handler.clone();
         open.spawn("admin", move |stop| async move {
-            serve_one(stream, handler, stop).await;
+            serve_one(stream, limits, handler, stop).await;
             drop(slot);
         });
     }
@@ -114,7 +139,7 @@ async fn next<L: Accept>(listener: &L, slots: &Arc<Semaphore>) -> Option<(L::Io,
     }
 }
 
-async fn serve_one<I, H, Fut>(stream: I, handler: H, stop: Stop)
+async fn serve_one<I, H, Fut>(stream: I, limits: Limits, handler: H, stop: Stop)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Bytes>) -> Fut + Clone + Send + Sync + 'static,
@@ -122,11 +147,11 @@ where
 {
     let service = service_fn(move |request: Request<Incoming>| {
         let handler = handler.clone();
-        async move { Ok::<_, Infallible>(handle(request, handler).await) }
+        async move { Ok::<_, Infallible>(handle(request, limits, handler).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WAIT)
+        .header_read_timeout(limits.head_wait)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
@@ -142,13 +167,13 @@ where
     }
 }
 
-async fn handle<H, Fut>(request: Request<Incoming>, handler: H) -> Response<Body>
+async fn handle<H, Fut>(request: Request<Incoming>, limits: Limits, handler: H) -> Response<Body>
 where
     H: Fn(Request<Bytes>) -> Fut,
     Fut: Future<Output = Response<Body>>,
 {
     let (parts, body) = request.into_parts();
-    let read = tokio::time::timeout(HEAD_WAIT, Limited::new(body, BODY_BYTES).collect()).await;
+    let read = tokio::time::timeout(limits.body_wait, Limited::new(body, limits.body_bytes).collect()).await;
     match read {
         Ok(Ok(body)) => handler(Request::from_parts(parts, body.to_bytes())).await,
         Ok(Err(_)) => text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or ended early\n"),

@@ -4,6 +4,7 @@ use super::*;
 use crate::ca::keeper::{Keeper, Place};
 use crate::ca::root::Recipe;
 use crate::metrics::Metrics;
+use ambit_tls::configs::control_plane::Speaks;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -14,7 +15,7 @@ fn the_serving_certificate_is_short_lived_renewed_in_time_and_anew_when_another_
     let place = Place { state: folder.path().into(), plugged: None, recipe };
     let start = SystemTime::UNIX_EPOCH + 480_000 * HOUR;
     let mut keeper = Keeper::open(place, Metrics::default(), start).unwrap();
-    let mut serving = Serving::new(keeper.newest(), vec!["localhost".into()], start).unwrap();
+    let mut serving = Serving::new(keeper.newest(), vec!["localhost".into()], Speaks::Grpc, start).unwrap();
     let mut now = start;
     let mut before = serving.config(now);
     let mut renewals = Vec::new();

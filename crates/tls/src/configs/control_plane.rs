@@ -195,11 +195,32 @@ impl ControlPlane {
     }
 }
 
+/// What is spoken over TLS with the control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// gRPC.
+    Grpc,
+    /// Plain HTTP, as the API server does with webhooks.
+    Http,
+}
+
 /// The control plane's own side: its certificate, and no client certificate asked for (tokens say who calls).
 ///
 /// # Errors
 /// [`CredentialError`] when chain or key cannot be used.
 pub fn server(chain_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>, CredentialError> {
+    server_of(Speaks::Grpc, chain_pem, key_pem)
+}
+
+/// As `server`, for what is spoken over it.
+///
+/// # Errors
+/// [`CredentialError`] when chain or key cannot be used.
+pub fn server_of(
+    speaks: Speaks,
+    chain_pem: &[u8],
+    key_pem: &[u8],
+) -> Result<Arc<ServerConfig>, CredentialError> {
     let chain = credential::certificates("certificate chain", chain_pem)?;
     let key = PrivateKeyDer::from_pem_slice(key_pem)
         .map_err(|source| CredentialError::Pem { what: "private key", source })?;
@@ -209,7 +230,10 @@ pub fn server(chain_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>, Cre
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(CredentialError::Key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = match speaks {
+        Speaks::Grpc => vec![b"h2".to_vec()],
+        Speaks::Http => vec![b"http/1.1".to_vec()],
+    };
     Ok(Arc::new(config))
 }
 

@@ -1,0 +1,80 @@
+//! Keeps our roots in the configurations of the webhooks that are served here (`control-plane.md` 8.1): without
+//! them the API server does not believe our serving certificate. Owns when that is looked at.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_cluster::api::{ApiError, Client};
+use ambit_process::stop::Stop;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::ca::keeper::Newest;
+use crate::metrics::Metrics;
+
+/// How soon a configuration that was installed, or installed again, is served.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Keeps the roots of webhooks.
+pub struct Hooks {
+    client: Client,
+    newest: Newest,
+    leading: watch::Receiver<bool>,
+    names: Vec<String>,
+    metrics: Metrics,
+}
+
+impl Hooks {
+    /// Keeps those in the configurations of these names, while `leading`.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        newest: Newest,
+        leading: watch::Receiver<bool>,
+        names: Vec<String>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { client, newest, leading, names, metrics }
+    }
+
+    /// Runs until stopped.
+    pub async fn run(mut self, stop: Stop) {
+        let mut told = String::new();
+        loop {
+            if *self.leading.borrow_and_update() {
+                let roots = Arc::clone(&self.newest.borrow_and_update());
+                let trouble = self.look(roots.roots_pem()).await;
+                if !trouble.is_empty() && trouble != told {
+                    warn!(target: "hooks", error = trouble, "the API server cannot be told whom to believe");
+                }
+                told = trouble;
+            }
+            // All arms are cancel-safe.
+            tokio::select! {
+                () = stop.stopped() => return,
+                // Election and keeper end with the program only; then the others go on.
+                Ok(()) = self.leading.changed() => {}
+                Ok(()) = self.newest.changed() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Looks once at each; what did not go well.
+    async fn look(&self, roots: &str) -> String {
+        let mut troubles = Vec::new();
+        for name in &self.names {
+            match Box::pin(self.client.believe_hooks(name, roots)).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.metrics.hook_written();
+                    info!(target: "hooks", configuration = name, "roots written");
+                }
+                // Not installed, or not yet; or whoever wrote meanwhile is seen the next time.
+                Err(ApiError::NotFound { .. } | ApiError::Conflict) => {}
+                Err(error) => troubles.push(format!("{name}: {error}")),
+            }
+        }
+        troubles.join("; ")
+    }
+}
