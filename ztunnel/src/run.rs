@@ -10,7 +10,7 @@ use std::time::Duration;
 use ambit_process::clock;
 use ambit_process::observe::{Logs, Registry, init_logs};
 use ambit_process::ready::{Gate, Readiness};
-use ambit_process::start::Runtimes;
+use ambit_process::start::{Runtimes, keep_only_used_code};
 use ambit_process::stop::{self, Stop};
 use ambit_process::tasks::Tasks;
 use ambit_tls::issue::{Ca, Directory, Issuer};
@@ -93,6 +93,7 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
     let mut until_end = Tasks::new(&end);
     let mut until_stop = Tasks::new(&stop);
     heed_signals(stop.clone(), &mut until_end);
+    release_unused(&mut until_end);
     let readiness = Readiness::new();
     let metrics = Metrics::default();
     let (world, writer) = world::empty(config.node.clone());
@@ -150,6 +151,14 @@ fn heed_signals(stop: Stop, tasks: &mut Tasks) {
                 }
             }
             () = end.stopped() => {}
+        }
+    });
+}
+
+fn release_unused(tasks: &mut Tasks) {
+    tasks.spawn("pages", |stop| async move {
+        if let Err(error) = keep_only_used_code(stop, ambit_sys::pages::release_program).await {
+            warn!(%error, "code that is not in use stays resident");
         }
     });
 }
