@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ambit_process::admin;
 use ambit_process::net::{TcpListener, UnixListener};
+use ambit_process::start::keep_only_used_code;
 use ambit_process::stop::{Stop, on_signals};
 use ambit_process::tasks::Tasks;
 use ambit_sys::netns::{Netns, NetnsError};
@@ -96,6 +97,7 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
 
     let mut tasks = Tasks::new(&stop);
     tasks.spawn("signals", end_on_signals);
+    tasks.spawn("pages", release_unused);
     let (publish, views) = watch::channel(Arc::new(View::default()));
     let node = config.node_name.clone();
     tasks.spawn("view", move |stop| view::follow(source, node, publish, stop));
@@ -147,6 +149,12 @@ async fn end_on_signals(stop: Stop) {
     tokio::select! {
         () = stop.stopped() => {}
         Err(error) = on_signals(stop.clone()) => warn!(%error, "cannot listen to signals"),
+    }
+}
+
+async fn release_unused(stop: Stop) {
+    if let Err(error) = keep_only_used_code(stop, ambit_sys::pages::release_program).await {
+        warn!(%error, "code that is not in use stays resident");
     }
 }
 
