@@ -3,6 +3,7 @@
 
 mod control;
 mod layers;
+mod names;
 mod terms;
 mod threads;
 mod traffic;
@@ -20,6 +21,7 @@ use ambit_wire::node_link::PodInfo;
 use control::Us;
 pub use control::{Control, Credentials, LocalWorld, NodeFacts};
 use layers::Layers;
+pub use names::Names;
 pub use traffic::{Keepalive, Traffic};
 
 /// All settings.
@@ -43,6 +45,8 @@ pub struct Config {
     pub control: Control,
     /// How traffic is carried.
     pub traffic: Traffic,
+    /// How names are answered in pods; none: they are not.
+    pub names: Option<Names>,
     /// How long open connections may go on after a stop.
     pub drain: Duration,
     /// Traffic threads.
@@ -153,6 +157,8 @@ impl Config {
         let cluster: ClusterId =
             META_CLUSTER.read(source, f).unwrap_or_else(|| CLUSTER.read(source, f)).into();
         let (terms, shared) = (terms::read(source, f), matches!(mode, Mode::Shared { .. }));
+        let traffic = Traffic::read(source, f, shared);
+        let names = names(source, f, &traffic);
         let this = Self {
             control: Control::read(source, f, &Us { node: &node, cluster: &cluster, shared, terms: &terms }),
             ports: Ports {
@@ -161,7 +167,8 @@ impl Config {
                 readiness: READINESS_PORT,
             },
             domain: DOMAIN.read(source, f),
-            traffic: Traffic::read(source, f, shared),
+            traffic,
+            names,
             drain: drain(DEADLINE.read(source, f), GRACE.read(source, f)),
             threads: threads::read(source, f, layers.concurrency),
             log: LogConfig::read(source, f, "ambit_ztunnel::"),
@@ -190,6 +197,19 @@ fn mode(source: &dyn Source, faults: &mut Faults) -> Mode {
         Some(info) => Mode::Dedicated(info),
         None => shared(faults),
     }
+}
+
+/// How names are answered; something must be left to do.
+fn names(source: &dyn Source, f: &mut Faults, traffic: &Traffic) -> Option<Names> {
+    let names = Names::read(source, f, traffic.ipv6);
+    if names.is_none() && !traffic.carry {
+        f.add(
+            "ENABLE_PROXY",
+            "false",
+            "names are not answered either, so nothing is left to do; switch one on",
+        );
+    }
+    names
 }
 
 fn dedicated(given: &str) -> Result<bool, String> {

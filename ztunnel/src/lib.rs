@@ -5,6 +5,7 @@ pub mod board;
 mod captured;
 pub mod config;
 pub mod discovery;
+pub mod dns;
 pub mod enrol;
 pub mod feed;
 mod inbound;

@@ -43,6 +43,8 @@ pub struct Metrics {
     pub xds_bytes: Family<TypeUrl, Counter>,
     /// Names of workloads that were resolved for a connection.
     pub on_demand_dns: Family<ResolvedLabels, Counter>,
+    /// What is counted of names asked in pods.
+    pub names: crate::dns::Counted,
     /// Live connections cut by a change.
     pub revoked: Counter,
     /// Pods carried for.
@@ -73,6 +75,7 @@ impl Metrics {
         to.register("istio_xds_message_bytes", "Bytes of discovered resources (unstable)", m.xds_bytes);
         let resolved = "Names of workloads resolved for a connection (unstable)";
         to.register("istio_on_demand_dns", resolved, m.on_demand_dns);
+        m.names.register(to);
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build(version.clone())).set(1);
         to.register("istio_build", "The version", build);

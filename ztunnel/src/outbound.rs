@@ -270,7 +270,7 @@ fn noted(flow: &Flow, hop: HopAddr, protocol: &'static str) -> Outbound {
 }
 
 /// Chance, as `model::balance` asks for it.
-struct Chance;
+pub(crate) struct Chance;
 
 impl Pick for Chance {
     fn below(&mut self, limit: u64) -> u64 {

@@ -26,7 +26,7 @@ use crate::metrics::{Metrics, Reporter};
 use crate::sockets::{Sockets, SocketsError};
 use crate::unproven::Unproven;
 use crate::world::World;
-use crate::{inbound, outbound, plaintext};
+use crate::{dns, inbound, outbound, plaintext};
 
 /// What all pods share.
 pub struct Shared {
@@ -42,6 +42,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// How traffic is carried.
     pub settings: config::Traffic,
+    /// How names are answered; none: they are not.
+    pub names: Option<Arc<dns::Names>>,
     /// Our network.
     pub network: Network,
     /// Whether policy decisions are logged at info.
@@ -156,9 +158,12 @@ impl Running {
     ) -> Result<Self, StartError> {
         let pod = Arc::new(pod.clone());
         let mut bound = Vec::new();
-        for thread in threads {
+        for thread in threads.iter().filter(|_| shared.settings.carry) {
             bound.push((thread, bind(sockets.as_ref(), thread)?));
         }
+        // Questions for names are few: one thread takes a pod's, and pods spread over all.
+        let clerk = fastrand::choice(threads);
+        let names = clerk.map(|thread| dns::bind(shared, sockets.as_ref(), thread)).transpose()?.flatten();
         let accepting = Stop::new();
         let mut this = Self { tasks: Tasks::new(&Stop::new()), accepting, lanes: Vec::new() };
         for (thread, listeners) in bound {
@@ -175,6 +180,9 @@ impl Running {
             for bound in listeners {
                 this.serve(thread, bound, &lane);
             }
+        }
+        if let Some((names, thread)) = names.zip(clerk) {
+            dns::serve(names, (shared, &pod, sockets), (&mut this.tasks, thread, &this.accepting));
         }
         Ok(this)
     }

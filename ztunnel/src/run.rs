@@ -25,6 +25,7 @@ use crate::admin::Admin;
 use crate::board::{Board, PodShown};
 use crate::config::{Config, Credentials, LocalWorld, Mode};
 use crate::discovery;
+use crate::dns::{Names, Resolvers};
 use crate::enrol::Shown;
 use crate::enrol::driver::Driver;
 use crate::feed::{BATCHES, Feed, Warm};
@@ -111,6 +112,7 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
         unproven: Unproven::default(),
         metrics: metrics.clone(),
         settings: config.traffic.clone(),
+        names: names(&config, &mut until_end),
         network: config.network.clone(),
         log_decisions: config.log_decisions,
         policy_wait: config.policy_wait,
@@ -197,8 +199,11 @@ async fn serve(
 fn dedicated(shared: &Arc<Shared>, pod: &PodInfo) -> Result<Running, RunError> {
     // Without sharing first: another process on these ports must be noticed, not joined.
     let alone = InNamespace::new(None, &shared.settings, false);
-    for port in ambit_model::route::RESERVED_PORTS {
+    for port in ambit_model::route::RESERVED_PORTS.into_iter().filter(|_| shared.settings.carry) {
         alone.listen(port).map_err(|source| StartError::Listen { port, source })?;
+    }
+    for at in shared.names.iter().flat_map(|names| &names.at).filter(|at| at.is_ipv4()) {
+        alone.listen_names(*at).map_err(|source| StartError::Listen { port: at.port(), source })?;
     }
     let sockets: Arc<dyn Sockets> = Arc::new(InNamespace::new(None, &shared.settings, true));
     Ok(Running::start(shared, pod, &sockets, &shared.threads)?)
@@ -234,6 +239,15 @@ fn follow_revocations(config: &Config, tasks: &mut Tasks) {
     });
 }
 
+/// How names are answered, with whom to ask for those that are not ours.
+fn names(config: &Config, tasks: &mut Tasks) -> Option<Arc<Names>> {
+    config.names.as_ref()?;
+    let resolvers = Arc::new(Resolvers::open());
+    let names = Names::new(config, Arc::clone(&resolvers));
+    tasks.spawn("resolvers", move |stop| async move { resolvers.follow(stop).await });
+    names
+}
+
 fn vault(config: &Config, tasks: &mut Tasks) -> Vault {
     match config.control.credentials.clone() {
         Credentials::Ca(settings) => drive(Ca::new(*settings), tasks),
@@ -248,7 +262,8 @@ fn drive<I: Issuer>(issuer: I, tasks: &mut Tasks) -> Vault {
 }
 
 fn warm(config: &Config, vault: &Vault) -> Option<Warm> {
-    let wanted = matches!(config.mode, Mode::Shared { .. }) && !config.node.is_empty();
+    let shared = matches!(config.mode, Mode::Shared { .. });
+    let wanted = shared && config.traffic.carry && !config.node.is_empty();
     wanted.then(|| Warm { vault: vault.clone(), node: config.node.clone(), asked: BTreeSet::new() })
 }
 

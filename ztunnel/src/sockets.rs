@@ -2,7 +2,7 @@
 //! Owns how they are made and the wait for a connect. What flows through them is the callers'.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ const BACKLOG: i32 = 1024;
 /// `EAFNOSUPPORT`: the kernel was started without IPv6.
 const NO_SUCH_FAMILY: i32 = 97;
 
+/// `EADDRNOTAVAIL`: no interface of the namespace has the address.
+const NO_SUCH_ADDRESS: i32 = 99;
+
 /// A connection on its way. What the network said; a silent one is `TimedOut`.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
@@ -37,6 +40,21 @@ pub trait Sockets: Send + Sync + 'static {
 
     /// Connects to `to`, in bounded time; if a client is given, `to` sees it as its peer, where that is possible.
     fn connect(&self, to: SocketAddr, client: Option<IpAddr>) -> Connecting;
+
+    /// Both sockets where names are asked.
+    ///
+    /// # Errors
+    /// When the port is taken, or the address, the namespace or a right is missing.
+    fn listen_names(&self, at: SocketAddr) -> Result<(UdpSocket, TcpListener), SocketsError>;
+
+    /// A socket for one question to `to`, on a port of chance.
+    ///
+    /// # Errors
+    /// When the namespace or a right is missing.
+    fn ask(&self, to: SocketAddr) -> Result<UdpSocket, SocketsError>;
+
+    /// Whether an address is one of the namespace's own.
+    fn owns(&self, ip: IpAddr) -> bool;
 
     /// What an accepted connection is given.
     ///
@@ -54,6 +72,14 @@ pub enum SocketsError {
     /// The socket cannot be made.
     #[error("{0}: {source}", source = .0.source)]
     Socket(#[from] SocketError),
+}
+
+impl SocketsError {
+    /// The family is switched off there.
+    pub(crate) fn no_such_address(&self) -> bool {
+        let codes = [Some(NO_SUCH_FAMILY), Some(NO_SUCH_ADDRESS)];
+        matches!(self, Self::Socket(error) if codes.contains(&error.source.raw_os_error()))
+    }
 }
 
 /// Sockets in a namespace.
@@ -113,14 +139,8 @@ impl InNamespace {
         })
     }
 
-    fn listen_at(&self, ip: IpAddr, port: u16) -> Result<Listening, SocketsError> {
-        let how = Listen {
-            at: SocketAddr::new(ip, port),
-            mark: self.mark,
-            transparency: self.transparency,
-            reuse_port: self.reuse_port,
-            backlog: BACKLOG,
-        };
+    fn listen_at(&self, at: SocketAddr, transparency: Transparency) -> Result<Listening, SocketsError> {
+        let how = Listen { at, mark: self.mark, transparency, reuse_port: self.reuse_port, backlog: BACKLOG };
         self.inside(|| socket::listen(&how))
     }
 }
@@ -128,12 +148,12 @@ impl InNamespace {
 impl Sockets for InNamespace {
     fn listen(&self, port: u16) -> Result<Listening, SocketsError> {
         if self.ipv6 {
-            match self.listen_at(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port) {
+            match self.listen_at((Ipv6Addr::UNSPECIFIED, port).into(), self.transparency) {
                 Err(SocketsError::Socket(error)) if error.source.raw_os_error() == Some(NO_SUCH_FAMILY) => {}
                 outcome => return outcome,
             }
         }
-        self.listen_at(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
+        self.listen_at((Ipv4Addr::UNSPECIFIED, port).into(), self.transparency)
     }
 
     fn connect(&self, to: SocketAddr, client: Option<IpAddr>) -> Connecting {
@@ -147,6 +167,21 @@ impl Sockets for InNamespace {
             (made, _) => made,
         };
         Box::pin(finish(made, to))
+    }
+
+    fn listen_names(&self, at: SocketAddr) -> Result<(UdpSocket, TcpListener), SocketsError> {
+        // Marked, too: rules tell our answers from those of other servers by it.
+        let udp = self.inside(|| socket::bind_udp(at, self.mark, self.reuse_port))?;
+        Ok((udp, self.listen_at(at, Transparency::Off)?.socket))
+    }
+
+    fn ask(&self, to: SocketAddr) -> Result<UdpSocket, SocketsError> {
+        let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        self.inside(|| socket::bind_udp(SocketAddr::new(any, 0), self.mark, false))
+    }
+
+    fn owns(&self, ip: IpAddr) -> bool {
+        self.inside(|| socket::bind_udp(SocketAddr::new(ip, 0), None, false)).is_ok()
     }
 
     fn tune(&self, accepted: &TcpStream) -> io::Result<()> {

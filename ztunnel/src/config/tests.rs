@@ -69,6 +69,10 @@ enum Row {
 }
 use Row::{Elsewhere, Refused, Shows};
 
+fn names_at(config: &Config) -> Vec<String> {
+    config.names.iter().flat_map(|names| &names.at).map(ToString::to_string).collect()
+}
+
 fn ca(config: &Config) -> &ambit_tls::issue::CaSettings {
     let Credentials::Ca(settings) = &config.control.credentials else { panic!("an authority") };
     settings
@@ -82,7 +86,10 @@ fn secs(seconds: u64) -> Duration {
 const TABLE: &[(&str, &[Row])] = &[
     ("PROXY_MODE", &[Refused("both"), Refused("dedicated")]),
     ("PROXY_WORKLOAD_INFO", &[Elsewhere("dedicated_mode_names_its_workload")]),
-    ("ENABLE_PROXY", &[Refused("false"), Refused("no"), Shows("true", |_| true)]),
+    (
+        "ENABLE_PROXY",
+        &[Refused("no"), Shows("true", |c| c.traffic.carry), Shows("false", |c| !c.traffic.carry)],
+    ),
     ("NODE_NAME", &[Shows("n1", |c| c.node.as_str() == "n1")]),
     ("NETWORK", &[Shows("west", |c| c.network.as_str() == "west")]),
     ("CLUSTER_ID", &[Shows("c9", |c| c.cluster.as_str() == "c9" && c.control.node.cluster == "c9")]),
@@ -111,7 +118,13 @@ const TABLE: &[(&str, &[Row])] = &[
     ),
     ("LOCAL_XDS", &[Shows("{}", |c| matches!(&c.control.local, Some(LocalWorld::Inline(t)) if t == "{}"))]),
     ("XDS_ON_DEMAND", &[Refused("true"), Refused("yes"), Shows("false", |_| true)]),
-    ("PREFERED_SERVICE_NAMESPACE", &[Refused("shop")]),
+    (
+        "PREFERED_SERVICE_NAMESPACE",
+        &[
+            Refused("a/b"),
+            Shows("shop", |c| c.names.as_ref().and_then(|n| n.preferred.clone()) == "shop".parse().ok()),
+        ],
+    ),
     ("POOL_MAX_STREAMS_PER_CONNECTION", &[Refused("0"), Shows("7", |c| c.traffic.streams_per_tunnel == 7)]),
     ("POOL_UNUSED_RELEASE_TIMEOUT", &[Refused("x"), Shows("7s", |c| c.traffic.tunnel_idle == secs(7))]),
     (
@@ -172,8 +185,20 @@ const TABLE: &[(&str, &[Row])] = &[
     ("ZTUNNEL_RESOURCE_CPU_LIMIT", &[Refused("0"), Shows("6500m", |c| c.threads == 7)]),
     ("ZTUNNEL_RESOURCE_CPU_REQUEST", &[Refused("-1"), Shows("7", |c| c.threads == 7)]),
     ("ISTIO_META_CLUSTER_ID", &[Shows("c8", |c| c.cluster.as_str() == "c8")]),
-    ("ISTIO_META_DNS_CAPTURE", &[Refused("true"), Shows("false", |_| true)]),
-    ("ISTIO_META_DNS_PROXY_ADDR", &[Refused("localhost:5353")]),
+    (
+        "ISTIO_META_DNS_CAPTURE",
+        &[Shows("true", |c| c.names.is_some()), Shows("false", |c| c.names.is_none())],
+    ),
+    (
+        "ISTIO_META_DNS_PROXY_ADDR",
+        &[
+            Refused("localhost"),
+            Refused("localhost:0"),
+            Refused("example.com:53"),
+            Shows("localhost:5353", |c| names_at(c) == ["127.0.0.1:5353", "[::1]:5353"]),
+            Shows("127.0.0.2:53", |c| names_at(c) == ["127.0.0.2:53"]),
+        ],
+    ),
     ("ISTIO_META_X", &[Shows("1", |c| c.control.node.metadata.contains(&("X".into(), "1".into())))]),
     (
         "ISTIO_METAJSON_X",
@@ -222,6 +247,19 @@ fn every_setting_of_upstreams_has_its_effect_or_is_refused_by_name() {
             }
         }
     }
+}
+
+#[test]
+fn something_is_left_to_do() {
+    let faults =
+        read(&[("ENABLE_PROXY", "false"), ("ISTIO_META_DNS_CAPTURE", "off")]).map(|_| ()).unwrap_err();
+    assert_eq!(faults.all()[0].name, "ENABLE_PROXY");
+}
+
+#[test]
+fn names_are_answered_on_both_loopback_addresses_unless_ipv6_is_off() {
+    assert_eq!(names_at(&read(&[]).unwrap()), ["127.0.0.1:15053", "[::1]:15053"]);
+    assert_eq!(names_at(&read(&[("IPV6_ENABLED", "false")]).unwrap()), ["127.0.0.1:15053"]);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use ambit_process::config::{Faults, Key, Source, duration, flag, number};
 /// How traffic is carried.
 #[derive(Debug, Clone)]
 pub struct Traffic {
+    /// Connections are carried; if not, names are all that is answered.
+    pub carry: bool,
     /// The mark our sockets carry, which keeps redirection from taking them again.
     pub mark: Option<u32>,
     /// Whether applications see their client's address: required, forbidden or, without a word, if possible.
@@ -41,6 +43,8 @@ pub struct Keepalive {
     pub probes: u32,
 }
 
+const CARRY: Key<bool> =
+    Key::new("ENABLE_PROXY", "carry connections; false: answer names only", flag, || true);
 const MARK: Key<Option<u32>> =
     Key::new("PACKET_MARK", "the mark of our sockets", |t| number(t).map(Some), || None);
 const ORIGINAL_SOURCE: Key<Option<bool>> =
@@ -88,6 +92,7 @@ impl Traffic {
         // As long as it takes until probes without an answer end a silent connection.
         let patience = keepalive.idle + keepalive.interval * keepalive.probes;
         Self {
+            carry: CARRY.read(source, f),
             mark: MARK.read(source, f).or_else(|| shared.then_some(SHARED_MARK)),
             original_source: ORIGINAL_SOURCE.read(source, f),
             ipv6: IPV6.read(source, f),

@@ -222,7 +222,8 @@ impl Driver {
     /// Asks for the pod's certificate ahead of its traffic. One that is held or asked for already costs nothing;
     /// a workload that is not known yet is asked for when the control plane tells of it.
     async fn prepare(&self, info: &PodInfo) {
-        if let Some(local) = self.shared.world.local_now(info) {
+        let carried = self.shared.settings.carry;
+        if let Some(local) = self.shared.world.local_now(info).filter(|_| carried) {
             self.shared.vault.prepare(local.identity()).await;
         }
     }

@@ -1,7 +1,7 @@
 //! One pod in one process: real connections, fake sockets, no namespace.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Mutex;
 
 use ambit_process::clock;
@@ -36,6 +36,18 @@ impl Sockets for Fake {
         Box::pin(TcpStream::connect(self.application))
     }
 
+    fn listen_names(&self, _: SocketAddr) -> Result<(UdpSocket, std::net::TcpListener), SocketsError> {
+        unreachable!("no names here")
+    }
+
+    fn ask(&self, _: SocketAddr) -> Result<UdpSocket, SocketsError> {
+        unreachable!("no names here")
+    }
+
+    fn owns(&self, _: IpAddr) -> bool {
+        false
+    }
+
     fn tune(&self, _: &TcpStream) -> io::Result<()> {
         Ok(())
     }
@@ -67,6 +79,7 @@ impl Scene {
             unproven: Unproven::default(),
             metrics: Metrics::default(),
             settings: config.traffic,
+            names: None,
             network: "".into(),
             log_decisions: false,
             policy_wait: Duration::ZERO,
