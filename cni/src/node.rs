@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod desk;
+mod ending;
 pub(crate) mod enrol;
 mod events;
 mod find;

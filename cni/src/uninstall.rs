@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use ambit_sys::netns::Netns;
 use ambit_wire::node_link::PodUid;
-use clap::Parser;
+use clap::{ArgAction, Parser};
 
 use crate::apply::{ApplyError, remove_node, remove_pod};
-use crate::config::CONTROL_SOCKET;
+use crate::config::{CONTROL_SOCKET, Config};
 use crate::install::{self, InstallError};
 use crate::node::sandbox::{Mark, Records, Sandbox};
 
@@ -43,6 +43,32 @@ pub struct Uninstall {
     /// The node's process file system.
     #[arg(long, env = "HOST_PROC", default_value = "/proc")]
     pub proc_dir: PathBuf,
+    /// The node's rules are in the network namespace of the node's first process.
+    #[arg(long, env = "ALLOW_SWITCH_TO_HOST_NS", default_value_t = false, action = ArgAction::Set)]
+    pub allow_switch_to_host_ns: bool,
+}
+
+impl Uninstall {
+    /// What a daemon that ran by this configuration leaves, but for its pods.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            run_dir: config.run_dir.clone(),
+            unenrol: false,
+            wait_seconds: 1,
+            cni_net_dir: config.install.cni_net_dir.clone(),
+            cni_bin_dir: config.install.cni_bin_dir.clone(),
+            istio_owned_cni_config_filename: config.install.istio_owned_cni_config_filename.clone(),
+            proc_dir: config.proc_dir.clone(),
+            allow_switch_to_host_ns: config.kubernetes.allow_switch_to_host_ns,
+        }
+    }
+
+    fn remove_node(&self) -> Result<(), ApplyError> {
+        if self.allow_switch_to_host_ns {
+            return Netns::open(&self.proc_dir.join("1/ns/net"))?.run(remove_node)?;
+        }
+        remove_node()
+    }
 }
 
 /// Why the mesh is still, or partly, on this node.
@@ -107,7 +133,7 @@ pub fn uninstall(what: &Uninstall) -> Result<Removed, UninstallError> {
         install::remove(folder, Some(&what.cni_bin_dir), Some(&what.istio_owned_cni_config_filename))?;
         removed.lines.push(format!("the plugin is out of {}", folder.display()));
     }
-    remove_node()?;
+    what.remove_node()?;
     removed.lines.push("the node's rules are gone".into());
     remove_files(&what.run_dir)?;
     removed.lines.push(format!("{} is cleared", what.run_dir.display()));

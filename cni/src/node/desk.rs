@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::node::enrol::Ground;
 use crate::node::keeper::{Keeper, Order, Wish};
-use crate::node::link::{Member, chain};
+use crate::node::link::{Link, Member, chain};
 use crate::node::notes::Word;
 use crate::node::sandbox::Sandbox;
 use crate::node::subject::Subject;
@@ -56,6 +56,11 @@ impl Desk {
     ) -> Self {
         let told = Arc::new(View::default());
         Self { ground, criteria, keepers: BTreeMap::new(), recorded, told, tasks: Tasks::new(stop) }
+    }
+
+    /// Where node proxies connect.
+    pub(crate) fn link(&self) -> Link {
+        self.ground.link.clone()
     }
 
     /// The first look at the complete view: every pod gets its keeper, and ztunnel's roster is full before ztunnel

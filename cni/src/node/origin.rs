@@ -19,10 +19,11 @@ pub enum OriginError {
     Api(#[from] OpenError),
 }
 
-/// The two ends.
+/// The two ends, and the way to the API server where there is one.
 pub(crate) struct Origin {
     pub(crate) source: Source,
     pub(crate) notes: Notes,
+    pub(crate) client: Option<Client>,
 }
 
 impl Origin {
@@ -36,13 +37,15 @@ impl Origin {
             let wanted = [Wanted::pods_of(&config.node_name), Wanted::from(Kind::Namespace)];
             return Ok(Self {
                 source: api::watch(&client, &wanted, Keep::Slim).into(),
-                notes: Notes::api(client),
+                notes: Notes::api(client.clone()),
+                client: Some(client),
             });
         };
         let overlay = config.overlay(source);
         Ok(Self {
             source: files::watch(source, Some(&overlay), Keep::Slim)?.into(),
             notes: Notes::overlay(Overlay::new(overlay, "cni")),
+            client: None,
         })
     }
 }

@@ -35,8 +35,16 @@ impl Control {
         }
     }
 
-    /// Lets every pod out. Each has its own keeper, so that one that cannot leave holds up no other.
     async fn retire(&self) -> Response<Body> {
+        let (left, remaining) = self.let_out().await;
+        let status = if remaining.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let body = json!({ "left": left, "remaining": remaining });
+        answer(status, "application/json", format!("{body}\n"))
+    }
+
+    /// Lets every pod out: how many left, and who did not and why. Each has its own keeper, so that one that cannot
+    /// leave holds up no other.
+    pub(crate) async fn let_out(&self) -> (usize, Vec<String>) {
         info!("the mesh leaves this node");
         self.ground.retired.send_replace(true);
         let mut waiting = Vec::new();
@@ -57,9 +65,7 @@ impl Control {
         for pod in &remaining {
             warn!(pod, "a pod has not left the mesh");
         }
-        let status = if remaining.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let body = json!({ "left": left, "remaining": remaining });
-        answer(status, "application/json", format!("{body}\n"))
+        (left, remaining)
     }
 
     /// Everybody who may be in: the cluster's pods, and those whose objects went before them.

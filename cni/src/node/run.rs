@@ -23,7 +23,8 @@ use crate::apply::{ApplyError, usable_families};
 use crate::config::Config;
 use crate::install::keep::{State, keep};
 use crate::metrics::Metrics;
-use crate::node::desk::Desk;
+use crate::node::desk::{Ask, Desk};
+use crate::node::ending::{End, Ending};
 use crate::node::enrol::{Ground, HANDS};
 use crate::node::events::Events;
 use crate::node::find::Finder;
@@ -88,15 +89,19 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let sockets = Sockets::bind(&config)?;
-    let Origin { source, notes } = Box::pin(Origin::open(&config)).await?;
+    let Origin { source, notes, client } = Box::pin(Origin::open(&config)).await?;
     let (records, recorded) =
         Records::open(config.run_dir.join("pods")).map_err(at(&config.run_dir.join("pods")))?;
     let ground = Arc::new(ground(&config, (metrics, records, notes))?);
     ground.probes.audit().await?;
     let admin = bind_admin(&config).await?;
 
+    let (ending, asked_to_end) = (Ending::new(&config, client), Stop::new());
     let mut tasks = Tasks::new(&stop);
-    tasks.spawn("signals", end_on_signals);
+    let pulled = asked_to_end.clone();
+    tasks.spawn("signals", move |stop| end_on_signals(pulled, stop));
+    let looking = ending.clone();
+    tasks.spawn("daemon set", move |stop| looking.look(stop));
     tasks.spawn("pages", release_unused);
     let (publish, views) = watch::channel(Arc::new(View::default()));
     let node = config.node_name.clone();
@@ -120,35 +125,61 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
     }
     let control = Control { ground: Arc::clone(&ground), views: views.clone(), asks };
     let listener = sockets.control;
-    tasks.spawn("control", move |stop| admin::serve(listener, move |ask| control.clone().answer(ask), stop));
-    let mut desk = Desk::new(Arc::clone(&ground), criteria, recorded, &stop);
-    let link = ground.link.clone();
-    let zds = sockets.zds;
-    let mut told = views.clone();
-    tasks.spawn("desk", move |stop| async move {
-        let complete = tokio::select! {
-            () = stop.stopped() => return,
-            complete = told.wait_for(|view| view.complete) => complete.map(|view| Arc::clone(&view)),
-        };
-        let Ok(view) = complete else { return };
-        desk.begin(&view);
-        info!(pods = view.pods.len(), "ready");
-        tokio::join!(desk.run(told, asked, stop.clone()), link.serve(zds, stop));
-    });
+    let door = control.clone();
+    tasks.spawn("control", move |stop| admin::serve(listener, move |ask| door.clone().answer(ask), stop));
+    let desk = Desk::new(Arc::clone(&ground), criteria, recorded, &stop);
+    let (told, zds) = (views.clone(), sockets.zds);
+    tasks.spawn("desk", move |stop| serve(desk, told, (asked, zds), stop));
     if let Some(site) = config.site() {
         let ground = Arc::clone(&ground);
         tasks.spawn("install", move |stop| keep(site, ground, stop));
     }
     tasks.spawn("audit", move |stop| audit(ground, views, stop));
-    stop.stopped().await;
+    let end = end(&stop, &asked_to_end, (&ending, &control)).await;
     tasks.drain(DRAIN).await;
+    if end == End::ForGood {
+        Ending::clear(&config).await;
+    }
     Ok(())
 }
 
-async fn end_on_signals(stop: Stop) {
+/// Nobody is told anything before the whole cluster was read: then pods get their keepers, and ztunnel its roster.
+async fn serve(
+    mut desk: Desk,
+    mut views: watch::Receiver<Arc<View>>,
+    (asked, zds): (mpsc::Receiver<Ask>, AsyncFd<SeqPacketListener>),
+    stop: Stop,
+) {
+    let complete = tokio::select! {
+        () = stop.stopped() => return,
+        complete = views.wait_for(|view| view.complete) => complete.map(|view| Arc::clone(&view)),
+    };
+    let Ok(view) = complete else { return };
+    desk.begin(&view);
+    info!(pods = view.pods.len(), "ready");
+    let link = desk.link();
+    tokio::join!(desk.run(views, asked, stop.clone()), link.serve(zds, stop));
+}
+
+/// Waits until the daemon is stopped, or asked to end, which may take the pods along.
+async fn end(stop: &Stop, asked: &Stop, (ending, control): (&Ending, &Control)) -> End {
+    // Both arms are cancel-safe.
+    tokio::select! {
+        () = stop.stopped() => return End::Kept,
+        () = asked.stopped() => {}
+    }
+    let end = ending.decide().await;
+    if end == End::ForGood {
+        ending.let_out(control).await;
+    }
+    stop.stop();
+    end
+}
+
+async fn end_on_signals(pulled: Stop, stop: Stop) {
     tokio::select! {
         () = stop.stopped() => {}
-        Err(error) = on_signals(stop.clone()) => warn!(%error, "cannot listen to signals"),
+        Err(error) = on_signals(pulled) => warn!(%error, "cannot listen to signals"),
     }
 }
 

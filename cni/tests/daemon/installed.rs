@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use super::{ambient, stage_with};
 use crate::stage::Stage;
 
-const LIST: &str = r#"{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"ptp"},{"type":"portmap"}]}"#;
+pub(crate) const LIST: &str =
+    r#"{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"ptp"},{"type":"portmap"}]}"#;
 
 /// Folders of a runtime, with a network in it if one is given.
-fn folders(list: Option<&str>) -> (tempfile::TempDir, Vec<String>) {
+pub(crate) fn folders(list: Option<&str>) -> (tempfile::TempDir, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     for name in ["net", "bin"] {
         fs::create_dir(dir.path().join(name)).unwrap();
@@ -29,7 +30,7 @@ fn folders(list: Option<&str>) -> (tempfile::TempDir, Vec<String>) {
     (dir, more)
 }
 
-fn is_last(dir: &tempfile::TempDir, name: &str) -> bool {
+pub(crate) fn is_last(dir: &tempfile::TempDir, name: &str) -> bool {
     let Ok(bytes) = fs::read(dir.path().join("net").join(name)) else { return false };
     let list: Value = serde_json::from_slice(&bytes).expect("a half-written list");
     let plugins = list["plugins"].as_array().unwrap();

@@ -26,7 +26,7 @@ pub(crate) struct Cluster {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Order {
+pub(crate) enum Order {
     Fall,
     Rise,
 }
@@ -73,7 +73,7 @@ impl Cluster {
         self.fake().asked().iter().filter(|it| it.starts_with(begins)).count()
     }
 
-    fn order(&self, order: Order) {
+    pub(crate) fn order(&self, order: Order) {
         self.orders.as_ref().unwrap().blocking_send(order).unwrap();
     }
 

@@ -8,6 +8,7 @@
 )]
 
 mod alone;
+mod ending;
 mod found;
 mod installed;
 mod kube;

@@ -81,6 +81,13 @@ impl Stage {
         }
     }
 
+    /// Asks the daemon to end, and waits until it has.
+    pub(crate) fn terminate(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        let asked = Command::new("sh").args(["-c", &format!("kill -TERM {}", daemon.id())]).status().unwrap();
+        assert!(asked.success() && daemon.wait().unwrap().success(), "{}", self.log());
+    }
+
     /// The daemon's process.
     pub(crate) fn pid(&self) -> u32 {
         self.daemon.as_ref().unwrap().id()

@@ -6,6 +6,7 @@
 mod client;
 mod course;
 mod error;
+mod fleet;
 mod follow;
 mod hook;
 mod lease;
@@ -28,6 +29,7 @@ use crate::object::{Kind, ObjectRef};
 
 pub use client::{Client, Limits, OpenError};
 pub use error::ApiError;
+pub use fleet::Fleet;
 pub use lease::Candidate;
 pub use resource::Wanted;
 pub use review::{ReviewError, Reviewed};
