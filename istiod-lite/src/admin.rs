@@ -57,8 +57,10 @@ impl Shown {
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                 answer(StatusCode::OK, kind, observe::encode(&self.registry))
             }
+            // Here too: probes come from the node, the other address is this pod's own.
+            "/ready" => self.readiness(),
             "/version" => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
-            _ => text(StatusCode::NOT_FOUND, "not here; /metrics and /version are\n"),
+            _ => text(StatusCode::NOT_FOUND, "not here; /metrics, /ready and /version are\n"),
         }
     }
 

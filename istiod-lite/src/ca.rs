@@ -9,6 +9,7 @@ pub mod plugged;
 pub mod review;
 pub mod root;
 pub mod rotation;
+pub mod safe;
 pub mod sign;
 pub mod signer;
 pub mod state;

@@ -14,6 +14,7 @@ use crate::ca::bundle::Bundle;
 use crate::ca::callers::Callers;
 use crate::ca::keeper::Newest;
 use crate::ca::review::Reviewer;
+use crate::ca::safe::Safe;
 use crate::ca::token::{KeyError, Tokens};
 use crate::config::Run;
 use crate::hooks::Hooks;
@@ -183,6 +184,12 @@ pub async fn connect(kubeconfig: Option<&std::path::Path>) -> Result<Client, Ope
 }
 
 impl Inside {
+    /// Where signing material is kept: in this namespace.
+    #[must_use]
+    pub fn safe(&self, namespace: &str) -> Safe {
+        Safe::new(self.client.clone(), namespace)
+    }
+
     /// Starts the election, and what is done by whoever wins it.
     pub fn start(self, tasks: &mut Tasks, newest: &Newest, metrics: &Metrics) {
         let Self { client, desk, candidate, lead, hooks } = self;

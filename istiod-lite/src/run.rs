@@ -172,7 +172,14 @@ impl ControlPlane {
         let mut registry = Registry::default();
         let metrics = Metrics::registered(&mut registry);
         let now = clock::now_system();
-        let keeper = Keeper::open(config.signing(trust.domain()), metrics.clone(), now)?;
+        let place = config.signing(trust.domain());
+        let keeper = match &inside {
+            Some(inside) => {
+                let safe = inside.safe(config.namespace());
+                Box::pin(Keeper::kept(place, safe, metrics.clone(), now)).await?
+            }
+            None => Keeper::open(place, metrics.clone(), now)?,
+        };
         let readiness = Readiness::new();
         let (library_in, library) = watch::channel(Arc::new(Library::default()));
         let (faults_in, faults) = watch::channel(Arc::new(Vec::new()));

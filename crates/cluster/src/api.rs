@@ -1,6 +1,6 @@
 //! Objects from the Kubernetes API: the same events as from a directory of manifests.
 //! Owns the merging of what the followers of the kinds tell; beside it, what is asked of the API server otherwise:
-//! who leads (`lease`), whose token this is (`review`), what is written (`write`, `hook`). Each kind is followed by a task of its own (`follow`),
+//! who leads (`lease`), whose token this is (`review`), what is written (`write`, `hook`), what is kept (`secret`). Each kind is followed by a task of its own (`follow`),
 //! which decides by a pure state what to ask (`course`) and what changed (`mirror`).
 
 mod client;
@@ -13,6 +13,7 @@ mod lease;
 mod mirror;
 mod resource;
 mod review;
+mod secret;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,6 +34,7 @@ pub use fleet::Fleet;
 pub use lease::Candidate;
 pub use resource::Wanted;
 pub use review::{ReviewError, Reviewed};
+pub use secret::Secret;
 pub use write::{Desk, Full, Hand, Orders, Spot};
 
 /// Batches that wait to be taken; a follower that has more to tell stops reading from the server.

@@ -14,11 +14,18 @@ use tracing::{error, info};
 use super::plugged::{Plugged, PluggedError};
 use super::root::{self, Recipe, RootError};
 use super::rotation::{Rotation, Signing};
+use super::safe::{Safe, SafeError, Stored};
 use super::state::{State, StateError};
 use crate::metrics::Metrics;
 
 /// How soon a changed file is seen.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Looks between two readings of the secret that replicas share.
+const LOOKS_PER_FETCH: u32 = 60;
+
+/// How often it is tried to make the secret that somebody else makes at the same time.
+const ATTEMPTS: u32 = 8;
 
 /// The newest signing material.
 pub type Newest = watch::Receiver<Arc<Signing>>;
@@ -46,6 +53,12 @@ pub enum KeeperError {
     /// What has to be remembered.
     #[error(transparent)]
     State(#[from] StateError),
+    /// What replicas share.
+    #[error(transparent)]
+    Safe(#[from] SafeError),
+    /// Others were always first.
+    #[error("the secret with the mesh's root is written by others all the time; see who else writes it")]
+    Contended,
 }
 
 enum Source {
@@ -63,6 +76,12 @@ pub struct Keeper {
     metrics: Metrics,
     /// The last failure told: told again only when it changes.
     told: String,
+    /// Where the folder is kept beyond this program; none: it is on a disk.
+    safe: Option<Safe>,
+    /// Looks until the secret is read again.
+    until_fetch: u32,
+    /// The last failure to share, told once.
+    told_unshared: String,
 }
 
 impl Keeper {
@@ -92,9 +111,44 @@ impl Keeper {
         };
         let longest = rotation.longest().get();
         let (newest, _) = watch::channel(Arc::new(rotation.signing()));
-        let this = Self { state, source, rotation, longest, newest, metrics, told: String::new() };
+        let told = String::new();
+        let (safe, until_fetch, told_unshared) = (None, LOOKS_PER_FETCH, String::new());
+        let this = Self {
+            state,
+            source,
+            rotation,
+            longest,
+            newest,
+            metrics,
+            told,
+            safe,
+            until_fetch,
+            told_unshared,
+        };
         this.measure();
         Ok(this)
+    }
+
+    /// The same, with a folder that is kept in a secret: what that holds is read first, and what was made is there
+    /// before anybody is told of it.
+    ///
+    /// # Errors
+    /// As `open`, and when the secret can be neither read nor written.
+    pub async fn kept(
+        place: Place,
+        mut safe: Safe,
+        metrics: Metrics,
+        now: SystemTime,
+    ) -> Result<Self, KeeperError> {
+        let state = State::open(&place.state)?;
+        for _ in 0..ATTEMPTS {
+            safe.fetch(&state).await?;
+            let opened = Self::open(place.clone(), metrics.clone(), now)?;
+            if safe.store(&state).await? == Stored::Yes {
+                return Ok(Self { safe: Some(safe), ..opened });
+            }
+        }
+        Err(KeeperError::Contended)
     }
 
     /// What signs, now and in future.
@@ -117,7 +171,48 @@ impl Keeper {
                 () = stop.stopped() => return,
                 () = tokio::time::sleep(LOOK_EVERY) => self.look(clock::now_system()),
             }
+            // A write that is cut off is made again, or seen, by whoever starts next.
+            tokio::select! {
+                () = stop.stopped() => return,
+                () = self.share() => {}
+            }
         }
+    }
+
+    /// Writes to the secret what changed here, and takes from it what others changed there.
+    async fn share(&mut self) {
+        let Some(mut safe) = self.safe.take() else { return };
+        let shared = self.shared(&mut safe).await;
+        self.safe = Some(safe);
+        let trouble = shared.err().map(|error| chain(&error)).unwrap_or_default();
+        if !trouble.is_empty() && trouble != self.told_unshared {
+            error!(target: "ca", error = %trouble, "signing material is not shared with other replicas");
+        }
+        self.told_unshared = trouble;
+    }
+
+    async fn shared(&mut self, safe: &mut Safe) -> Result<(), KeeperError> {
+        self.until_fetch = self.until_fetch.saturating_sub(1);
+        let lost = safe.store(&self.state).await? == Stored::Lost;
+        if !lost && self.until_fetch > 0 {
+            return Ok(());
+        }
+        self.until_fetch = LOOKS_PER_FETCH;
+        if safe.fetch(&self.state).await?
+            && let Source::Own(recipe) = &self.source
+        {
+            let rotation = root::open(&self.state, recipe, clock::now_system())?;
+            self.take(rotation);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, next: Rotation) {
+        self.rotation = next;
+        self.longest = self.rotation.longest().get();
+        self.measure();
+        self.tell();
+        self.newest.send_replace(Arc::new(self.rotation.signing()));
     }
 
     /// Looks once.
@@ -125,12 +220,8 @@ impl Keeper {
         match self.looked(now) {
             Ok(None) => self.is_well(),
             Ok(Some(next)) => {
-                self.rotation = next;
-                self.longest = self.rotation.longest().get();
                 self.is_well();
-                self.measure();
-                self.tell();
-                self.newest.send_replace(Arc::new(self.rotation.signing()));
+                self.take(next);
             }
             Err(error) => {
                 let text = error.to_string();
@@ -189,4 +280,15 @@ impl Keeper {
         let current = self.rotation.current();
         self.metrics.signer_ends(current.anchor().validity().1, current.not_after());
     }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
 }

@@ -1,6 +1,7 @@
 //! The authority's folder: its keys, and what it has to remember of a rotation.
 //! Owns the files, their modes, and that each is replaced whole. What they mean is `root`'s and `keeper`'s.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -26,6 +27,9 @@ pub const NEXT_KEY: &str = "next-key.pem";
 pub const BRIDGE: &str = "next-bridge.pem";
 /// What else has to be remembered.
 const MEMORY: &str = "rotation.json";
+
+/// All of them, keys before the certificates that want them: `root` finishes what was cut short in that order.
+const ALL: [&str; 7] = [KEY, CERTIFICATE, ROOTS, NEXT_KEY, BRIDGE, NEXT_CERTIFICATE, MEMORY];
 
 /// A file of this folder is a few KiB; what is beyond this is not read.
 const LARGEST: u64 = 1 << 20;
@@ -151,6 +155,44 @@ impl State {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused(&path)(error)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a file of this name is the authority's.
+    #[must_use]
+    pub fn owns(name: &str) -> bool {
+        ALL.contains(&name)
+    }
+
+    /// All files with their texts.
+    ///
+    /// # Errors
+    /// When one is there and does not read.
+    pub fn files(&self) -> Result<BTreeMap<String, String>, StateError> {
+        let mut files = BTreeMap::new();
+        for name in ALL {
+            files.extend(self.read(name)?.map(|text| (name.to_owned(), text)));
+        }
+        Ok(files)
+    }
+
+    /// Makes all files what they are there; whether anything was different. What is not the authority's is left out.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn fill(&self, files: &BTreeMap<String, String>) -> Result<bool, StateError> {
+        let mut changed = false;
+        for name in ALL {
+            let wanted = files.get(name).filter(|text| !text.is_empty());
+            if self.read(name)?.as_ref() == wanted {
+                continue;
+            }
+            changed = true;
+            match wanted {
+                Some(text) => self.write(name, text)?,
+                None => self.remove(name)?,
+            }
+        }
+        Ok(changed)
     }
 
     /// What was remembered; nothing when that does not read, which only costs a longer overlap.

@@ -217,6 +217,10 @@ impl Desk {
                 Duration::ZERO
             }
             Err(error) if error.passes() || matches!(error, ApiError::Conflict) => {
+                // Once: while the server is away this is so for every object.
+                if pause.is_zero() {
+                    warn!(target: "status", object = %spot.object, error = %error, "status not written yet");
+                }
                 self.waiting.entry(spot).or_insert(value);
                 let limits = self.hand.client.limits();
                 (pause * 2).clamp(limits.first_pause, limits.longest_pause)
