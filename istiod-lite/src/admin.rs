@@ -1,17 +1,24 @@
 //! What people and probes ask over plain HTTP: readiness, subscribers, faults, resources, metrics.
+//! Owns who may look: readiness and metrics are anybody's, all else only this machine's, or the mesh's own accounts'.
 
 use std::sync::Arc;
 
 use ambit_cluster::Fault;
 use ambit_process::admin::{Body, answer, text};
-use ambit_process::observe::{self, Registry};
+use ambit_process::observe::Registry;
 use ambit_process::ready::Readiness;
+use ambit_process::{clock, scrape};
 use ambit_xds::library::Library;
 use ambit_xds::server::{StreamView, Streams};
-use http::{Request, Response, StatusCode};
+use bytes::Bytes;
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tonic::metadata::MetadataMap;
 
+use crate::ca::callers::Callers;
+use crate::ca::token::TokenError;
 use crate::dump;
 use crate::metrics::Metrics;
 
@@ -20,6 +27,8 @@ use crate::metrics::Metrics;
 pub struct Shown {
     /// Whether everything is there.
     pub ready: Readiness,
+    /// Who may look at the mesh; none: whoever reaches the address, which is this machine's own.
+    pub guard: Option<Arc<Guard>>,
     /// Live subscribers.
     pub streams: Streams,
     /// What is wrong with the manifests.
@@ -32,19 +41,55 @@ pub struct Shown {
     pub metrics: Metrics,
 }
 
+/// Lets in who proves to be an account of the control plane's namespace.
+pub struct Guard {
+    /// Who proves callers.
+    pub callers: Arc<Callers>,
+    /// The namespace.
+    pub namespace: String,
+}
+
+impl Guard {
+    async fn refusal(&self, headers: &HeaderMap) -> Option<Response<Body>> {
+        let headers = MetadataMap::from_headers(headers.clone());
+        let namespace = &self.namespace;
+        match Box::pin(self.callers.bearer(&headers, clock::now_system())).await {
+            Ok(bearer) if bearer.identity.namespace.as_str() == namespace => None,
+            Ok(_) => Some(text(StatusCode::FORBIDDEN, format!("only accounts of {namespace} may look\n"))),
+            Err(TokenError::Unreviewed(_) | TokenError::Busy) => {
+                Some(text(StatusCode::SERVICE_UNAVAILABLE, "callers cannot be authenticated now\n"))
+            }
+            Err(_) => {
+                let said =
+                    format!("send the token of an account of {namespace}: Authorization: Bearer ...\n");
+                let mut refusal = text(StatusCode::UNAUTHORIZED, said);
+                refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                Some(refusal)
+            }
+        }
+    }
+}
+
+/// What there is below `/debug`.
+const DEBUG: [&str; 4] = ["/debug/ambientz", "/debug/faults", "/debug/list", "/debug/syncz"];
+
 impl Shown {
     /// Answers on the HTTP address.
-    #[must_use]
-    pub fn http<B>(&self, request: &Request<B>) -> Response<Body> {
-        match request.uri().path() {
+    pub async fn http(self, request: Request<Bytes>) -> Response<Body> {
+        let path = request.uri().path();
+        let looks = path == "/debug" || path.starts_with("/debug/");
+        if let Some(guard) = self.guard.as_ref().filter(|_| looks)
+            && let Some(refusal) = guard.refusal(request.headers()).await
+        {
+            return refusal;
+        }
+        match path {
+            "/debug" | "/debug/list" => as_json(&json!(DEBUG)),
             "/ready" | "/healthz/ready" => self.readiness(),
             "/debug/syncz" => as_json(&self.streams.view().iter().map(stream).collect()),
             "/debug/faults" => as_json(&self.faults.borrow().iter().map(|fault| fault.to_string()).collect()),
-            "/debug/ambientz" => as_json(&dump::resources(&self.library.borrow(), None).into()),
-            _ => text(
-                StatusCode::NOT_FOUND,
-                "not here; /ready, /debug/syncz, /debug/faults and /debug/ambientz are\n",
-            ),
+            "/debug/ambientz" => as_json(&dump::sorted(&self.library.borrow())),
+            _ => text(StatusCode::NOT_FOUND, format!("not here; /ready, {} are\n", DEBUG.join(", "))),
         }
     }
 
@@ -53,9 +98,10 @@ impl Shown {
     pub fn monitoring<B>(&self, request: &Request<B>) -> Response<Body> {
         match request.uri().path() {
             "/metrics" => {
-                self.metrics.streams(self.streams.len());
-                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                answer(StatusCode::OK, kind, observe::encode(&self.registry))
+                self.metrics.streams(self.streams.len(), &self.streams.totals());
+                self.metrics.services(dump::services(&self.library.borrow()));
+                self.metrics.time(clock::now_system());
+                scrape::answer(&self.registry, request.headers())
             }
             // Here too: probes come from the node, the other address is this pod's own.
             "/ready" => self.readiness(),

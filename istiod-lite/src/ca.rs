@@ -170,6 +170,7 @@ impl IstioCertificateService for Authority {
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let answer = self.create(request).await;
+        self.metrics.requested(answer.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok));
         self.metrics.signed(match &answer {
             Ok(_) => Outcome::Signed,
             Err(status) if status.code() == tonic::Code::Unauthenticated => Outcome::Refused,

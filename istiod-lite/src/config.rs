@@ -177,6 +177,10 @@ pub struct Run {
         default_value = "istio-system/ztunnel"
     )]
     pub trusted: Vec<String>,
+    /// Further accounts that may read the whole mesh, beside those that may ask for certificates of their node's
+    /// pods; * for any account.
+    #[arg(long = "reader", env = "XDS_READERS", value_name = "NAMESPACE/NAME", value_delimiter = ',')]
+    pub readers: Vec<String>,
 }
 
 impl Run {
@@ -204,6 +208,12 @@ impl Run {
     pub fn signing(&self, domain: TrustDomain) -> Place {
         let recipe = Recipe { domain, lifetime: self.root_lifetime, overlap: self.root_overlap };
         Place { state: self.state.clone(), plugged: self.cacerts.clone(), recipe }
+    }
+
+    /// Accounts that may read the mesh.
+    #[must_use]
+    pub fn readers(&self) -> Vec<String> {
+        self.trusted.iter().chain(&self.readers).cloned().collect()
     }
 
     /// Where addresses for hosts of service entries are taken from; none: they are given none.

@@ -60,6 +60,26 @@ pub fn resources(library: &Library, node: Option<&str>) -> Vec<Value> {
     of(ResourceType::Authorization).chain(of(ResourceType::Address)).collect()
 }
 
+/// What is in a library, by what it is: `{workloads, services, policies}`.
+#[must_use]
+pub fn sorted(library: &Library) -> Value {
+    let of = |kind: ResourceType, wanted: fn(&ResourceKey) -> bool| -> Vec<Value> {
+        let records = library.records(kind).filter(|record| wanted(&record.key));
+        records.map(|record| resource(kind, record)).collect()
+    };
+    json!({
+        "workloads": of(ResourceType::Address, |key| matches!(key, ResourceKey::Workload(_))),
+        "services": of(ResourceType::Address, |key| matches!(key, ResourceKey::Service(_))),
+        "policies": of(ResourceType::Authorization, |_| true),
+    })
+}
+
+/// How many services are in a library.
+#[must_use]
+pub fn services(library: &Library) -> usize {
+    library.records(ResourceType::Address).filter(|it| matches!(it.key, ResourceKey::Service(_))).count()
+}
+
 /// One resource, with the names it may also be asked for by.
 fn resource(kind: ResourceType, record: &Record) -> Value {
     let body = record.body.clone();

@@ -1,12 +1,16 @@
 //! The metrics of the control plane, all of them. Labels are closed.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use ambit_process::observe::Registry;
+use ambit_wire::convert::ResourceType;
+use ambit_xds::server::Totals;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use tonic::Code;
 
 /// What became of a signing request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -35,10 +39,37 @@ struct Signing {
     outcome: Outcome,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfType {
+    r#type: Type,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Type {
+    Address,
+    Authorization,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Build {
+    version: String,
+}
+
 /// The metrics; clones count together.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     signing: Family<Signing, Counter>,
+    csr: Gauge,
+    csr_unauthenticated: Gauge,
+    csr_unreadable: Gauge,
+    csr_unsigned: Gauge,
+    csr_issued: Gauge,
+    root_left: Gauge,
+    signer_left: Gauge,
+    services: Gauge,
+    pushes: Family<OfType, Gauge>,
+    rejects: Gauge,
+    expired: Gauge,
     publications: Counter,
     changes: Counter,
     faults: Gauge,
@@ -71,6 +102,8 @@ impl Metrics {
         let refused = "1 while new signing material cannot be used and the former one stays in force";
         registry.register("ca_material_refused", refused, this.material_refused.clone());
         this.register_admissions(registry);
+        this.register_signing(registry);
+        this.register_discovery(registry);
         this
     }
 
@@ -84,6 +117,66 @@ impl Metrics {
         registry.register("galley_validation_http_error", error, self.admissions_unanswerable.clone());
         let written = "Times that roots were written into webhook configurations";
         registry.register("webhook_patch_attempts", written, self.hooks_written.clone());
+    }
+
+    /// As of admissions: upstream's names, which are no counters' names.
+    fn register_signing(&self, registry: &mut Registry) {
+        let mut add = |name: &str, help: &str, count: &Gauge| {
+            registry.register(format!("citadel_server_{name}"), help, count.clone());
+        };
+        add("csr_count", "Signing requests, since the start", &self.csr);
+        let callers = "Signing requests whose caller was not believed, since the start";
+        add("authentication_failure_count", callers, &self.csr_unauthenticated);
+        add(
+            "csr_parsing_err_count",
+            "Signing requests that do not read, since the start",
+            &self.csr_unreadable,
+        );
+        add(
+            "csr_sign_err_count",
+            "Signing requests where signing failed, since the start",
+            &self.csr_unsigned,
+        );
+        add("success_cert_issuance_count", "Certificates given, since the start", &self.csr_issued);
+        add("root_cert_expiry_seconds", "Seconds left to the root of new certificates", &self.root_left);
+        add("cert_chain_expiry_seconds", "Seconds left to the signer of new certificates", &self.signer_left);
+    }
+
+    fn register_discovery(&self, registry: &mut Registry) {
+        registry.register("pilot_services", "Services published now", self.services.clone());
+        let pushes = "Responses to subscribers by type, since the start";
+        registry.register("pilot_xds_pushes", pushes, self.pushes.clone());
+        let rejects = "Responses that subscribers refused, since the start";
+        registry.register("pilot_total_xds_rejects", rejects, self.rejects.clone());
+        let expired = "Answers to responses that were no longer the newest, since the start";
+        registry.register("pilot_xds_expired_nonce", expired, self.expired.clone());
+        let build = Family::<Build, Gauge>::default();
+        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION").into() }).set(1);
+        registry.register("pilot_info", "1, for the version that runs", build);
+    }
+
+    /// Says how many services there are.
+    pub fn services(&self, count: usize) {
+        self.services.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Says how much time signing material has left at this moment.
+    pub fn time(&self, now: SystemTime) {
+        let now = seconds(now);
+        self.root_left.set(self.root_ends.get() - now);
+        self.signer_left.set(self.signer_ends.get() - now);
+    }
+
+    /// Counts an answered signing request by the code of the answer.
+    pub fn requested(&self, code: Code) {
+        self.csr.inc();
+        let what = match code {
+            Code::Ok => &self.csr_issued,
+            Code::Unauthenticated | Code::Unavailable => &self.csr_unauthenticated,
+            Code::InvalidArgument => &self.csr_unreadable,
+            _ => &self.csr_unsigned,
+        };
+        what.inc();
     }
 
     /// Counts a question about an object.
@@ -103,10 +196,6 @@ impl Metrics {
 
     /// Says until when the root and the signer are valid.
     pub fn signer_ends(&self, root: SystemTime, signer: SystemTime) {
-        let seconds = |time: SystemTime| {
-            let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-        };
         self.root_ends.set(seconds(root));
         self.signer_ends.set(seconds(signer));
     }
@@ -133,8 +222,23 @@ impl Metrics {
         self.faults.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Says how many subscribers there are.
-    pub fn streams(&self, count: usize) {
+    /// Says how many subscribers there are, and what all that there were got so far.
+    pub fn streams(&self, count: usize, totals: &BTreeMap<ResourceType, Totals>) {
         self.streams.set(i64::try_from(count).unwrap_or(i64::MAX));
+        let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for (kind, sum) in totals {
+            let r#type = match kind {
+                ResourceType::Address => Type::Address,
+                ResourceType::Authorization => Type::Authorization,
+            };
+            self.pushes.get_or_create(&OfType { r#type }).set(whole(sum.pushed));
+        }
+        self.rejects.set(whole(totals.values().map(|sum| sum.nacks).sum()));
+        self.expired.set(whole(totals.values().map(|sum| sum.stale).sum()));
     }
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -19,7 +19,7 @@ use ambit_xds::server::Ads;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use crate::admin::Shown;
+use crate::admin::{Guard, Shown};
 use crate::admit;
 use crate::ca::callers::Callers;
 use crate::ca::keeper::{Keeper, KeeperError};
@@ -149,6 +149,8 @@ pub struct ControlPlane {
     keeper: Keeper,
     serving: Serving,
     hooks_serving: Serving,
+    readers: Vec<String>,
+    guard: Option<Arc<Guard>>,
     authority: Authority,
     callers: Arc<Callers>,
     faults: watch::Receiver<Arc<Vec<ambit_cluster::Fault>>>,
@@ -166,6 +168,9 @@ impl ControlPlane {
         let Origin { trust, source, writer, callers, inside } = Box::pin(Origin::open(&config)).await?;
         let callers = Arc::new(callers);
         let doors = Doors::open(&config).await?;
+        let namespace = config.namespace().to_owned();
+        let guard = (!config.http_addr.ip().is_loopback())
+            .then(|| Guard { callers: Arc::clone(&callers), namespace });
         if !config.grpc_addr.ip().is_loopback() {
             warn!(address = %config.grpc_addr, "whoever reaches the address without TLS may read the whole mesh");
         }
@@ -197,6 +202,8 @@ impl ControlPlane {
             library,
             serving: Serving::new(keeper.newest(), config.names(), Speaks::Grpc, now)?,
             hooks_serving: Serving::new(keeper.newest(), config.names(), Speaks::Http, now)?,
+            readers: config.readers(),
+            guard: guard.map(Arc::new),
             authority: Authority::new(
                 settings,
                 keeper.newest(),
@@ -232,9 +239,10 @@ impl ControlPlane {
         let Self { doors, source, feed, asks, library, keeper, serving, authority, callers, faults, .. } =
             self;
         let open = Ads::new(library.clone(), serve::anybody(), tasks.stop().clone());
-        let both = Both::new(open.admitting(serve::proven()), authority, callers);
+        let both = Both::new(open.admitting(serve::proven(self.readers)), authority, callers);
         let shown = Shown {
             ready: self.readiness,
+            guard: self.guard,
             streams: open.streams(),
             faults,
             library: library.clone(),
@@ -267,7 +275,7 @@ impl ControlPlane {
             tasks.spawn("admission", move |stop| serve::https(listener, serving, limits, answer, stop));
         }
         tasks.spawn("http", |stop| {
-            http_shell::serve(doors.http, move |request| ready(answers.http(&request)), stop)
+            http_shell::serve(doors.http, move |request| answers.clone().http(request), stop)
         });
         tasks.spawn("monitoring", |stop| {
             http_shell::serve(doors.monitoring, move |request| ready(shown.monitoring(&request)), stop)

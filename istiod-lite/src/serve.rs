@@ -23,6 +23,7 @@ use ambit_wire::pb::discovery::aggregated_discovery_service_server::AggregatedDi
 use ambit_xds::server::{Admit, Ads, Caller};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 use tonic::metadata::MetadataMap;
@@ -129,11 +130,18 @@ fn fresh(
     Ok((config, now + (SERVING_LIFETIME.min(left) / 2).max(SERVING_RETRY)))
 }
 
-/// Admits whoever was proven to be somebody.
+/// Admits those who were proven to be one of these accounts (`<namespace>/<name>`; `*`: anybody who was proven).
+/// Whoever reads discovery reads where everything is and what is allowed to whom, which is not any pod's business.
 #[must_use]
-pub fn proven() -> Admit {
+pub fn proven(readers: Vec<String>) -> Admit {
     Arc::new(move |_, extensions| {
         let bearer = callers::proven(extensions)?;
+        let account = format!("{}/{}", bearer.identity.namespace, bearer.identity.service_account);
+        if !readers.iter().any(|reader| *reader == account || reader == "*") {
+            info!(target: "serve", identity = %bearer.identity, "may not read the mesh");
+            let message = format!("{account} may not read the mesh; name it with --reader if it should");
+            return Err(Status::permission_denied(message));
+        }
         let peer = extensions.get::<Peer>().and_then(|peer| peer.0);
         Ok(Caller { identity: Some(bearer.identity), peer })
     })

@@ -135,7 +135,7 @@ fn question(spec: &Value) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_api_server_that_believes_the_written_roots_is_told_field_value_and_remedy() {
-    let scene = Scene::new().await;
+    let scene = Box::pin(Scene::new()).await;
     assert!(scene.bundle("istiod-default-validator").await.starts_with(b"-----BEGIN CERTIFICATE"));
     let (code, good) = scene.ask("/validate", &question(&json!({"rules": [{}]})), &[]).await;
     assert_eq!(code, 200, "{good}");
@@ -157,7 +157,7 @@ async fn an_api_server_that_believes_the_written_roots_is_told_field_value_and_r
 
 #[tokio::test]
 async fn what_strangers_send_is_refused_and_holds_up_nobody() {
-    let scene = Scene::new().await;
+    let scene = Box::pin(Scene::new()).await;
     let good = question(&json!({"rules": [{}]}));
     let deep = String::from_utf8(question(&json!("@"))).unwrap().replace("\"@\"", &"[".repeat(1 << 20));
     let huge = vec![b' '; 4 << 20];

@@ -15,7 +15,8 @@ use ambit_process::tasks::Tasks;
 use ambit_tls::configs::control_plane::{ControlPlane as Remote, RootSource};
 use ambit_tls::credential::Terms;
 use ambit_tls::issue::{Ca, CaSettings, IssueError, Issuer, Token};
-use ambit_wire::pb::discovery::Node;
+use ambit_wire::pb::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use ambit_wire::pb::discovery::{DeltaDiscoveryRequest, Node};
 use ambit_xds::pump::{Apply, Handle, Pump, Settings};
 use ambit_xds::subscriber::Mode;
 use futures_util::FutureExt;
@@ -24,6 +25,7 @@ use rcgen::KeyPair;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tonic::Code;
 use tonic::metadata::MetadataMap;
 
 /// Ample for loopback on a busy machine; nothing waits this long when all is well.
@@ -93,16 +95,21 @@ impl Place {
             monitoring_addr: local(0),
             hosts: vec!["127.0.0.1".into()],
             trusted: vec!["istio-system/ztunnel".into()],
+            readers: Vec::new(),
         }
     }
 
     /// A token of the tunnel on a node.
     fn token(&self, node: &str) -> String {
+        self.token_of("istio-system", "ztunnel", node)
+    }
+
+    fn token_of(&self, namespace: &str, account: &str, node: &str) -> String {
         let claims = json!({
             "iss": "ambit-local", "aud": ["istio-ca"], "exp": 4_000_000_000_u64,
-            "sub": "system:serviceaccount:istio-system:ztunnel",
+            "sub": format!("system:serviceaccount:{namespace}:{account}"),
             "kubernetes.io": {
-                "namespace": "istio-system", "node": {"name": node}, "serviceaccount": {"name": "ztunnel"},
+                "namespace": namespace, "node": {"name": node}, "serviceaccount": {"name": account},
             },
         });
         let key = EncodingKey::from_ec_pem(self.signer.serialize_pem().as_bytes()).unwrap();
@@ -123,7 +130,11 @@ struct Running {
 
 impl Running {
     async fn start(place: &Place, secure: u16) -> Self {
-        let plane = ControlPlane::open(place.config(secure)).await.unwrap();
+        Self::start_with(place.config(secure)).await
+    }
+
+    async fn start_with(config: Run) -> Self {
+        let plane = Box::pin(ControlPlane::open(config)).await.unwrap();
         let (addresses, stop) = (plane.addresses(), Stop::new());
         let mut tasks = Tasks::new(&stop);
         tasks.spawn("control plane", |stop| plane.run(stop));
@@ -289,12 +300,21 @@ async fn a_tunnel_gets_certificates_for_the_pods_of_its_node_and_for_no_others()
 }
 
 async fn http(address: std::net::SocketAddr, path: &str) -> String {
+    http_with(address, path, "").await
+}
+
+/// With more lines in the head.
+async fn http_with(address: std::net::SocketAddr, path: &str, more: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{more}connection: close\r\n\r\n");
+    String::from_utf8(raw(address, request.as_bytes()).await).unwrap()
+}
+
+async fn raw(address: std::net::SocketAddr, request: &[u8]) -> Vec<u8> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = ambit_process::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
     answer
 }
 
@@ -312,7 +332,96 @@ async fn people_see_subscribers_faults_and_resources() {
     assert!(http(at, "/debug/faults").await.contains("unknown kind"));
     assert!(http(at, "/debug/ambientz").await.contains("Kubernetes//Pod/shop/web-1"));
     let metrics = http(running.addresses.monitoring, "/metrics").await;
-    assert!(metrics.contains("pilot_xds 1") && metrics.contains("manifest_faults 1"), "{metrics}");
+    let ca = authority(&place, running.addresses, Token::Static(place.token("n1")));
+    ca.issue(&"spiffe://cluster.local/ns/shop/sa/web".parse().unwrap()).await.unwrap();
+    assert!(ca.issue(&"spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap()).await.is_err());
+    let later = http(running.addresses.monitoring, "/metrics").await;
+    for (text, line) in [
+        (&metrics, "pilot_xds 1"),
+        (&metrics, "manifest_faults 1"),
+        (&metrics, "pilot_services 1"),
+        (&metrics, "pilot_xds_pushes{type=\"Address\"} 1"),
+        (&metrics, "pilot_total_xds_rejects 0"),
+        (&metrics, "pilot_info{version="),
+        (&later, "citadel_server_csr_count 2"),
+        (&later, "citadel_server_success_cert_issuance_count 1"),
+        (&later, "citadel_server_authentication_failure_count 1"),
+    ] {
+        assert!(text.contains(&format!("\n{line}")), "{line}: {text}");
+    }
+    let left = later.lines().find_map(|line| line.strip_prefix("citadel_server_root_cert_expiry_seconds "));
+    let left: i64 = left.unwrap().parse().unwrap();
+    assert!((3649 * 24 * 3600..=3650 * 24 * 3600).contains(&left), "{left}");
+    let dump = http(at, "/debug/ambientz").await;
+    let dump: serde_json::Value = serde_json::from_str(dump.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let counts = ["workloads", "services", "policies"].map(|it| dump[it].as_array().unwrap().len());
+    assert_eq!(counts, [2, 1, 0]);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn metrics_go_compressed_to_whoever_takes_them_so() {
+    let place = Place::new();
+    let running = Running::start(&place, 0).await;
+    let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\naccept-encoding: gzip\r\nconnection: close\r\n\r\n";
+    let answer = raw(running.addresses.monitoring, request).await;
+    let at = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(answer[..at].to_vec()).unwrap();
+    assert!(head.to_lowercase().contains("content-encoding: gzip"), "{head}");
+    assert_eq!(answer[at + 4..at + 6], [0x1f, 0x8b]);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn beyond_this_machine_only_accounts_of_the_control_planes_namespace_may_look() {
+    let place = Place::new();
+    let mut config = place.config(0);
+    config.http_addr = "0.0.0.0:0".parse().unwrap();
+    let running = Running::start_with(config).await;
+    let port = running.addresses.http.port();
+    let at = ([127, 0, 0, 1], port).into();
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    let own = bearer(&place.token("n1"));
+    let other = bearer(&place.token_of("shop", "web", "n1"));
+    for (path, more, wanted) in [
+        ("/debug/syncz", "", "401"),
+        ("/debug/syncz", &bearer("no.such.token"), "401"),
+        ("/debug/syncz", &other, "403"),
+        ("/debug/ambientz", &other, "403"),
+        ("/debug", &other, "403"),
+        ("/debug/list", &own, "200"),
+        ("/debug/syncz", &own, "200"),
+        ("/debugger", "", "404"),
+    ] {
+        let answer = http_with(at, path, more).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {wanted}")), "{path} {wanted}: {answer}");
+    }
+    let ready = http(at, "/ready").await;
+    assert!(ready.ends_with("ready\n"), "{ready}");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn only_named_accounts_read_the_mesh() {
+    let place = Place::new();
+    let mut config = place.config(0);
+    config.readers = vec!["ops/viewer".into()];
+    let running = Running::start_with(config).await;
+    for (namespace, account, wanted) in [
+        ("istio-system", "ztunnel", Code::Ok),
+        ("ops", "viewer", Code::Ok),
+        ("shop", "web", Code::PermissionDenied),
+        ("ops", "ztunnel", Code::PermissionDenied),
+    ] {
+        let channel = place.remote(running.addresses).connect().await.unwrap();
+        let mut client = AggregatedDiscoveryServiceClient::new(channel);
+        let mut request = tonic::Request::new(tokio_stream::pending::<DeltaDiscoveryRequest>());
+        let bearer = format!("Bearer {}", place.token_of(namespace, account, "n1"));
+        request.metadata_mut().insert("authorization", bearer.parse().unwrap());
+        let answered = client.delta_aggregated_resources(request).await;
+        let code = answered.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok);
+        assert_eq!(code, wanted, "{namespace}/{account}: {:?}", answered.err());
+    }
     running.end().await;
 }
 
@@ -333,7 +442,7 @@ async fn what_keeps_it_from_starting_is_said_with_what_to_do() {
     for (spoil, told) in cases {
         let mut config = place.config(0);
         spoil(&mut config);
-        let Err(error) = ControlPlane::open(config).await else { panic!("it starts: {told}") };
+        let Err(error) = Box::pin(ControlPlane::open(config)).await else { panic!("it starts: {told}") };
         assert!(error.to_string().contains(told), "{error}");
     }
 }

@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use ambit_process::admin::{Body, answer, text};
-use ambit_process::observe::encode;
+use ambit_process::admin::{Body, text};
+use ambit_process::scrape;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use prometheus_client::registry::Registry;
@@ -31,8 +31,7 @@ impl Teller {
             "/metrics" => {
                 let connected = self.ground.link.connected();
                 self.ground.metrics.connected.set(i64::try_from(connected).unwrap_or(i64::MAX));
-                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                answer(StatusCode::OK, kind, encode(&self.registry))
+                scrape::answer(&self.registry, request.headers())
             }
             "/healthz" => text(StatusCode::OK, "alive\n"),
             "/readyz" => readiness(&self.own()),

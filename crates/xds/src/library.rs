@@ -59,7 +59,8 @@ impl Record {
     }
 
     pub(crate) fn has_ranges(&self) -> bool {
-        matches!(self.key, ResourceKey::Service(_)) && self.aliases.iter().any(|it| it.matches('/').count() > 1)
+        matches!(self.key, ResourceKey::Service(_))
+            && self.aliases.iter().any(|it| it.matches('/').count() > 1)
     }
 }
 

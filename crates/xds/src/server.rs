@@ -26,7 +26,7 @@ use tracing::{debug, info};
 
 use self::door::Door;
 use self::streams::Registration;
-pub use self::streams::{StreamView, Streams, TypeView};
+pub use self::streams::{StreamView, Streams, Totals, TypeView};
 use crate::library::Library;
 use crate::publisher::{Action, Publisher, Refusal, metadata};
 

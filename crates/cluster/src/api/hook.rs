@@ -69,8 +69,12 @@ mod tests {
         assert!(client.believe_hooks("ours", "roots").await.unwrap());
         assert!(!client.believe_hooks("ours", "roots").await.unwrap());
         let now = fake.object(CONFIGURATIONS, "", "ours").unwrap();
-        let bundles: Vec<_> =
-            now["webhooks"].as_array().unwrap().iter().map(|it| it["clientConfig"]["caBundle"].as_str()).collect();
+        let bundles: Vec<_> = now["webhooks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["clientConfig"]["caBundle"].as_str())
+            .collect();
         assert_eq!(bundles, [Some("cm9vdHM="), None, Some("cm9vdHM=")]);
         assert_eq!(now["webhooks"][0]["failurePolicy"], "Fail");
         let missing = client.believe_hooks("other", "roots").await;

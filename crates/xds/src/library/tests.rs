@@ -58,8 +58,11 @@ fn a_lookup_finds_by_uid_by_address_and_by_service() {
 /// A service `ns/<host>` with a range of addresses.
 fn ranged(host: &str, range: [u8; 4], length: u32) -> ambit_model::delta::Change {
     use ambit_wire::pb::workload;
-    let address =
-        workload::NetworkAddress { network: "n".into(), address: range.to_vec().into(), length: Some(length) };
+    let address = workload::NetworkAddress {
+        network: "n".into(),
+        address: range.to_vec().into(),
+        length: Some(length),
+    };
     let raw = workload::Service {
         namespace: "ns".into(),
         hostname: host.into(),
@@ -72,7 +75,11 @@ fn ranged(host: &str, range: [u8; 4], length: u32) -> ambit_model::delta::Change
 #[test]
 fn an_address_that_is_nobodys_own_is_looked_up_in_the_narrowest_range_around_it() {
     let wide = ranged("wide", [10, 0, 0, 0], 8);
-    let library = Library::default().with(&delta([wide.clone(), ranged("narrow", [10, 1, 0, 0], 16), pod_of("a", 1, "", &["narrow"])]));
+    let library = Library::default().with(&delta([
+        wide.clone(),
+        ranged("narrow", [10, 1, 0, 0], 16),
+        pod_of("a", 1, "", &["narrow"]),
+    ]));
     for (asked, found) in [
         ("n/10.1.2.3", vec!["ns/narrow", "Kubernetes//Pod/ns/a"]),
         ("n/10.2.0.1", vec!["ns/wide"]),

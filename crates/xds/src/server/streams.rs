@@ -71,37 +71,73 @@ impl From<&Answers> for TypeView {
     }
 }
 
+/// What was sent of one type since the start, on streams that are open and on those that are not any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Responses.
+    pub pushed: u64,
+    /// Refused responses.
+    pub nacks: u64,
+    /// Answers that came too late to count.
+    pub stale: u64,
+}
+
+impl Totals {
+    fn add(&mut self, view: &TypeView) {
+        self.pushed += view.acks + view.nacks + u64::try_from(view.unanswered).unwrap_or(u64::MAX);
+        self.nacks += view.nacks;
+        self.stale += view.stale;
+    }
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    live: BTreeMap<u64, StreamView>,
+    ended: BTreeMap<ResourceType, Totals>,
+}
+
 /// All live streams.
 #[derive(Debug, Clone, Default)]
-pub struct Streams(Arc<Mutex<BTreeMap<u64, StreamView>>>);
+pub struct Streams(Arc<Mutex<Table>>);
 
 impl Streams {
     /// A copy of what is known, oldest stream first.
     #[must_use]
     pub fn view(&self) -> Vec<StreamView> {
-        self.table().values().cloned().collect()
+        self.table().live.values().cloned().collect()
+    }
+
+    /// What was sent since the start, by type.
+    #[must_use]
+    pub fn totals(&self) -> BTreeMap<ResourceType, Totals> {
+        let table = self.table();
+        let mut totals = table.ended.clone();
+        for (kind, view) in table.live.values().flat_map(|stream| &stream.types) {
+            totals.entry(*kind).or_default().add(view);
+        }
+        totals
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table().len()
+        self.table().live.len()
     }
 
     /// True when nobody subscribes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.table().is_empty()
+        self.table().live.is_empty()
     }
 
     pub(super) fn register(&self, stream: u64, caller: Caller) -> Registration {
         let view = StreamView { stream, caller, node: None, types: BTreeMap::new(), since: now() };
-        self.table().insert(stream, view);
+        self.table().live.insert(stream, view);
         Registration { stream, streams: self.clone() }
     }
 
     /// A table that a panicking thread left behind is still a table.
-    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, StreamView>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -115,7 +151,7 @@ pub(super) struct Registration {
 impl Registration {
     pub(super) fn update(&self, publisher: &Publisher) {
         let mut table = self.streams.table();
-        let Some(view) = table.get_mut(&self.stream) else { return };
+        let Some(view) = table.live.get_mut(&self.stream) else { return };
         view.node = publisher.node().map(|node| node.id.clone());
         for kind in ResourceType::ALL {
             if let Some(answers) = publisher.answers(kind) {
@@ -127,6 +163,10 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.streams.table().remove(&self.stream);
+        let mut table = self.streams.table();
+        let gone = table.live.remove(&self.stream);
+        for (kind, view) in gone.iter().flat_map(|stream| &stream.types) {
+            table.ended.entry(*kind).or_default().add(view);
+        }
     }
 }
