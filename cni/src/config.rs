@@ -47,7 +47,7 @@ pub struct Config {
     /// User that health probes of the node are sent by; kubelet runs as root.
     #[arg(long, env = "PROBE_UID", default_value_t = 0)]
     pub probe_uid: u32,
-    /// Redirect names to ztunnel; a pod's annotation can only switch it off. Needs a ztunnel that answers names.
+    /// Redirect names to ztunnel, which answers those of the mesh; a pod's annotation goes before this, either way.
     #[arg(long, env = "AMBIENT_DNS_CAPTURE")]
     pub dns_capture: bool,
     /// Install nothing for IPv6.

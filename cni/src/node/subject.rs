@@ -110,7 +110,7 @@ fn rules(pod: &Pod, node: NodeWide) -> PodRules {
     let inner = words.filter_map(|word| word.parse::<InterfaceName>().ok()).take(INNER_MOST).collect();
     PodRules {
         families: node.families,
-        dns: node.dns && text(DNS_CAPTURE).and_then(lenient).unwrap_or(true),
+        dns: text(DNS_CAPTURE).and_then(lenient).unwrap_or(node.dns),
         bypass_inbound: text(BYPASS_INBOUND).and_then(lenient).unwrap_or(false),
         inner_interfaces: inner,
     }
@@ -175,6 +175,23 @@ mod tests {
         ] {
             let it = subject(&json!({ BYPASS_INBOUND: text, DNS_CAPTURE: text }), &json!({}));
             assert_eq!((it.rules.bypass_inbound, it.rules.dns), (bypass, dns), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_pods_word_on_names_goes_before_the_nodes_in_both_directions() {
+        for (node, annotation, dns) in
+            [(true, "false", false), (false, "true", true), (true, "yes", true), (false, "yes", false)]
+        {
+            let pod = json!({
+                "metadata": { "name": "web", "namespace": "shop", "uid": "u-1",
+                              "annotations": { DNS_CAPTURE: annotation } },
+                "spec": {},
+                "status": { "podIPs": [{ "ip": "10.0.0.5" }] },
+            });
+            let wide = NodeWide { dns: node, ..NODE };
+            let it = Subject::of(&from_value(pod).unwrap(), wide).unwrap();
+            assert_eq!(it.rules.dns, dns, "{node} {annotation}");
         }
     }
 
