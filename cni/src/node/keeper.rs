@@ -64,6 +64,8 @@ pub(crate) struct Keeper {
     wanted: Wanted,
     seat: Seat,
     failures: u32,
+    /// What people were last told is wrong.
+    told: Option<String>,
     counted: Counted,
 }
 
@@ -95,7 +97,7 @@ impl Keeper {
         });
         let counted = Counted::new(Arc::clone(&ground));
         let (subject, wanted, seat) = (None, Wanted::Gone, Seat::Unknown);
-        Self { ground, uid, sandbox, subject, wanted, seat, failures: 0, counted }
+        Self { ground, uid, sandbox, subject, wanted, seat, failures: 0, told: None, counted }
     }
 
     /// Keeps the pod until nothing of it is left, or `stop`.
@@ -263,7 +265,7 @@ impl Keeper {
         }
     }
 
-    async fn say(&self, error: &EnrolError) {
+    async fn say(&mut self, error: &EnrolError) {
         if error.is_only_unsaid() {
             info!(pod = %self.uid, error = %chain(error), "what became of the pod is written on it later");
             return;
@@ -278,9 +280,14 @@ impl Keeper {
         self.say_pending(error).await;
     }
 
-    async fn say_pending(&self, error: &EnrolError) {
-        warn!(pod = %self.uid, wanted = ?self.wanted, error = %chain(error), "the pod is not where it should be");
+    async fn say_pending(&mut self, error: &EnrolError) {
+        let why = chain(error);
+        warn!(pod = %self.uid, wanted = ?self.wanted, error = why, "the pod is not where it should be");
         let Some(subject) = self.subject.as_ref().filter(|_| self.wanted == Wanted::In) else { return };
+        if self.told.as_ref() != Some(&why) {
+            self.ground.notes.warn(subject, &format!("not in the mesh: {why}"));
+            self.told = Some(why);
+        }
         if let Err(error) = enrol::say(&self.ground, subject, Word::Pending).await {
             warn!(pod = %subject.object, error = %chain(&error), "cannot annotate the pod");
         }
@@ -317,7 +324,7 @@ impl Keeper {
         if self.seat != Seat::In {
             info!(pod = %subject.object, ?change, "the pod is in the mesh");
         }
-        self.seat = Seat::In;
+        (self.seat, self.told) = (Seat::In, None);
         unsaid.map_or(Ok(change), |error| Err(error.into()))
     }
 

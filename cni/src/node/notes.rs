@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use ambit_cluster::api::{ApiError, Client, Hand};
+use ambit_cluster::api::{ApiError, Client, Hand, Warning};
 use ambit_cluster::overlay::OverlayError;
 use ambit_cluster::{ObjectRef, Overlay};
+use ambit_process::stop::Stop;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
+use tracing::{debug, warn};
 
 use crate::node::subject::{REDIRECTION, Subject};
 
@@ -19,6 +21,12 @@ const WRITE_WAIT: Duration = Duration::from_secs(2);
 
 /// Writes at once: each has a connection of its own, and a thousand nodes may have the same idea.
 const WRITES: usize = 4;
+
+/// Warnings that wait to be written; beyond these, newer ones are lost.
+const WARNINGS: usize = 64;
+
+/// The reason of events on pods that should be in the mesh and are not.
+const NOT_ENROLLED: &str = "AmbientNotEnrolled";
 
 /// The word on a pod's annotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +80,38 @@ impl NoteError {
 #[derive(Debug)]
 pub(crate) enum Notes {
     Overlay(Overlay),
-    Api { hand: Box<Hand>, turns: Semaphore },
+    Api { hand: Box<Hand>, turns: Semaphore, warnings: mpsc::Sender<Warning> },
+}
+
+/// Writes warnings onto the API server, one after the other. One that cannot be written is lost: it is said in the log
+/// and on the pod as well.
+pub(crate) struct Herald {
+    client: Client,
+    node: String,
+    warnings: mpsc::Receiver<Warning>,
+}
+
+impl Herald {
+    /// Writes until stopped.
+    pub(crate) async fn run(mut self, stop: Stop) {
+        let mut told = false;
+        loop {
+            // Both arms are cancel-safe.
+            let warning = tokio::select! {
+                () = stop.stopped() => return,
+                Some(warning) = self.warnings.recv() => warning,
+            };
+            let written = self.client.warn(&warning, (MANAGER, &self.node));
+            match Box::pin(tokio::time::timeout(WRITE_WAIT, written)).await {
+                Ok(Err(ApiError::Forbidden { message })) if !told => {
+                    told = true;
+                    warn!(message, "refused pods get no events");
+                }
+                Ok(Err(error)) => debug!(pod = %warning.object, %error, "an event is lost"),
+                Ok(Ok(())) | Err(_) => {}
+            }
+        }
+    }
 }
 
 impl Notes {
@@ -80,8 +119,25 @@ impl Notes {
         Self::Overlay(overlay)
     }
 
-    pub(crate) fn api(client: Client) -> Self {
-        Self::Api { hand: Box::new(Hand::new(client, MANAGER)), turns: Semaphore::new(WRITES) }
+    /// Onto pods; warnings by whoever runs the herald.
+    pub(crate) fn api(client: Client, node: &str) -> (Self, Herald) {
+        let (warnings, received) = mpsc::channel(WARNINGS);
+        let herald = Herald { client: client.clone(), node: node.to_owned(), warnings: received };
+        let hand = Box::new(Hand::new(client, MANAGER));
+        (Self::Api { hand, turns: Semaphore::new(WRITES), warnings }, herald)
+    }
+
+    /// Tells people why a pod is not in the mesh. Nobody waits for it.
+    pub(crate) fn warn(&self, subject: &Subject, message: &str) {
+        let Self::Api { warnings, .. } = self else { return };
+        let warning = Warning {
+            object: subject.object.clone(),
+            uid: subject.uid.to_string(),
+            reason: NOT_ENROLLED,
+            message: message.to_owned(),
+        };
+        // With so many waiting nobody misses one.
+        drop(warnings.try_send(warning));
     }
 
     /// Writes the word on a pod. One that is gone, or was made again under its name, needs none.
@@ -93,7 +149,7 @@ impl Notes {
                 let patch = json!({ "metadata": { "annotations": annotations } });
                 return Ok(overlay.patch(&subject.object, patch)?);
             }
-            (Self::Api { hand, turns }, _) => (hand, turns),
+            (Self::Api { hand, turns, .. }, _) => (hand, turns),
         };
         let written = async {
             let _turn = turns.acquire().await;

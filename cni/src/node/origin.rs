@@ -6,7 +6,7 @@ use ambit_cluster::files::{self, Keep, WatchError};
 use ambit_cluster::{Kind, Overlay, Source};
 
 use crate::config::Config;
-use crate::node::notes::Notes;
+use crate::node::notes::{Herald, Notes};
 
 /// Why the cluster cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,7 @@ pub(crate) struct Origin {
     pub(crate) source: Source,
     pub(crate) notes: Notes,
     pub(crate) client: Option<Client>,
+    pub(crate) herald: Option<Herald>,
 }
 
 impl Origin {
@@ -35,10 +36,12 @@ impl Origin {
                 None => Client::in_cluster()?,
             };
             let wanted = [Wanted::pods_of(&config.node_name), Wanted::from(Kind::Namespace)];
+            let (notes, herald) = Notes::api(client.clone(), &config.node_name);
             return Ok(Self {
                 source: api::watch(&client, &wanted, Keep::Slim).into(),
-                notes: Notes::api(client.clone()),
+                notes,
                 client: Some(client),
+                herald: Some(herald),
             });
         };
         let overlay = config.overlay(source);
@@ -46,6 +49,7 @@ impl Origin {
             source: files::watch(source, Some(&overlay), Keep::Slim)?.into(),
             notes: Notes::overlay(Overlay::new(overlay, "cni")),
             client: None,
+            herald: None,
         })
     }
 }

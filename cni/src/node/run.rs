@@ -89,7 +89,7 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let sockets = Sockets::bind(&config)?;
-    let Origin { source, notes, client } = Box::pin(Origin::open(&config)).await?;
+    let Origin { source, notes, client, herald } = Box::pin(Origin::open(&config)).await?;
     let (records, recorded) =
         Records::open(config.run_dir.join("pods")).map_err(at(&config.run_dir.join("pods")))?;
     let ground = Arc::new(ground(&config, (metrics, records, notes))?);
@@ -100,6 +100,7 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
     let mut tasks = Tasks::new(&stop);
     let pulled = asked_to_end.clone();
     tasks.spawn("signals", move |stop| end_on_signals(pulled, stop));
+    herald.into_iter().for_each(|herald| tasks.spawn("events of pods", move |stop| herald.run(stop)));
     let looking = ending.clone();
     tasks.spawn("daemon set", move |stop| looking.look(stop));
     tasks.spawn("pages", release_unused);

@@ -138,6 +138,23 @@ fn a_nodes_own_pods_are_read_from_the_api_and_the_word_is_written_on_the_very_po
     assert_eq!(cluster.count("PATCH"), 3, "a pod that ends is not written to");
 }
 
+// K35
+#[test]
+fn whoever_asks_about_a_pod_that_is_refused_is_told_why_once() {
+    let cluster = Cluster::with(Some("ambient"), &[pod("web", "u-1")], &[]);
+    let netns = Netns::anonymous().unwrap();
+    for _ in 0..2 {
+        assert!(!cluster.stage.plugin("ADD", "web", "u-1", &netns).good);
+    }
+    assert_eq!(cluster.redirection("web").as_deref(), Some("pending"));
+    cluster.stage.eventually("an event", || !cluster.fake().all("/api/v1/events").is_empty());
+    let events = cluster.fake().all("/api/v1/events");
+    let [event] = events.as_slice() else { panic!("{events:#?}") };
+    assert_eq!((&event["type"], &event["reason"]), (&json!("Warning"), &json!("AmbientNotEnrolled")));
+    assert_eq!((&event["involvedObject"]["uid"], &event["source"]["host"]), (&json!("u-1"), &json!("n1")));
+    assert!(event["message"].as_str().unwrap().contains("ztunnel"), "{event}");
+}
+
 // K7
 #[test]
 fn a_pod_whose_namespace_is_not_known_yet_does_not_start_outside_the_mesh() {

@@ -1,11 +1,12 @@
 //! Objects from the Kubernetes API: the same events as from a directory of manifests.
 //! Owns the merging of what the followers of the kinds tell; beside it, what is asked of the API server otherwise:
-//! who leads (`lease`), whose token this is (`review`), what is written (`write`, `hook`), what is kept (`secret`). Each kind is followed by a task of its own (`follow`),
+//! who leads (`lease`), whose token this is (`review`), what is written (`write`, `hook`, `event`), what is kept (`secret`). Each kind is followed by a task of its own (`follow`),
 //! which decides by a pure state what to ask (`course`) and what changed (`mirror`).
 
 mod client;
 mod course;
 mod error;
+mod event;
 mod fleet;
 mod follow;
 mod hook;
@@ -30,6 +31,7 @@ use crate::object::{Kind, ObjectRef};
 
 pub use client::{Client, Limits, OpenError};
 pub use error::ApiError;
+pub use event::Warning;
 pub use fleet::Fleet;
 pub use lease::Candidate;
 pub use resource::Wanted;

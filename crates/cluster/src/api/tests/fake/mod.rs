@@ -134,6 +134,11 @@ impl FakeApi {
         self.state().store.object(&Place::new(collection, namespace, name))
     }
 
+    /// All objects of a collection as they are now.
+    pub fn all(&self, collection: &str) -> Vec<Value> {
+        self.state().store.all(collection)
+    }
+
     /// The path of a collection is not known any more, as when its definition was deleted; or known again.
     pub fn serve_collection(&self, collection: &str, is_served: bool) {
         self.state().store.serve(collection, is_served);

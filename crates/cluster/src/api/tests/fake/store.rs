@@ -117,6 +117,11 @@ impl Store {
         self.objects.get(place).cloned()
     }
 
+    pub(super) fn all(&self, collection: &str) -> Vec<Value> {
+        let of_it = |(place, _): &(&Place, &Value)| place.collection == collection;
+        self.objects.iter().filter(of_it).map(|(_, object)| object.clone()).collect()
+    }
+
     pub(super) fn serve(&mut self, collection: &str, is_served: bool) {
         if is_served {
             self.unserved.remove(collection);
