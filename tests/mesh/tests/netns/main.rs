@@ -3,6 +3,7 @@
 
 mod kubelet;
 mod mesh;
+mod names;
 mod numbers;
 mod programs;
 mod services;
