@@ -77,6 +77,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_without_ipv6_is_answered_on_ipv4() {
+        let scene = Scene::new();
+        scene.switch_ipv6_off();
+        let _proxy = scene.start(&[]);
+        assert_eq!(scene.resolver("10.96.0.10", "").find("db"), "10.80.0.5 10.80.0.6", "{}", scene.log());
+    }
+
+    #[test]
     fn nobody_outside_the_pod_is_answered() {
         let scene = Scene::new();
         let _proxy = scene.start(&[]);

@@ -173,6 +173,14 @@ impl Scene {
         self.wire.within(work)
     }
 
+    /// Takes IPv6 from the pod, loopback included.
+    pub(crate) fn switch_ipv6_off(&self) {
+        for name in ["all", "lo"] {
+            let path = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+            self.pod.within(|| fs::write(path, "1").unwrap());
+        }
+    }
+
     /// Who asked the upstream.
     pub(crate) fn askers(&self) -> BTreeSet<IpAddr> {
         self.upstream.askers.lock().unwrap().clone()
