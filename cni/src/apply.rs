@@ -10,9 +10,11 @@ mod nft;
 mod probes;
 mod route;
 mod talk;
+mod upstream;
 
 use ambit_sys::netns::{Netns, NetnsError};
 
+use crate::apply::nft::Whose;
 use crate::rules::{Families, NodeRules, PodRules, node_table, pod_table};
 
 pub use address::addresses;
@@ -33,6 +35,9 @@ pub enum ApplyError {
         /// What came back.
         source: TalkError,
     },
+    /// Two cannot redirect the same traffic.
+    #[error("the pod's traffic is redirected to a sidecar already; restart it without one")]
+    Sidecar,
     /// The kernel took the rules, but other rules stand there.
     #[error("the rules read back are not those installed: {0}")]
     NotAsInstalled(Drift),
@@ -65,6 +70,9 @@ pub enum Drift {
     /// A table of another agent stands beside ours.
     #[error("table {0} of another agent is there")]
     Foreign(String),
+    /// A chain of upstream's agent, made by iptables, redirects to the same ports.
+    #[error("chain {0} of another agent is there")]
+    Upstream(String),
     /// The rule or route for answers on delivered connections is missing.
     #[error("policy routing for {0} is missing")]
     Routing(&'static str),
@@ -83,7 +91,7 @@ pub struct Visit {
 pub fn install_pod(netns: &Netns, wanted: &PodRules) -> Result<Visit, ApplyError> {
     netns.run(|| {
         let table = pod_table(wanted);
-        let site = nft::Site::visit()?;
+        let site = nft::Site::visit(Whose::Pod)?;
         let was_redirected = site.drift(&table) != Some(Drift::NoTable);
         // Routing first: a rule that marks packets for a route that is not there yet would lose them.
         let result = route::install(wanted.families).and_then(|routed| {
@@ -96,7 +104,7 @@ pub fn install_pod(netns: &Netns, wanted: &PodRules) -> Result<Visit, ApplyError
 
 /// Compares a pod's namespace with its rules; `None` when all is there, nothing less and nothing more.
 pub fn verify_pod(netns: &Netns, wanted: &PodRules) -> Result<Option<Drift>, ApplyError> {
-    netns.run(|| match nft::Site::visit()?.drift(&pod_table(wanted)) {
+    netns.run(|| match nft::Site::visit(Whose::Pod)?.drift(&pod_table(wanted)) {
         None => route::verify(wanted.families),
         drift => Ok(drift),
     })?
@@ -105,19 +113,19 @@ pub fn verify_pod(netns: &Netns, wanted: &PodRules) -> Result<Option<Drift>, App
 /// Takes everything of ours, and what an earlier agent left, out of a pod's namespace. Nothing there is success.
 pub fn remove_pod(netns: &Netns) -> Result<(), ApplyError> {
     netns.run(|| {
-        nft::remove()?;
+        nft::remove(Whose::Pod)?;
         route::remove()
     })?
 }
 
 /// Brings the calling thread's namespace, the node's, to its rules. Sets keep their elements if nothing else differs.
 pub fn install_node(wanted: &NodeRules) -> Result<Change, ApplyError> {
-    nft::Site::visit()?.install(&node_table(wanted))
+    nft::Site::visit(Whose::Node)?.install(&node_table(wanted))
 }
 
 /// Takes everything of ours out of the node's namespace.
 pub fn remove_node() -> Result<(), ApplyError> {
-    nft::remove()
+    nft::remove(Whose::Node)
 }
 
 /// The families that the calling thread's namespace can use at all: without IPv6 in the kernel there is only one.

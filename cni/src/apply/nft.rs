@@ -5,6 +5,7 @@ use ambit_sys::netlink::Family;
 
 use crate::apply::attribute::{Attributes, Messages, attribute, attributes, text, u32_at};
 use crate::apply::talk::{ACK, APPEND, CREATE, EXCLUSIVE, REQUEST, Talk, TalkError};
+use crate::apply::upstream::Upstream;
 use crate::apply::{ApplyError, Change, Drift};
 use crate::rules::{
     Chain, ChainKind, Expression, FOREIGN_TABLES, Hook, Rule, Set, TABLE, Table, expressions,
@@ -18,9 +19,9 @@ const NEW_TABLE: u16 = 0;
 const GET_TABLE: u16 = 1;
 const DEL_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
-const GET_CHAIN: u16 = 4;
+pub(super) const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
-const GET_RULE: u16 = 7;
+pub(super) const GET_RULE: u16 = 7;
 const NEW_SET: u16 = 9;
 const GET_SET: u16 = 10;
 const FAMILY_INET: u8 = 1;
@@ -35,19 +36,29 @@ struct Found {
     chains: Vec<Vec<u8>>,
     rules: Vec<Vec<u8>>,
     sets: Vec<Vec<u8>>,
+    upstream: Upstream,
+}
+
+/// Whose packet filter. On a node there may be ten thousand chains, and none by upstream's agent that it does not
+/// take away itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    Pod,
+    Node,
 }
 
 /// A packet filter that was read, to be brought to a description.
 pub(super) struct Site {
     talk: Talk,
+    whose: Whose,
     found: Found,
 }
 
 impl Site {
-    pub(super) fn visit() -> Result<Self, ApplyError> {
+    pub(super) fn visit(whose: Whose) -> Result<Self, ApplyError> {
         let mut talk = open()?;
-        let found = read(&mut talk)?;
-        Ok(Self { talk, found })
+        let found = read(&mut talk, whose)?;
+        Ok(Self { talk, whose, found })
     }
 
     /// How the kernel differs from the description.
@@ -60,14 +71,17 @@ impl Site {
         if self.drift(table).is_none() {
             return Ok(Change::None);
         }
+        if self.found.upstream.sidecar {
+            return Err(ApplyError::Sidecar);
+        }
         let mut told = self.replace(table);
         if told.as_ref().is_err_and(|error| CAME_OR_WENT.contains(&error.errno())) {
             // Somebody was here between reading and writing.
-            self.found = read(&mut self.talk)?;
+            self.found = read(&mut self.talk, self.whose)?;
             told = self.replace(table);
         }
         told.map_err(|source| ApplyError::Kernel { what: "install the packet filter", source })?;
-        let drift = compare(table, &read(&mut self.talk)?);
+        let drift = compare(table, &read(&mut self.talk, self.whose)?);
         drift.map_or(Ok(Change::Made), |drift| Err(ApplyError::NotAsInstalled(drift)))
     }
 
@@ -78,10 +92,10 @@ impl Site {
 }
 
 /// Deletes our table and an earlier agent's.
-pub(super) fn remove() -> Result<(), ApplyError> {
+pub(super) fn remove(whose: Whose) -> Result<(), ApplyError> {
     let mut talk = open()?;
-    let found = read(&mut talk)?;
-    if found.to_replace().next().is_none() {
+    let found = read(&mut talk, whose)?;
+    if found.to_replace().next().is_none() && found.upstream.first().is_none() {
         return Ok(());
     }
     let mut batch = Batch::begin();
@@ -115,7 +129,11 @@ impl Batch {
     }
 
     pub(super) fn add(&mut self, kind: u16, flags: u16, attributes: &Attributes) -> u32 {
-        self.0.push(SUBSYSTEM << 8 | kind, REQUEST | flags, &head(FAMILY_INET, 0), attributes)
+        self.add_to(FAMILY_INET, kind, flags, attributes)
+    }
+
+    pub(super) fn add_to(&mut self, family: u8, kind: u16, flags: u16, attributes: &Attributes) -> u32 {
+        self.0.push(SUBSYSTEM << 8 | kind, REQUEST | flags, &head(family, 0), attributes)
     }
 
     /// The end; the last message inside asks for the acknowledgement, so this adds one that changes nothing.
@@ -131,6 +149,7 @@ impl Batch {
         for name in found.to_replace() {
             self.add(DEL_TABLE, 0, &Attributes::new().raw(1, &ended(name)));
         }
+        found.upstream.clear(self);
     }
 
     fn install(table: &Table, found: &Found) -> (Messages, u32) {
@@ -198,10 +217,14 @@ fn rule_attributes(table: &Table, chain: &Chain, rule: &Rule) -> Attributes {
     Attributes::new().text(1, table.name).text(2, chain.name).nested(4, &list)
 }
 
-fn read(talk: &mut Talk) -> Result<Found, ApplyError> {
+fn read(talk: &mut Talk, whose: Whose) -> Result<Found, ApplyError> {
     let tables = list(talk, GET_TABLE, &Attributes::new())?;
+    let upstream = match whose {
+        Whose::Pod => Upstream::find(talk)?,
+        Whose::Node => Upstream::default(),
+    };
     if !tables.iter().any(|table| name_in(table, 1) == TABLE.as_bytes()) {
-        return Ok(Found { tables, chains: Vec::new(), rules: Vec::new(), sets: Vec::new() });
+        return Ok(Found { tables, chains: Vec::new(), rules: Vec::new(), sets: Vec::new(), upstream });
     }
     let ours = Attributes::new().text(1, TABLE);
     let of_ours =
@@ -210,16 +233,25 @@ fn read(talk: &mut Talk) -> Result<Found, ApplyError> {
     let chains = of_ours(list(talk, GET_CHAIN, &Attributes::new())?);
     let rules = of_ours(list(talk, GET_RULE, &ours)?);
     let sets = of_ours(list(talk, GET_SET, &ours)?);
-    Ok(Found { tables, chains, rules, sets })
+    Ok(Found { tables, chains, rules, sets, upstream })
 }
 
 pub(super) fn list(talk: &mut Talk, kind: u16, which: &Attributes) -> Result<Vec<Vec<u8>>, ApplyError> {
-    let listed = talk.list(SUBSYSTEM << 8 | kind, &head(FAMILY_INET, 0), which);
+    list_of(talk, FAMILY_INET, kind, which)
+}
+
+pub(super) fn list_of(
+    talk: &mut Talk,
+    family: u8,
+    kind: u16,
+    which: &Attributes,
+) -> Result<Vec<Vec<u8>>, ApplyError> {
+    let listed = talk.list(SUBSYSTEM << 8 | kind, &head(family, 0), which);
     let listed = listed.map_err(|source| ApplyError::Kernel { what: "read the packet filter", source })?;
     Ok(listed.into_iter().filter_map(|it| it.body.get(4..).map(<[u8]>::to_vec)).collect())
 }
 
-fn name_in(body: &[u8], kind: u16) -> &[u8] {
+pub(super) fn name_in(body: &[u8], kind: u16) -> &[u8] {
     text(attribute(body, kind).unwrap_or_default())
 }
 
@@ -230,6 +262,9 @@ fn foreign(table: &[u8]) -> Option<&'static str> {
 fn compare(table: &Table, found: &Found) -> Option<Drift> {
     if let Some(name) = found.tables.iter().find_map(|table| foreign(table)) {
         return Some(Drift::Foreign(name.into()));
+    }
+    if let Some(chain) = found.upstream.first() {
+        return Some(Drift::Upstream(chain));
     }
     if !found.tables.iter().any(|it| name_in(it, 1) == table.name.as_bytes()) {
         return Some(Drift::NoTable);

@@ -18,17 +18,20 @@ const BAD: (&str, &str) = ("a-bad", "u-0");
 /// Keeps a proxy connected that hangs about the bad pod, as often as it is thrown out.
 fn with_stubborn_ztunnel(stage: &Stage, work: impl FnOnce()) {
     let (stop, socket) = (AtomicBool::new(false), stage.path("run/ztunnel.sock"));
+    let was_there = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let ztunnel = Ztunnel::connect_mute(&socket, Some(BAD.1));
                 while !ztunnel.is_closed() && !stop.load(Ordering::Relaxed) {
+                    was_there.fetch_or(ztunnel.has_heard("snapshot"), Ordering::Relaxed);
                     pause();
                 }
             }
         });
         // Also ends the proxy when the work fails.
         let _stop = OnDrop(&stop);
+        stage.eventually("a ztunnel", || was_there.load(Ordering::Relaxed));
         work();
     });
 }

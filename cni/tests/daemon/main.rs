@@ -270,6 +270,57 @@ fn an_earlier_agents_tables_are_replaced() {
     assert!(!filter(&netns).contains("istio-ambient"));
 }
 
+/// Rules as upstream's agent makes them by iptables, and one of the pod's own in the same tables.
+fn iptables(netns: &Netns, chains: &[&str]) {
+    let script: String = ["iptables-nft", "ip6tables-nft"]
+        .map(|program| {
+            let own =
+                format!("{program} -w -t nat -A OUTPUT -p tcp --dport 7777 -j REDIRECT --to-ports 7778\n");
+            let made = chains.iter().map(|chain| {
+                format!(
+                    "{program} -w -t nat -N {chain}\n{program} -w -t nat -A OUTPUT -j {chain}\n\
+                     {program} -w -t nat -A {chain} -p tcp -j REDIRECT --to-ports 15001\n"
+                )
+            });
+            own + &made.collect::<String>()
+        })
+        .concat();
+    let made = netns.run(|| std::process::Command::new("sh").args(["-ec", &script]).output());
+    let made = made.unwrap().unwrap();
+    assert!(
+        made.status.success(),
+        "needs apt-get install iptables: {}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+}
+
+// K27
+#[test]
+fn chains_that_upstreams_agent_made_by_iptables_are_taken_over_and_the_pods_own_rules_stay() {
+    let stage = stage(&[ambient(), pod("web", "u-1")]);
+    let _ztunnel = stage.ztunnel();
+    let netns = Netns::anonymous().unwrap();
+    iptables(&netns, &["ISTIO_PRERT", "ISTIO_OUTPUT"]);
+    assert!(stage.plugin("ADD", "web", "u-1", &netns).good, "{}", stage.log());
+    let rules = filter(&netns);
+    assert!(!rules.contains("ISTIO_") && rules.matches("7777").count() == 2, "{rules}");
+    assert!(stage.plugin("CHECK", "web", "u-1", &netns).good);
+    iptables(&netns, &["ISTIO_OUTPUT"]);
+    stage.eventually("taken out again", || !filter(&netns).contains("ISTIO_"));
+}
+
+#[test]
+fn a_pod_whose_traffic_a_sidecar_redirects_is_refused_and_left_as_it_is() {
+    let stage = stage(&[ambient(), pod("web", "u-1")]);
+    let _ztunnel = stage.ztunnel();
+    let netns = Netns::anonymous().unwrap();
+    iptables(&netns, &["ISTIO_REDIRECT", "ISTIO_OUTPUT"]);
+    let before = filter(&netns);
+    let answer = stage.plugin("ADD", "web", "u-1", &netns);
+    assert!(!answer.good && answer.output.contains("sidecar"), "{answer:?}");
+    assert_eq!(filter(&netns), before);
+}
+
 #[test]
 fn the_runtimes_garbage_collection_lets_go_of_what_it_does_not_name() {
     let stage = stage(&[ambient(), pod("web", "u-1"), pod("db", "u-2")]);
