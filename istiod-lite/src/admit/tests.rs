@@ -120,3 +120,38 @@ fn an_answer_is_short_however_much_is_wrong() {
     assert!(message.ends_with("and 4984 more"), "{message}");
     assert!(message.len() < 8192);
 }
+
+#[test]
+fn random_changes_of_questions_are_answered_the_same_twice_or_not_at_all() {
+    let seeds = [
+        question(
+            POLICY,
+            "CREATE",
+            &policy(&json!({"selector": {"matchLabels": {"a": "b"}}, "action": "DENY"})),
+        ),
+        question(
+            POLICY,
+            "UPDATE",
+            &policy(&json!({"rules": [{"from": [{"source": {"ipBlocks": ["10.0.0.0/8"]}}]}]})),
+        ),
+    ];
+    let mut chance = fastrand::Rng::with_seed(7);
+    let mut answered = 0;
+    for round in 0..4000 {
+        let mut text = seeds[round % seeds.len()].to_string().into_bytes();
+        for _ in 0..chance.usize(1..4) {
+            let at = chance.usize(..text.len());
+            match chance.u8(..3) {
+                0 => text[at] = chance.u8(32..127),
+                1 => drop(text.remove(at)),
+                _ => text.insert(at, b"{}[]\",:0*n"[chance.usize(..10)]),
+            }
+        }
+        let first = decide(&text);
+        assert_eq!(first, decide(&text));
+        let Ok(it) = first else { continue };
+        answered += 1;
+        assert_eq!(it.allowed, it.review["response"]["status"]["message"].is_null(), "{}", it.review);
+    }
+    assert!(answered > 100, "{answered}");
+}
