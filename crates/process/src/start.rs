@@ -19,9 +19,9 @@ const BLOCKING_BESIDE_TRAFFIC: usize = 16;
 /// A thread without work ends after this.
 const BLOCKING_IDLE: Duration = Duration::from_secs(2);
 
-/// The start of a program is over after this.
-const STARTED: Duration = Duration::from_secs(5);
-/// Between two looks at which of its code is in use. What is, comes back within some tens of page faults.
+/// The start of a small program is over after this; the wait for the next look doubles, since a large one takes longer.
+const STARTED: Duration = Duration::from_secs(1);
+/// Between two looks at which code is in use, at most. What is, comes back within some tens of page faults.
 const RELEASE_EACH: Duration = Duration::from_secs(60);
 
 /// The runtimes of a program.
@@ -129,7 +129,7 @@ pub async fn keep_only_used_code(stop: Stop, release: impl Fn() -> io::Result<us
     while tokio::time::timeout(wait, stop.stopped()).await.is_err() {
         let released = release()?;
         tracing::debug!(bytes = released, "code that is not in use is let go");
-        wait = RELEASE_EACH;
+        wait = RELEASE_EACH.min(wait * 2);
     }
     Ok(())
 }
@@ -162,19 +162,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn unused_code_is_let_go_after_the_start_each_minute_and_no_more_after_a_stop() {
+    async fn unused_code_is_let_go_ever_more_seldom_down_to_once_a_minute_and_no_more_after_a_stop() {
         use std::cell::Cell;
         let (stop, times) = (Stop::new(), Cell::new(0));
         let release = || Ok(times.replace(times.get() + 1));
         let ends = async {
-            for (seconds, wanted) in [(4, 0), (2, 1), (60, 2), (60, 3)] {
-                tokio::time::sleep(Duration::from_secs(seconds)).await;
-                assert_eq!(times.get(), wanted);
+            for (millis, wanted) in [(900, 0), (200, 1), (2_000, 2), (60_000, 6), (60_000, 7), (60_000, 8)] {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+                assert_eq!(times.get(), wanted, "{millis}");
             }
             stop.stop();
         };
         let (kept, ()) = tokio::join!(keep_only_used_code(stop.clone(), release), ends);
-        assert!(kept.is_ok() && times.get() == 3);
+        assert!(kept.is_ok() && times.get() == 8);
         let fails = keep_only_used_code(Stop::new(), || Err(io::ErrorKind::PermissionDenied.into()));
         assert_eq!(fails.await.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     }
