@@ -69,7 +69,7 @@ fn build(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
 }
 
 /// The plugin runs on nodes beside unknown libraries: it brings its own.
-fn build_plugin(workspace: &Workspace) -> Result<PathBuf> {
+pub(crate) fn build_plugin(workspace: &Workspace) -> Result<PathBuf> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut build = cargo();
     build.args(["build", "--profile", "plugin", "-p", "ambit-cni-plugin", "--target", &target]);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::workspace::{Workspace, cargo};
-use crate::{cluster, demo, docs, need, run};
+use crate::{cluster, demo, docs, images, need, run};
 pub(crate) use tally::Tally;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,8 @@ fn run_tier(workspace: &Workspace, tier: Tier, seeds: Option<&str>) -> Result<Ta
             need::root("the cluster tier")?;
             cluster::tools()?;
             demo::programs(workspace)?;
+            // Nodes are given what a user installs: the static plugin, in an image.
+            images::build_plugin(workspace)?;
             let mut test = integration(&targets)?;
             // One at a time: each story has a cluster of its own.
             test.args(["--", "--test-threads=1", "--nocapture"]);

@@ -45,6 +45,12 @@ pub fn build(cache: &Path) -> Result<Binaries> {
     Ok(Binaries { kube: kube.built(cache)?, coredns: coredns.built(cache)?, helm: helm.built(cache)? })
 }
 
+/// Helm alone, built where it is not there yet.
+pub fn helm() -> Result<PathBuf> {
+    let [_, _, helm] = &MODULES;
+    helm.built(&cache())
+}
+
 /// Where they are kept: `$AMBIT_CACHE`, else `~/.cache/ambit`.
 pub fn cache() -> PathBuf {
     let home =

@@ -72,6 +72,11 @@ impl Lab {
         kubectl::run(&self.layout, &self.spec, arguments)
     }
 
+    /// As [`Lab::kubectl`], with something to read.
+    pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<String> {
+        kubectl::run_with(&self.layout, &self.spec, arguments, input)
+    }
+
     /// A `kubectl` that the caller starts, to run in the background.
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let mut command = kubectl::command(&self.layout, &self.spec);

@@ -128,8 +128,8 @@ fn containerd() -> String {
     )
 }
 
-/// No pod is evicted for what else fills this machine, and none is put into groups by quality of service: the
-/// cluster's own group bounds them all.
+/// No pod is evicted for what else fills this machine. Pods are in groups by quality of service, as everywhere: by
+/// their names a process's pod is found. What bounds them all is the cluster's own group.
 fn kubelet(spec: &Spec) -> serde_json::Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -146,7 +146,7 @@ fn kubelet(spec: &Spec) -> serde_json::Value {
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "cgroupDriver": "cgroupfs",
-        "cgroupsPerQOS": false,
+        "cgroupsPerQOS": true,
         "enforceNodeAllocatable": [],
         "failSwapOn": false,
         "localStorageCapacityIsolation": false,

@@ -1,0 +1,271 @@
+//! The mesh as it is installed: from our charts and images into a real cluster, used, and taken off again.
+//! Owns the story. What a chart must be without a cluster is `cluster_charts`.
+
+#![cfg(test)]
+
+mod images;
+mod node;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ambit_cluster_lab::{APP, Lab, pause};
+use anyhow::{Context as _, Result, ensure};
+
+use crate::node::Traces;
+
+const INSTALLED: Duration = Duration::from_secs(120);
+const PODS: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(20);
+
+const SHOP: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: { name: shop }
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: { name: web, namespace: shop }
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: { name: client, namespace: shop }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web, namespace: shop }
+spec: { selector: { app: web }, ports: [{ name: http, port: 80, targetPort: 8080 }] }
+"#;
+
+const STRICT: &str = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: { name: strict, namespace: shop }
+spec: { mtls: { mode: STRICT } }
+";
+
+const DENY: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: deny, namespace: shop }
+spec:
+  action: DENY
+  selector: { matchLabels: { app: web } }
+  rules: [{ from: [{ source: { principals: [cluster.local/ns/shop/sa/client] } }] }]
+";
+
+#[test]
+fn the_mesh_is_installed_used_and_taken_off_without_a_trace() {
+    let lab = Lab::up("install").unwrap();
+    let told = story(&lab);
+    if told.is_err() {
+        tell(&lab);
+    }
+    told.unwrap();
+    lab.down().unwrap();
+}
+
+fn story(lab: &Lab) -> Result<()> {
+    images::import(lab)?;
+    lab.apply(SHOP)?;
+    lab.apply(&pod("web", "n2"))?;
+    lab.apply(&pod("client", "n1"))?;
+    lab.pods_ready("shop", "app in (web, client)", PODS)?;
+    let before = Traces::of(lab)?;
+    install(lab)?;
+    joins_without_a_restart(lab)?;
+    holds_policies(lab)?;
+    reviews_objects(lab)?;
+    takes_new_pods(lab)?;
+    keeps_its_root(lab)?;
+    upgrades(lab)?;
+    leaves(lab, &before)
+}
+
+/// As the documents say it.
+fn install(lab: &Lab) -> Result<()> {
+    let chart = chart("ambit");
+    lab.kubectl(&["create", "namespace", "istio-system"])?;
+    let rendered = lab.helm(&["template", "ambit", &chart, "-n", "istio-system", "--validate"])?;
+    // Unknown fields are refused too, not only told of.
+    lab.kubectl_with(&["apply", "--dry-run=server", "--validate=strict", "-f", "-"], &rendered)?;
+    lab.helm(&["install", "ambit", &chart, "-n", "istio-system", "--wait", "--timeout", "120s"])?;
+    lab.wait("all of the mesh to be ready", INSTALLED, || {
+        for (namespace, labels) in [("istio-system", "app=istiod"), ("istio-system", "app=ztunnel")] {
+            lab.pods_ready(namespace, labels, SOON)?;
+        }
+        lab.pods_ready("istio-system", "k8s-app=istio-cni-node", SOON)
+    })
+}
+
+fn joins_without_a_restart(lab: &Lab) -> Result<()> {
+    let capture = lab.capture()?;
+    fetch(lab, "/in-the-clear")?;
+    ensure!(capture.finish().contain(b"/in-the-clear"), "before, the wire is readable");
+    let starts = lab.kubectl(&["-n", "shop", "get", "pods", "-o", STARTS])?;
+    lab.kubectl(&["label", "namespace", "shop", "istio.io/dataplane-mode=ambient"])?;
+    is_in(lab, "web")?;
+    is_in(lab, "client")?;
+    lab.wait("the two ends to know of each other", SOON, || {
+        let capture = lab.capture()?;
+        let said = fetch(lab, "/carried")?;
+        let frames = capture.finish();
+        let client =
+            lab.kubectl(&["-n", "shop", "get", "pod", "client", "-o", "jsonpath={.status.podIP}"])?;
+        ensure!(said.contains(&format!("\"from\":\"{client}:")), "the client's own address is seen: {said}");
+        ensure!(!frames.contain(b"/carried"), "readable on the wire");
+        ensure!(frames.with_port(15008) > 0, "nothing went to the tunnels' port");
+        Ok(())
+    })?;
+    ensure!(lab.kubectl(&["-n", "shop", "get", "pods", "-o", STARTS])? == starts, "a pod was started again");
+    Ok(())
+}
+
+/// Which pods there are, and when their containers started.
+const STARTS: &str = "jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[*].state.running.startedAt}\
+                      {.status.containerStatuses[*].restartCount} {end}";
+
+fn holds_policies(lab: &Lab) -> Result<()> {
+    lab.apply(STRICT)?;
+    lab.apply(DENY)?;
+    lab.wait("the policy to be in force", SOON, || ensure_refused(lab))?;
+    let said =
+        ["-n", "shop", "get", "authorizationpolicy", "deny", "-o", "jsonpath={.status.conditions[*].type}"];
+    lab.wait("the policy's condition", SOON, || {
+        ensure!(lab.kubectl(&said)? == "ZtunnelAccepted", "it is {:?}", lab.kubectl(&said));
+        Ok(())
+    })?;
+    lab.delete(DENY)?;
+    lab.wait("the policy to be gone", SOON, || fetch(lab, "/again"))?;
+    // Probes are no peers, and pass. Three of them had the time to fail.
+    pause(Duration::from_secs(4));
+    lab.pods_ready("shop", "app=web", Duration::from_secs(1))
+}
+
+fn reviews_objects(lab: &Lab) -> Result<()> {
+    let nothing = DENY.replace("rules:", "rules: [] #");
+    let refused = lab.apply(&nothing).err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(refused.contains("add rules") && refused.contains("spec."), "it is {refused:?}");
+    Ok(())
+}
+
+fn takes_new_pods(lab: &Lab) -> Result<()> {
+    lab.apply(&pod("late", "n1"))?;
+    lab.pods_ready("shop", "app=late", PODS)?;
+    is_in(lab, "late")?;
+    let capture = lab.capture()?;
+    lab.wait("the late pod to be heard", SOON, || {
+        lab.pod_exec("shop/late", &["ambit", "pod", "fetch", "http://web.shop/late"])
+    })?;
+    ensure!(!capture.finish().contain(b"GET /late"), "a pod that joins is never readable");
+    Ok(())
+}
+
+/// A control plane that starts anew signs under the root that was there.
+fn keeps_its_root(lab: &Lab) -> Result<()> {
+    let read = ["-n", "shop", "get", "configmap", "istio-ca-root-cert", "-o", "jsonpath={.data}"];
+    let before = lab.kubectl(&read)?;
+    lab.kubectl(&["-n", "istio-system", "delete", "pod", "-l", "app=istiod", "--wait"])?;
+    lab.pods_ready("istio-system", "app=istiod", PODS)?;
+    fetch(lab, "/while-it-starts")?;
+    lab.apply(&pod("later", "n2"))?;
+    lab.pods_ready("shop", "app=later", PODS)?;
+    lab.wait("a pod under the new control plane to talk", SOON, || {
+        lab.pod_exec("shop/later", &["ambit", "pod", "fetch", "http://web.shop/later"])
+    })?;
+    ensure!(lab.kubectl(&read)? == before, "the root is another one");
+    Ok(())
+}
+
+/// Every component is replaced by another of its kind; new connections never fail.
+fn upgrades(lab: &Lab) -> Result<()> {
+    for (kind, name) in [("deployment", "istiod"), ("daemonset", "istio-cni-node"), ("daemonset", "ztunnel")]
+    {
+        let what = format!("{kind}/{name}");
+        lab.kubectl(&["-n", "istio-system", "rollout", "restart", &what])?;
+        let status = ["-n", "istio-system", "rollout", "status", &what, "--timeout=1s"];
+        lab.wait(&format!("{what} to be replaced"), INSTALLED, || {
+            // Outside of the wait's patience: one that fails here fails the story.
+            let fetched = fetch(lab, "/meanwhile");
+            fetched.with_context(|| format!("while {what} is replaced")).map_err(Fatal::now)?;
+            lab.kubectl(&status)
+        })?;
+    }
+    Ok(())
+}
+
+/// Nodes and pods are as they were.
+fn leaves(lab: &Lab, before: &Traces) -> Result<()> {
+    lab.delete(STRICT)?;
+    lab.helm(&["uninstall", "ambit", "-n", "istio-system", "--wait", "--timeout", "120s"])?;
+    lab.wait("nodes to be as they were", PODS, || {
+        let now = Traces::of(lab)?;
+        ensure!(now == *before, "left:\n{}", now.beside(before));
+        Ok(())
+    })?;
+    let capture = lab.capture()?;
+    fetch(lab, "/afterwards")?;
+    ensure!(capture.finish().contain(b"/afterwards"), "afterwards, the wire is readable again");
+    Ok(())
+}
+
+/// Ends a wait at once.
+struct Fatal;
+
+impl Fatal {
+    fn now(error: anyhow::Error) -> anyhow::Error {
+        panic!("{error:#}")
+    }
+}
+
+fn fetch(lab: &Lab, path: &str) -> Result<String> {
+    lab.pod_exec("shop/client", &["ambit", "pod", "fetch", &format!("http://web.shop{path}")])
+}
+
+fn ensure_refused(lab: &Lab) -> Result<()> {
+    let refused = fetch(lab, "/denied").err().context("it was let in")?;
+    ensure!(format!("{refused:#}").contains("reset"), "{refused:#}");
+    Ok(())
+}
+
+fn is_in(lab: &Lab, pod: &str) -> Result<()> {
+    let word = "jsonpath={.metadata.annotations.ambient\\.istio\\.io/redirection}";
+    lab.wait(&format!("{pod} to be in the mesh"), SOON, || {
+        let said = lab.kubectl(&["-n", "shop", "get", "pod", pod, "-o", word])?;
+        ensure!(said == "enabled", "it is {said:?}");
+        Ok(())
+    })
+}
+
+fn pod(name: &str, node: &str) -> String {
+    let account = if name == "web" { "web" } else { "client" };
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: shop, labels: {{app: {name}}}}}, spec: {{\
+         nodeName: {node}, serviceAccountName: {account}, terminationGracePeriodSeconds: 1, containers: [{{\
+         name: app, image: '{APP}', readinessProbe: {{httpGet: {{path: /ready, port: 8080}}, periodSeconds: 1}}}}]}}}}"
+    )
+}
+
+/// A chart's folder.
+fn chart(name: &str) -> String {
+    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/helm").join(name);
+    folder.display().to_string()
+}
+
+/// What to read when it fails.
+fn tell(lab: &Lab) {
+    let all = [
+        vec!["get", "pods", "-A", "-o", "wide"],
+        vec!["-n", "istio-system", "get", "events"],
+        vec!["-n", "istio-system", "logs", "-l", "app=istiod", "--tail=40"],
+        vec!["-n", "istio-system", "logs", "-l", "app=ztunnel", "--tail=40", "--prefix"],
+        vec!["-n", "istio-system", "logs", "-l", "k8s-app=istio-cni-node", "--tail=40", "--prefix"],
+    ];
+    for arguments in all {
+        eprintln!(
+            "$ kubectl {}\n{}",
+            arguments.join(" "),
+            lab.kubectl(&arguments).unwrap_or_else(|it| format!("{it:#}"))
+        );
+    }
+}
