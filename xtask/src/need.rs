@@ -23,6 +23,9 @@ pub(crate) const IPROUTE: Tool = Tool { program: "ip", package: "iproute2" };
 /// Shows the rules that are in force, to compare with what we meant to install.
 pub(crate) const NFT: Tool = Tool { program: "nft", package: "nftables" };
 
+/// Plays another mesh's agent, whose chains the node daemon takes over.
+pub(crate) const IPTABLES: Tool = Tool { program: "iptables-nft", package: "iptables" };
+
 /// Asks for root; namespaces and redirection cannot be had without it.
 pub(crate) fn root(what: &str) -> Result<()> {
     let id = Command::new("id").arg("-u").output()?;
