@@ -189,6 +189,12 @@ fn remove_files(run_dir: &Path) -> Result<(), UninstallError> {
     }
     match fs::remove_dir(run_dir) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        // In the daemon's container it is a mount in what cannot be written, and the folder is the node's.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::ReadOnlyFilesystem) =>
+        {
+            Ok(())
+        }
         other => fine_if_gone(other).map_err(at(run_dir)),
     }
 }
