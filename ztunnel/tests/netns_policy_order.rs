@@ -58,7 +58,7 @@ mod tests {
         let (given, after) = scene.ask_while(|| ());
         assert!(!given, "let in without its policy\n{}", scene.log());
         assert!(after >= WAIT && after < WAIT * 3, "{after:?}");
-        assert!(scene.log().contains("policy shop/never applies but is not known yet"), "{}", scene.log());
+        scene.says("policy shop/never applies but is not known yet");
     }
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
         assert!(end.ends_stream(), "{end:?}");
         let after = began.elapsed();
         assert!(after > WAIT - Duration::from_millis(200) && after < WAIT * 3, "{after:?}");
-        assert!(scene.log().contains("policy applies but is not known yet: shop/never"), "{}", scene.log());
+        scene.says("policy applies but is not known yet: shop/never");
     }
 
     #[test]

@@ -48,9 +48,8 @@ type Script = fn(usize, &[u8]) -> Vec<Vec<u8>>;
 
 impl Upstream {
     pub(super) fn new(script: Script) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (socket, stream) = pair();
         let at = socket.local_addr().unwrap();
-        let stream = TcpListener::bind(at).unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&asked);
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -79,6 +78,16 @@ impl Upstream {
     }
 }
 
+/// Both carriers at one port. A port that is free for one may be taken for the other, by a test beside this one.
+fn pair() -> (UdpSocket, TcpListener) {
+    let one = || {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = TcpListener::bind(socket.local_addr()?)?;
+        Ok::<_, std::io::Error>((socket, listener))
+    };
+    (0..64).find_map(|_| one().ok()).unwrap()
+}
+
 pub(super) fn told(servers: &[&Upstream], limit: Duration) -> Told {
     let servers = servers.iter().map(|it| it.at).collect();
     Told { servers, search: Vec::new(), limit, attempts: 2 }
@@ -101,9 +110,8 @@ impl Sockets for Fake {
     }
 
     fn listen_names(&self, _: SocketAddr) -> Result<(UdpSocket, TcpListener), SocketsError> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (socket, listener) = pair();
         let at = socket.local_addr().unwrap();
-        let listener = TcpListener::bind(at).unwrap();
         socket.set_nonblocking(true).unwrap();
         listener.set_nonblocking(true).unwrap();
         self.bound.lock().unwrap().push(at);

@@ -34,6 +34,8 @@ const BATCH: usize = 32;
 const LONGEST: usize = 4096;
 /// After a failed accept or receive, wait before trying again.
 const PAUSE: Duration = Duration::from_millis(50);
+/// At the end, how long the kernel may take to hand over a datagram that has come.
+const LATE: Duration = Duration::from_millis(20);
 /// For what is under way at the end, beside the drain's limit.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -125,7 +127,13 @@ async fn datagrams(desk: Arc<Desk>, socket: UdpSocket, accepting: Stop, stop: St
     if let Err(error) = socket.connect(nobody).await {
         debug!(%error, "questions may be lost");
     }
-    while let Ok(BATCH..) = take(&desk, &socket, &mut open) {}
+    // The runtime hears of a datagram a turn after it has come, and one may be on its way into the queue: a short wait
+    // for each round, and nobody can lengthen it.
+    while let Ok(Ok(())) = timeout(LATE, socket.readable()).await {
+        if take(&desk, &socket, &mut open).is_err() {
+            break;
+        }
+    }
     finish(open, desk.shared.drain, &stop).await;
 }
 

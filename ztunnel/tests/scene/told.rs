@@ -58,8 +58,7 @@ impl Told {
             .stderr(log);
         let proxy = namespace.within(move || command.spawn().unwrap());
         let scene = Self { namespace, plane, dir, proxy: Process(proxy), echo };
-        let synced = || if scene.log().contains("the world is known") { Ok(()) } else { Err(scene.log()) };
-        eventually(PATIENCE, synced).unwrap();
+        scene.says("the world is known");
         scene
     }
 
@@ -73,6 +72,12 @@ impl Told {
     /// Tells the proxy to believe the control plane as it is now.
     pub(crate) fn believe_plane(&self) {
         std::fs::write(self.dir.path().join("xds-root.pem"), self.plane.root_pem()).unwrap();
+    }
+
+    /// Waits until the log says this: lines are written beside the traffic, and may come after what they tell of.
+    pub(crate) fn says(&self, text: &str) {
+        let said = || if self.log().contains(text) { Ok(()) } else { Err(self.log()) };
+        eventually(PATIENCE, said).unwrap();
     }
 
     pub(crate) fn log(&self) -> String {
