@@ -136,6 +136,18 @@ fn every_networks_configuration_gets_our_plugin_last_and_all_else_stays() {
     }
 }
 
+#[test]
+fn a_number_that_only_just_has_a_nearest_value_does_not_keep_a_file_from_being_restored() {
+    let node = Node::new(chained());
+    let number = "165000000000000000000002290396647540391937";
+    let list = format!(r#"{{"name":"n","cniVersion":"0.3.1","plugins":[{{"type":"ptp","mtu":{number}}}]}}"#);
+    node.put("10-a.conflist", &list);
+    let before = node.picture();
+    assert_eq!((node.pass(), node.pass()), (Pass::Changed, Pass::Valid));
+    node.remove();
+    assert_eq!(node.picture(), before);
+}
+
 // K30
 #[test]
 fn what_a_crash_left_is_cleared_and_never_read() {
