@@ -161,6 +161,8 @@ fn a_pod_whose_namespace_is_not_known_yet_does_not_start_outside_the_mesh() {
     let cluster = Cluster::with(Some("ambient"), &[], &[]);
     let _ztunnel = cluster.stage.ztunnel();
     cluster.fake().remove(NAMESPACES, "", "shop");
+    // The daemon hears of it by a stream of its own, and nothing shows that it has.
+    std::thread::park_timeout(Duration::from_millis(2500));
     cluster.put(PODS, pod("web", "u-1"));
     let netns = Netns::anonymous().unwrap();
     let answer = cluster.stage.plugin("ADD", "web", "u-1", &netns);
