@@ -133,12 +133,13 @@ pub(crate) fn in_mesh(pod: &Pod) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use ambit_cluster::files::{Keep, load_once};
 
     use super::*;
 
-    fn world(manifests: &str) -> World {
+    /// What these manifests say, all of which are good.
+    pub(crate) fn world(manifests: &str) -> World {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("all.yaml"), manifests).unwrap();
         let mut world = World::default();

@@ -1,18 +1,7 @@
 //! Which endpoints a service address has on a node.
 
-use ambit_cluster::files::{Event, Keep, load_once};
-
 use super::*;
-
-fn world(manifests: &str) -> World {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("all.yaml"), manifests).unwrap();
-    let mut world = World::default();
-    let loaded = load_once(dir.path(), None, Keep::Whole).unwrap();
-    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
-    loaded.objects.into_iter().for_each(|object| world.take(Event::Applied(object)));
-    world
-}
+use crate::local::world::tests::world;
 
 fn service(spec: &str) -> String {
     format!(
