@@ -1,7 +1,7 @@
 //! A real Kubernetes on this machine, for tests: nodes with kubelets and containers in namespaces, an API server,
 //! names, services, webhooks. Nothing is downloaded but Go modules and Debian packages.
 //!
-//! Owns bringing it up, breaking it and taking it down. What is installed into it is a test's.
+//! Owns bringing it up, breaking it and taking it down. What is installed into it is a test's; `mesh` has what stories of our own mesh share.
 //!
 //! ```no_run
 //! let lab = ambit_cluster_lab::Lab::up("story")?;
@@ -20,6 +20,7 @@ mod images;
 mod kubectl;
 mod lab;
 mod layout;
+pub mod mesh;
 mod net;
 mod node;
 mod pki;

@@ -3,39 +3,15 @@
 
 #![cfg(test)]
 
-mod images;
-mod node;
-
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ambit_cluster_lab::{APP, Lab, pause};
+use ambit_cluster_lab::mesh::{SHOP, STARTS, SYSTEM, Traces, chart, pod};
+use ambit_cluster_lab::{Lab, pause};
 use anyhow::{Context as _, Result, ensure};
-
-use crate::node::Traces;
 
 const INSTALLED: Duration = Duration::from_secs(120);
 const PODS: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
-
-const SHOP: &str = r#"
-apiVersion: v1
-kind: Namespace
-metadata: { name: shop }
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: { name: web, namespace: shop }
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: { name: client, namespace: shop }
----
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: shop }
-spec: { selector: { app: web }, ports: [{ name: http, port: 80, targetPort: 8080 }] }
-"#;
 
 const STRICT: &str = "
 apiVersion: security.istio.io/v1
@@ -59,14 +35,14 @@ fn the_mesh_is_installed_used_and_taken_off_without_a_trace() {
     let lab = Lab::up("install").unwrap();
     let told = story(&lab);
     if told.is_err() {
-        tell(&lab);
+        lab.tell();
     }
     told.unwrap();
     lab.down().unwrap();
 }
 
 fn story(lab: &Lab) -> Result<()> {
-    images::import(lab)?;
+    lab.import_programs()?;
     lab.apply(SHOP)?;
     lab.apply(&pod("web", "n2"))?;
     lab.apply(&pod("client", "n1"))?;
@@ -85,17 +61,12 @@ fn story(lab: &Lab) -> Result<()> {
 /// As the documents say it.
 fn install(lab: &Lab) -> Result<()> {
     let chart = chart("ambit");
-    lab.kubectl(&["create", "namespace", "istio-system"])?;
-    let rendered = lab.helm(&["template", "ambit", &chart, "-n", "istio-system", "--validate"])?;
+    lab.kubectl(&["create", "namespace", SYSTEM])?;
+    let rendered = lab.helm(&["template", "ambit", &chart, "-n", SYSTEM, "--validate"])?;
     // Unknown fields are refused too, not only told of.
     lab.kubectl_with(&["apply", "--dry-run=server", "--validate=strict", "-f", "-"], &rendered)?;
-    lab.helm(&["install", "ambit", &chart, "-n", "istio-system", "--wait", "--timeout", "120s"])?;
-    lab.wait("all of the mesh to be ready", INSTALLED, || {
-        for (namespace, labels) in [("istio-system", "app=istiod"), ("istio-system", "app=ztunnel")] {
-            lab.pods_ready(namespace, labels, SOON)?;
-        }
-        lab.pods_ready("istio-system", "k8s-app=istio-cni-node", SOON)
-    })
+    lab.helm(&["install", "ambit", &chart, "-n", SYSTEM, "--wait", "--timeout", "120s"])?;
+    lab.mesh_ready()
 }
 
 fn joins_without_a_restart(lab: &Lab) -> Result<()> {
@@ -103,9 +74,9 @@ fn joins_without_a_restart(lab: &Lab) -> Result<()> {
     fetch(lab, "/in-the-clear")?;
     ensure!(capture.finish().contain(b"/in-the-clear"), "before, the wire is readable");
     let starts = lab.kubectl(&["-n", "shop", "get", "pods", "-o", STARTS])?;
-    lab.kubectl(&["label", "namespace", "shop", "istio.io/dataplane-mode=ambient"])?;
-    is_in(lab, "web")?;
-    is_in(lab, "client")?;
+    lab.enrol("shop")?;
+    lab.is_in("shop", "web")?;
+    lab.is_in("shop", "client")?;
     lab.wait("the two ends to know of each other", SOON, || {
         let capture = lab.capture()?;
         let said = fetch(lab, "/carried")?;
@@ -120,10 +91,6 @@ fn joins_without_a_restart(lab: &Lab) -> Result<()> {
     ensure!(lab.kubectl(&["-n", "shop", "get", "pods", "-o", STARTS])? == starts, "a pod was started again");
     Ok(())
 }
-
-/// Which pods there are, and when their containers started.
-const STARTS: &str = "jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[*].state.running.startedAt}\
-                      {.status.containerStatuses[*].restartCount} {end}";
 
 fn holds_policies(lab: &Lab) -> Result<()> {
     lab.apply(STRICT)?;
@@ -152,7 +119,7 @@ fn reviews_objects(lab: &Lab) -> Result<()> {
 fn takes_new_pods(lab: &Lab) -> Result<()> {
     lab.apply(&pod("late", "n1"))?;
     lab.pods_ready("shop", "app=late", PODS)?;
-    is_in(lab, "late")?;
+    lab.is_in("shop", "late")?;
     let capture = lab.capture()?;
     lab.wait("the late pod to be heard", SOON, || {
         lab.pod_exec("shop/late", &["ambit", "pod", "fetch", "http://web.shop/late"])
@@ -165,8 +132,8 @@ fn takes_new_pods(lab: &Lab) -> Result<()> {
 fn keeps_its_root(lab: &Lab) -> Result<()> {
     let read = ["-n", "shop", "get", "configmap", "istio-ca-root-cert", "-o", "jsonpath={.data}"];
     let before = lab.kubectl(&read)?;
-    lab.kubectl(&["-n", "istio-system", "delete", "pod", "-l", "app=istiod", "--wait"])?;
-    lab.pods_ready("istio-system", "app=istiod", PODS)?;
+    lab.kubectl(&["-n", SYSTEM, "delete", "pod", "-l", "app=istiod", "--wait"])?;
+    lab.pods_ready(SYSTEM, "app=istiod", PODS)?;
     fetch(lab, "/while-it-starts")?;
     lab.apply(&pod("later", "n2"))?;
     lab.pods_ready("shop", "app=later", PODS)?;
@@ -182,8 +149,8 @@ fn upgrades(lab: &Lab) -> Result<()> {
     for (kind, name) in [("deployment", "istiod"), ("daemonset", "istio-cni-node"), ("daemonset", "ztunnel")]
     {
         let what = format!("{kind}/{name}");
-        lab.kubectl(&["-n", "istio-system", "rollout", "restart", &what])?;
-        let status = ["-n", "istio-system", "rollout", "status", &what, "--timeout=1s"];
+        lab.kubectl(&["-n", SYSTEM, "rollout", "restart", &what])?;
+        let status = ["-n", SYSTEM, "rollout", "status", &what, "--timeout=1s"];
         lab.wait(&format!("{what} to be replaced"), INSTALLED, || {
             // Outside of the wait's patience: one that fails here fails the story.
             let fetched = fetch(lab, "/meanwhile");
@@ -197,7 +164,7 @@ fn upgrades(lab: &Lab) -> Result<()> {
 /// Nodes and pods are as they were.
 fn leaves(lab: &Lab, before: &Traces) -> Result<()> {
     lab.delete(STRICT)?;
-    lab.helm(&["uninstall", "ambit", "-n", "istio-system", "--wait", "--timeout", "120s"])?;
+    lab.uninstall_mesh()?;
     lab.wait("nodes to be as they were", PODS, || {
         let now = Traces::of(lab)?;
         ensure!(now == *before, "left:\n{}", now.beside(before));
@@ -219,53 +186,11 @@ impl Fatal {
 }
 
 fn fetch(lab: &Lab, path: &str) -> Result<String> {
-    lab.pod_exec("shop/client", &["ambit", "pod", "fetch", &format!("http://web.shop{path}")])
+    lab.fetch("shop/client", &format!("http://web.shop{path}"))
 }
 
 fn ensure_refused(lab: &Lab) -> Result<()> {
     let refused = fetch(lab, "/denied").err().context("it was let in")?;
     ensure!(format!("{refused:#}").contains("reset"), "{refused:#}");
     Ok(())
-}
-
-fn is_in(lab: &Lab, pod: &str) -> Result<()> {
-    let word = "jsonpath={.metadata.annotations.ambient\\.istio\\.io/redirection}";
-    lab.wait(&format!("{pod} to be in the mesh"), SOON, || {
-        let said = lab.kubectl(&["-n", "shop", "get", "pod", pod, "-o", word])?;
-        ensure!(said == "enabled", "it is {said:?}");
-        Ok(())
-    })
-}
-
-fn pod(name: &str, node: &str) -> String {
-    let account = if name == "web" { "web" } else { "client" };
-    format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: shop, labels: {{app: {name}}}}}, spec: {{\
-         nodeName: {node}, serviceAccountName: {account}, terminationGracePeriodSeconds: 1, containers: [{{\
-         name: app, image: '{APP}', readinessProbe: {{httpGet: {{path: /ready, port: 8080}}, periodSeconds: 1}}}}]}}}}"
-    )
-}
-
-/// A chart's folder.
-fn chart(name: &str) -> String {
-    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/helm").join(name);
-    folder.display().to_string()
-}
-
-/// What to read when it fails.
-fn tell(lab: &Lab) {
-    let all = [
-        vec!["get", "pods", "-A", "-o", "wide"],
-        vec!["-n", "istio-system", "get", "events"],
-        vec!["-n", "istio-system", "logs", "-l", "app=istiod", "--tail=40"],
-        vec!["-n", "istio-system", "logs", "-l", "app=ztunnel", "--tail=40", "--prefix"],
-        vec!["-n", "istio-system", "logs", "-l", "k8s-app=istio-cni-node", "--tail=40", "--prefix"],
-    ];
-    for arguments in all {
-        eprintln!(
-            "$ kubectl {}\n{}",
-            arguments.join(" "),
-            lab.kubectl(&arguments).unwrap_or_else(|it| format!("{it:#}"))
-        );
-    }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ambit_cluster_lab::Lab;
 use anyhow::Result;
+
+use crate::lab::Lab;
 
 /// Each with the command that shows it.
 const LOOKS: [(&str, &[&str]); 6] = [
@@ -28,12 +29,13 @@ const LOOKS: [(&str, &[&str]); 6] = [
     ),
 ];
 
-/// What was seen on each node.
+/// What was seen on each node, to be compared with what is seen later.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Traces(BTreeMap<String, String>);
+pub struct Traces(BTreeMap<String, String>);
 
 impl Traces {
-    pub(crate) fn of(lab: &Lab) -> Result<Self> {
+    /// What is on each node now.
+    pub fn of(lab: &Lab) -> Result<Self> {
         let mut seen = BTreeMap::new();
         for node in lab.nodes()? {
             for (what, command) in LOOKS {
@@ -51,7 +53,7 @@ impl Traces {
     }
 
     /// What is different, for people.
-    pub(crate) fn beside(&self, other: &Self) -> String {
+    pub fn beside(&self, other: &Self) -> String {
         let different = self.0.iter().filter(|(what, seen)| other.0.get(*what) != Some(seen));
         let texts = different.map(|(what, seen)| {
             format!("{what}\n  now:\n{seen}\n  before:\n{}", other.0.get(what).map_or("", String::as_str))
