@@ -19,8 +19,9 @@ const BLOCKING_BESIDE_TRAFFIC: usize = 16;
 /// A thread without work ends after this.
 const BLOCKING_IDLE: Duration = Duration::from_secs(2);
 
-/// The start of a small program is over after this; the wait for the next look doubles, since a large one takes longer.
-const STARTED: Duration = Duration::from_secs(1);
+/// Reading the configuration and binding sockets is over after this. What comes then takes a small program less time
+/// than a large one, so the wait for the next look doubles.
+const STARTED: Duration = Duration::from_millis(100);
 /// Between two looks at which code is in use, at most. What is, comes back within some tens of page faults.
 const RELEASE_EACH: Duration = Duration::from_secs(60);
 
@@ -167,14 +168,14 @@ mod tests {
         let (stop, times) = (Stop::new(), Cell::new(0));
         let release = || Ok(times.replace(times.get() + 1));
         let ends = async {
-            for (millis, wanted) in [(900, 0), (200, 1), (2_000, 2), (60_000, 6), (60_000, 7), (60_000, 8)] {
+            for (millis, wanted) in [(50, 0), (100, 1), (600, 3), (60_000, 9), (60_000, 10), (60_000, 11)] {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
                 assert_eq!(times.get(), wanted, "{millis}");
             }
             stop.stop();
         };
         let (kept, ()) = tokio::join!(keep_only_used_code(stop.clone(), release), ends);
-        assert!(kept.is_ok() && times.get() == 8);
+        assert!(kept.is_ok() && times.get() == 11);
         let fails = keep_only_used_code(Stop::new(), || Err(io::ErrorKind::PermissionDenied.into()));
         assert_eq!(fails.await.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     }
