@@ -4,6 +4,7 @@
 mod analyze;
 mod args;
 mod capture;
+mod cluster;
 mod demo;
 mod enter;
 mod local;

@@ -1,8 +1,10 @@
 //! Objects from the Kubernetes API: the same events as from a directory of manifests.
 //! Owns the merging of what the followers of the kinds tell; beside it, what is asked of the API server otherwise:
-//! who leads (`lease`), whose token this is (`review`), what is written (`write`, `hook`, `event`), what is kept (`secret`). Each kind is followed by a task of its own (`follow`),
-//! which decides by a pure state what to ask (`course`) and what changed (`mirror`).
+//! who leads (`lease`), whose token this is (`review`), what is written (`write`, `hook`, `event`), what is kept
+//! (`secret`), what people's commands ask (`ask`). Each kind is followed by a task of its own (`follow`), which decides
+//! by a pure state what to ask (`course`) and what changed (`mirror`).
 
+mod ask;
 mod client;
 mod course;
 mod error;
@@ -12,6 +14,7 @@ mod follow;
 mod hook;
 mod lease;
 mod mirror;
+mod reach;
 mod resource;
 mod review;
 mod secret;
@@ -34,6 +37,7 @@ pub use error::ApiError;
 pub use event::Warning;
 pub use fleet::Fleet;
 pub use lease::Candidate;
+pub use reach::{PodPort, PortAnswer, ReachError};
 pub use resource::Wanted;
 pub use review::{ReviewError, Reviewed};
 pub use secret::Secret;

@@ -115,7 +115,7 @@ impl Client {
     }
 
     /// Of kube's stack the parts that know who we are: limits and retries are ours, and so is what is logged.
-    fn new(config: Config) -> Result<Self, OpenError> {
+    pub(crate) fn new(config: Config) -> Result<Self, OpenError> {
         let wrong = |source| OpenError::Credentials(Box::new(source));
         let connector = config.rustls_https_connector().map_err(wrong)?;
         let service = ServiceBuilder::new()
@@ -145,6 +145,10 @@ impl Client {
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    pub(crate) fn kube(&self) -> &kube::Client {
+        &self.kube
     }
 
     /// Asks for an object of any type.

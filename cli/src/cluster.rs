@@ -1,0 +1,48 @@
+//! Commands about a mesh in a Kubernetes cluster. Owns which cluster is meant, and the way to it; what is asked and
+//! shown is the commands'.
+
+use std::error::Error;
+use std::future::Future;
+use std::path::PathBuf;
+
+use ambit_cluster::api::{Client, OpenError};
+use clap::Args;
+
+/// Which cluster is meant, and where the mesh is in it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Which {
+    /// The kubeconfig; else $KUBECONFIG, else ~/.kube/config.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig; else its current one.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The namespace of the mesh.
+    #[arg(
+        short = 'i',
+        long = "istioNamespace",
+        visible_alias = "istio-namespace",
+        global = true,
+        value_name = "NAMESPACE",
+        default_value = "istio-system"
+    )]
+    pub(crate) istio_namespace: String,
+}
+
+impl Which {
+    /// The way to the cluster's API server. Connects at the first question.
+    pub(crate) async fn client(&self) -> Result<Client, OpenError> {
+        Client::of_user(self.kubeconfig.as_deref(), self.context.as_deref()).await
+    }
+}
+
+/// Runs a command to its end. Every wait in it is bounded by the command itself.
+pub(crate) fn block_on<T>(
+    command: impl Future<Output = Result<T, Box<dyn Error>>>,
+) -> Result<T, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(command);
+    // A connection that still lingers holds nothing up.
+    runtime.shutdown_background();
+    done
+}
