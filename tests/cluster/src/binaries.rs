@@ -1,4 +1,5 @@
-//! Programs that are built from Go modules once and kept: Kubernetes, the name server, Helm.
+//! Programs that are built from Go modules once and kept: Kubernetes, the name server, Helm; and for stories of a mesh
+//! of mixed parts, upstream's control plane and node agent.
 //! Kept outside the checkout, by a digest of everything that decides what comes out.
 
 use std::fs::{self, File};
@@ -16,16 +17,25 @@ const GO_HOME: &str = "/usr/local/go/bin/go";
 
 /// A program to build.
 struct Module {
-    /// Its folder under `go/`, and its own name.
+    /// Its own name.
     name: &'static str,
+    /// Its folder under `go/`.
+    folder: &'static str,
     /// What to build of the module.
     package: &'static str,
 }
 
 const MODULES: [Module; 3] = [
-    Module { name: "kube", package: "." },
-    Module { name: "coredns", package: "." },
-    Module { name: "helm", package: "helm.sh/helm/v3/cmd/helm" },
+    Module { name: "kube", folder: "kube", package: "." },
+    Module { name: "coredns", folder: "coredns", package: "." },
+    Module { name: "helm", folder: "helm", package: "helm.sh/helm/v3/cmd/helm" },
+];
+
+/// Of one module: what the first build has compiled serves the others.
+const UPSTREAM: [Module; 3] = [
+    Module { name: "pilot-discovery", folder: "istio", package: "istio.io/istio/pilot/cmd/pilot-discovery" },
+    Module { name: "install-cni", folder: "istio", package: "istio.io/istio/cni/cmd/install-cni" },
+    Module { name: "istio-cni", folder: "istio", package: "istio.io/istio/cni/cmd/istio-cni" },
 ];
 
 /// The built programs.
@@ -37,6 +47,24 @@ pub struct Binaries {
     pub coredns: PathBuf,
     /// Helm.
     pub helm: PathBuf,
+}
+
+/// Upstream's programs that can stand beside ours.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// The control plane.
+    pub pilot: PathBuf,
+    /// The node agent.
+    pub agent: PathBuf,
+    /// Its plugin.
+    pub plugin: PathBuf,
+}
+
+/// Upstream's programs, built where they are not there yet. No cluster needs them: only stories that mix parts ask.
+pub fn upstream() -> Result<Upstream> {
+    let [pilot, agent, plugin] = &UPSTREAM;
+    let cache = cache();
+    Ok(Upstream { pilot: pilot.built(&cache)?, agent: agent.built(&cache)?, plugin: plugin.built(&cache)? })
 }
 
 /// The programs, built where they are not there yet. That takes a quarter of an hour the first time, and says so.
@@ -60,7 +88,7 @@ pub fn cache() -> PathBuf {
 
 impl Module {
     fn source(&self) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("go").join(self.name)
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("go").join(self.folder)
     }
 
     fn built(&self, cache: &Path) -> Result<PathBuf> {
@@ -146,8 +174,8 @@ mod tests {
     fn a_program_that_is_kept_is_not_built_again_and_each_has_a_key_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let keys: std::collections::HashSet<String> =
-            MODULES.iter().map(|module| module.key().unwrap()).collect();
-        assert_eq!(keys.len(), MODULES.len());
+            MODULES.iter().chain(&UPSTREAM).map(|it| format!("{}-{}", it.name, it.key().unwrap())).collect();
+        assert_eq!(keys.len(), MODULES.len() + UPSTREAM.len());
         let [kube, ..] = &MODULES;
         let kept = dir.path().join("go").join(format!("kube-{}", kube.key().unwrap())).join("kube");
         fs::create_dir_all(kept.parent().unwrap()).unwrap();

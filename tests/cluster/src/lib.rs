@@ -30,7 +30,7 @@ mod spec;
 mod up;
 mod wait;
 
-pub use binaries::helm;
+pub use binaries::{Upstream, helm, upstream};
 pub use capture::{Capture, Frames};
 pub use command::{Arguments, run};
 pub use images::{APP, PAUSE};
