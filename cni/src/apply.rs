@@ -5,11 +5,9 @@
 //! `Netns::run` and bound the time.
 
 mod address;
-pub(crate) mod attribute;
 mod nft;
 mod probes;
 mod route;
-mod talk;
 mod upstream;
 
 use ambit_sys::netns::{Netns, NetnsError};
@@ -18,8 +16,8 @@ use crate::apply::nft::Whose;
 use crate::rules::{Families, NodeRules, PodRules, node_table, pod_table};
 
 pub use address::addresses;
+pub use ambit_sys::netlink::talk::TalkError;
 pub use probes::{ProbeChange, ProbeTarget, Surplus, sync_probes};
-pub use talk::TalkError;
 
 /// Why a namespace could not be brought to what was wanted.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,6 @@
 //! Service addresses outside the mesh: where a connection to one goes from a node, as its kube-proxy would have
 //! it. Pure: which endpoints there are; `rules` puts them into a node's packet filter, `keeper` keeps them there.
 
-mod bytes;
 mod keeper;
 mod rules;
 

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ambit_sys::netlink::Family;
+use ambit_sys::netlink::attribute::{Attributes, attribute};
+use ambit_sys::netlink::talk::Talk;
 use ambit_sys::netns::Netns;
 
 use crate::apply::ApplyError;
-use crate::apply::attribute::{Attributes, attribute};
-use crate::apply::talk::Talk;
 
 // Numbers of linux/rtnetlink.h and if_addr.h.
 const NEW_ADDRESS: u16 = 20;

@@ -1,30 +1,20 @@
 //! The packet filter: one table brought to a description in one transaction, and compared with it.
 //! Owns the messages around rules. What a rule consists of is `rules::expressions`.
 
-use ambit_sys::netlink::Family;
+use ambit_sys::netlink::attribute::{Attributes, Messages, attribute, attributes, text, u32_at};
+use ambit_sys::netlink::nftables::{
+    Batch, DEL_TABLE, FAMILY_INET, GET_CHAIN, GET_RULE, GET_SET, GET_TABLE, NEW_CHAIN, NEW_RULE, NEW_SET,
+    NEW_TABLE, head, message,
+};
+use ambit_sys::netlink::talk::{Talk, TalkError};
+use ambit_sys::netlink::{APPEND, CREATE, EXCLUSIVE, Family};
 
-use crate::apply::attribute::{Attributes, Messages, attribute, attributes, text, u32_at};
-use crate::apply::talk::{ACK, APPEND, CREATE, EXCLUSIVE, REQUEST, Talk, TalkError};
 use crate::apply::upstream::Upstream;
 use crate::apply::{ApplyError, Change, Drift};
 use crate::rules::{
     Chain, ChainKind, Expression, FOREIGN_TABLES, Hook, Rule, Set, TABLE, Table, expressions,
 };
 
-// Numbers of linux/netfilter/nfnetlink.h and nf_tables.h.
-const BATCH_BEGIN: u16 = 0x10;
-const BATCH_END: u16 = 0x11;
-const SUBSYSTEM: u16 = 10;
-const NEW_TABLE: u16 = 0;
-const GET_TABLE: u16 = 1;
-const DEL_TABLE: u16 = 2;
-const NEW_CHAIN: u16 = 3;
-pub(super) const GET_CHAIN: u16 = 4;
-const NEW_RULE: u16 = 6;
-pub(super) const GET_RULE: u16 = 7;
-const NEW_SET: u16 = 9;
-const GET_SET: u16 = 10;
-const FAMILY_INET: u8 = 1;
 const LIST_ELEMENT: u16 = 1;
 
 /// Refusals of a transaction that counts on what was read before: ENOENT, EEXIST.
@@ -86,7 +76,7 @@ impl Site {
     }
 
     fn replace(&mut self, table: &Table) -> Result<(), TalkError> {
-        let (batch, last) = Batch::install(table, &self.found);
+        let (batch, last) = installation(table, &self.found);
         self.talk.tell(&batch, last)
     }
 }
@@ -99,7 +89,7 @@ pub(super) fn remove(whose: Whose) -> Result<(), ApplyError> {
         return Ok(());
     }
     let mut batch = Batch::begin();
-    batch.clear(&found);
+    clear(&mut batch, &found);
     let (messages, last) = batch.end();
     talk.tell(&messages, last)
         .map_err(|source| ApplyError::Kernel { what: "remove the packet filter", source })
@@ -118,63 +108,32 @@ impl Found {
     }
 }
 
-/// A transaction being written.
-pub(super) struct Batch(Messages);
-
-impl Batch {
-    pub(super) fn begin() -> Self {
-        let mut messages = Messages::default();
-        messages.push(BATCH_BEGIN, REQUEST, &head(0, SUBSYSTEM), &Attributes::new());
-        Self(messages)
+/// Deletes what was found of ours and of an earlier agent's.
+fn clear(batch: &mut Batch, found: &Found) {
+    for name in found.to_replace() {
+        batch.add(DEL_TABLE, 0, &Attributes::new().raw(1, &ended(name)));
     }
-
-    pub(super) fn add(&mut self, kind: u16, flags: u16, attributes: &Attributes) -> u32 {
-        self.add_to(FAMILY_INET, kind, flags, attributes)
-    }
-
-    pub(super) fn add_to(&mut self, family: u8, kind: u16, flags: u16, attributes: &Attributes) -> u32 {
-        self.0.push(SUBSYSTEM << 8 | kind, REQUEST | flags, &head(family, 0), attributes)
-    }
-
-    /// The end; the last message inside asks for the acknowledgement, so this adds one that changes nothing.
-    pub(super) fn end(mut self) -> (Messages, u32) {
-        // Acknowledging each message would fill the socket's buffer for nothing: errors are told anyway, and the
-        // end of the batch is acknowledged when all of it is in force.
-        let last = self.0.push(BATCH_END, REQUEST | ACK, &head(0, SUBSYSTEM), &Attributes::new());
-        (self.0, last)
-    }
-
-    /// Deletes what was found of ours and of an earlier agent's.
-    fn clear(&mut self, found: &Found) {
-        for name in found.to_replace() {
-            self.add(DEL_TABLE, 0, &Attributes::new().raw(1, &ended(name)));
-        }
-        found.upstream.clear(self);
-    }
-
-    fn install(table: &Table, found: &Found) -> (Messages, u32) {
-        let mut batch = Self::begin();
-        // Only what is there: most namespaces are empty, and adding tables in order to delete them is work, too.
-        batch.clear(found);
-        batch.add(NEW_TABLE, CREATE | EXCLUSIVE, &Attributes::new().text(1, table.name));
-        for (number, set) in (1..).zip(&table.sets) {
-            batch.add(NEW_SET, CREATE, &set_attributes(table, *set).be32(10, number));
-        }
-        for chain in &table.chains {
-            batch.add(NEW_CHAIN, CREATE, &chain_attributes(table, chain));
-        }
-        for chain in &table.chains {
-            for rule in &chain.rules {
-                batch.add(NEW_RULE, CREATE | APPEND, &rule_attributes(table, chain, rule));
-            }
-        }
-        batch.end()
-    }
+    found.upstream.clear(batch);
 }
 
-fn head(family: u8, resource: u16) -> [u8; 4] {
-    let [high, low] = resource.to_be_bytes();
-    [family, 0, high, low]
+/// What brings the packet filter to the description.
+fn installation(table: &Table, found: &Found) -> (Messages, u32) {
+    let mut batch = Batch::begin();
+    // Only what is there: most namespaces are empty, and adding tables in order to delete them is work, too.
+    clear(&mut batch, found);
+    batch.add(NEW_TABLE, CREATE | EXCLUSIVE, &Attributes::new().text(1, table.name));
+    for (number, set) in (1..).zip(&table.sets) {
+        batch.add(NEW_SET, CREATE, &set_attributes(table, *set).be32(10, number));
+    }
+    for chain in &table.chains {
+        batch.add(NEW_CHAIN, CREATE, &chain_attributes(table, chain));
+    }
+    for chain in &table.chains {
+        for rule in &chain.rules {
+            batch.add(NEW_RULE, CREATE | APPEND, &rule_attributes(table, chain, rule));
+        }
+    }
+    batch.end()
 }
 
 fn ended(name: &[u8]) -> Vec<u8> {
@@ -246,7 +205,7 @@ pub(super) fn list_of(
     kind: u16,
     which: &Attributes,
 ) -> Result<Vec<Vec<u8>>, ApplyError> {
-    let listed = talk.list(SUBSYSTEM << 8 | kind, &head(family, 0), which);
+    let listed = talk.list(message(kind), &head(family, 0), which);
     let listed = listed.map_err(|source| ApplyError::Kernel { what: "read the packet filter", source })?;
     Ok(listed.into_iter().filter_map(|it| it.body.get(4..).map(<[u8]>::to_vec)).collect())
 }

@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::apply::attribute::{Attributes, attribute, attributes};
-use crate::apply::nft::{Batch, is_missing, list, open};
-use crate::apply::talk::CREATE;
+use ambit_sys::netlink::CREATE;
+use ambit_sys::netlink::attribute::{Attributes, attribute, attributes};
+use ambit_sys::netlink::nftables::Batch;
+
+use crate::apply::nft::{is_missing, list, open};
 use crate::apply::{ApplyError, TalkError};
 use crate::rules::{Families, PROBE_SET_V4, PROBE_SET_V6, Set, TABLE};
 

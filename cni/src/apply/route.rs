@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use ambit_sys::netlink::Family;
+use ambit_sys::netlink::attribute::{Attributes, Messages, attribute, u32_at};
+use ambit_sys::netlink::talk::{Listed, Talk, TalkError};
+use ambit_sys::netlink::{ACK, CREATE, EXCLUSIVE, REPLACE, REQUEST};
 
-use crate::apply::attribute::{Attributes, Messages, attribute, u32_at};
-use crate::apply::talk::{ACK, CREATE, EXCLUSIVE, Listed, REPLACE, REQUEST, Talk, TalkError};
 use crate::apply::{ApplyError, Change, Drift};
 use crate::rules::{Families, RETURN_MARK};
 

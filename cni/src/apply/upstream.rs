@@ -3,9 +3,11 @@
 //! them alone, in the transaction that installs ours. A sidecar's chains are recognised and left.
 
 use crate::apply::ApplyError;
-use crate::apply::attribute::{Attributes, attribute, attributes};
-use crate::apply::nft::{Batch, GET_CHAIN, GET_RULE, list_of, name_in};
-use crate::apply::talk::Talk;
+use ambit_sys::netlink::attribute::{Attributes, attribute, attributes};
+use ambit_sys::netlink::nftables::{Batch, GET_CHAIN, GET_RULE};
+use ambit_sys::netlink::talk::Talk;
+
+use crate::apply::nft::{list_of, name_in};
 
 const DEL_CHAIN: u16 = 5;
 const DEL_RULE: u16 = 8;

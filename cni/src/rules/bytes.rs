@@ -3,8 +3,8 @@
 
 use std::net::IpAddr;
 
-use crate::apply::attribute::Attributes;
 use crate::rules::{Action, InterfaceName, Is, L4, Masked, Match, Rule, Set};
+use ambit_sys::netlink::attribute::Attributes;
 
 /// One expression: its name and its attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]

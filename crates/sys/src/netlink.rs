@@ -1,5 +1,10 @@
 //! A raw netlink socket: bytes to the kernel and bytes back.
-//! Owns the socket, its buffers and its patience. Leaves every message's meaning to the caller.
+//! Owns the socket, its buffers and its patience; `attribute` the bytes of messages, `talk` questions and their
+//! answers, `nftables` the frame of transactions. Leaves every message's meaning to the caller.
+
+pub mod attribute;
+pub mod nftables;
+pub mod talk;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -20,6 +25,20 @@ pub enum Family {
     /// Packet filtering (nftables).
     Netfilter,
 }
+
+// Flags of messages, of linux/netlink.h.
+/// `NLM_F_REQUEST`.
+pub const REQUEST: u16 = 1;
+/// `NLM_F_ACK`.
+pub const ACK: u16 = 4;
+/// `NLM_F_REPLACE`.
+pub const REPLACE: u16 = 0x100;
+/// `NLM_F_EXCL`.
+pub const EXCLUSIVE: u16 = 0x200;
+/// `NLM_F_CREATE`.
+pub const CREATE: u16 = 0x400;
+/// `NLM_F_APPEND`.
+pub const APPEND: u16 = 0x800;
 
 /// A netlink socket. It stays in the namespace it was opened in, wherever its owner goes.
 #[derive(Debug)]

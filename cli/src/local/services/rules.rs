@@ -5,7 +5,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::bytes::{APPEND, Attributes, Batch, CREATE};
+use ambit_sys::netlink::attribute::{Attributes, Messages};
+use ambit_sys::netlink::nftables::{Batch, DEL_TABLE, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, NEW_SET, NEW_TABLE};
+use ambit_sys::netlink::{APPEND, CREATE};
+
 use super::{Balance, Choice, Services, Transport};
 
 /// The table of the node's namespace.
@@ -16,12 +19,6 @@ const SERVICES: &str = "services";
 const OWN: [(&str, u32, u32); 2] = [("own-v4", 7 << 6 | 7, 8), ("own-v6", 8 << 6 | 8, 32)];
 
 // Numbers of linux/netfilter/nf_tables.h.
-const NEW_TABLE: u16 = 0;
-const DEL_TABLE: u16 = 2;
-const NEW_CHAIN: u16 = 3;
-const NEW_RULE: u16 = 6;
-const NEW_SET: u16 = 9;
-const NEW_ELEMENTS: u16 = 12;
 const VERDICT: u32 = 0;
 const REG: u32 = 1;
 const NEXT_REG: u32 = 2;
@@ -47,7 +44,7 @@ const HASH_SEED: u32 = 0x616d_6274;
 const ELEMENTS: usize = 500;
 
 /// The transaction, and the number of the message that is acknowledged.
-pub(super) fn transaction(services: &Services) -> (Vec<u8>, u32) {
+pub(super) fn transaction(services: &Services) -> (Messages, u32) {
     let table = Attributes::new().text(1, TABLE);
     let mut batch = Batch::begin();
     batch.add(NEW_TABLE, CREATE, &table);
@@ -82,7 +79,7 @@ pub(super) fn transaction(services: &Services) -> (Vec<u8>, u32) {
             rule(&mut batch, chain, &Rule::default().family(*address).destination(*address).reject());
         }
     }
-    batch.add_last(NEW_TABLE, &table)
+    batch.end()
 }
 
 fn endpoint_rule(balance: &Balance, endpoint: SocketAddr, left: usize) -> Rule {

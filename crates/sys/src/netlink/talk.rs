@@ -4,9 +4,8 @@
 use std::io;
 use std::time::Duration;
 
-use ambit_sys::netlink::{DATAGRAM, Family, Netlink};
-
-use crate::apply::attribute::{Attributes, Header, Messages, messages, u32_at};
+use super::attribute::{Attributes, Header, Messages, messages, u32_at};
+use super::{DATAGRAM, Family, Netlink, REQUEST};
 
 /// The kernel answers while it is being asked; this only guards against an answer lost.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -14,12 +13,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A listing that was changed under our eyes is asked for again this often.
 const LISTINGS: usize = 5;
 
-pub(crate) const REQUEST: u16 = 1;
-pub(crate) const ACK: u16 = 4;
-pub(crate) const EXCLUSIVE: u16 = 0x200;
-pub(crate) const REPLACE: u16 = 0x100;
-pub(crate) const CREATE: u16 = 0x400;
-pub(crate) const APPEND: u16 = 0x800;
 const DUMP: u16 = 0x300;
 const DUMP_INTERRUPTED: u16 = 0x10;
 
@@ -48,7 +41,8 @@ pub enum TalkError {
 
 impl TalkError {
     /// The kernel's error number, if it said no.
-    pub(crate) fn errno(&self) -> Option<i32> {
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Refused { source, .. } => source.raw_os_error(),
             Self::Socket(_) | Self::Restless => None,
@@ -57,26 +51,37 @@ impl TalkError {
 }
 
 /// A conversation in the calling thread's namespace.
-pub(crate) struct Talk {
+#[derive(Debug)]
+pub struct Talk {
     link: Netlink,
     buffer: Vec<u8>,
 }
 
 /// One message of a listing.
-pub(crate) struct Listed {
-    pub(crate) kind: u16,
-    pub(crate) body: Vec<u8>,
+#[derive(Debug)]
+pub struct Listed {
+    /// Which message it is: numbers of the subsystem.
+    pub kind: u16,
+    /// What follows its header.
+    pub body: Vec<u8>,
 }
 
 impl Talk {
-    pub(crate) fn open(family: Family) -> Result<Self, TalkError> {
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// When the kernel gives none.
+    pub fn open(family: Family) -> Result<Self, TalkError> {
         let link = Netlink::open(family, PATIENCE).map_err(TalkError::Socket)?;
         Ok(Self { link, buffer: vec![0; DATAGRAM] })
     }
 
     /// Sends messages, of which the one numbered `last` asks for an acknowledgement, and waits for that. The first
     /// refusal is the result.
-    pub(crate) fn tell(&mut self, messages_out: &Messages, last: u32) -> Result<(), TalkError> {
+    ///
+    /// # Errors
+    /// The refusal, or what the socket said.
+    pub fn tell(&mut self, messages_out: &Messages, last: u32) -> Result<(), TalkError> {
         self.link.send(messages_out.bytes()).map_err(TalkError::Socket)?;
         let mut refused = None;
         loop {
@@ -99,7 +104,10 @@ impl Talk {
     }
 
     /// Asks for a listing and gives every message of it.
-    pub(crate) fn list(
+    ///
+    /// # Errors
+    /// The refusal, what the socket said, or that the listing never held still.
+    pub fn list(
         &mut self,
         kind: u16,
         fixed: &[u8],

@@ -3,22 +3,25 @@
 
 /// Bytes of netlink messages, one after the other.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Messages {
+pub struct Messages {
     bytes: Vec<u8>,
     count: u32,
 }
 
 /// A message's header, as received.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Header {
-    pub(crate) kind: u16,
-    pub(crate) flags: u16,
-    pub(crate) number: u32,
+pub struct Header {
+    /// Which message it is: numbers of the subsystem.
+    pub kind: u16,
+    /// Bits of `NLM_F_…`.
+    pub flags: u16,
+    /// The number of the message that it answers.
+    pub number: u32,
 }
 
 /// Attributes, one after the other.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Attributes(Vec<u8>);
+pub struct Attributes(Vec<u8>);
 
 /// The upper bits of an attribute's type are flags (nested, byte order).
 const KIND_BITS: u16 = 0x3fff;
@@ -27,7 +30,7 @@ const HEADER: usize = 16;
 
 impl Messages {
     /// Adds a message; its number, counted from 1, tells its acknowledgement.
-    pub(crate) fn push(&mut self, kind: u16, flags: u16, fixed: &[u8], attributes: &Attributes) -> u32 {
+    pub fn push(&mut self, kind: u16, flags: u16, fixed: &[u8], attributes: &Attributes) -> u32 {
         self.count += 1;
         let length = HEADER + fixed.len() + attributes.0.len();
         self.bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
@@ -41,17 +44,23 @@ impl Messages {
         self.count
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
+    /// All of them.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
 
 impl Attributes {
-    pub(crate) fn new() -> Self {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
         Self::default()
     }
 
-    pub(crate) fn raw(mut self, kind: u16, value: &[u8]) -> Self {
+    /// One more, as it is.
+    #[must_use]
+    pub fn raw(mut self, kind: u16, value: &[u8]) -> Self {
         let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
         self.0.extend(length.to_ne_bytes());
         self.0.extend(kind.to_ne_bytes());
@@ -61,33 +70,40 @@ impl Attributes {
     }
 
     /// Text with its end marked, as the kernel keeps names.
-    pub(crate) fn text(self, kind: u16, value: &str) -> Self {
+    #[must_use]
+    pub fn text(self, kind: u16, value: &str) -> Self {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.raw(kind, &bytes)
     }
 
     /// A number in network byte order, as the packet filter has them.
-    pub(crate) fn be32(self, kind: u16, value: u32) -> Self {
+    #[must_use]
+    pub fn be32(self, kind: u16, value: u32) -> Self {
         self.raw(kind, &value.to_be_bytes())
     }
 
     /// A number in this machine's byte order, as routing has them.
-    pub(crate) fn ne32(self, kind: u16, value: u32) -> Self {
+    #[must_use]
+    pub fn ne32(self, kind: u16, value: u32) -> Self {
         self.raw(kind, &value.to_ne_bytes())
     }
 
-    pub(crate) fn nested(self, kind: u16, inner: &Self) -> Self {
+    /// One more, which holds others.
+    #[must_use]
+    pub fn nested(self, kind: u16, inner: &Self) -> Self {
         self.raw(kind, &inner.0)
     }
 
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
+    /// All of them.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 }
 
 /// The messages in received bytes; ends at the first that is cut.
-pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
+pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
         let body = bytes.get(HEADER..length)?;
@@ -98,7 +114,7 @@ pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])
 }
 
 /// The attributes in received bytes; ends at the first that is cut.
-pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(bytes, 0)?);
         let kind = u16_at(bytes, 2)? & KIND_BITS;
@@ -109,20 +125,26 @@ pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 }
 
 /// One attribute's value.
-pub(crate) fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+#[must_use]
+pub fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(bytes).find_map(|(kind, value)| (kind == wanted).then_some(value))
 }
 
 /// A name without its end mark.
-pub(crate) fn text(value: &[u8]) -> &[u8] {
+#[must_use]
+pub fn text(value: &[u8]) -> &[u8] {
     value.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+/// A number in this machine's byte order.
+#[must_use]
+pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes)
 }
 
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+/// A number in this machine's byte order.
+#[must_use]
+pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
 }
 
