@@ -11,7 +11,7 @@ use crate::enter::{EnterArgs, become_command};
 use crate::local::LocalArgs;
 use crate::observe::WhyArgs;
 use crate::pod::PodCommand;
-use crate::{analyze, demo, local, observe, pod};
+use crate::{analyze, cluster, demo, local, observe, pod};
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, or not as it should be; 2 not understood; \
 `local exec` passes on the command's own, and has 125 where it could not be tried, 126 where it could not be \
@@ -35,6 +35,8 @@ enum Command {
     Why(WhyArgs),
     /// Check manifests without a cluster: says of each fault where it stands, and what to do about it.
     Analyze(AnalyzeArgs),
+    /// Look at a cluster: whether it is fit for the mesh, and whether the mesh in it is well.
+    Check(cluster::CheckArgs),
     /// Print what a shell needs to complete these commands, for example: source <(ambit completion bash)
     Completion {
         /// The shell.
@@ -75,6 +77,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Why(args) => observe::why(&args),
         Command::Analyze(args) => analyze::run(&args),
+        Command::Check(args) => cluster::check(&args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(
@@ -137,6 +140,7 @@ mod tests {
             "ambit local logs -f --tail 5 shop/web -c app",
             "ambit completion zsh",
             "ambit analyze -o json a.yaml dir -",
+            "ambit check --context c -r blue -o yaml",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap();
         }

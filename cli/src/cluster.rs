@@ -1,12 +1,16 @@
 //! Commands about a mesh in a Kubernetes cluster. Owns which cluster is meant, and the way to it; what is asked and
 //! shown is the commands'.
 
+mod check;
+
 use std::error::Error;
 use std::future::Future;
 use std::path::PathBuf;
 
 use ambit_cluster::api::{Client, OpenError};
 use clap::Args;
+
+pub(crate) use check::{CheckArgs, run as check};
 
 /// Which cluster is meant, and where the mesh is in it.
 #[derive(Debug, Clone, Args)]
@@ -34,6 +38,16 @@ impl Which {
     pub(crate) async fn client(&self) -> Result<Client, OpenError> {
         Client::of_user(self.kubeconfig.as_deref(), self.context.as_deref()).await
     }
+}
+
+/// A revision's name: it is part of objects' names, and a label's value.
+pub(crate) fn revision(text: &str) -> Result<String, String> {
+    let is_inner = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-';
+    let is_name =
+        text.len() <= 48 && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-');
+    let wanted =
+        "lower-case letters, digits and dashes, beginning and ending with none, at most 48; for example 1-28";
+    if is_name { Ok(text.to_owned()) } else { Err(format!("a revision is {wanted}")) }
 }
 
 /// Runs a command to its end. Every wait in it is bounded by the command itself.
