@@ -1,10 +1,12 @@
-//! `cargo xtask bench` and `perf`: the measurements, by name.
+//! `cargo xtask bench`, `perf` and `scale`: the measurements, by name.
 //! Owns the list; each benchmark is a program of the crate it measures and prints its own numbers.
 
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::cluster;
+use crate::images;
 use crate::need;
 use crate::run;
 use crate::workspace::{Workspace, cargo};
@@ -23,6 +25,8 @@ enum Made {
     Example(&'static str),
     /// A test that is ignored unless named, since it prints numbers instead of judging them.
     Test(&'static str),
+    /// `ambit-lab numbers`, on a cluster that it brings up and takes down.
+    Lab,
 }
 
 const BENCHES: &[Bench] = &[
@@ -61,6 +65,13 @@ const BENCHES: &[Bench] = &[
         made: Made::Test("numbers_of_plugin_calls"),
         root: true,
     },
+    Bench {
+        name: "cluster",
+        measures: "on a real Kubernetes: 50 pods enrolled, a policy enforced, pods started, memory",
+        package: "ambit-cluster-lab",
+        made: Made::Lab,
+        root: true,
+    },
 ];
 
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
@@ -86,6 +97,20 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
             command.args(["test", "--release", "--package", bench.package, "--test", "netns", test, "--"]);
             command.args(["--ignored", "--nocapture"]);
         }
+        Made::Lab => {
+            cluster::tools()?;
+            images::build_plugin(workspace)?;
+            command.args([
+                "run",
+                "--release",
+                "--package",
+                bench.package,
+                "--bin",
+                "ambit-lab",
+                "--",
+                "numbers",
+            ]);
+        }
     }
     run::shown(command.args(rest).current_dir(&workspace.root))
 }
@@ -100,6 +125,14 @@ pub(crate) fn perf(workspace: &Workspace, args: &[String]) -> Result<()> {
     build.args(["build", "--release", "--package", "ambit-perf", "--bins"]);
     run::shown(build.current_dir(&workspace.root))?;
     run::shown(Command::new(workspace.built("release", "ambit-perf")).args(args).current_dir(&workspace.root))
+}
+
+pub(crate) fn scale(workspace: &Workspace, args: &[String]) -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--bins", "--package", "ambit-perf", "--package", "ambit-istiod-lite"]);
+    run::shown(build.current_dir(&workspace.root))?;
+    let mut measure = Command::new(workspace.built("release", "ambit-perf"));
+    run::shown(measure.arg("scale").args(args).current_dir(&workspace.root))
 }
 
 fn programs(workspace: &Workspace) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::layout::Layout;
 use crate::node::{self, Node};
 use crate::plane::Component;
 use crate::spec::Spec;
-use crate::{Lab, binaries, enter, kubectl, lab, up};
+use crate::{Lab, binaries, enter, kubectl, lab, numbers, up};
 
 /// A real Kubernetes of a few nodes in namespaces of this machine.
 #[derive(Debug, Clone, Parser)]
@@ -92,6 +92,8 @@ enum What {
         #[arg(required = true)]
         tars: Vec<PathBuf>,
     },
+    /// Bring a cluster up, measure what the mesh costs in it and how fast it is, and take it down.
+    Numbers,
     /// Become a process of the cluster.
     #[command(hide = true)]
     Enter {
@@ -159,6 +161,7 @@ fn answer(layout: &Layout, what: What) -> Result<ExitCode> {
         What::Enter { record, cgroup, netns, command } => {
             enter::become_program(&record, &cgroup, &netns, &command)?;
         }
+        What::Numbers => numbers::run()?,
         What::NodeBoot { node } => node::boot(layout, &node)?,
         What::NodeInit { node } => node::init::run(layout, &node)?,
     }

@@ -23,6 +23,7 @@ mod layout;
 pub mod mesh;
 mod net;
 mod node;
+mod numbers;
 mod pki;
 mod plane;
 mod process;

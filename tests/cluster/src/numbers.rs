@@ -1,0 +1,42 @@
+//! What the mesh costs, and how fast it is, on a real cluster: printed beside the marks, not judged.
+//! Owns the order; each part measures one thing. `cargo xtask bench cluster` builds all that is in the images first.
+
+mod api;
+mod ask;
+mod crowd;
+mod memory;
+mod policy;
+mod start;
+mod table;
+
+use anyhow::Result;
+
+use crate::lab::Lab;
+
+use api::Api;
+use crowd::Crowd;
+
+/// Brings a cluster up, measures, and takes it down.
+pub fn run() -> Result<()> {
+    let lab = Lab::up("numbers")?;
+    let measured = measure(&lab);
+    if measured.is_err() {
+        lab.tell();
+    }
+    measured?;
+    lab.down()
+}
+
+fn measure(lab: &Lab) -> Result<()> {
+    lab.import_programs()?;
+    let crowd = Crowd::start(lab)?;
+    lab.install_mesh(&[])?;
+    let api = Api::start(lab)?;
+    if cfg!(debug_assertions) {
+        println!("of a debug build: these are no numbers to be told");
+    }
+    crowd.enrol(&api)?;
+    policy::run(&api, &crowd)?;
+    memory::run(lab, "two nodes, 50 pods, 100 policies")?;
+    start::run(lab, &api)
+}
