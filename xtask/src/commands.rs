@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{bench, cluster, demo, fuzz, images, lint, test, tidy};
+use crate::{bench, cluster, crds, demo, fuzz, images, lint, test, tidy};
 
 struct Command {
     name: &'static str,
@@ -72,9 +72,18 @@ const COMMANDS: &[Command] = &[
         usage: "tidy [--write]",
         about: "sizes, headers, who may know whom, generated reference",
         help: "Checks what no compiler checks: file sizes and headers, the tables of ARCHITECTURE.md against\n\
-               the manifests, words that are not allowed, and docs/reference.md against the code.\n\
-               --write writes docs/reference.md anew instead of comparing it.",
+               the manifests, words that are not allowed, docs/reference.md against the code, and the resource\n\
+               definitions of the charts against the types.\n\
+               --write writes the reference and the definitions anew instead of comparing them.",
         run: tidy::run,
+    },
+    Command {
+        name: "crds",
+        usage: "crds [--check]",
+        about: "resource definitions of Istio's kinds, from the types that are read",
+        help: "Writes deploy/helm/base/files/crds anew from the types in crates/cluster/src/kinds.\n\
+               --check says which files are behind instead, as `tidy` does.",
+        run: crds::run,
     },
     Command {
         name: "fuzz",
@@ -91,6 +100,14 @@ const COMMANDS: &[Command] = &[
         help: "Builds release programs and runs the measurement of tests/perf; its own `--help` lists ARGS.\n\
                --check exits with 1 when a mark is missed (CPU: by more than a fifth).",
         run: bench::perf,
+    },
+    Command {
+        name: "scale",
+        usage: "scale [--check] [ARGS]",
+        about: "the control plane beside 50,000 pods and 1,000 node proxies (release build)",
+        help: "Builds release programs and runs `ambit-perf scale`; its own `--help` lists ARGS: --pods, --nodes,\n\
+               --services, --clients, --changes, --seconds. --check exits with 1 when a mark is missed.",
+        run: bench::scale,
     },
     Command {
         name: "bench",
@@ -114,9 +131,9 @@ pub(crate) fn dispatch(args: &[String]) -> Result<()> {
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         bail!("no command `{name}`; `cargo xtask help` lists them");
     };
-    // `demo`, `cluster`, `perf` and `bench NAME` have programs behind them with a help text of their own.
-    let passes_on =
-        matches!(command.name, "demo" | "cluster" | "perf") || (command.name == "bench" && rest.len() > 1);
+    // `demo`, `cluster`, `perf`, `scale` and `bench NAME` have programs behind them with a help text of their own.
+    let passes_on = matches!(command.name, "demo" | "cluster" | "perf" | "scale")
+        || (command.name == "bench" && rest.len() > 1);
     if !passes_on && rest.iter().any(|arg| arg == "--help" || arg == "-h") {
         println!("cargo xtask {}\n\n{}.\n\n{}", command.usage, command.about, command.help);
         return Ok(());

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
+use crate::crds;
 use crate::workspace::Workspace;
 
 /// A source file of the repository, read once for all checks.
@@ -28,6 +29,11 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
     let mut complaints = text::check(&sources);
     complaints.extend(edges::check(workspace)?);
     complaints.extend(reference::check(workspace, &sources, write)?);
+    if write {
+        crds::write(workspace)?;
+    } else {
+        complaints.extend(crds::check(workspace)?);
+    }
     for complaint in &complaints {
         println!("{complaint}");
     }

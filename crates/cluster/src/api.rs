@@ -15,7 +15,7 @@ mod hook;
 mod lease;
 mod mirror;
 mod reach;
-mod resource;
+pub(crate) mod resource;
 mod review;
 mod secret;
 mod write;

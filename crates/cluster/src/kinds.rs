@@ -3,11 +3,13 @@
 
 pub mod admit;
 pub mod core;
+pub mod definition;
 pub mod entry;
 pub mod mesh;
 pub mod meta;
 pub mod policy;
 pub mod scalar;
+pub mod schema;
 pub mod service;
 pub mod texts;
 

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::fault::Wrong;
 use crate::kinds::meta::{Meta, Texts};
 use crate::kinds::policy::PolicyCondition;
 use crate::kinds::scalar::{Cidr, Ip, Port, Word};
+use crate::kinds::schema;
 
 /// A service outside of Kubernetes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -46,20 +48,26 @@ impl ServiceEntry {
 }
 
 /// What is read of a service entry.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[schemars(extend("required" = ["hosts"]))]
 pub struct ServiceEntrySpec {
     /// Host names.
+    #[schemars(length(min = 1, max = 256))]
     pub hosts: Vec<Word>,
     /// Virtual addresses and ranges.
+    #[schemars(length(max = 256))]
     pub addresses: Vec<Cidr>,
     /// Ports.
+    #[schemars(schema_with = "schema::by_name::<EntryPort>", length(max = 256))]
     pub ports: Vec<EntryPort>,
     /// Not used by the mesh.
+    #[schemars(extend("enum" = ["MESH_EXTERNAL", "MESH_INTERNAL"]))]
     pub location: String,
     /// How endpoints are found.
     pub resolution: Resolution,
     /// Endpoints.
+    #[schemars(length(max = 4096))]
     pub endpoints: Vec<EntryEndpoint>,
     /// Endpoints by label.
     pub workload_selector: Option<WorkloadSelector>,
@@ -70,7 +78,7 @@ pub struct ServiceEntrySpec {
 }
 
 /// Chooses pods and workload entries.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkloadSelector {
     /// The labels.
@@ -78,7 +86,7 @@ pub struct WorkloadSelector {
 }
 
 /// How endpoints are found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Resolution {
     /// The client has the address already.
@@ -95,16 +103,19 @@ pub enum Resolution {
 }
 
 /// A service entry's port.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("required" = ["number", "name"]))]
 pub struct EntryPort {
     /// The number clients use.
     pub number: Port,
     /// What is spoken there.
     #[serde(default)]
+    #[schemars(length(max = 256))]
     pub protocol: String,
     /// Its name.
     #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
     pub name: String,
     /// The endpoint's port; none: the same number.
     #[serde(default)]
@@ -112,37 +123,44 @@ pub struct EntryPort {
 }
 
 /// An endpoint written into a service entry; also the specification of a workload entry.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct EntryEndpoint {
     /// An IP address or a host name.
+    #[schemars(length(max = 256))]
     pub address: String,
     /// Ports by the service port's name.
+    #[schemars(extend("maxProperties" = 128))]
     pub ports: BTreeMap<String, Port>,
     /// Labels.
+    #[schemars(extend("maxProperties" = 256))]
     pub labels: Texts,
     /// The network; empty: the cluster's own.
+    #[schemars(length(max = 2048))]
     pub network: String,
     /// `region/zone/subzone`.
+    #[schemars(length(max = 2048))]
     pub locality: String,
     /// Relative weight; 0: not given.
     pub weight: u32,
     /// The account it runs as.
+    #[schemars(length(max = 253))]
     pub service_account: String,
 }
 
 /// What is read of a service entry's status.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ServiceEntryStatus {
     /// Addresses that were given to hosts.
     pub addresses: Vec<GivenAddress>,
     /// What is true of it.
+    #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<PolicyCondition>,
 }
 
 /// An address that was given to a host.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct GivenAddress {
     /// The address.
     pub value: Ip,
@@ -164,10 +182,11 @@ pub struct WorkloadEntry {
 }
 
 /// What is read of a workload entry's status.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct WorkloadEntryStatus {
     /// What is true of it.
+    #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<PolicyCondition>,
 }
 

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::fault::Wrong;
 use crate::kinds::meta::{Meta, Texts};
 use crate::kinds::scalar::{AccountName, Cidr, NOT_A_PORT, NOT_A_RANGE, Port, PortText, Word};
+use crate::kinds::schema;
 
 /// Who may talk to whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -22,16 +24,18 @@ pub struct AuthorizationPolicy {
 }
 
 /// What is read of a policy's status.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PolicyStatus {
     /// What is true of it.
+    #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<PolicyCondition>,
 }
 
 /// Something that is true or false of a policy.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["type", "status"]))]
 pub struct PolicyCondition {
     /// What about.
     #[serde(rename = "type")]
@@ -43,9 +47,11 @@ pub struct PolicyCondition {
     /// Why, in a sentence.
     pub message: String,
     /// Since when.
+    #[schemars(extend("format" = "date-time"))]
     pub last_transition_time: String,
     /// Of which generation of the object it was said; Istio writes it as text.
     #[serde(deserialize_with = "generation")]
+    #[schemars(schema_with = "schema::number_or_text")]
     pub observed_generation: i64,
 }
 
@@ -73,7 +79,7 @@ impl AuthorizationPolicy {
 }
 
 /// What is read of an authorization policy.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AuthorizationSpec {
     /// Which workloads; none: all of the namespace.
@@ -81,10 +87,12 @@ pub struct AuthorizationSpec {
     /// One object that enforces it.
     pub target_ref: Option<PolicyTarget>,
     /// Objects that enforce it.
+    #[schemars(length(max = 16))]
     pub target_refs: Vec<PolicyTarget>,
     /// What a match means.
     pub action: PolicyAction,
     /// The rules, of which any may match.
+    #[schemars(length(max = 512))]
     pub rules: Vec<Rule>,
     /// Who decides for `CUSTOM`.
     pub provider: Option<Provider>,
@@ -98,7 +106,7 @@ impl AuthorizationSpec {
 }
 
 /// An external decider.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Provider {
     /// Its name in the mesh configuration.
@@ -106,7 +114,7 @@ pub struct Provider {
 }
 
 /// Labels that a workload must have.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(
     rename_all = "camelCase",
     default,
@@ -119,23 +127,28 @@ pub struct Selector {
 }
 
 /// An object that a policy is attached to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[schemars(extend("required" = ["kind", "name"]))]
 pub struct PolicyTarget {
     /// The API group.
+    #[schemars(length(max = 253))]
     pub group: String,
     /// The kind.
+    #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// The name.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// The namespace; empty: the policy's.
     pub namespace: String,
     /// A part of it.
+    #[schemars(length(max = 253))]
     pub section_name: String,
 }
 
 /// What a match means.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum PolicyAction {
     /// Let it in.
@@ -150,19 +163,21 @@ pub enum PolicyAction {
 }
 
 /// One rule: some `from`, some `to` and every `when`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rule {
     /// Sources, of which any may match.
+    #[schemars(length(max = 512))]
     pub from: Vec<From>,
     /// Operations, of which any may match.
+    #[schemars(length(max = 512))]
     pub to: Vec<To>,
     /// Conditions, which must all hold.
     pub when: Vec<When>,
 }
 
 /// A source.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct From {
     /// The source.
@@ -170,7 +185,7 @@ pub struct From {
 }
 
 /// Attributes of a peer, which must all match.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(
     rename_all = "camelCase",
     default,
@@ -209,7 +224,7 @@ pub struct Source {
 }
 
 /// An operation.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct To {
     /// The operation.
@@ -217,7 +232,7 @@ pub struct To {
 }
 
 /// Attributes of a request, which must all match. All but the ports are HTTP.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Operation {
     /// Hosts.
@@ -239,8 +254,9 @@ pub struct Operation {
 }
 
 /// A condition on a named attribute.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[schemars(extend("required" = ["key"]))]
 pub struct When {
     /// The attribute.
     pub key: String,
@@ -323,7 +339,7 @@ impl PeerAuthentication {
 }
 
 /// What is read of a peer authentication.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct PeerSpec {
     /// Which workloads; none: all of the namespace.
@@ -331,6 +347,7 @@ pub struct PeerSpec {
     /// For all ports.
     pub mtls: Mtls,
     /// For single ports of the workload.
+    #[schemars(with = "BTreeMap<String, Mtls>", extend("minProperties" = 1))]
     pub port_level_mtls: BTreeMap<PortKey, Mtls>,
 }
 
@@ -346,7 +363,7 @@ impl<'de> Deserialize<'de> for PortKey {
 }
 
 /// A demand on peers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping like {mode: STRICT}")]
 pub struct Mtls {
     /// The demand.
@@ -354,7 +371,7 @@ pub struct Mtls {
 }
 
 /// Whether peers must prove who they are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum MtlsMode {
     /// As the next wider policy says.
