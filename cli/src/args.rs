@@ -37,6 +37,9 @@ enum Command {
     Analyze(AnalyzeArgs),
     /// Look at a cluster: whether it is fit for the mesh, and whether the mesh in it is well.
     Check(cluster::CheckArgs),
+    /// Show what the node proxies of a cluster know and carry: workloads, services, policies, certificates.
+    #[command(visible_alias = "zc")]
+    ZtunnelConfig(cluster::ConfigArgs),
     /// Print what a shell needs to complete these commands, for example: source <(ambit completion bash)
     Completion {
         /// The shell.
@@ -78,6 +81,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Why(args) => observe::why(&args),
         Command::Analyze(args) => analyze::run(&args),
         Command::Check(args) => cluster::check(&args),
+        Command::ZtunnelConfig(args) => cluster::ztunnel_config(&args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(
@@ -139,6 +143,10 @@ mod tests {
             "ambit local exec -it shop/web -- sh",
             "ambit local logs -f --tail 5 shop/web -c app",
             "ambit completion zsh",
+            "ambit ztunnel-config workload --address 10.0.0.1 -o short",
+            "ambit zc cert web.shop --kubeconfig k -i system",
+            "ambit zc log --node n1 --level access:off,debug --reset",
+            "ambit zc all -f - -o json",
             "ambit analyze -o json a.yaml dir -",
             "ambit check --context c -r blue -o yaml",
         ] {

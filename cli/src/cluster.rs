@@ -2,6 +2,9 @@
 //! shown is the commands'.
 
 mod check;
+mod config;
+mod dump;
+mod parts;
 
 use std::error::Error;
 use std::future::Future;
@@ -11,6 +14,7 @@ use ambit_cluster::api::{Client, OpenError};
 use clap::Args;
 
 pub(crate) use check::{CheckArgs, run as check};
+pub(crate) use config::{ConfigArgs, run as ztunnel_config};
 
 /// Which cluster is meant, and where the mesh is in it.
 #[derive(Debug, Clone, Args)]

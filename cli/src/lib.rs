@@ -11,6 +11,7 @@ mod local;
 mod observe;
 mod output;
 mod pod;
+mod table;
 mod why;
 
 pub use args::{Cli, run};

@@ -10,6 +10,7 @@ use serde::Serialize;
 pub(crate) enum Output {
     /// For a person.
     #[default]
+    #[value(aliases = ["short", "table"])]
     Text,
     Json,
     Yaml,

@@ -90,8 +90,9 @@ impl Client {
     async fn ask_now(&self, at: PodPort<'_>, method: Method, path: &str) -> Result<PortAnswer, ReachError> {
         let port = at.port;
         let pods: Api<Pod> = Api::namespaced(self.kube().clone(), at.namespace);
-        let mut forward =
-            Box::pin(pods.portforward(at.pod, &[port])).await.map_err(|error| ReachError::Way(refused(error)))?;
+        let mut forward = Box::pin(pods.portforward(at.pod, &[port]))
+            .await
+            .map_err(|error| ReachError::Way(refused(error)))?;
         let said = forward.take_error(port);
         let Some(stream) = forward.take_stream(port) else {
             return Err(ReachError::Closed { port, said: "it was not offered".into() });
@@ -164,7 +165,8 @@ mod tests {
             let mut head = vec![0; 1024];
             let read = theirs.read(&mut head).await.unwrap();
             let head = String::from_utf8_lossy(&head[..read]).into_owned();
-            let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+            let answer =
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
             theirs.write_all(answer.as_bytes()).await.unwrap();
             head
         };
