@@ -6,4 +6,5 @@ pub mod load;
 pub mod meter;
 pub mod pods;
 pub mod report;
+pub mod scale;
 pub mod server;

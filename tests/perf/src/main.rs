@@ -1,6 +1,6 @@
-//! `cargo xtask perf`: entry and arguments; `bench` does the work.
+//! `cargo xtask perf` and `scale`: entry and arguments; `bench` and `scale` do the work.
 
-use ambit_perf::{bench, load, server};
+use ambit_perf::{bench, load, scale, server};
 use clap::{Parser, Subcommand};
 
 /// What two ztunnels cost per request, in memory and in latency, beside no proxy at all.
@@ -14,6 +14,8 @@ struct Perf {
 
 #[derive(Subcommand)]
 enum Role {
+    /// A control plane beside a large cluster (`cargo xtask scale`).
+    Scale(scale::Arguments),
     /// Answer requests (started by the measurement itself).
     #[command(hide = true)]
     Serve(server::Arguments),
@@ -26,6 +28,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Perf::parse();
     match arguments.role {
         None => bench::run(&arguments.bench),
+        Some(Role::Scale(scale)) => scale::run(&scale),
         Some(Role::Serve(serve)) => server::run(&serve),
         Some(Role::Load(load)) => load::run(&load),
     }
