@@ -130,6 +130,8 @@ fn stream(view: &StreamView) -> Value {
             "nacks": it.nacks,
             "stale": it.stale,
             "refused": it.refused.as_ref().map(|nack| &nack.text),
+            // The same as the one answered last: what is in force is not what was sent.
+            "refusedGeneration": it.refused.as_ref().map(|nack| nack.generation),
         })
     });
     json!({

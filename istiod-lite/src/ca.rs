@@ -1,6 +1,7 @@
 //! The certificate authority: authenticates a caller, decides whether it may speak for an identity, signs.
 //! Owns the order of these steps and what a caller is told of a refusal: nothing but that it was refused.
 
+mod bridge;
 pub mod bundle;
 pub mod callers;
 pub mod cert;
@@ -13,6 +14,7 @@ pub mod safe;
 pub mod sign;
 pub mod signer;
 pub mod state;
+pub mod switch;
 pub mod token;
 
 use std::sync::Arc;

@@ -175,6 +175,7 @@ impl ControlPlane {
             warn!(address = %config.grpc_addr, "whoever reaches the address without TLS may read the whole mesh");
         }
         let mut registry = Registry::default();
+        usage::register(&mut registry);
         let metrics = Metrics::registered(&mut registry);
         let now = clock::now_system();
         let place = config.signing(trust.domain());

@@ -87,6 +87,12 @@ impl Cert {
         })
     }
 
+    /// Whether it is about the same name, written in the same way.
+    #[must_use]
+    pub fn is_named_as(&self, other: &Self) -> bool {
+        self.asked(|it| other.asked(|by| it.subject().as_raw() == by.subject().as_raw()))
+    }
+
     /// From when to when it is valid.
     #[must_use]
     pub fn validity(&self) -> (SystemTime, SystemTime) {

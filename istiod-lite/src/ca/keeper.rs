@@ -11,11 +11,13 @@ use ambit_process::stop::Stop;
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use super::plugged::{Plugged, PluggedError};
+use super::plugged::{Plugged, PluggedError, Seen};
 use super::root::{self, Recipe, RootError};
 use super::rotation::{Rotation, Signing};
 use super::safe::{Safe, SafeError, Stored};
+use super::signer::Signer;
 use super::state::{State, StateError};
+use super::switch;
 use crate::metrics::Metrics;
 
 /// How soon a changed file is seen.
@@ -61,15 +63,13 @@ pub enum KeeperError {
     Contended,
 }
 
-enum Source {
-    Own(Recipe),
-    Plugged(Plugged),
-}
-
 /// The keeper.
 pub struct Keeper {
     state: State,
-    source: Source,
+    recipe: Recipe,
+    plugged: Option<Plugged>,
+    /// What was in the folder when it was looked at last.
+    given: Option<Arc<Signer>>,
     rotation: Rotation,
     longest: Duration,
     newest: watch::Sender<Arc<Signing>>,
@@ -93,29 +93,23 @@ impl Keeper {
         let Place { state, plugged, recipe } = place;
         let state = State::open(&state)?;
         let mut plugged = plugged.as_deref().map(Plugged::new);
-        let given = plugged.as_mut().map(|it| it.look(now)).transpose()?.flatten();
-        let (source, rotation) = match (plugged, given) {
-            (Some(mut plugged), Some(signer)) => {
-                plugged.take();
-                let known = state.recall()?;
-                let terms = (recipe.overlap, known.longest);
-                let before = (known.believed, known.bridges);
-                let rotation = Rotation::new(Arc::new(signer), before, terms, now);
-                state.remember(&rotation)?;
-                (Source::Plugged(plugged), rotation)
-            }
-            _ => {
-                let rotation = root::open(&state, &recipe, now)?;
-                (Source::Own(recipe), rotation)
-            }
+        let given = match plugged.as_mut().map(|it| it.look(now)).transpose()? {
+            Some(Seen::Other(signer)) => Some(Arc::from(signer)),
+            _ => None,
         };
+        let rotation = switch::open(&state, &recipe, given.as_ref(), now)?;
+        if let Some(plugged) = &mut plugged {
+            plugged.take();
+        }
         let longest = rotation.longest().get();
         let (newest, _) = watch::channel(Arc::new(rotation.signing()));
         let told = String::new();
         let (safe, until_fetch, told_unshared) = (None, LOOKS_PER_FETCH, String::new());
         let this = Self {
             state,
-            source,
+            recipe,
+            plugged,
+            given,
             rotation,
             longest,
             newest,
@@ -198,10 +192,8 @@ impl Keeper {
             return Ok(());
         }
         self.until_fetch = LOOKS_PER_FETCH;
-        if safe.fetch(&self.state).await?
-            && let Source::Own(recipe) = &self.source
-        {
-            let rotation = root::open(&self.state, recipe, clock::now_system())?;
+        if safe.fetch(&self.state).await? {
+            let rotation = switch::open(&self.state, &self.recipe, self.given.as_ref(), clock::now_system())?;
             self.take(rotation);
         }
         Ok(())
@@ -243,28 +235,29 @@ impl Keeper {
     fn looked(&mut self, now: SystemTime) -> Result<Option<Rotation>, KeeperError> {
         let mut next = self.rotation.clone();
         let mut changed = next.step(now);
-        match &mut self.source {
-            Source::Own(recipe) => {
-                if let Some(announced) = root::succeed(&self.state, recipe, &next, now)? {
+        let seen = self.plugged.as_mut().map(|it| it.look(now)).transpose()?.unwrap_or(Seen::Nothing);
+        match seen {
+            Seen::Same => {}
+            Seen::Other(signer) => {
+                let signer = Arc::from(signer);
+                switch::offer(&mut next, &signer, now);
+                self.given = Some(signer);
+                changed = true;
+            }
+            Seen::Nothing => {
+                self.given = None;
+                if let Some(announced) = switch::own(&self.state, &self.recipe, &next, now)? {
                     next = announced;
                     changed = true;
                 }
-                if changed || next.longest().get() != self.longest {
-                    root::save(&self.state, &next)?;
-                    changed = true;
-                }
             }
-            Source::Plugged(plugged) => {
-                if let Some(signer) = plugged.look(now)? {
-                    next.offer(Arc::new(signer), None, now);
-                    changed = true;
-                }
-                if changed || next.longest().get() != self.longest {
-                    self.state.remember(&next)?;
-                    changed = true;
-                }
-                plugged.take();
-            }
+        }
+        if changed || next.longest().get() != self.longest {
+            root::save(&self.state, &next)?;
+            changed = true;
+        }
+        if let Some(plugged) = &mut self.plugged {
+            plugged.take();
         }
         Ok(changed.then_some(next))
     }

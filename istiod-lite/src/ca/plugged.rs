@@ -6,15 +6,21 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::signer::{MaterialError, Names, Pems, Signer};
+use super::signer::{Maker, MaterialError, Names, Pems, Signer};
 
 /// A file of this folder is a few KiB; what is beyond this is not read.
 const LARGEST: u64 = 1 << 20;
 
 /// Istio's names, then cert-manager's.
 const LAYOUTS: [Names; 2] = [
-    Names { certificate: "ca-cert.pem", key: "ca-key.pem", roots: "root-cert.pem", chain: "cert-chain.pem" },
-    Names { certificate: "tls.crt", key: "tls.key", roots: "ca.crt", chain: "tls.crt" },
+    Names {
+        certificate: "ca-cert.pem",
+        key: "ca-key.pem",
+        roots: "root-cert.pem",
+        chain: "cert-chain.pem",
+        maker: Maker::Given,
+    },
+    Names { certificate: "tls.crt", key: "tls.key", roots: "ca.crt", chain: "tls.crt", maker: Maker::Given },
 ];
 
 /// Why the folder's material is not taken.
@@ -48,6 +54,17 @@ pub enum PluggedError {
     },
 }
 
+/// What a look at the folder found.
+#[derive(Debug)]
+pub enum Seen {
+    /// No material at all.
+    Nothing,
+    /// What was taken last.
+    Same,
+    /// Other material.
+    Other(Box<Signer>),
+}
+
 /// A folder of material.
 #[derive(Debug)]
 pub struct Plugged {
@@ -63,19 +80,22 @@ impl Plugged {
         Self { folder: folder.into(), looked: None, taken: None }
     }
 
-    /// The material, when it is other than what was taken last; nothing when it is the same, or when there is none.
+    /// What is there now.
     ///
     /// # Errors
-    /// When it is other and cannot be used.
-    pub fn look(&mut self, now: SystemTime) -> Result<Option<Signer>, PluggedError> {
-        let Some((pems, names)) = self.read()? else { return Ok(None) };
+    /// When there is other material and it cannot be used.
+    pub fn look(&mut self, now: SystemTime) -> Result<Seen, PluggedError> {
+        let Some((pems, names)) = self.read()? else {
+            self.taken = None;
+            return Ok(Seen::Nothing);
+        };
         if self.taken.as_ref() == Some(&pems) {
-            return Ok(None);
+            return Ok(Seen::Same);
         }
         let signer = Signer::new(&pems, names, now);
         self.looked = Some(pems);
         let unusable = |wrong| PluggedError::Unusable { folder: self.folder.clone(), wrong };
-        signer.map(Some).map_err(unusable)
+        signer.map(|signer| Seen::Other(signer.into())).map_err(unusable)
     }
 
     /// What was looked at last is in force.
@@ -123,4 +143,4 @@ impl Plugged {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,16 +8,17 @@ use std::time::{Duration, SystemTime};
 use ambit_model::name::TrustDomain;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose};
 
-use super::cert::Cert;
+use super::cert::{Cert, bundle};
 use super::rotation::{Next, Rotation};
 use super::sign::SKEW;
-use super::signer::{MaterialError, Names, Pems, Signer};
-use super::state::{BRIDGE, CERTIFICATE, KEY, NEXT_CERTIFICATE, NEXT_KEY, ROOTS, State, StateError};
+use super::signer::{Maker, MaterialError, Names, Pems, Signer};
+use super::state::{BRIDGE, CERTIFICATE, GIVEN, KEY, NEXT_CERTIFICATE, NEXT_KEY, ROOTS, State, StateError};
 
 /// A root with less than a fifth of its life left is succeeded.
 const LEFT_AT_SUCCESSION: u32 = 5;
 
-const NAMES: Names = Names { certificate: CERTIFICATE, key: KEY, roots: CERTIFICATE, chain: CERTIFICATE };
+const NAMES: Names =
+    Names { certificate: CERTIFICATE, key: KEY, roots: CERTIFICATE, chain: CERTIFICATE, maker: Maker::Own };
 
 /// Why there is no root.
 #[derive(Debug, thiserror::Error)]
@@ -71,10 +72,25 @@ impl Recipe {
 /// # Errors
 /// When the files cannot be read or written, are not a pair, or others may read the key.
 pub fn open(state: &State, recipe: &Recipe, now: SystemTime) -> Result<Rotation, RootError> {
+    let rotation = resumed(state, recipe, current(state, recipe, now)?, now)?;
+    save(state, &rotation)?;
+    Ok(rotation)
+}
+
+/// Whether there is anything of a root of our own.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn is_there(state: &State) -> Result<bool, RootError> {
+    Ok(state.read(KEY)?.is_some() || state.read(CERTIFICATE)?.is_some())
+}
+
+/// The root of our own that signs; made if there is none.
+fn current(state: &State, recipe: &Recipe, now: SystemTime) -> Result<Arc<Signer>, RootError> {
     let key = state.read(KEY)?;
     // Before there were successions the root was its own bundle.
     let certificate = match state.read(CERTIFICATE)? {
-        None => state.read(ROOTS)?,
+        None if !state.remembers()? => state.read(ROOTS)?,
         there => there,
     };
     let (key, certificate) = match (key, certificate) {
@@ -107,17 +123,29 @@ pub fn open(state: &State, recipe: &Recipe, now: SystemTime) -> Result<Rotation,
     if state.read(CERTIFICATE)?.is_none() {
         state.write(CERTIFICATE, &certificate)?;
     }
+    Ok(current)
+}
+
+/// A rotation that goes on with what was remembered, and with the root of our own that waits.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn resumed(
+    state: &State,
+    recipe: &Recipe,
+    current: Arc<Signer>,
+    now: SystemTime,
+) -> Result<Rotation, RootError> {
     let remembered = state.recall()?;
     let terms = (recipe.overlap, remembered.longest);
     let mut rotation = Rotation::new(current, (remembered.believed, remembered.bridges), terms, now);
-    if let Some((signer, bridge)) = awaited(state, &rotation, now)? {
+    if let Some((signer, bridges)) = awaited(state, &rotation, now)? {
         match remembered.next_at {
-            Some(at) => rotation.resume(Next { signer, at, bridge }, now),
+            Some(at) => rotation.resume(Next { signer, at, bridges }, now),
             // It was written but not told to anybody, or all but the last step of its taking over was made.
-            None => rotation.offer(signer, bridge, now),
+            None => rotation.offer(signer, bridges, now),
         }
     }
-    save(state, &rotation)?;
     Ok(rotation)
 }
 
@@ -131,23 +159,25 @@ pub fn succeed(
     rotation: &Rotation,
     now: SystemTime,
 ) -> Result<Option<Rotation>, RootError> {
-    let (from, until) = rotation.current().certificate().validity();
+    let current = rotation.current();
+    let (from, until) = current.certificate().validity();
     let whole = until.duration_since(from).unwrap_or_default();
     let left = until.duration_since(now).unwrap_or_default();
-    if rotation.next().is_some() || left >= whole / LEFT_AT_SUCCESSION {
+    let is_due = current.maker() == Maker::Given || left < whole / LEFT_AT_SUCCESSION;
+    let waits = rotation.next().is_some_and(|next| next.signer.maker() == Maker::Own);
+    if waits || !is_due {
         return Ok(None);
     }
     let (pair, certificate) = make(recipe, now)?;
-    let bridge = bridge(rotation.current(), &pair, recipe, now)?;
     let (key, pem) = (pair.serialize_pem(), certificate.pem());
     let signer =
         read(&pem, &key, now).map_err(|wrong| RootError::Unusable { folder: state.path(""), wrong })?;
+    let bridges = current.vouch(&signer, now);
     state.write(NEXT_KEY, &key)?;
-    state.write(BRIDGE, &bridge.pem())?;
+    state.write(BRIDGE, &bundle(&bridges))?;
     state.write(NEXT_CERTIFICATE, &pem)?;
     let mut next = rotation.clone();
-    next.offer(Arc::new(signer), Some(bridge), now);
-    save(state, &next)?;
+    next.offer(Arc::new(signer), bridges, now);
     Ok(Some(next))
 }
 
@@ -158,14 +188,27 @@ pub fn succeed(
 /// When the file system refuses.
 pub fn save(state: &State, rotation: &Rotation) -> Result<(), RootError> {
     state.remember(rotation)?;
-    if rotation.next().is_none() && state.read(NEXT_CERTIFICATE)?.is_some() {
-        let certificate = rotation.current().certificate().pem();
-        if state.read(NEXT_CERTIFICATE)?.as_deref() == Some(&certificate) {
-            if let Some(key) = state.read(NEXT_KEY)? {
-                state.write(KEY, &key)?;
-            }
-            state.write(CERTIFICATE, &certificate)?;
+    let waiting = state.read(NEXT_CERTIFICATE)?;
+    let certificate = rotation.current().certificate().pem();
+    if rotation.current().maker() == Maker::Own && waiting.as_deref() == Some(&certificate) {
+        if let Some(key) = state.read(NEXT_KEY)? {
+            state.write(KEY, &key)?;
         }
+        state.write(CERTIFICATE, &certificate)?;
+    }
+    match rotation.current().maker() {
+        Maker::Own => state.remove(GIVEN)?,
+        Maker::Given => {
+            let pems = serde_json::to_string(rotation.current().pems()).unwrap_or_default();
+            if state.read(GIVEN)?.as_deref() != Some(&pems) {
+                state.write(GIVEN, &pems)?;
+            }
+            state.remove(KEY)?;
+            state.remove(CERTIFICATE)?;
+        }
+    }
+    let still = rotation.next().map(|next| next.signer.certificate().pem());
+    if waiting.is_some() && waiting != still {
         for name in [NEXT_CERTIFICATE, NEXT_KEY, BRIDGE] {
             state.remove(name)?;
         }
@@ -180,8 +223,8 @@ fn read(certificate: &str, key: &str, now: SystemTime) -> Result<Signer, Materia
     Signer::new(&Pems { certificate, key: key.into(), roots, chain: String::new() }, NAMES, now)
 }
 
-/// A successor and the bridge to it.
-type Waiting = (Arc<Signer>, Option<Cert>);
+/// A successor and the bridges to it.
+type Waiting = (Arc<Signer>, Vec<Cert>);
 
 /// What waited when the program ended; one that is not whole never waited.
 fn awaited(state: &State, rotation: &Rotation, now: SystemTime) -> Result<Option<Waiting>, RootError> {
@@ -190,8 +233,8 @@ fn awaited(state: &State, rotation: &Rotation, now: SystemTime) -> Result<Option
     };
     let signer = read(&pem, &key, now).ok();
     let other = signer.filter(|it| it.certificate() != rotation.current().certificate());
-    let bridge = state.read(BRIDGE)?.and_then(|pem| Cert::all(&pem)?.into_iter().next());
-    Ok(other.map(|signer| (Arc::new(signer), bridge)))
+    let bridges = state.read(BRIDGE)?.and_then(|pem| Cert::all(&pem)).unwrap_or_default();
+    Ok(other.map(|signer| (Arc::new(signer), bridges)))
 }
 
 fn afresh(state: &State, recipe: &Recipe, now: SystemTime) -> Result<Arc<Signer>, RootError> {
@@ -207,12 +250,6 @@ fn make(recipe: &Recipe, now: SystemTime) -> Result<(KeyPair, Cert), RootError> 
     let key = KeyPair::generate().map_err(RootError::Make)?;
     let made = params(&recipe.domain, now, now + recipe.lifetime).self_signed(&key);
     Ok((key, cert(&made.map_err(RootError::Make)?)?))
-}
-
-/// The new root's key and name, signed by the former one.
-fn bridge(former: &Signer, key: &KeyPair, recipe: &Recipe, now: SystemTime) -> Result<Cert, RootError> {
-    let made = params(&recipe.domain, now, former.not_after()).signed_by(key, former.issuer());
-    cert(&made.map_err(RootError::Make)?)
 }
 
 fn cert(made: &rcgen::Certificate) -> Result<Cert, RootError> {

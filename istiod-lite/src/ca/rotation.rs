@@ -55,8 +55,9 @@ pub struct Next {
     pub signer: Arc<Signer>,
     /// When it takes over.
     pub at: SystemTime,
-    /// Its certificate signed by the key before it: who believes only the former root believes it by this.
-    pub bridge: Option<Cert>,
+    /// Its certificate signed by the key before it, and what proves that one: who believes only the former root
+    /// believes it by these.
+    pub bridges: Vec<Cert>,
 }
 
 /// The state of rotation.
@@ -142,7 +143,7 @@ impl Rotation {
 
     /// Takes new material: at once when everybody believes its root already, else after the overlap. What is the
     /// same as before changes nothing.
-    pub fn offer(&mut self, signer: Arc<Signer>, bridge: Option<Cert>, now: SystemTime) {
+    pub fn offer(&mut self, signer: Arc<Signer>, bridges: Vec<Cert>, now: SystemTime) {
         if self.current.is_same(&signer) {
             self.next = None;
         } else if self.next.as_ref().is_none_or(|next| !next.signer.is_same(&signer)) {
@@ -151,10 +152,16 @@ impl Rotation {
             let all_told = since + self.overlap.max(self.longest.get());
             // What ends soon must hand over while what it signs still lives for a while.
             let left = self.current.not_after().duration_since(now).unwrap_or_default();
-            self.next = Some(Next { signer, at: all_told.min(now + left / 2), bridge });
+            self.next = Some(Next { signer, at: all_told.min(now + left / 2), bridges });
         }
         self.settle(now);
         self.step(now);
+    }
+
+    /// Takes back what waits.
+    pub fn withdraw(&mut self, now: SystemTime) {
+        self.next = None;
+        self.settle(now);
     }
 
     /// Takes up material that waited already when the program ended.
@@ -170,7 +177,7 @@ impl Rotation {
         let changed = takes_over.is_some();
         if let Some(next) = takes_over {
             if next.signer.anchor() != self.current.anchor() {
-                self.bridges = next.bridge.into_iter().collect();
+                self.bridges = next.bridges;
             }
             self.current = next.signer;
         }
@@ -195,9 +202,7 @@ impl Rotation {
             former.until.get_or_insert(until);
         }
         self.believed.retain(|it| it.until.is_none_or(|until| now < until));
-        // A bridge is of use to those who believe who signed it.
-        let believed = &self.believed;
-        self.bridges.retain(|bridge| believed.iter().any(|it| bridge.is_signed_by(&it.cert)));
+        self.bridges = of_use(&self.bridges, &self.believed);
         (&before.0, before.1) != (&self.believed, self.bridges.len())
     }
 }
@@ -253,5 +258,16 @@ impl Signing {
     }
 }
 
+/// A bridge is of use to those who believe who signed it, be it by another bridge.
+fn of_use(bridges: &[Cert], believed: &[Believed]) -> Vec<Cert> {
+    let mut proved: Vec<Cert> = believed.iter().map(|it| it.cert.clone()).collect();
+    for _ in bridges {
+        let more = bridges.iter().filter(|bridge| !proved.contains(bridge));
+        let more: Vec<_> = more.filter(|it| proved.iter().any(|by| it.is_signed_by(by))).cloned().collect();
+        proved.extend(more);
+    }
+    bridges.iter().filter(|bridge| proved.contains(bridge)).cloned().collect()
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,7 +4,9 @@
 use std::time::SystemTime;
 
 use rcgen::{Issuer, KeyPair};
+use serde::{Deserialize, Serialize};
 
+use super::bridge;
 use super::cert::Cert;
 
 /// Certificates between a leaf and its root, the signing one included.
@@ -38,6 +40,15 @@ pub enum MaterialError {
     Unproved(&'static str),
 }
 
+/// Whose material it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// A root of our own.
+    Own,
+    /// Somebody else, who keeps it in a folder.
+    Given,
+}
+
 /// The names of the files that material comes from, to say what is wrong.
 #[derive(Debug, Clone, Copy)]
 pub struct Names {
@@ -49,10 +60,12 @@ pub struct Names {
     pub roots: &'static str,
     /// The intermediates.
     pub chain: &'static str,
+    /// Who made them.
+    pub maker: Maker,
 }
 
 /// Signing material as PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pems {
     /// The signing certificate; what follows it are intermediates.
     pub certificate: String,
@@ -64,8 +77,17 @@ pub struct Pems {
     pub chain: String,
 }
 
+/// No key in a log.
+impl std::fmt::Debug for Pems {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pems").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
 /// A key that signs.
 pub struct Signer {
+    maker: Maker,
+    pems: Pems,
     issuer: Issuer<'static, KeyPair>,
     certificate: Cert,
     /// What a leaf is sent with: the signing certificate and those above it, without the root.
@@ -116,7 +138,8 @@ impl Signer {
         }
         let issuer = Issuer::from_ca_cert_der(&certificate.der().into(), key)
             .map_err(|_| MaterialError::NoAuthority(names.certificate))?;
-        Ok(Self { issuer, certificate, above, anchor, roots, not_after })
+        let (maker, pems) = (names.maker, pems.clone());
+        Ok(Self { maker, pems, issuer, certificate, above, anchor, roots, not_after })
     }
 
     /// The signing certificate.
@@ -147,6 +170,32 @@ impl Signer {
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         self.not_after
+    }
+
+    /// Whose material it is.
+    #[must_use]
+    pub fn maker(&self) -> Maker {
+        self.maker
+    }
+
+    /// The material as it was given.
+    #[must_use]
+    pub fn pems(&self) -> &Pems {
+        &self.pems
+    }
+
+    /// Another's key and name, signed by this key, with what proves this one: who believes only in the root of this
+    /// one believes in the other by them. Empty where that cannot be said in a certificate: then the other has to be
+    /// announced for the whole time.
+    #[must_use]
+    pub fn vouch(&self, other: &Self, now: SystemTime) -> Vec<Cert> {
+        let until = self.not_after.min(other.not_after);
+        let Some(bridge) = bridge::signed(&other.certificate, &self.issuer, (now, until)) else {
+            return Vec::new();
+        };
+        let mut bridges = vec![bridge];
+        bridges.extend(self.above.iter().cloned());
+        bridges
     }
 
     /// Who signs, for rcgen.

@@ -25,11 +25,13 @@ pub const NEXT_CERTIFICATE: &str = "next-cert.pem";
 pub const NEXT_KEY: &str = "next-key.pem";
 /// The waiting one, signed by the present one.
 pub const BRIDGE: &str = "next-bridge.pem";
+/// What somebody else gave, and signs: it wins over a key of our own beside it.
+pub const GIVEN: &str = "given.json";
 /// What else has to be remembered.
 const MEMORY: &str = "rotation.json";
 
 /// All of them, keys before the certificates that want them: `root` finishes what was cut short in that order.
-const ALL: [&str; 7] = [KEY, CERTIFICATE, ROOTS, NEXT_KEY, BRIDGE, NEXT_CERTIFICATE, MEMORY];
+const ALL: [&str; 8] = [KEY, CERTIFICATE, ROOTS, GIVEN, NEXT_KEY, BRIDGE, NEXT_CERTIFICATE, MEMORY];
 
 /// A file of this folder is a few KiB; what is beyond this is not read.
 const LARGEST: u64 = 1 << 20;
@@ -118,7 +120,7 @@ impl State {
             meta => meta.map_err(refused(&path))?,
         };
         let mode = meta.permissions().mode() & 0o777;
-        if name.ends_with("key.pem") && mode & 0o077 != 0 {
+        if is_secret(name) && mode & 0o077 != 0 {
             return Err(StateError::Exposed { path, mode });
         }
         if meta.len() > LARGEST {
@@ -133,7 +135,7 @@ impl State {
     /// When the file system refuses.
     pub fn write(&self, name: &str, text: &str) -> Result<(), StateError> {
         let path = self.path(name);
-        let mode = if name.ends_with("key.pem") { 0o600 } else { 0o644 };
+        let mode = if is_secret(name) { 0o600 } else { 0o644 };
         let beside = path.with_extension(format!("new.{}", std::process::id()));
         let put = || -> io::Result<()> {
             let mut options = OpenOptions::new();
@@ -155,6 +157,14 @@ impl State {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused(&path)(error)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether anything was ever remembered.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn remembers(&self) -> Result<bool, StateError> {
+        Ok(self.read(MEMORY)?.is_some())
     }
 
     /// Whether a file of this name is the authority's.
@@ -236,6 +246,10 @@ impl State {
         let roots = bundle(rotation.believed().iter().map(|it| &it.cert));
         if self.read(ROOTS)?.as_deref() == Some(&roots) { Ok(()) } else { self.write(ROOTS, &roots) }
     }
+}
+
+fn is_secret(name: &str) -> bool {
+    name.ends_with("key.pem") || name == GIVEN
 }
 
 fn time(seconds: u64) -> SystemTime {

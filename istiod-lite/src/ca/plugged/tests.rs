@@ -15,14 +15,14 @@ use crate::metrics::Metrics;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-fn start() -> SystemTime {
+pub(crate) fn start() -> SystemTime {
     SystemTime::UNIX_EPOCH + 20_000 * DAY
 }
 
 /// An authority somewhere else, for example a company's.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub(crate) pem: String,
 }
 
 fn params(name: &str, days: u32) -> CertificateParams {
@@ -36,23 +36,23 @@ fn params(name: &str, days: u32) -> CertificateParams {
 }
 
 impl Authority {
-    fn root(name: &str) -> Self {
+    pub(crate) fn root(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let params = params(name, 3000);
         Self { pem: params.self_signed(&key).unwrap().pem(), issuer: Issuer::new(params, key) }
     }
 
-    fn below(&self, name: &str, days: u32) -> Self {
+    pub(crate) fn below(&self, name: &str, days: u32) -> Self {
         let key = KeyPair::generate().unwrap();
         let params = params(name, days);
         Self { pem: params.signed_by(&key, &self.issuer).unwrap().pem(), issuer: Issuer::new(params, key) }
     }
 
-    fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
-    fn cert(&self) -> Cert {
+    pub(crate) fn cert(&self) -> Cert {
         Cert::all(&self.pem).unwrap().remove(0)
     }
 }
@@ -62,7 +62,7 @@ struct Bench {
     keeper: Keeper,
 }
 
-fn put(folder: &Path, files: &[(&str, &str)]) {
+pub(crate) fn put(folder: &Path, files: &[(&str, &str)]) {
     std::fs::create_dir_all(folder).unwrap();
     for (name, text) in files {
         std::fs::write(folder.join(name), text).unwrap();
@@ -75,7 +75,7 @@ fn open(folder: &Path) -> Result<Keeper, KeeperError> {
     Keeper::open(place, Metrics::default(), start())
 }
 
-fn files<'a>(signer: &'a Authority, key: &'a str, roots: &'a str) -> [(&'a str, &'a str); 4] {
+pub(crate) fn files<'a>(signer: &'a Authority, key: &'a str, roots: &'a str) -> [(&'a str, &'a str); 4] {
     [
         ("ca-cert.pem", &signer.pem),
         ("ca-key.pem", key),

@@ -35,16 +35,16 @@ fn folder() -> TempDir {
 }
 
 /// Somebody with a certificate.
-struct Peer {
+pub(crate) struct Peer {
     key: KeyPair,
-    leaf: Cert,
+    pub(crate) leaf: Cert,
     above: Vec<Cert>,
-    roots: Vec<Cert>,
-    renew_at: SystemTime,
+    pub(crate) roots: Vec<Cert>,
+    pub(crate) renew_at: SystemTime,
 }
 
 impl Peer {
-    fn new(keeper: &Keeper, seconds: u64, now: SystemTime) -> Self {
+    pub(crate) fn new(keeper: &Keeper, seconds: u64, now: SystemTime) -> Self {
         let key = KeyPair::generate().unwrap();
         let csr = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
         let who = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
@@ -58,7 +58,7 @@ impl Peer {
     }
 
     /// Whether it believes another: a path of valid certificates to one of its roots.
-    fn believes(&self, other: &Self, now: SystemTime) -> bool {
+    pub(crate) fn believes(&self, other: &Self, now: SystemTime) -> bool {
         let valid = |it: &Cert| it.validity().0 <= now && now < it.validity().1;
         let mut reached = vec![&other.leaf];
         for _ in 0..=other.above.len() {
@@ -220,7 +220,7 @@ fn in_a_succession_peers_of_any_age_believe_each_other_all_the_while() {
 }
 
 /// One handshake in both roles, over memory.
-async fn meet(client: &Peer, server: &Peer) -> Result<(), String> {
+pub(crate) async fn meet(client: &Peer, server: &Peer) -> Result<(), String> {
     let (here, there) = tokio::io::duplex(1 << 16);
     let (dialling, accepting) = (client.credential(), server.credential());
     let expected = Arc::from([server.credential().identity().clone()]);
