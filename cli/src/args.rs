@@ -37,6 +37,11 @@ enum Command {
     Analyze(AnalyzeArgs),
     /// Look at a cluster: whether it is fit for the mesh, and whether the mesh in it is well.
     Check(cluster::CheckArgs),
+    /// Say whether the mesh of a cluster is well: control plane, nodes, enrolled pods. Fails when it is not.
+    Status(cluster::StatusArgs),
+    /// Show whom the control plane tells what, and whether he has taken it.
+    #[command(visible_alias = "ps")]
+    ProxyStatus(cluster::ProxiesArgs),
     /// Show what the node proxies of a cluster know and carry: workloads, services, policies, certificates.
     #[command(visible_alias = "zc")]
     ZtunnelConfig(cluster::ConfigArgs),
@@ -81,6 +86,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Why(args) => observe::why(&args),
         Command::Analyze(args) => analyze::run(&args),
         Command::Check(args) => cluster::check(&args),
+        Command::Status(args) => cluster::status(&args),
+        Command::ProxyStatus(args) => cluster::proxy_status(&args),
         Command::ZtunnelConfig(args) => cluster::ztunnel_config(&args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
@@ -143,6 +150,8 @@ mod tests {
             "ambit local exec -it shop/web -- sh",
             "ambit local logs -f --tail 5 shop/web -c app",
             "ambit completion zsh",
+            "ambit status --context kind -o yaml",
+            "ambit proxy-status ztunnel-x.istio-system -o json",
             "ambit ztunnel-config workload --address 10.0.0.1 -o short",
             "ambit zc cert web.shop --kubeconfig k -i system",
             "ambit zc log --node n1 --level access:off,debug --reset",

@@ -4,7 +4,10 @@
 mod check;
 mod config;
 mod dump;
+mod enrolment;
 mod parts;
+mod proxies;
+mod status;
 
 use std::error::Error;
 use std::future::Future;
@@ -15,6 +18,8 @@ use clap::Args;
 
 pub(crate) use check::{CheckArgs, run as check};
 pub(crate) use config::{ConfigArgs, run as ztunnel_config};
+pub(crate) use proxies::{ProxiesArgs, run as proxy_status};
+pub(crate) use status::{StatusArgs, run as status};
 
 /// Which cluster is meant, and where the mesh is in it.
 #[derive(Debug, Clone, Args)]
