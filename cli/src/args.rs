@@ -35,6 +35,12 @@ enum Command {
     Why(WhyArgs),
     /// Check manifests without a cluster: says of each fault where it stands, and what to do about it.
     Analyze(AnalyzeArgs),
+    /// Install the mesh into a cluster, from the charts that this program was built with.
+    Install(cluster::InstallArgs),
+    /// Bring an installed mesh to this program's version, or to other values.
+    Upgrade(cluster::InstallArgs),
+    /// Take the mesh off a cluster: running pods leave first.
+    Uninstall(cluster::UninstallArgs),
     /// Look at a cluster: whether it is fit for the mesh, and whether the mesh in it is well.
     Check(cluster::CheckArgs),
     /// Say whether the mesh of a cluster is well: control plane, nodes, enrolled pods. Fails when it is not.
@@ -85,6 +91,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Why(args) => observe::why(&args),
         Command::Analyze(args) => analyze::run(&args),
+        Command::Install(args) => cluster::install(&args),
+        Command::Upgrade(args) => cluster::upgrade(&args),
+        Command::Uninstall(args) => cluster::uninstall(&args),
         Command::Check(args) => cluster::check(&args),
         Command::Status(args) => cluster::status(&args),
         Command::ProxyStatus(args) => cluster::proxy_status(&args),
@@ -158,6 +167,9 @@ mod tests {
             "ambit zc all -f - -o json",
             "ambit analyze -o json a.yaml dir -",
             "ambit check --context c -r blue -o yaml",
+            "ambit install --set a=b --set c=d --profile ambient --platform k3s -y --wait --timeout 90s",
+            "ambit upgrade --dry-run --revision blue --wait=false -i mesh",
+            "ambit uninstall -y --purge --timeout 2m",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap();
         }

@@ -5,6 +5,7 @@ mod check;
 mod config;
 mod dump;
 mod enrolment;
+mod install;
 mod parts;
 mod proxies;
 mod status;
@@ -18,6 +19,7 @@ use clap::Args;
 
 pub(crate) use check::{CheckArgs, run as check};
 pub(crate) use config::{ConfigArgs, run as ztunnel_config};
+pub(crate) use install::{InstallArgs, UninstallArgs, install, uninstall, upgrade};
 pub(crate) use proxies::{ProxiesArgs, run as proxy_status};
 pub(crate) use status::{StatusArgs, run as status};
 

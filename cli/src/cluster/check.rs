@@ -17,7 +17,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::facts::Facts;
-pub(crate) use self::nodes::{Platform, platform};
+pub(crate) use self::health::readiness;
+pub(crate) use self::nodes::platform;
+pub(crate) use self::server::numbers;
 use crate::args::fail;
 use crate::cluster::{Which, block_on};
 use crate::output::{Output, render};

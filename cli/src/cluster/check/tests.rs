@@ -1,3 +1,5 @@
+//! Clusters in which one thing is wrong, and what is said of it.
+
 use serde_json::json;
 
 use super::*;

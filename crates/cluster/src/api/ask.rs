@@ -108,6 +108,25 @@ impl Client {
         let body = fields.to_string().into_bytes();
         self.submit(Method::PATCH, path, "application/merge-patch+json", body).await
     }
+
+    /// Takes an object away, and waits for nothing; `query` holds options, such as `("propagationPolicy", "Foreground")`.
+    ///
+    /// # Errors
+    /// When there is none, or the API server refuses.
+    pub async fn remove(&self, path: &str, query: &[(&str, &str)]) -> Result<(), ApiError> {
+        self.whole(request(Method::DELETE, &with_query(path, query), None, Vec::new())).await.map(drop)
+    }
+
+    /// What would become of an object if it was applied; nothing is stored. Fields that are not known are refused.
+    ///
+    /// # Errors
+    /// When the API server would refuse it.
+    pub async fn rehearse(&self, path: &str, object: &Value) -> Result<Value, ApiError> {
+        let query =
+            [("dryRun", "All"), ("fieldManager", "ambit"), ("force", "true"), ("fieldValidation", "Strict")];
+        let body = object.to_string().into_bytes();
+        self.submit(Method::PATCH, &with_query(path, &query), "application/apply-patch+yaml", body).await
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,182 @@
+//! Taking a mesh off a cluster: running pods leave first, while every part still runs; then the release goes; then it
+//! is said what stays. Owns that order. Whatever users made - labels, policies, definitions - stays unless it is told.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use ambit_cluster::api::{ApiError, Client};
+use serde_json::Value;
+
+use super::helm::Helm;
+use super::progress::{Steps, release};
+use super::{InstallError, UninstallArgs, confirmed};
+use crate::cluster::check::{few, is_ours, label, named, text_at};
+
+const PAUSE: Duration = Duration::from_millis(500);
+const MODE: &str = "istio.io/dataplane-mode";
+const REDIRECTION: &str = "/metadata/annotations/ambient.istio.io~1redirection";
+const ROOTS: &str = "istio-ca-root-cert";
+const SECRET: &str = "istio-ca-secret";
+
+/// Does it.
+pub(super) async fn run(args: &UninstallArgs) -> Result<bool, Box<dyn Error>> {
+    let helm = Helm::find(&args.helm, &args.which)?;
+    let client = args.which.client().await?;
+    let name = args.name();
+    let namespace = args.which.istio_namespace.as_str();
+    let found = helm.release(&name)?;
+    if found.is_none() && !args.purge && !args.purge_definitions {
+        return Err(InstallError::NoRelease { name, namespace: namespace.to_owned() }.into());
+    }
+    let daemons = format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/istio-cni-node");
+    let set = there(client.read(&daemons).await)?.filter(|it| is_ours(it) && release(it) == name);
+    if found.is_some() {
+        let enrolled = enrolled(&client).await?.len();
+        let pods = if set.is_some() { format!("; {enrolled} pods leave the mesh") } else { String::new() };
+        println!("release {name} in {namespace} is uninstalled{pods}");
+    }
+    if args.dry_run {
+        return Ok(true);
+    }
+    if !confirmed(args.yes, true)? {
+        return Ok(false);
+    }
+    let steps = Steps::begin();
+    if set.is_some() && found.is_some() {
+        leave(&client, namespace, &daemons, (args.timeout, &steps)).await?;
+    }
+    if found.is_some() {
+        let limit = format!("{}s", args.timeout.as_secs());
+        helm.run(&["uninstall", &name, "--wait", "--timeout", &limit])?;
+        steps.tell(&format!("release {name} is gone"));
+    }
+    if args.purge {
+        purge(&client, namespace, &steps).await?;
+    }
+    if args.purge_definitions {
+        definitions(&client, &steps).await?;
+    }
+    print!("{}", left(&client, namespace).await?);
+    Ok(true)
+}
+
+/// The node daemons go first: at their end each lets its node's pods out, in order, and takes its plugin, rules and
+/// files off the node.
+async fn leave(
+    client: &Client,
+    namespace: &str,
+    daemons: &str,
+    (limit, steps): (Duration, &Steps),
+) -> Result<(), Box<dyn Error>> {
+    there(client.remove(daemons, &[("propagationPolicy", "Foreground")]).await)?;
+    let (begun, mut told) = (Instant::now(), None);
+    let pods = format!("/api/v1/namespaces/{namespace}/pods");
+    loop {
+        let nodes = client.list(&pods, &[("labelSelector", "k8s-app=istio-cni-node")]).await?.len();
+        if told.replace(nodes) != Some(nodes) && nodes > 0 {
+            steps.tell(&format!("pods leave the mesh on {nodes} nodes"));
+        }
+        if nodes == 0 && there(client.read::<Value>(daemons).await)?.is_none() {
+            break;
+        }
+        if begun.elapsed() > limit {
+            return Err(InstallError::StillThere { nodes, limit }.into());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    let still: Vec<String> = enrolled(client).await?.iter().map(named).collect();
+    match still.as_slice() {
+        [] => steps.tell("every pod has left"),
+        still => steps.tell(&format!("told as still in: {}; start these again", few(still))),
+    }
+    Ok(())
+}
+
+async fn enrolled(client: &Client) -> Result<Vec<Value>, ApiError> {
+    let mut all = client.list("/api/v1/pods", &[]).await?;
+    all.retain(|it| text_at(it, REDIRECTION) == "enabled" && text_at(it, "/status/phase") == "Running");
+    Ok(all)
+}
+
+/// What the mesh made for itself, and no chart did.
+async fn purge(client: &Client, namespace: &str, steps: &Steps) -> Result<(), ApiError> {
+    let maps = roots(client).await?;
+    for map in &maps {
+        let at = text_at(map, "/metadata/namespace");
+        there(client.remove(&format!("/api/v1/namespaces/{at}/configmaps/{ROOTS}"), &[]).await)?;
+    }
+    steps.tell(&format!("{} config maps {ROOTS} are gone", maps.len()));
+    if there(client.remove(&format!("/api/v1/namespaces/{namespace}/secrets/{SECRET}"), &[]).await)?.is_some()
+    {
+        steps.tell(&format!("the root in secret {namespace}/{SECRET} is gone"));
+    }
+    Ok(())
+}
+
+async fn roots(client: &Client) -> Result<Vec<Value>, ApiError> {
+    let field = format!("metadata.name={ROOTS}");
+    client.list("/api/v1/configmaps", &[("fieldSelector", &field)]).await
+}
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+/// Definitions that our charts made, and with them every object of their kinds.
+async fn definitions(client: &Client, steps: &Steps) -> Result<(), ApiError> {
+    for definition in client.list(DEFINITIONS, &[]).await?.iter().filter(|it| is_ours(it)) {
+        let name = text_at(definition, "/metadata/name");
+        there(client.remove(&format!("{DEFINITIONS}/{name}"), &[]).await)?;
+        steps.tell(&format!("definition {name} is gone, with all objects of its kind"));
+    }
+    Ok(())
+}
+
+/// What stays, with the command that takes it away.
+async fn left(client: &Client, namespace: &str) -> Result<String, ApiError> {
+    let mut lines = Vec::new();
+    let namespaces = client.list("/api/v1/namespaces", &[]).await?;
+    let labelled: Vec<String> =
+        namespaces.iter().filter(|it| !label(it, MODE).is_empty()).map(named).collect();
+    if !labelled.is_empty() {
+        lines.push(format!(
+            "label {MODE} of namespaces {}: kubectl label namespace NAME {MODE}-",
+            few(&labelled)
+        ));
+    }
+    if namespaces.iter().any(|it| text_at(it, "/metadata/name") == namespace) {
+        lines.push(format!("namespace {namespace}: kubectl delete namespace {namespace}"));
+    }
+    let maps = roots(client).await?.len();
+    if maps > 0 {
+        lines.push(format!("{maps} config maps {ROOTS}: ambit uninstall --purge"));
+    }
+    let secret = format!("/api/v1/namespaces/{namespace}/secrets/{SECRET}");
+    if there(client.read::<Value>(&secret).await)?.is_some() {
+        lines.push(format!(
+            "the root in secret {namespace}/{SECRET}, for whoever installs again: ambit uninstall --purge"
+        ));
+    }
+    let mut definitions = client.list(DEFINITIONS, &[]).await?;
+    definitions.retain(is_ours);
+    if !definitions.is_empty() {
+        let names: Vec<String> = definitions.iter().map(named).collect();
+        lines.push(format!(
+            "definitions and all policies of their kinds ({}): ambit uninstall --purge-definitions",
+            few(&names)
+        ));
+    }
+    let lines = lines.iter().map(|line| format!("  {line}\n")).collect::<String>();
+    Ok(if lines.is_empty() {
+        "nothing is left\n".into()
+    } else {
+        format!("left, for you to decide:\n{lines}")
+    })
+}
+
+/// An answer about what need not be there.
+fn there<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match answer {
+        Ok(it) => Ok(Some(it)),
+        Err(ApiError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
