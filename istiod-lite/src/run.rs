@@ -12,7 +12,7 @@ use ambit_process::observe::Registry;
 use ambit_process::ready::Readiness;
 use ambit_process::stop::{self, Stop};
 use ambit_process::tasks::Tasks;
-use ambit_process::{admin as http_shell, clock};
+use ambit_process::{admin as http_shell, clock, usage};
 use ambit_tls::configs::control_plane::Speaks;
 use ambit_xds::library::Library;
 use ambit_xds::server::Ads;
@@ -175,6 +175,7 @@ impl ControlPlane {
             warn!(address = %config.grpc_addr, "whoever reaches the address without TLS may read the whole mesh");
         }
         let mut registry = Registry::default();
+        usage::register(&mut registry);
         usage::register(&mut registry);
         let metrics = Metrics::registered(&mut registry);
         let now = clock::now_system();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ambit_process::clock;
+use ambit_process::{clock, usage};
 use ambit_process::observe::{Logs, Registry, init_logs};
 use ambit_process::ready::{Gate, Readiness};
 use ambit_process::start::{Runtimes, keep_only_used_code};
@@ -220,6 +220,7 @@ fn self_test(shared: &Shared) -> Result<(), RunError> {
 
 fn registry(config: &Config, metrics: &Metrics, runtimes: &Runtimes, logs: Logs) -> Arc<Registry> {
     let mut registry = Registry::default();
+    usage::register(&mut registry);
     if let Some(lists) = config.terms.revoked.clone() {
         registry.register_collector(Box::new(Revoked(lists)));
     }

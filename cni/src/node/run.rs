@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ambit_process::admin;
 use ambit_process::net::{TcpListener, UnixListener};
 use ambit_process::start::keep_only_used_code;
 use ambit_process::stop::{Stop, on_signals};
 use ambit_process::tasks::Tasks;
+use ambit_process::{admin, usage};
 use ambit_sys::netns::{Netns, NetnsError};
 use ambit_sys::pass::SeqPacketListener;
 use prometheus_client::registry::Registry;
@@ -87,6 +87,7 @@ pub enum RunError {
 /// When something it needs is missing at the start.
 pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
     let mut registry = Registry::default();
+    usage::register(&mut registry);
     let metrics = Metrics::new(&mut registry);
     let sockets = Sockets::bind(&config)?;
     let Origin { source, notes, client, herald } = Box::pin(Origin::open(&config)).await?;

@@ -10,3 +10,4 @@ pub mod scrape;
 pub mod start;
 pub mod stop;
 pub mod tasks;
+pub mod usage;
