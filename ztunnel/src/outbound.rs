@@ -17,6 +17,7 @@ use ambit_model::route::{Direct, Flow, Hints, Plan, Refusal, Relayed, Tunnelled,
 use ambit_process::clock::{Instant, now};
 use ambit_process::net::{TcpStream, lookup_host};
 use ambit_process::stop::Stop;
+use http::StatusCode;
 use tokio::time::timeout;
 
 use crate::captured;
@@ -146,10 +147,18 @@ async fn reach(lane: &Arc<Lane>, flow: &Flow) -> Reached {
     Reached::Nowhere(None, Outcome::Connect(io::ErrorKind::HostUnreachable.into()))
 }
 
-/// The endpoint that another one may stand in for: one of a service, that was never reached.
+/// The endpoint that another one may stand in for: one of a service, that was never reached. Nothing of what the
+/// application sends leaves us before the far end says yes, so another one misses nothing.
 fn replaceable(plan: &Plan, outcome: &Outcome) -> Option<WorkloadUid> {
     let unreached = match outcome {
         Outcome::Connect(_) => true,
+        // The endpoint's own proxy has found that its application, or the pod, is no more: it ends before all have
+        // heard of it. A waypoint that says so speaks for all of its endpoints.
+        Outcome::Open(
+            OpenError::Refused { status: StatusCode::SERVICE_UNAVAILABLE } | OpenError::Broken(_),
+        ) => {
+            matches!(plan, Plan::Tunnel(_))
+        }
         // What fails behind a gateway was the gateway's choice, and would be the next one's too.
         Outcome::Open(OpenError::Dial(error))
         | Outcome::Relay(RelayError::Gateway(OpenError::Dial(error))) => {

@@ -53,6 +53,19 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_whose_application_has_ended_is_replaced_before_the_client_notices() {
+        let scene = Scene::half_gone();
+        let served = Answer::Served { seen: ip("10.77.0.1") };
+        for number in 0..40 {
+            let answer = scene.ask(Who::Client, "10.77.0.80:8080", "/");
+            assert_eq!(answer, served, "{number}\n{}", scene.logs());
+        }
+        // It was asked, and said no: else nothing was shown.
+        let refused = scene.access(Who::Ended, "dst.hbone_addr=10.77.0.3:8080");
+        assert!(refused.contains("io error: Connection refused"), "{refused}");
+    }
+
+    #[test]
     fn a_deny_policy_refuses_the_client_in_tunnel_and_in_plaintext_but_nobody_else() {
         let scene = Scene::new(DENY);
         assert_eq!(scene.ask(Who::Client, "10.77.0.2:8080", "/"), Answer::Cut, "{}", scene.logs());

@@ -76,6 +76,8 @@ table inet redirection {
 pub(crate) enum Who {
     Client,
     Server,
+    /// A pod whose application has ended: its proxy is there, behind it is nobody. Only in [`Scene::half_gone`].
+    Ended,
     /// On the wire, not in the mesh.
     Outsider,
 }
@@ -108,6 +110,7 @@ pub(crate) struct Proxy {
 pub(crate) struct Scene {
     client: Machine,
     server: Machine,
+    ended: Option<Machine>,
     wire: Namespace,
     seen: Arc<Mutex<Vec<Vec<u8>>>>,
     authority: Authority,
@@ -123,15 +126,30 @@ pub(crate) struct Open(TcpStream);
 impl Scene {
     /// Proxies in dedicated mode, with these policies.
     pub(crate) fn new(policies: &str) -> Self {
-        Self::build(policies, false)
+        Self::build(WORLD, policies, false)
     }
 
     /// Proxies in shared mode, with these policies.
     pub(crate) fn shared(policies: &str) -> Self {
-        Self::build(policies, true)
+        Self::build(WORLD, policies, true)
     }
 
-    fn build(policies: &str, shared: bool) -> Self {
+    /// Proxies in dedicated mode, and a service at `10.77.0.80` with two endpoints: the server, and a pod whose
+    /// application has ended.
+    pub(crate) fn half_gone() -> Self {
+        let services = "  services: {shop/web.shop.svc.cluster.local: {8080: 8080}}";
+        let (client, server) = WORLD.split_once("- uid: Kubernetes//Pod/shop/server").unwrap();
+        let server =
+            format!("- uid: Kubernetes//Pod/shop/server{server}").replace("  services: {}", services);
+        let (server, _) = server.split_once("services: []").unwrap();
+        let ended = server.replace("server", "ended").replace("0.2", "0.3").replace("::2", "::3");
+        let service = "{name: web, namespace: shop, hostname: web.shop.svc.cluster.local, vips: [/10.77.0.80], ports: {8080: 8080}}";
+        let scene = Self::build(&format!("{client}{server}{ended}services: [{service}]\n"), "", false);
+        scene.wait_until_ready(Who::Ended);
+        scene
+    }
+
+    fn build(known: &str, policies: &str, shared: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let wire = Namespace::new();
         run(&wire, "ip", &["link", "add", "br0", "type", "bridge"]);
@@ -140,7 +158,7 @@ impl Scene {
         let seen = listen_on(&wire);
         let world = dir.path().join("world.yaml");
         let policies = if policies.is_empty() { "[]" } else { policies };
-        fs::write(&world, format!("{WORLD}policies: {policies}\n")).unwrap();
+        fs::write(&world, format!("{known}policies: {policies}\n")).unwrap();
         let authority = Authority::new();
         let machine = |name: &str, number: u8| {
             let namespace = Namespace::new();
@@ -157,8 +175,9 @@ impl Scene {
             Machine { namespace, proxy, agent, log, identity, leaf }
         };
         let (client, server) = (machine("client", 1), machine("server", 2));
+        let ended = known.contains("name: ended").then(|| machine("ended", 3));
         serve_http(&server.namespace);
-        let scene = Self { client, server, wire, seen, authority, dir };
+        let scene = Self { client, server, ended, wire, seen, authority, dir };
         for who in [Who::Client, Who::Server] {
             scene.wait_until_ready(who);
         }
@@ -319,6 +338,7 @@ impl Scene {
     fn machine(&self, who: Who) -> &Machine {
         match who {
             Who::Client => &self.client,
+            Who::Ended => self.ended.as_ref().unwrap(),
             Who::Server | Who::Outsider => &self.server,
         }
     }
