@@ -1,50 +1,104 @@
 //! A small HTTP/1.1 server: one thread a connection, an answer that names the pod and the client.
+//! It ends as well-behaved servers do: told to (SIGTERM), it takes nobody new, answers whoever has asked, and goes.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
 
 /// Connections served at the same time; a demo needs a handful, a runaway client must not take the machine.
 const CONNECTIONS: usize = 512;
 /// Longest request head.
 const HEAD_LIMIT: u64 = 16 * 1024;
 
-/// Serves until the process ends.
+/// How long those who are connected may still ask, once the server is to end. Whoever keeps a connection without
+/// asking is not waited for longer.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
+
+/// What the threads of a server share.
+struct Shared {
+    name: Box<str>,
+    open: AtomicUsize,
+    ending: AtomicBool,
+}
+
+/// Serves until the process ends, or is told to.
 pub(crate) fn serve(port: u16, name: &str) -> io::Result<()> {
+    // Before any other thread is there: they inherit it.
+    let mut told = SigSet::empty();
+    told.add(Signal::SIGTERM);
+    told.thread_block()?;
     let listener = TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
-    let name: Arc<str> = name.into();
-    let open = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        let Ok(stream) = stream else { continue };
-        if open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS {
-            open.fetch_sub(1, Ordering::Relaxed);
-            continue;
+    let shared = Shared { name: name.into(), open: AtomicUsize::new(0), ending: AtomicBool::new(false) };
+    let shared = Arc::new(shared);
+    let (ours, flag) = (listener.try_clone()?, Arc::clone(&shared));
+    std::thread::spawn(move || {
+        // Only an invalid set is an error.
+        let _told = told.wait();
+        flag.ending.store(true, Ordering::SeqCst);
+        // Those in the queue are still taken; with a listener that does not block, an empty queue is the end.
+        let _unblocked = ours.set_nonblocking(true);
+        drop(ours);
+        let _woken = TcpStream::connect(SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+    });
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => take(&shared, stream),
+            Err(_) if shared.ending.load(Ordering::SeqCst) => break,
+            Err(_) => {}
         }
-        let (name, open) = (Arc::clone(&name), Arc::clone(&open));
-        std::thread::spawn(move || {
-            // The client's end of a connection is its own business.
-            let _ended = answer(stream, &name);
-            open.fetch_sub(1, Ordering::Relaxed);
-        });
     }
+    // Closed before the last are answered: nobody new comes in meanwhile.
+    drop(listener);
+    finish(&shared);
     Ok(())
 }
 
-fn answer(stream: TcpStream, name: &str) -> io::Result<()> {
+/// Waits until whoever is connected has been answered.
+fn finish(shared: &Shared) {
+    let until = Instant::now() + LAST_REQUESTS;
+    while shared.open.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+fn take(shared: &Arc<Shared>, stream: TcpStream) {
+    if shared.open.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS {
+        shared.open.fetch_sub(1, Ordering::SeqCst);
+        return;
+    }
+    let shared = Arc::clone(shared);
+    std::thread::spawn(move || {
+        // The client's end of a connection is its own business.
+        let _ended = answer(stream, &shared);
+        shared.open.fetch_sub(1, Ordering::SeqCst);
+    });
+}
+
+fn answer(stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    // One that is accepted by a listener that does not block does, on Linux; said all the same.
+    stream.set_nonblocking(false)?;
     let from = plain(stream.peer_addr()?);
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     while let Some(path) = request(&mut reader)? {
-        let body =
-            serde_json::json!({ "pod": name, "from": from.to_string(), "path": path }).to_string() + "\n";
+        let body = serde_json::json!({ "pod": shared.name, "from": from.to_string(), "path": path });
+        let body = body.to_string() + "\n";
+        let last = shared.ending.load(Ordering::SeqCst);
+        let more = if last { "connection: close\r\n" } else { "" };
         write!(
             writer,
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{more}content-length: {}\r\n\r\n{body}",
             body.len()
         )?;
+        if last {
+            break;
+        }
     }
-    Ok(())
+    writer.shutdown(Shutdown::Write)
 }
 
 /// Reads one request without a body; `None` when the client is done.

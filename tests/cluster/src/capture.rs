@@ -17,7 +17,7 @@ use crate::layout::{LAN, Layout};
 
 /// Longest frame that is taken: what the kernel coalesced into one.
 const FRAME: usize = 65_600;
-/// All frames together; a test that sends more looks at its beginning.
+/// All frames together; what passes after that is counted as missed.
 const KEPT: usize = 64 << 20;
 /// The kernel's queue of frames not yet taken.
 const QUEUE: usize = 8 << 20;
@@ -27,12 +27,15 @@ const LOOK_AGAIN: i64 = 20_000;
 /// Frames being taken.
 pub struct Capture {
     over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Vec<Vec<u8>>>>,
+    thread: Option<JoinHandle<Frames>>,
 }
 
 /// Frames that were taken. One that passes the bridge is seen on both of its links.
 #[derive(Debug, Clone, Default)]
-pub struct Frames(Vec<Vec<u8>>);
+pub struct Frames {
+    kept: Vec<Vec<u8>>,
+    missed: usize,
+}
 
 impl Capture {
     /// Starts taking every frame that passes between two hosts.
@@ -47,7 +50,7 @@ impl Capture {
     /// Ends it; frames already sent are still taken.
     pub fn finish(mut self) -> Frames {
         self.over.store(true, Ordering::Relaxed);
-        Frames(self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default())
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
     }
 }
 
@@ -60,12 +63,12 @@ impl Drop for Capture {
 impl Frames {
     /// Whether these bytes passed in any one frame.
     pub fn contain(&self, bytes: &[u8]) -> bool {
-        self.0.iter().any(|frame| frame.windows(bytes.len().max(1)).any(|window| window == bytes))
+        self.kept.iter().any(|frame| frame.windows(bytes.len().max(1)).any(|window| window == bytes))
     }
 
     /// How many were to or from this TCP or UDP port, over IPv4.
     pub fn with_port(&self, port: u16) -> usize {
-        self.0
+        self.kept
             .iter()
             .filter(|frame| ports(frame).is_some_and(|(from, to)| from == port || to == port))
             .count()
@@ -73,7 +76,12 @@ impl Frames {
 
     /// How many there were.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.kept.len()
+    }
+
+    /// How many passed that were not kept: what is not in here may have been among them.
+    pub fn missed(&self) -> usize {
+        self.missed
     }
 }
 
@@ -85,17 +93,17 @@ fn open() -> Result<OwnedFd> {
     Ok(socket)
 }
 
-fn take(socket: &OwnedFd, over: &AtomicBool) -> Vec<Vec<u8>> {
-    let (mut frame, mut kept, mut total) = (vec![0_u8; FRAME], Vec::new(), 0);
+fn take(socket: &OwnedFd, over: &AtomicBool) -> Frames {
+    let (mut frame, mut frames, mut total) = (vec![0_u8; FRAME], Frames::default(), 0);
     loop {
         match recv(socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
             Ok(length) if total + length <= KEPT => {
                 total += length;
-                kept.push(frame[..length].to_vec());
+                frames.kept.push(frame[..length].to_vec());
             }
-            Ok(_) => {}
+            Ok(_) => frames.missed += 1,
             // The queue is empty: only then may it end.
-            Err(_) if over.load(Ordering::Relaxed) => return kept,
+            Err(_) if over.load(Ordering::Relaxed) => return frames,
             Err(_) => {}
         }
     }
@@ -125,7 +133,7 @@ mod tests {
         for length in 0..frame.len() {
             assert_eq!(ports(&frame[..length]), None, "{length}");
         }
-        let frames = Frames(vec![frame]);
+        let frames = Frames { kept: vec![frame], missed: 0 };
         assert_eq!((frames.with_port(15008), frames.with_port(80), frames.count()), (1, 0, 1));
         assert!(frames.contain(&[10, 0, 0, 2, 0x1f]) && !frames.contain(b"nothing"));
     }

@@ -12,6 +12,7 @@
 //! ```
 
 mod binaries;
+pub mod boards;
 mod capture;
 mod cgroup;
 mod command;
@@ -28,6 +29,7 @@ mod pki;
 mod plane;
 mod process;
 mod spec;
+mod traffic;
 mod up;
 mod wait;
 
@@ -41,4 +43,5 @@ pub use node::Node;
 pub use plane::Component;
 pub use process::Process;
 pub use spec::Spec;
+pub use traffic::{Load, Running};
 pub use wait::pause;
