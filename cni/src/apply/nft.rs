@@ -29,8 +29,7 @@ struct Found {
     upstream: Upstream,
 }
 
-/// Whose packet filter. On a node there may be ten thousand chains, and none by upstream's agent that it does not
-/// take away itself.
+/// Whose packet filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
     Pod,
@@ -178,10 +177,7 @@ fn rule_attributes(table: &Table, chain: &Chain, rule: &Rule) -> Attributes {
 
 fn read(talk: &mut Talk, whose: Whose) -> Result<Found, ApplyError> {
     let tables = list(talk, GET_TABLE, &Attributes::new())?;
-    let upstream = match whose {
-        Whose::Pod => Upstream::find(talk)?,
-        Whose::Node => Upstream::default(),
-    };
+    let upstream = Upstream::find(talk, whose)?;
     if !tables.iter().any(|table| name_in(table, 1) == TABLE.as_bytes()) {
         return Ok(Found { tables, chains: Vec::new(), rules: Vec::new(), sets: Vec::new(), upstream });
     }

@@ -15,7 +15,11 @@ fn pod(families: Families) -> PodRules {
 }
 
 fn run(netns: &Netns, program: &str, words: &[&str]) -> String {
-    let package = if program == "nft" { "nftables" } else { "iproute2" };
+    let package = match program {
+        "nft" => "nftables",
+        "ip" => "iproute2",
+        _ => "iptables",
+    };
     let output = netns.run(|| Command::new(program).args(words).output()).unwrap();
     let output = output.unwrap_or_else(|_| panic!("needs {program}: apt-get install {package}"));
     assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -255,4 +259,30 @@ fn nft_reads_the_nodes_rules_and_sets() {
     let theirs = run(&ns, "nft", &["-s", "-n", "list", "table", "inet", TABLE]);
     assert!(theirs.contains("elements = { 10.0.0.5 . 8080 }"), "{theirs}");
     assert!(theirs.contains("ip daddr . tcp dport @probes-v4 counter snat ip to 169.254.7.127"), "{theirs}");
+}
+
+// Upstream's agent leaves it to its successor when it ends (`cni.md` 3.7); a successor of another make has to take it
+// away, or every process on the node's network goes on to look like a probe.
+#[test]
+fn upstreams_rules_on_a_node_are_taken_over_and_others_stay() {
+    let ns = netns();
+    for program in ["iptables-nft", "ip6tables-nft"] {
+        for words in [
+            "-N ISTIO_POSTRT",
+            "-A ISTIO_POSTRT -p tcp -j MASQUERADE",
+            "-A POSTROUTING -p tcp --dport 7777 -j MASQUERADE",
+            "-I POSTROUTING 1 -j ISTIO_POSTRT",
+        ] {
+            let words = format!("-w -t nat {words}");
+            run(&ns, program, &words.split(' ').collect::<Vec<_>>());
+        }
+    }
+    ns.run(|| {
+        let node = NodeRules { families: Families::Both, prober: 0, pods: None };
+        assert_eq!(install_node(&node).unwrap(), Change::Made);
+        assert_eq!(install_node(&node).unwrap(), Change::None);
+    })
+    .unwrap();
+    let rules = run(&ns, "nft", &["-s", "list", "ruleset"]);
+    assert!(!rules.contains("ISTIO_") && rules.matches("7777").count() == 2, "{rules}");
 }
