@@ -10,9 +10,10 @@ use ambit_process::tasks::Tasks;
 use clap::Args;
 use tokio::sync::watch;
 
-use crate::ca::bundle::Bundle;
+use crate::ca::anchors::Anchors;
+use crate::ca::bundle::{self, Bundle};
 use crate::ca::callers::Callers;
-use crate::ca::keeper::Newest;
+use crate::ca::here::Told;
 use crate::ca::review::Reviewer;
 use crate::ca::safe::Safe;
 use crate::ca::token::{KeyError, Tokens};
@@ -24,7 +25,7 @@ use crate::trust::{self, Trust, TrustError};
 /// The field manager of what this program writes onto objects.
 const MANAGER: &str = "ambit-istiod";
 
-/// The lease of the one replica that writes.
+/// The lease of the one replica that writes. One for all revisions: what is written is said of the same objects.
 const LEASE: &str = "ambit-istiod-leader";
 
 /// Kinds that are followed in a cluster, besides the mesh's own configuration.
@@ -106,6 +107,8 @@ pub struct Inside {
     desk: Desk,
     candidate: Candidate,
     lead: watch::Sender<bool>,
+    /// The lease of the revision's own webhooks, where there is a revision: nobody else writes into them.
+    revision: Option<(Candidate, watch::Sender<bool>)>,
     hooks: Vec<String>,
 }
 
@@ -162,12 +165,17 @@ impl Origin {
             }
         };
         let candidate = Candidate { namespace: namespace.into(), lease: LEASE.into(), identity };
+        let revision = Some(&config.cluster.revision).filter(|it| !it.is_empty());
+        let revision = revision.map(|name| {
+            let lease = format!("{LEASE}-{name}");
+            (Candidate { lease, ..candidate.clone() }, watch::channel(false).0)
+        });
         Ok(Self {
             trust,
             source: api::watch(&client, &wanted, Keep::Slim).into(),
             writer: Writer::Api(orders),
             callers,
-            inside: Some(Inside { client, desk, candidate, lead, hooks: config.hooks() }),
+            inside: Some(Inside { client, desk, candidate, lead, revision, hooks: config.hooks() }),
         })
     }
 }
@@ -191,13 +199,27 @@ impl Inside {
     }
 
     /// Starts the election, and what is done by whoever wins it.
-    pub fn start(self, tasks: &mut Tasks, newest: &Newest, metrics: &Metrics) {
-        let Self { client, desk, candidate, lead, hooks } = self;
-        let bundle = Bundle::new(client.clone(), newest.clone(), lead.subscribe(), MANAGER);
-        let hooks = Hooks::new(client.clone(), newest.clone(), lead.subscribe(), hooks, metrics.clone());
-        tasks.spawn("webhooks", |stop| hooks.run(stop));
+    pub fn start(self, tasks: &mut Tasks, told: Told, metrics: &Metrics) {
+        let Self { client, desk, candidate, lead, revision, hooks } = self;
+        if let Some(roots) = told.serving {
+            let writes = revision.as_ref().map_or(&lead, |(_, lead)| lead).subscribe();
+            let hooks = Hooks::new(client.clone(), roots, writes, hooks, metrics.clone());
+            tasks.spawn("webhooks", |stop| hooks.run(stop));
+        }
+        let roots = told.roots.map(|text| (bundle::ROOTS, text));
+        for map in roots.into_iter().chain(told.lists.map(|text| (bundle::LISTS, text))) {
+            let bundle = Bundle::new(client.clone(), map, lead.subscribe(), MANAGER);
+            tasks.spawn("bundle", |stop| bundle.run(stop));
+        }
+        if let Some(roots) = told.anchors {
+            let anchors = Anchors::new(client.clone(), roots, lead.subscribe());
+            tasks.spawn("trust bundle", |stop| anchors.run(stop));
+        }
         tasks.spawn("writes", |stop| desk.run(stop));
-        tasks.spawn("root bundle", |stop| bundle.run(stop));
+        if let Some((candidate, lead)) = revision {
+            let client = client.clone();
+            tasks.spawn("revision's election", |stop| candidate.stand(client, lead, stop));
+        }
         tasks.spawn("election", |stop| candidate.stand(client, lead, stop));
     }
 }

@@ -33,9 +33,15 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let (folder, fake) = (tempfile::tempdir().unwrap(), FakeApi::start().await);
+        let hooks = ["istio-validator-istio-system", "istiod-default-validator"];
+        Self::with(FakeApi::start().await, hooks, &[]).await
+    }
+
+    /// In this cluster, with these webhooks installed and these flags given. The first is waited for.
+    async fn with(fake: FakeApi, hooks: [&str; 2], more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         fake.put("/api/v1/namespaces", json!({"metadata": {"name": "istio-system"}}));
-        for name in ["istio-validator-istio-system", "istiod-default-validator"] {
+        for name in hooks {
             let client =
                 json!({"service": {"name": "istiod", "namespace": "istio-system", "path": "/validate"}});
             let hook =
@@ -50,16 +56,13 @@ impl Scene {
         for listener in ["grpc", "secure-grpc", "http", "https", "monitoring"] {
             flags.push(format!("--{listener}-addr=127.0.0.1:0"));
         }
+        flags.extend(more.iter().map(|it| (*it).to_owned()));
         let Chosen::Run(config) = Cli::try_parse_from(flags).unwrap().command else { panic!("not run") };
         let plane = Box::pin(ControlPlane::open(*config)).await.unwrap();
         let (addresses, mut tasks) = (plane.addresses(), Tasks::new(&Stop::new()));
         tasks.spawn("control plane", |stop| plane.run(stop));
         let scene = Self { folder, fake, addresses, _tasks: tasks };
-        std::fs::write(
-            scene.folder.path().join("bundle.pem"),
-            scene.bundle("istio-validator-istio-system").await,
-        )
-        .unwrap();
+        std::fs::write(scene.folder.path().join("bundle.pem"), scene.bundle(hooks[0]).await).unwrap();
         scene
     }
 
@@ -131,6 +134,26 @@ fn question(spec: &Value) -> Vec<u8> {
     })
     .to_string()
     .into_bytes()
+}
+
+/// One revision's control plane writes conditions. The webhook of another has that one's roots all the same: while it
+/// is installed without, the API server refuses whatever the revision's users write.
+#[tokio::test]
+async fn a_revision_keeps_its_own_webhook_while_another_one_leads() {
+    let fake = FakeApi::start().await;
+    let led = json!({"holderIdentity": "istiod-other", "leaseDurationSeconds": 600});
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases";
+    fake.put(
+        leases,
+        json!({"metadata": {"name": "ambit-istiod-leader", "namespace": "istio-system"}, "spec": led}),
+    );
+    let hooks = ["istio-validator-canary-istio-system", "istio-validator-istio-system"];
+    // Whose roots are not written has no scene: it waits for them.
+    let scene = Scene::with(fake, hooks, &["--revision=canary"]).await;
+    let other = scene.fake.object(HOOKS, "", hooks[1]).unwrap();
+    assert_eq!(other.pointer("/webhooks/0/clientConfig/caBundle"), None, "the other revision's is not ours");
+    let lease = scene.fake.object(leases, "istio-system", "ambit-istiod-leader");
+    assert_eq!(lease.unwrap()["spec"]["holderIdentity"], "istiod-other");
 }
 
 #[tokio::test]
