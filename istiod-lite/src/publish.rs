@@ -1,6 +1,9 @@
 //! From a change in the directory to a new library for all subscribers.
 //! Owns the one loop that writes: it alone holds the cluster, so it also answers who runs where.
-//! A single change goes out at once; what is there at the same moment goes out together.
+//! A single change goes out at once; what is there at the same moment goes out together, and so does what follows
+//! faster than so many subscribers can be told (`pace`).
+
+mod pace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +16,9 @@ use ambit_process::ready::Gate;
 use ambit_process::stop::Stop;
 use ambit_wire::convert::ResourceType;
 use ambit_xds::library::Library;
+use ambit_xds::server::Streams;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::ca::Ask;
@@ -21,6 +26,7 @@ use crate::ca::token::Bound;
 use crate::catalog::Catalog;
 use crate::index::World;
 use crate::metrics::Metrics;
+use crate::publish::pace::Pace;
 use crate::status;
 use crate::vips::{self, Ranges};
 
@@ -58,6 +64,9 @@ pub struct Feed {
     entries_changed: bool,
     /// What was wrong with the mesh's configuration the last time.
     known: Option<Fault>,
+    /// Who is told.
+    subscribers: Streams,
+    pace: Pace,
 }
 
 impl Feed {
@@ -76,11 +85,20 @@ impl Feed {
             ranges,
             entries_changed: false,
             known: None,
+            subscribers: Streams::default(),
+            pace: Pace::default(),
         }
+    }
+
+    /// Heeds how many there are to be told.
+    #[must_use]
+    pub fn telling(self, subscribers: Streams) -> Self {
+        Self { subscribers, ..self }
     }
 
     /// Runs until stopped.
     pub async fn run(mut self, mut source: Source, mut asks: mpsc::Receiver<Ask>, stop: Stop) {
+        let mut due = None;
         loop {
             // All arms are cancel-safe: an event or a question that is not taken is there the next time.
             tokio::select! {
@@ -90,11 +108,11 @@ impl Feed {
                     while let Some(event) = source.ready() {
                         self.take(event);
                     }
-                    self.publish();
-                    self.tell_faults(source.faults());
+                    // Whoever waits for a pod to be known waits for nobody to be told of it.
                     self.answer();
-                    self.report();
+                    due = Some(self.pace.next(self.subscribers.len(), clock::now()).unwrap_or_else(clock::now));
                 }
+                () = until(due), if due.is_some() => {}
                 () = self.writer.promoted() => {
                     self.say_again();
                     self.report();
@@ -103,6 +121,12 @@ impl Feed {
                     self.waiting.push(ask);
                     self.answer();
                 }
+            }
+            if due.is_some_and(|due| due <= clock::now()) {
+                due = None;
+                self.publish();
+                self.tell_faults(source.faults());
+                self.report();
             }
         }
     }
@@ -130,6 +154,7 @@ impl Feed {
         let resources = next.len(ResourceType::Address) + next.len(ResourceType::Authorization);
         self.library = Arc::new(next);
         self.told.library.send_replace(Arc::clone(&self.library));
+        self.pace.pushed(clock::now());
         self.told.gate.set(true);
         self.told.metrics.published(delta.changes.len(), resources);
         let generation = self.library.generation();
@@ -202,6 +227,13 @@ impl Feed {
         let surplus = waiting.len().saturating_sub(WAITING);
         waiting.drain(..surplus);
         self.waiting = waiting;
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -255,6 +255,7 @@ impl ControlPlane {
             inside.start(tasks, &keeper.newest(), &shown.metrics);
         }
         tasks.spawn("signing material", |stop| keeper.run(stop));
+        let feed = feed.telling(open.streams());
         tasks.spawn("publish", |stop| feed.run(source, asks, stop));
         // Nobody is answered before everything that is there has been read: half a mesh is worse than none.
         let mut first = library.clone();

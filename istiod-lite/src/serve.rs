@@ -19,8 +19,7 @@ use ambit_tls::configs::Caller as Peer;
 use ambit_tls::configs::control_plane::{self, Speaks};
 use ambit_tls::credential::CredentialError;
 use ambit_wire::pb::auth::istio_certificate_service_server::IstioCertificateServiceServer;
-use ambit_wire::pb::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
-use ambit_xds::server::{Admit, Ads, Caller};
+use ambit_xds::server::{Admit, Ads, Caller, Discovery};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -57,6 +56,12 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// As upstream: ping idle clients, and give up on those that do not answer.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PONG_WAIT: Duration = Duration::from_secs(10);
+
+/// What a caller may send ahead of what is read, in one call and on its connection. Requests are small, but for what
+/// a subscriber has when it comes back: megabytes, of a thousand of them at once, which wait outside until it is
+/// their turn.
+const CALL_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
 
 /// Calls on one connection: a node's stream and a certificate request for each of its pods.
 const CALLS_PER_CONNECTION: u32 = 1024;
@@ -190,7 +195,7 @@ pub async fn secure(listener: TcpListener, serving: Serving, both: Both, stop: S
 /// Discovery and certificates behind one address. The router that tonic offers would bring a second web framework.
 #[derive(Clone)]
 pub struct Both {
-    ads: AggregatedDiscoveryServiceServer<Ads>,
+    ads: Discovery,
     ca: IstioCertificateServiceServer<Authority>,
     callers: Arc<Callers>,
 }
@@ -232,6 +237,8 @@ fn server() -> Server {
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PONG_WAIT))
         .max_concurrent_streams(Some(CALLS_PER_CONNECTION))
+        .initial_stream_window_size(CALL_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
 }
 
 fn ended(name: &'static str, served: Result<(), tonic::transport::Error>) {

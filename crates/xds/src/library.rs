@@ -1,9 +1,10 @@
 //! Everything the control plane has to say, as one immutable, numbered view: type -> name -> record.
-//! Owns content, versions, the indexes of on-demand lookups, and what changed lately. A view is cheap to derive
-//! (`with`) and cheap to keep: it shares what did not change. Knows no subscriber (`publisher`).
+//! Owns content, versions, the indexes of on-demand lookups, what changed lately, and what was encoded of it for many.
+//! A view is cheap to derive (`with`) and cheap to keep: it shares what did not change. Knows no subscriber
+//! (`publisher`).
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -16,8 +17,13 @@ use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use twox_hash::XxHash64;
 
 use self::index::Index;
+pub(crate) use self::print::Print;
+use self::shared::Shared;
+use crate::content::{Contents, Due, Told};
 
 mod index;
+mod print;
+mod shared;
 
 /// Generations whose changes are remembered. A subscriber further behind is compared in full, which costs one walk
 /// over everything.
@@ -64,10 +70,20 @@ impl Record {
     }
 }
 
-/// The names that one generation changed.
+/// What one generation changed.
 #[derive(Debug)]
 struct Step {
-    changed: Vec<(ResourceType, Name)>,
+    changed: Vec<Changed>,
+    /// What was there before, of each type.
+    before: [Print; 2],
+}
+
+#[derive(Debug)]
+struct Changed {
+    kind: ResourceType,
+    name: Name,
+    /// What was there under this name before.
+    former: Option<Arc<Record>>,
 }
 
 /// All resources of one generation.
@@ -83,6 +99,9 @@ pub struct Library {
     ranged: RedBlackTreeSetSync<Name>,
     /// The changes of the latest generations, newest last.
     steps: VecDeque<Arc<Step>>,
+    /// What is there, of each type.
+    prints: [Print; 2],
+    shared: Shared,
 }
 
 impl Library {
@@ -102,19 +121,20 @@ impl Library {
             let (key, encoded) = encode(change);
             let kind = key.kind();
             let name = Name::from(key.to_string());
+            let former = next.shelf(kind).get(&name).cloned();
             let differs = match encoded {
                 Some(encoded) => next.put(key, &name, encoded),
                 None => next.take(&key, &name),
             };
             if differs {
-                changed.push((kind, name));
+                changed.push(Changed { kind, name, former });
             }
         }
         if changed.is_empty() {
             return next;
         }
         next.generation += 1;
-        next.steps.push_back(Arc::new(Step { changed }));
+        next.steps.push_back(Arc::new(Step { changed, before: self.prints }));
         if next.steps.len() > STEPS {
             next.steps.pop_front();
         }
@@ -190,11 +210,69 @@ impl Library {
         match usize::try_from(behind) {
             Ok(behind) if behind <= self.steps.len() => {
                 let steps = self.steps.iter().rev().take(behind);
-                let names = steps.flat_map(|step| &step.changed).filter(|(each, _)| *each == kind);
-                names.map(|(_, name)| Arc::clone(name)).collect()
+                let names = steps.flat_map(|step| &step.changed).filter(|it| it.kind == kind);
+                names.map(|it| Arc::clone(&it.name)).collect()
             }
             _ => self.compared_with(older, kind),
         }
+    }
+
+    /// All of a type, encoded, as an answer that is owed.
+    pub(crate) fn everything(&self, kind: ResourceType) -> Contents {
+        self.shared.everything(kind, || {
+            let changed = self.records(kind).cloned().collect();
+            Due { changed, owed: true, ..Due::default() }.told(kind).now
+        })
+    }
+
+    /// What is to be said to those who have `older`, an ancestor of this view.
+    pub(crate) fn difference(&self, older: &Self, kind: ResourceType) -> Arc<Told> {
+        self.recent_difference(older.generation, kind).unwrap_or_else(|| {
+            let former = |name: Name| {
+                let former = older.record(kind, &name);
+                (name, former)
+            };
+            let touched = self.compared_with(older, kind).into_iter().map(former).collect();
+            Arc::new(self.due(kind, touched).told(kind))
+        })
+    }
+
+    /// What is to be said to those who have what a generation had, if that is remembered.
+    pub(crate) fn recent_difference(&self, generation: u64, kind: ResourceType) -> Option<Arc<Told>> {
+        let behind = usize::try_from(self.generation.checked_sub(generation)?).ok()?;
+        let first = self.steps.len().checked_sub(behind)?;
+        Some(self.shared.difference(generation, kind, || {
+            let mut touched: BTreeMap<Name, Option<&Arc<Record>>> = BTreeMap::new();
+            let changed = self.steps.iter().skip(first).flat_map(|step| &step.changed);
+            for it in changed.filter(|it| it.kind == kind) {
+                // The first change knows what was there in that generation.
+                touched.entry(Arc::clone(&it.name)).or_insert(it.former.as_ref());
+            }
+            self.due(kind, touched).told(kind)
+        }))
+    }
+
+    fn due(&self, kind: ResourceType, touched: BTreeMap<Name, Option<&Arc<Record>>>) -> Due {
+        let mut due = Due::default();
+        for (name, former) in touched {
+            match (former, self.record(kind, &name)) {
+                (None, None) => {}
+                (Some(_), None) => due.removed.push(name.to_string()),
+                (Some(old), Some(new)) if old.version == new.version => {}
+                (_, Some(new)) => due.changed.push(Arc::clone(new)),
+            }
+        }
+        due
+    }
+
+    /// The newest generation that is remembered and had exactly these names and versions of a type.
+    pub(crate) fn with_print(&self, kind: ResourceType, print: Print) -> Option<u64> {
+        let at = place(kind);
+        if self.prints.get(at) == Some(&print) {
+            return Some(self.generation);
+        }
+        let older = self.steps.iter().rev().position(|step| step.before.get(at) == Some(&print))?;
+        self.generation.checked_sub(1 + u64::try_from(older).ok()?)
     }
 
     fn compared_with(&self, older: &Self, kind: ResourceType) -> BTreeSet<Name> {
@@ -236,6 +314,9 @@ impl Library {
             services: services.iter().map(ToString::to_string).collect(),
             body,
         });
+        if let Some(print) = self.prints.get_mut(place(kind)) {
+            print.add(name, &record.version);
+        }
         self.by_alias.link_all(&record.aliases, name);
         self.by_service.link_all(&record.services, name);
         self.by_node.link(record.node.as_str(), name);
@@ -249,11 +330,22 @@ impl Library {
     fn take(&mut self, key: &ResourceKey, name: &Name) -> bool {
         let kind = key.kind();
         let Some(former) = self.shelf(kind).get(name).cloned() else { return false };
+        if let Some(print) = self.prints.get_mut(place(kind)) {
+            print.remove(name, &former.version);
+        }
         self.by_alias.unlink_all(&former.aliases, name);
         self.by_service.unlink_all(&former.services, name);
         self.by_node.unlink(former.node.as_str(), name);
         self.ranged.remove_mut(name);
         self.shelf_mut(kind).remove_mut(name)
+    }
+}
+
+/// Where a type is in what is kept of each.
+fn place(kind: ResourceType) -> usize {
+    match kind {
+        ResourceType::Address => 0,
+        ResourceType::Authorization => 1,
     }
 }
 

@@ -177,7 +177,8 @@ impl Loopback {
     fn obey_publisher(&mut self, actions: Vec<publisher::Action>) {
         for action in actions {
             match action {
-                publisher::Action::Send(response) => self.down.push_back(*response),
+                // What a publisher encoded reads.
+                publisher::Action::Send(response) => self.down.extend(response.message().ok()),
                 publisher::Action::WakeAt(_) => {}
             }
         }

@@ -11,14 +11,18 @@ use std::time::{Duration, Instant};
 use ambit_model::name::NodeName;
 use ambit_wire::convert::ResourceType;
 use ambit_wire::limits;
-use ambit_wire::pb::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use ambit_wire::pb::discovery::{DeltaDiscoveryRequest, Node};
 
 pub use self::answers::{Answers, Nack};
-use self::interest::{Due, Interest};
+use self::interest::Interest;
+pub use self::reported::Asked;
+pub use self::response::Response;
+use crate::content::{Contents, Told};
 use crate::library::Library;
 
 mod answers;
 mod interest;
+mod reported;
 mod response;
 
 /// How long the first answer about addresses waits for the subscriber to ask for policies. It asks for both in one
@@ -29,7 +33,7 @@ const POLICIES_FIRST: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Send this.
-    Send(Box<DeltaDiscoveryResponse>),
+    Send(Response),
     /// Call [`Publisher::on_time`] then.
     WakeAt(Instant),
 }
@@ -104,17 +108,14 @@ impl Publisher {
     }
 
     /// The subscriber said something.
-    pub fn on_request(
-        &mut self,
-        request: DeltaDiscoveryRequest,
-        now: Instant,
-    ) -> Result<Vec<Action>, Refusal> {
+    pub fn on_request(&mut self, asked: impl Into<Asked>, now: Instant) -> Result<Vec<Action>, Refusal> {
+        let Asked { request, reported } = asked.into();
         let DeltaDiscoveryRequest {
             node,
             type_url,
             resource_names_subscribe: subscribe,
             resource_names_unsubscribe: unsubscribe,
-            initial_resource_versions: reported,
+            initial_resource_versions: _, // kept apart
             response_nonce: nonce,
             error_detail: error,
         } = request;
@@ -125,7 +126,7 @@ impl Publisher {
             self.unknown_types += 1;
             return Ok(Vec::new());
         };
-        check_count(subscribe.len().max(reported.len()))?;
+        check_count(subscribe.len().max(reported.count()))?;
         let Some(topic) = self.topics.get_mut(&kind) else {
             let interest = Interest::first(kind, subscribe, &unsubscribe, reported);
             self.topics.insert(kind, Topic { interest, answers: Answers::default() });
@@ -140,6 +141,25 @@ impl Publisher {
         topic.interest.change(subscribe, &unsubscribe);
         check_count(topic.interest.names())?;
         Ok(self.push())
+    }
+
+    /// Whether the first answer waits for the subscriber to ask for policies, too.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.waits_for_policies.is_some()
+    }
+
+    /// Whether addresses were asked for and the first answer was given.
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        !self.is_waiting() && self.topics.contains_key(&ResourceType::Address)
+    }
+
+    /// Begins with another library than it was made with: one that others are being told now.
+    pub fn begin(&mut self, library: Arc<Library>) {
+        if self.topics.is_empty() {
+            self.library = library;
+        }
     }
 
     /// There is a newer library.
@@ -177,41 +197,35 @@ impl Publisher {
 
     /// Everything that is due, in the order that keeps policies ahead of what they protect.
     fn push(&mut self) -> Vec<Action> {
-        let mut policies = self.due(ResourceType::Authorization);
-        let removed = std::mem::take(&mut policies.removed);
-        // The removals are said later; they are an answer of their own unless there is nothing else to say.
-        let mut actions = self.say(ResourceType::Authorization, policies);
+        let mut actions = Vec::new();
+        let policies = self.due(ResourceType::Authorization);
+        self.say(ResourceType::Authorization, &policies.now, &mut actions);
         if self.waits_for_policies.is_none() {
             let addresses = self.due(ResourceType::Address);
-            actions.extend(self.say(ResourceType::Address, addresses));
+            self.say(ResourceType::Address, &addresses.now, &mut actions);
         }
-        let removed = Due { removed, ..Due::default() };
-        actions.extend(self.say(ResourceType::Authorization, removed));
+        // The removals are an answer of their own.
+        self.say(ResourceType::Authorization, &policies.later, &mut actions);
         actions
     }
 
-    fn due(&mut self, kind: ResourceType) -> Due {
+    fn due(&mut self, kind: ResourceType) -> Arc<Told> {
         let own_node = self.node.as_ref().map(node_name).unwrap_or_default();
         match self.topics.get_mut(&kind) {
             Some(topic) => topic.interest.due(kind, &self.library, &own_node),
-            None => Due::default(),
+            None => Arc::default(),
         }
     }
 
-    fn say(&mut self, kind: ResourceType, due: Due) -> Vec<Action> {
-        if due.is_nothing() {
-            return Vec::new();
-        }
-        let Some(topic) = self.topics.get_mut(&kind) else { return Vec::new() };
-        let mut actions = Vec::new();
-        for mut response in response::split(kind, due) {
-            response.nonce = format!("{}-{}-{}", self.library.generation(), self.stream, self.next_nonce);
-            response.system_version_info = self.library.generation().to_string();
+    fn say(&mut self, kind: ResourceType, contents: &Contents, actions: &mut Vec<Action>) {
+        let Some(topic) = self.topics.get_mut(&kind) else { return };
+        let generation = self.library.generation();
+        for content in contents {
+            let nonce = format!("{generation}-{}-{}", self.stream, self.next_nonce);
             self.next_nonce += 1;
-            topic.answers.sent(&response.nonce, self.library.generation());
-            actions.push(Action::Send(Box::new(response)));
+            topic.answers.sent(&nonce, generation);
+            actions.push(Action::Send(Response::new(nonce, generation, Arc::clone(content))));
         }
-        actions
     }
 }
 

@@ -1,37 +1,41 @@
 //! The discovery service over gRPC: one publisher per stream, fed by the newest library.
 //! Owns admission and the record of live streams. Decides nothing about content (`publisher`); who may call is the
 //! owner's to say (`Admit`). A stream needs no task of its own: it advances when the transport wants its next
-//! message, so a slow subscriber holds back only itself, and gets the newest state when it catches up.
+//! piece (`talk`), so a slow subscriber holds back only itself, and gets the newest state when it catches up.
+//! Frames are made here and not by tonic's codec, which copies each message for each subscriber.
 
-use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use ambit_model::name::Identity;
 use ambit_process::stop::Stop;
-use ambit_wire::limits;
-use ambit_wire::pb::discovery::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
-use ambit_wire::pb::discovery::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node,
-};
-use futures_util::stream::{BoxStream, StreamExt, unfold};
+use futures_util::future::{Ready, ready};
 use tokio::sync::watch;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::codegen::http;
 use tonic::metadata::MetadataMap;
-use tonic::{Extensions, Request, Response, Status, Streaming};
-use tracing::{debug, info};
+use tonic::{Extensions, Status};
 
 use self::door::Door;
-use self::streams::Registration;
 pub use self::streams::{StreamView, Streams, Totals, TypeView};
+use self::talk::{Starts, Talk};
 use crate::library::Library;
-use crate::publisher::{Action, Publisher, Refusal, metadata};
+use crate::publisher::Publisher;
 
+mod codec;
 mod door;
 mod streams;
+mod talk;
+
+/// The only method that is served, and the other one of the protocol.
+const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+const STATE_OF_THE_WORLD: &str =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
 /// Streams at the same time: a mesh of 5,000 nodes, twice over while they move between two control planes.
 const STREAMS: usize = 10_000;
@@ -55,6 +59,7 @@ pub struct Ads {
     stop: Stop,
     streams: Streams,
     door: Arc<Door>,
+    starts: Arc<Starts>,
     next_stream: AtomicU64,
 }
 
@@ -68,6 +73,7 @@ impl Ads {
             stop,
             streams: Streams::default(),
             door: Arc::default(),
+            starts: Arc::default(),
             next_stream: AtomicU64::new(1),
         }
     }
@@ -81,6 +87,7 @@ impl Ads {
             stop: self.stop.clone(),
             streams: self.streams.clone(),
             door: Arc::clone(&self.door),
+            starts: Arc::clone(&self.starts),
             // Odd and even would do for two ports; far apart does for any.
             next_stream: AtomicU64::new(self.next_stream.load(Ordering::Relaxed) + (1 << 32)),
         }
@@ -94,155 +101,60 @@ impl Ads {
 
     /// The service as tonic serves it.
     #[must_use]
-    pub fn into_service(self) -> AggregatedDiscoveryServiceServer<Self> {
-        AggregatedDiscoveryServiceServer::new(self).max_decoding_message_size(limits::DISCOVERY_REQUEST)
-    }
-}
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Ads {
-    type StreamAggregatedResourcesStream = BoxStream<'static, Result<DiscoveryResponse, Status>>;
-    type DeltaAggregatedResourcesStream = BoxStream<'static, Result<DeltaDiscoveryResponse, Status>>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        _: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Err(Status::unimplemented("only delta discovery is served; use DeltaAggregatedResources"))
+    pub fn into_service(self) -> Discovery {
+        Discovery(Arc::new(self))
     }
 
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let caller = (self.admit)(request.metadata(), request.extensions())?;
-        // After admission: strangers use up nobody's turn.
-        self.door.enter().await?;
+    fn answer(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        match request.uri().path() {
+            DELTA => {}
+            STATE_OF_THE_WORLD => {
+                let text = "only delta discovery is served; use DeltaAggregatedResources";
+                return Err(Status::unimplemented(text));
+            }
+            _ => return Err(Status::unimplemented("no such method")),
+        }
+        let (head, body) = request.into_parts();
+        let caller = (self.admit)(&MetadataMap::from_headers(head.headers), &head.extensions)?;
         if self.streams.len() >= STREAMS {
             return Err(Status::resource_exhausted(format!("{STREAMS} streams are open; try again later")));
         }
         let stream = self.next_stream.fetch_add(1, Ordering::Relaxed);
         let mut library = self.library.clone();
         let newest = Arc::clone(&library.borrow_and_update());
-        let talk = Talk {
-            publisher: Publisher::new(stream, newest),
-            requests: request.into_inner(),
+        let talk = Talk::new(
+            Publisher::new(stream, newest),
+            codec::requests(body),
             library,
-            queue: VecDeque::new(),
-            wake: None,
-            registration: self.streams.register(stream, caller.clone()),
+            self.streams.register(stream, caller.clone()),
             caller,
-            stop: self.stop.clone(),
-        };
-        let responses = unfold(Some(talk), |talk| async {
-            let mut talk = talk?;
-            match talk.next().await {
-                Ok(Some(response)) => Some((Ok(response), Some(talk))),
-                Ok(None) => None,
-                Err(status) => Some((Err(status), None)),
-            }
-        });
-        Ok(Response::new(responses.boxed()))
+        );
+        let talk = talk.through(Arc::clone(&self.door), Arc::clone(&self.starts));
+        let mut response = http::Response::new(talk.into_body(self.stop.clone()));
+        let content = http::HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(http::header::CONTENT_TYPE, content);
+        Ok(response)
     }
 }
 
-/// One stream.
-struct Talk {
-    publisher: Publisher,
-    requests: Streaming<DeltaDiscoveryRequest>,
-    library: watch::Receiver<Arc<Library>>,
-    queue: VecDeque<DeltaDiscoveryResponse>,
-    wake: Option<Instant>,
-    registration: Registration,
-    caller: Caller,
-    stop: Stop,
-}
+/// The service. Clones are the same service.
+#[derive(Clone)]
+pub struct Discovery(Arc<Ads>);
 
-impl Talk {
-    /// The next response; none when the subscriber has closed the stream. Called again only after the transport has
-    /// taken the former one: a newer library is looked at only when everything due was sent.
-    async fn next(&mut self) -> Result<Option<DeltaDiscoveryResponse>, Status> {
-        loop {
-            if let Some(response) = self.queue.pop_front() {
-                return Ok(Some(response));
-            }
-            // All arms are cancel-safe: what was not taken stays.
-            let actions = tokio::select! {
-                () = self.stop.stopped() => return Err(Status::unavailable("the control plane stops")),
-                request = self.requests.message() => match request {
-                    Ok(Some(request)) => self.on_request(request)?,
-                    Ok(None) => return Ok(None),
-                    Err(status) => {
-                        debug!(target: "xds", %status, "stream lost");
-                        return Ok(None);
-                    }
-                },
-                changed = self.library.changed() => {
-                    changed.map_err(|_| Status::unavailable("the control plane stops"))?;
-                    let newest = Arc::clone(&self.library.borrow_and_update());
-                    self.publisher.on_library(newest)
-                }
-                () = sleep_until(self.wake) => {
-                    self.wake = None;
-                    self.publisher.on_time(now())
-                }
-            };
-            self.obey(actions);
-            self.registration.update(&self.publisher);
-        }
+impl Service<http::Request<Body>> for Discovery {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<Vec<Action>, Status> {
-        if self.publisher.node().is_none()
-            && let Some(node) = &request.node
-        {
-            vouch(&self.caller, node)?;
-            info!(target: "xds", node = node.id, peer = ?self.caller.peer, "subscriber");
-        }
-        if let Some(error) = &request.error_detail {
-            let text = limits::shortened(&error.message, limits::NACK_TEXT);
-            info!(target: "xds", kind = request.type_url, nonce = request.response_nonce, text, "refused by subscriber");
-        }
-        self.publisher.on_request(request, now()).map_err(|refusal| match refusal {
-            Refusal::NoNode | Refusal::NodeId { .. } => Status::invalid_argument(refusal.to_string()),
-            Refusal::TooManyNames { .. } => Status::resource_exhausted(refusal.to_string()),
-        })
-    }
-
-    fn obey(&mut self, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Send(response) => self.queue.push_back(*response),
-                Action::WakeAt(until) => self.wake = Some(until),
-            }
-        }
-    }
-}
-
-/// A caller speaks for itself only: its namespace, and its account where given, are those it proved.
-fn vouch(caller: &Caller, node: &Node) -> Result<(), Status> {
-    let Some(identity) = &caller.identity else { return Ok(()) };
-    let from_domain = node.id.split('~').nth(3).and_then(|domain| domain.split('.').next());
-    let namespace = metadata(node, "NAMESPACE").or(from_domain).unwrap_or_default();
-    if namespace != identity.namespace.as_str() {
-        let text = format!("node is of namespace {namespace:?}, the caller is {identity}");
-        return Err(Status::permission_denied(text));
-    }
-    match metadata(node, "SERVICE_ACCOUNT") {
-        Some(account) if account != identity.service_account.as_str() => Err(Status::permission_denied(
-            format!("node is of account {account:?}, the caller is {identity}"),
-        )),
-        _ => Ok(()),
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        ready(Ok(self.0.answer(request).unwrap_or_else(Status::into_http)))
     }
 }
 
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-async fn sleep_until(wake: Option<Instant>) {
-    match wake {
-        Some(until) => tokio::time::sleep_until(until.into()).await,
-        None => std::future::pending().await,
-    }
 }

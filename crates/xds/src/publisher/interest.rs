@@ -6,33 +6,18 @@ use std::sync::Arc;
 use ambit_model::name::NodeName;
 use ambit_wire::convert::ResourceType;
 
+use super::reported::Reported;
+use crate::content::{Due, Told};
 use crate::library::{Library, Name, Record};
 
 /// Everything.
 const ALL: &str = "*";
 
-/// What is to be said.
-#[derive(Debug, Default)]
-pub(super) struct Due {
-    pub(super) changed: Vec<Arc<Record>>,
-    pub(super) removed: Vec<String>,
-    /// Aliases go with the resources: for subscribers that ask by them.
-    pub(super) aliases: bool,
-    /// An answer is owed, even an empty one.
-    pub(super) owed: bool,
-}
-
-impl Due {
-    pub(super) fn is_nothing(&self) -> bool {
-        self.changed.is_empty() && self.removed.is_empty() && !self.owed
-    }
-}
-
 /// What a subscriber wants.
 #[derive(Debug)]
 pub(super) enum Interest {
     /// Everything; it has what it reported and was told nothing yet.
-    Returning { reported: BTreeMap<String, String> },
+    Returning { reported: Reported },
     /// Everything; it has the library told last. `asked`: names it asked for nevertheless, to be answered.
     Everything { told: Arc<Library>, asked: BTreeSet<String> },
     /// What it names.
@@ -60,17 +45,16 @@ impl Interest {
         kind: ResourceType,
         subscribe: Vec<String>,
         unsubscribe: &[String],
-        reported: BTreeMap<String, String>,
+        reported: Reported,
     ) -> Self {
         let asks_all = subscribe.is_empty() || subscribe.iter().any(|name| name == ALL);
         let drops_all = unsubscribe.iter().any(|name| name == ALL);
         if kind == ResourceType::Authorization || (asks_all && !drops_all) {
             // A name asked for beside everything, and unknown here, is answered as gone.
-            let named = subscribe.into_iter().filter(|name| name != ALL).map(|name| (name, String::new()));
-            let mut all: BTreeMap<String, String> = named.collect();
-            all.extend(reported);
-            return Self::Returning { reported: all };
+            let named = subscribe.into_iter().filter(|name| name != ALL);
+            return Self::Returning { reported: reported.with_names(named) };
         }
+        let reported = reported.into_map();
         let mut named = Named { owed: true, ..Named::default() };
         named.asked.extend(reported.keys().cloned());
         named.fresh.extend(reported.keys().cloned());
@@ -85,7 +69,7 @@ impl Interest {
     pub(super) fn change(&mut self, subscribe: Vec<String>, unsubscribe: &[String]) {
         let names = subscribe.into_iter().filter(|name| name != ALL);
         match self {
-            Self::Returning { reported } => reported.extend(names.map(|name| (name, String::new()))),
+            Self::Returning { reported } => *reported = std::mem::take(reported).with_names(names),
             Self::Everything { asked, .. } => asked.extend(names),
             Self::Named(named) => {
                 named.drop(unsubscribe);
@@ -98,37 +82,70 @@ impl Interest {
     /// How many names are held for this subscriber.
     pub(super) fn names(&self) -> usize {
         match self {
-            Self::Returning { reported } => reported.len(),
+            Self::Returning { reported } => reported.count(),
             Self::Everything { asked, .. } => asked.len(),
             Self::Named(named) => named.asked.len(),
         }
     }
 
     /// What is to be said now; it counts as said.
-    pub(super) fn due(&mut self, kind: ResourceType, library: &Arc<Library>, own_node: &NodeName) -> Due {
-        let (due, told) = match self {
-            Self::Returning { reported } => (returning(reported, kind, library), Arc::clone(library)),
+    pub(super) fn due(
+        &mut self,
+        kind: ResourceType,
+        library: &Arc<Library>,
+        own_node: &NodeName,
+    ) -> Arc<Told> {
+        let told = match self {
+            Self::Returning { reported } if reported.is_empty() => {
+                Arc::new(Told { now: library.everything(kind), later: Vec::new() })
+            }
+            Self::Returning { reported } => returning(reported, kind, library),
+            Self::Everything { told, asked } if asked.is_empty() => library.difference(told, kind),
             Self::Everything { told, asked } => {
                 let mut due = difference(told, kind, library);
                 answer_asked(&mut due, std::mem::take(asked), library);
-                (due, Arc::clone(library))
+                Arc::new(due.told(kind))
             }
-            Self::Named(named) => return named.due(library, own_node),
+            Self::Named(named) => return Arc::new(named.due(library, own_node).told(kind)),
         };
-        *self = Self::Everything { told, asked: BTreeSet::new() };
-        due
+        *self = Self::Everything { told: Arc::clone(library), asked: BTreeSet::new() };
+        told
     }
 }
 
-fn returning(reported: &BTreeMap<String, String>, kind: ResourceType, library: &Library) -> Due {
-    let current =
-        |record: &Record| reported.get(&*record.name).is_some_and(|version| **version == *record.version);
-    Due {
-        changed: library.records(kind).filter(|record| !current(record)).cloned().collect(),
-        removed: reported.keys().filter(|name| library.record(kind, name).is_none()).cloned().collect(),
-        owed: true,
-        ..Due::default()
+/// What those are told who come back. Mostly they have what all had in a generation that is remembered; then they
+/// are told alike. An answer is owed to them.
+fn returning(reported: &Reported, kind: ResourceType, library: &Library) -> Arc<Told> {
+    let recent = library
+        .with_print(kind, reported.print())
+        .and_then(|generation| library.recent_difference(generation, kind));
+    match recent {
+        Some(told) if told.now.len() == 1 => told,
+        Some(told) if told.now.is_empty() => {
+            let answer = Due { owed: true, ..Due::default() }.told(kind);
+            Arc::new(Told { later: told.later.clone(), ..answer })
+        }
+        // The difference of a long time is more than one message, and then the first of them is no whole answer.
+        _ => Arc::new(compared(reported, kind, library).told(kind)),
     }
+}
+
+/// Both are in the order of names: they are walked side by side.
+fn compared(reported: &Reported, kind: ResourceType, library: &Library) -> Due {
+    let mut due = Due { owed: true, ..Due::default() };
+    let reported = reported.sorted();
+    let mut rest = reported.iter().peekable();
+    for record in library.records(kind) {
+        while let Some((gone, _)) = rest.next_if(|(name, _)| *name < &*record.name) {
+            due.removed.push((*gone).to_owned());
+        }
+        let known = rest.next_if(|(name, _)| *name == &*record.name);
+        if known.is_none_or(|(_, version)| *version != &*record.version) {
+            due.changed.push(Arc::clone(record));
+        }
+    }
+    due.removed.extend(rest.map(|(gone, _)| (*gone).to_owned()));
+    due
 }
 
 fn difference(told: &Library, kind: ResourceType, library: &Library) -> Due {

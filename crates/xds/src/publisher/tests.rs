@@ -1,6 +1,7 @@
 //! The server's end alone: first answers, pushes, order, answers, names, limits.
 
 use ambit_model::delta::Delta;
+use ambit_wire::pb::discovery::DeltaDiscoveryResponse;
 
 use super::*;
 use crate::loopback::node;
@@ -27,7 +28,7 @@ fn texts(names: &[&str]) -> Vec<String> {
 
 fn sent(actions: Vec<Action>) -> Vec<DeltaDiscoveryResponse> {
     let response = |action| match action {
-        Action::Send(response) => Some(*response),
+        Action::Send(response) => Some(response.message().unwrap()),
         Action::WakeAt(_) => None,
     };
     actions.into_iter().filter_map(response).collect()
@@ -272,4 +273,71 @@ fn nobody_holds_more_names_than_the_limit() {
     let mut greedy = request(ADDRESS);
     greedy.resource_names_subscribe = vec!["ns/h".into(); limits::NAMES_PER_REQUEST + 1];
     assert!(matches!(publisher.on_request(greedy, Instant::now()), Err(Refusal::TooManyNames { .. })));
+}
+
+#[test]
+fn what_many_are_told_is_encoded_once() {
+    let contents = |actions: Vec<Action>| -> Vec<_> {
+        let content = |action| match action {
+            Action::Send(response) => Some(Arc::clone(response.content())),
+            Action::WakeAt(_) => None,
+        };
+        actions.into_iter().filter_map(content).collect()
+    };
+    let first = library(&delta([pod("a", 1), policy("p", 1)]));
+    let next = Arc::new(first.with(&delta([pod("a", 2), gone(&policy("p", 1))])));
+    let told = |stream| {
+        let mut publisher = Publisher::new(stream, Arc::clone(&first));
+        let _ = publisher.on_request(request(ADDRESS), Instant::now()).unwrap();
+        let answers = publisher.on_request(request(POLICIES), Instant::now()).unwrap();
+        let mut contents_of_both = contents(answers);
+        contents_of_both.extend(contents(publisher.on_library(Arc::clone(&next))));
+        contents_of_both
+    };
+    let (one, other) = (told(1), told(2));
+    assert_eq!((one.len(), other.len()), (4, 4));
+    for (one, other) in one.iter().zip(&other) {
+        assert!(Arc::ptr_eq(one, other));
+    }
+}
+
+#[test]
+fn those_who_come_back_with_what_all_had_are_told_the_same_as_if_they_were_compared() {
+    let mut libraries = vec![library(&delta([pod("a", 1), pod("b", 1), policy("p", 1), policy("q", 1)]))];
+    for change in [delta([pod("a", 2)]), delta([gone(&pod("b", 1)), pod("c", 1)]), delta([policy("p", 2)])] {
+        libraries.push(Arc::new(libraries.last().unwrap().with(&change)));
+    }
+    let newest = libraries.last().unwrap();
+    let back = |had: &Library, also: Option<&str>| {
+        let mut publisher = Publisher::new(1, Arc::clone(newest));
+        let mut answers = Vec::new();
+        for kind in [ADDRESS, POLICIES] {
+            let mut asked = request(kind);
+            let held = had.records(kind).map(|it| (it.name.to_string(), it.version.to_string()));
+            asked.initial_resource_versions = held.chain(also.map(|it| (it.into(), "1".into()))).collect();
+            answers.extend(said(publisher.on_request(asked, Instant::now()).unwrap()));
+        }
+        answers
+    };
+    for (had, told) in libraries.iter().zip([
+        ["policy +p", "address +a +c -b"],
+        ["policy +p", "address +c -b"],
+        ["policy +p", "address"],
+        ["policy", "address"],
+    ]) {
+        assert!(newest.with_print(ADDRESS, print_of(had)).is_some());
+        assert_eq!(back(had, None), told);
+        // With a name that nobody had, no print is known, and everything is compared.
+        let but = |told: &[String]| -> Vec<String> {
+            let told = told.iter().map(|it| it.replace(" -zz", "")).filter(|it| it != "policy");
+            told.collect()
+        };
+        assert_eq!(but(&back(had, Some("zz"))), but(&back(had, None)));
+    }
+}
+
+fn print_of(library: &Library) -> crate::library::Print {
+    let mut print = crate::library::Print::default();
+    library.records(ADDRESS).for_each(|it| print.add(&it.name, &it.version));
+    print
 }

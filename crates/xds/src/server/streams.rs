@@ -152,7 +152,9 @@ impl Registration {
     pub(super) fn update(&self, publisher: &Publisher) {
         let mut table = self.streams.table();
         let Some(view) = table.live.get_mut(&self.stream) else { return };
-        view.node = publisher.node().map(|node| node.id.clone());
+        if view.node.is_none() {
+            view.node = publisher.node().map(|node| node.id.clone());
+        }
         for kind in ResourceType::ALL {
             if let Some(answers) = publisher.answers(kind) {
                 view.types.insert(kind, answers.into());

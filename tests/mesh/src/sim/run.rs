@@ -311,7 +311,8 @@ impl Simulation {
         for action in actions {
             match action {
                 publisher::Action::WakeAt(at) => self.clock.at_instant(at, Event::ServerTime { id }),
-                publisher::Action::Send(mut response) => {
+                publisher::Action::Send(response) => {
+                    let mut response = Box::new(response.message().expect("what a publisher encoded"));
                     self.spoil(id, &mut response);
                     let (now, rng) = (self.clock.now(), &mut self.rng);
                     if let Some(at) = self.network.arrival(id, false, now, rng) {
