@@ -6,11 +6,13 @@
 
 mod address;
 mod nft;
+mod open;
 mod probes;
 mod route;
 mod upstream;
 
 use ambit_sys::netns::{Netns, NetnsError};
+use tracing::warn;
 
 use crate::apply::nft::Whose;
 use crate::rules::{Families, NodeRules, PodRules, node_table, pod_table};
@@ -91,6 +93,10 @@ pub fn install_pod(netns: &Netns, wanted: &PodRules) -> Result<Visit, ApplyError
         let table = pod_table(wanted);
         let site = nft::Site::visit(Whose::Pod)?;
         let was_redirected = site.drift(&table) != Some(Drift::NoTable);
+        // Until ours stand, and only where nothing is redirected yet: then every flow is one from before.
+        let _tracked = (!was_redirected).then(open::remember).and_then(|it| {
+            it.inspect_err(|error| warn!(%error, "connections that are open now will end")).ok().flatten()
+        });
         // Routing first: a rule that marks packets for a route that is not there yet would lose them.
         let result = route::install(wanted.families).and_then(|routed| {
             let filtered = site.install(&table)?;

@@ -147,7 +147,7 @@ fn set_attributes(table: &Table, set: Set) -> Attributes {
     Attributes::new().text(1, table.name).text(2, set.name).be32(3, 0).be32(4, kind).be32(5, length)
 }
 
-fn chain_attributes(table: &Table, chain: &Chain) -> Attributes {
+pub(super) fn chain_attributes(table: &Table, chain: &Chain) -> Attributes {
     let (hook, priority, kind) = entry(chain);
     let entry = Attributes::new().be32(1, hook).be32(2, priority.cast_unsigned());
     Attributes::new().text(1, table.name).text(3, chain.name).nested(4, &entry).text(7, kind)
@@ -167,7 +167,7 @@ fn entry(chain: &Chain) -> (u32, i32, &'static str) {
     (hook, chain.priority, kind)
 }
 
-fn rule_attributes(table: &Table, chain: &Chain, rule: &Rule) -> Attributes {
+pub(super) fn rule_attributes(table: &Table, chain: &Chain, rule: &Rule) -> Attributes {
     let mut list = Attributes::new();
     for Expression { name, data } in expressions(rule) {
         list = list.nested(LIST_ELEMENT, &Attributes::new().text(1, name).raw(2, &data));

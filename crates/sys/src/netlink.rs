@@ -22,8 +22,10 @@ use nix::sys::time::{TimeVal, TimeValLike};
 pub enum Family {
     /// Links, addresses, routes, rules.
     Route,
-    /// Packet filtering (nftables).
+    /// Packet filtering (nftables), and the list of flows.
     Netfilter,
+    /// The list of sockets.
+    Sockets,
 }
 
 // Flags of messages, of linux/netlink.h.
@@ -60,6 +62,7 @@ impl Netlink {
         let protocol = match family {
             Family::Route => SockProtocol::NetlinkRoute,
             Family::Netfilter => SockProtocol::NetlinkNetFilter,
+            Family::Sockets => SockProtocol::NetlinkSockDiag,
         };
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         let millis = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX).max(1);

@@ -103,6 +103,24 @@ impl Talk {
         }
     }
 
+    /// As [`Talk::tell`], for messages that are taken or refused each by itself: refusals are counted, not told.
+    ///
+    /// # Errors
+    /// What the socket said.
+    pub fn tell_each(&mut self, messages_out: &Messages, last: u32) -> Result<usize, TalkError> {
+        self.link.send(messages_out.bytes()).map_err(TalkError::Socket)?;
+        let mut refused = 0;
+        loop {
+            let bytes = self.link.recv(&mut self.buffer).map_err(TalkError::Socket)?;
+            for (header, body) in messages(bytes).filter(|(header, _)| header.kind == ERROR) {
+                refused += usize::from(judge(body).is_err());
+                if header.number >= last {
+                    return Ok(refused);
+                }
+            }
+        }
+    }
+
     /// Asks for a listing and gives every message of it.
     ///
     /// # Errors

@@ -1,0 +1,158 @@
+//! Connections through a pod's joining, in real namespaces. Needs root and the `ip` program.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::process::Command;
+use std::time::Duration;
+
+use ambit_sys::netns::Netns;
+
+use super::*;
+use crate::apply::{install_pod, remove_pod};
+use crate::rules::{Families, PodRules};
+
+const RULES: PodRules =
+    PodRules { families: Families::Both, dns: true, bypass_inbound: false, inner_interfaces: Vec::new() };
+const PEER_V4: &str = "10.99.0.2";
+const PEER_V6: &str = "fd99::2";
+
+/// A pod's namespace and another, on one link.
+fn pair() -> (Netns, Netns) {
+    let (pod, peer) = (Netns::anonymous().expect("needs root"), Netns::anonymous().expect("needs root"));
+    let into = format!("/proc/{}/fd/{}", std::process::id(), peer.as_fd().as_raw_fd());
+    ip(&pod, &["link", "add", "eth0", "type", "veth", "peer", "name", "eth1", "netns", &into]);
+    for (ns, link, last) in [(&pod, "eth0", "1"), (&peer, "eth1", "2")] {
+        ip(ns, &["addr", "add", &format!("10.99.0.{last}/24"), "dev", link]);
+        ip(ns, &["addr", "add", &format!("fd99::{last}/64"), "dev", link, "nodad"]);
+        for link in [link, "lo"] {
+            ip(ns, &["link", "set", link, "up"]);
+        }
+    }
+    (pod, peer)
+}
+
+fn ip(netns: &Netns, words: &[&str]) {
+    let output = netns.run(|| Command::new("ip").args(words).output()).unwrap();
+    let output = output.expect("needs ip: apt-get install iproute2");
+    assert!(output.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn connect(from: &Netns, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = from.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(2))).unwrap()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    Ok(stream)
+}
+
+/// Both ends of a connection to a listener.
+fn open(from: &Netns, listener: &TcpListener, to: SocketAddr) -> (TcpStream, TcpStream) {
+    let this = connect(from, to).unwrap();
+    let that = listener.accept().unwrap().0;
+    that.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    (this, that)
+}
+
+fn passes(from: &mut TcpStream, to: &mut TcpStream) -> std::io::Result<()> {
+    from.write_all(b"word")?;
+    to.read_exact(&mut [0; 4])
+}
+
+/// What is open between a pod and its peer: made by either, silent or not, of each family.
+fn all_kinds(pod: &Netns, peer: &Netns) -> Vec<(String, TcpStream, TcpStream)> {
+    let listen = |ns: &Netns, at: &str| ns.run(|| TcpListener::bind(at).unwrap()).unwrap();
+    let mut all = Vec::new();
+    for (family, here, there) in [("IPv4", "10.99.0.1", PEER_V4), ("IPv6", "fd99::1", PEER_V6)] {
+        for (way, from, at, to) in [("out", pod, peer, there), ("in", peer, pod, here)] {
+            // A socket of both families carries IPv4, too; one end at least.
+            let listener = listen(at, "[::]:8080");
+            let to = SocketAddr::new(to.parse().unwrap(), 8080);
+            for who in ["made this end", "made that end"] {
+                let (this, that) = open(from, &listener, to);
+                let (first, second) = if who == "made this end" { (this, that) } else { (that, this) };
+                all.push((format!("{family}, {way}, first to speak is who {who}"), first, second));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn connections_that_are_open_when_a_pod_joins_go_on_and_new_ones_are_redirected() {
+    let (pod, peer) = pair();
+    let mut open = all_kinds(&pod, &peer);
+    install_pod(&pod, &RULES).unwrap().result.unwrap();
+    for (what, first, second) in &mut open {
+        passes(first, second)
+            .and_then(|()| passes(second, first))
+            .unwrap_or_else(|it| panic!("{what}: {it}"));
+    }
+    // Nobody listens where new ones are taken to.
+    let listener = peer.run(|| TcpListener::bind("[::]:8081").unwrap()).unwrap();
+    for to in [PEER_V4, PEER_V6] {
+        let refused = connect(&pod, SocketAddr::new(to.parse().unwrap(), 8081)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{to}");
+    }
+    drop(listener);
+    remove_pod(&pod).unwrap();
+    for (what, first, second) in &mut open {
+        passes(first, second).unwrap_or_else(|it| panic!("{what}, after leaving: {it}"));
+    }
+}
+
+#[test]
+fn once_redirected_an_unknown_flow_is_taken_for_a_new_one_whatever_packet_comes_first() {
+    let (pod, peer) = pair();
+    let mut open = all_kinds(&pod, &peer);
+    install_pod(&pod, &RULES).unwrap().result.unwrap();
+    pod.run(forget_all).unwrap();
+    // Doing it again is no joining: what is not known now may have been redirected before, and must not get out.
+    assert!(install_pod(&pod, &RULES).unwrap().was_redirected);
+    for (what, first, second) in &mut open {
+        passes(first, second).expect_err(what);
+    }
+}
+
+/// Empties the kernel's list of flows.
+fn forget_all() {
+    const DELETE_FLOW: u16 = 1 << 8 | 2;
+    let (mut talk, mut messages) = (Talk::open(Family::Netfilter).unwrap(), Messages::default());
+    let last = messages.push(DELETE_FLOW, REQUEST | ACK, &head(0, 0), &Attributes::new());
+    talk.tell(&messages, last).unwrap();
+}
+
+#[test]
+fn the_table_that_tracks_goes_with_its_owner() {
+    let pod = Netns::anonymous().expect("needs root");
+    let _listener = pod.run(|| TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
+    let tables = || {
+        let output = pod.run(|| Command::new("nft").args(["list", "tables"]).output()).unwrap();
+        String::from_utf8(output.expect("needs nft: apt-get install nftables").stdout).unwrap()
+    };
+    let tracked = pod.run(|| remember().unwrap().unwrap()).unwrap();
+    assert!(tables().contains(TRACKING), "{}", tables());
+    drop(tracked);
+    assert_eq!(tables(), "");
+}
+
+#[test]
+fn a_namespace_without_a_socket_is_not_looked_at_any_further() {
+    let empty = Netns::anonymous().expect("needs root");
+    assert!(empty.run(|| remember().unwrap()).unwrap().is_none());
+    let listener = empty.run(|| TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
+    assert!(empty.run(|| remember().unwrap()).unwrap().is_some(), "{listener:?}");
+}
+
+#[test]
+fn sockets_are_read_as_the_kernel_lists_them_and_cut_ones_are_none() {
+    let mut body = vec![V6, 1, 0, 0, 0x1f, 0x90, 0x30, 0x39];
+    body.extend(Ipv6Addr::from([0, 0, 0, 0, 0, 0xffff, 0x0a63, 1]).octets());
+    body.extend(Ipv6Addr::from([0, 0, 0, 0, 0, 0xffff, 0x0a63, 2]).octets());
+    let this = End { address: "10.99.0.1".parse().unwrap(), port: 8080 };
+    let that = End { address: "10.99.0.2".parse().unwrap(), port: 12345 };
+    assert_eq!(read(&body), Some(Socket { open: Some((this, that)) }));
+    body[1] = LISTENING;
+    assert_eq!(read(&body), Some(Socket { open: None }));
+    for length in 0..body.len() {
+        assert_eq!(read(&body[..length]), None, "{length}");
+    }
+}
