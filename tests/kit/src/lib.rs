@@ -10,6 +10,7 @@ mod namespace;
 mod patience;
 mod plane;
 mod tokens;
+pub mod vectors;
 
 pub use authority::{Authority, Leaf};
 pub use echo::Echo;
