@@ -1,11 +1,14 @@
 //! The certificate authority: authenticates a caller, decides whether it may speak for an identity, signs.
 //! Owns the order of these steps and what a caller is told of a refusal: nothing but that it was refused.
 
+pub mod anchors;
 mod bridge;
 pub mod bundle;
 pub mod callers;
 pub mod cert;
+pub mod here;
 pub mod keeper;
+pub mod lists;
 pub mod plugged;
 pub mod review;
 pub mod root;
@@ -15,6 +18,7 @@ pub mod sign;
 pub mod signer;
 pub mod state;
 pub mod switch;
+pub mod text;
 pub mod token;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The command line; every flag is also an environment variable.
 
+mod given;
+
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +18,8 @@ use crate::mesh::Mesh;
 use crate::origin::Kubernetes;
 use crate::trust::{self, Trust};
 use crate::vips::Ranges;
+
+pub use given::Given;
 
 /// The mesh's control plane.
 #[derive(Debug, Parser)]
@@ -103,9 +107,13 @@ pub struct Run {
     #[arg(long, env = "STATE", value_name = "DIR")]
     pub state: PathBuf,
     /// A folder with ca-cert.pem, ca-key.pem, root-cert.pem and cert-chain.pem (or tls.crt, tls.key and ca.crt) to
-    /// sign with, read again when they change. While it is empty at the start, a root of our own signs.
+    /// sign with, and with revocation lists in ca-crl.pem; read again when they change. While it is empty, a root of
+    /// our own signs. Whatever follows is announced before it signs, also over restarts.
     #[arg(long, env = "ROOT_CA_DIR", value_name = "DIR")]
     pub cacerts: Option<PathBuf>,
+    /// What somebody else gives in place of our own authority.
+    #[command(flatten)]
+    pub given: Given,
     /// How long a root of our own lives; another one follows when a fifth of that is left.
     #[arg(
         long,

@@ -1,7 +1,6 @@
 //! Keeps our roots in the configurations of the webhooks that are served here (`control-plane.md` 8.1): without
 //! them the API server does not believe our serving certificate. Owns when that is looked at.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_cluster::api::{ApiError, Client};
@@ -9,7 +8,7 @@ use ambit_process::stop::Stop;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::ca::keeper::Newest;
+use crate::ca::text::Text;
 use crate::metrics::Metrics;
 
 /// How soon a configuration that was installed, or installed again, is served.
@@ -18,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Keeps the roots of webhooks.
 pub struct Hooks {
     client: Client,
-    newest: Newest,
+    roots: Text,
     leading: watch::Receiver<bool>,
     names: Vec<String>,
     metrics: Metrics,
@@ -29,21 +28,22 @@ impl Hooks {
     #[must_use]
     pub fn new(
         client: Client,
-        newest: Newest,
+        roots: Text,
         leading: watch::Receiver<bool>,
         names: Vec<String>,
         metrics: Metrics,
     ) -> Self {
-        Self { client, newest, leading, names, metrics }
+        Self { client, roots, leading, names, metrics }
     }
 
     /// Runs until stopped.
     pub async fn run(mut self, stop: Stop) {
         let mut told = String::new();
         loop {
-            if *self.leading.borrow_and_update() {
-                let roots = Arc::clone(&self.newest.borrow_and_update());
-                let trouble = self.look(roots.roots_pem()).await;
+            let roots = self.roots.borrow_and_update().clone();
+            let leads = *self.leading.borrow_and_update();
+            if let Some(roots) = roots.filter(|_| leads) {
+                let trouble = self.look(&roots).await;
                 if !trouble.is_empty() && trouble != told {
                     warn!(target: "hooks", error = trouble, "the API server cannot be told whom to believe");
                 }
@@ -54,7 +54,7 @@ impl Hooks {
                 () = stop.stopped() => return,
                 // Election and keeper end with the program only; then the others go on.
                 Ok(()) = self.leading.changed() => {}
-                Ok(()) = self.newest.changed() => {}
+                Ok(()) = self.roots.changed() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }

@@ -10,9 +10,10 @@ use ambit_process::tasks::Tasks;
 use clap::Args;
 use tokio::sync::watch;
 
-use crate::ca::bundle::Bundle;
+use crate::ca::anchors::Anchors;
+use crate::ca::bundle::{self, Bundle};
 use crate::ca::callers::Callers;
-use crate::ca::keeper::Newest;
+use crate::ca::here::Told;
 use crate::ca::review::Reviewer;
 use crate::ca::safe::Safe;
 use crate::ca::token::{KeyError, Tokens};
@@ -198,14 +199,23 @@ impl Inside {
     }
 
     /// Starts the election, and what is done by whoever wins it.
-    pub fn start(self, tasks: &mut Tasks, newest: &Newest, metrics: &Metrics) {
+    pub fn start(self, tasks: &mut Tasks, told: Told, metrics: &Metrics) {
         let Self { client, desk, candidate, lead, revision, hooks } = self;
-        let bundle = Bundle::new(client.clone(), newest.clone(), lead.subscribe(), MANAGER);
-        let writes = revision.as_ref().map_or(&lead, |(_, lead)| lead).subscribe();
-        let hooks = Hooks::new(client.clone(), newest.clone(), writes, hooks, metrics.clone());
-        tasks.spawn("webhooks", |stop| hooks.run(stop));
+        if let Some(roots) = told.serving {
+            let writes = revision.as_ref().map_or(&lead, |(_, lead)| lead).subscribe();
+            let hooks = Hooks::new(client.clone(), roots, writes, hooks, metrics.clone());
+            tasks.spawn("webhooks", |stop| hooks.run(stop));
+        }
+        let roots = told.roots.map(|text| (bundle::ROOTS, text));
+        for map in roots.into_iter().chain(told.lists.map(|text| (bundle::LISTS, text))) {
+            let bundle = Bundle::new(client.clone(), map, lead.subscribe(), MANAGER);
+            tasks.spawn("bundle", |stop| bundle.run(stop));
+        }
+        if let Some(roots) = told.anchors {
+            let anchors = Anchors::new(client.clone(), roots, lead.subscribe());
+            tasks.spawn("trust bundle", |stop| anchors.run(stop));
+        }
         tasks.spawn("writes", |stop| desk.run(stop));
-        tasks.spawn("root bundle", |stop| bundle.run(stop));
         if let Some((candidate, lead)) = revision {
             let client = client.clone();
             tasks.spawn("revision's election", |stop| candidate.stand(client, lead, stop));

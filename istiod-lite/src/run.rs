@@ -12,7 +12,7 @@ use ambit_process::observe::Registry;
 use ambit_process::ready::Readiness;
 use ambit_process::stop::{self, Stop};
 use ambit_process::tasks::Tasks;
-use ambit_process::{admin as http_shell, clock, usage};
+use ambit_process::{admin as http_shell, usage};
 use ambit_tls::configs::control_plane::Speaks;
 use ambit_xds::library::Library;
 use ambit_xds::server::Ads;
@@ -22,7 +22,8 @@ use tracing::{info, warn};
 use crate::admin::{Guard, Shown};
 use crate::admit;
 use crate::ca::callers::Callers;
-use crate::ca::keeper::{Keeper, KeeperError};
+use crate::ca::here::Here;
+use crate::ca::keeper::KeeperError;
 use crate::ca::{Ask, Authority, Settings};
 use crate::catalog::Catalog;
 use crate::config::Run;
@@ -146,12 +147,12 @@ pub struct ControlPlane {
     feed: Feed,
     asks: mpsc::Receiver<Ask>,
     library: watch::Receiver<Arc<Library>>,
-    keeper: Keeper,
+    here: Here,
     serving: Serving,
     hooks_serving: Serving,
     readers: Vec<String>,
     guard: Option<Arc<Guard>>,
-    authority: Authority,
+    authority: Option<Authority>,
     callers: Arc<Callers>,
     faults: watch::Receiver<Arc<Vec<ambit_cluster::Fault>>>,
     readiness: Readiness,
@@ -176,17 +177,8 @@ impl ControlPlane {
         }
         let mut registry = Registry::default();
         usage::register(&mut registry);
-        usage::register(&mut registry);
         let metrics = Metrics::registered(&mut registry);
-        let now = clock::now_system();
-        let place = config.signing(trust.domain());
-        let keeper = match &inside {
-            Some(inside) => {
-                let safe = inside.safe(config.namespace());
-                Box::pin(Keeper::kept(place, safe, metrics.clone(), now)).await?
-            }
-            None => Keeper::open(place, metrics.clone(), now)?,
-        };
+        let here = Box::pin(Here::open(&config, trust.domain(), inside.as_ref(), &metrics)).await?;
         let readiness = Readiness::new();
         let (library_in, library) = watch::channel(Arc::new(Library::default()));
         let (faults_in, faults) = watch::channel(Arc::new(Vec::new()));
@@ -202,18 +194,14 @@ impl ControlPlane {
             feed: Feed::new(Catalog::new(World::new(config.mesh(trust))), told, writer, config.ranges()),
             asks,
             library,
-            serving: Serving::new(keeper.newest(), config.names(), Speaks::Grpc, now)?,
-            hooks_serving: Serving::new(keeper.newest(), config.names(), Speaks::Http, now)?,
+            serving: here.serving(&config, Speaks::Grpc)?,
+            hooks_serving: here.serving(&config, Speaks::Http)?,
             readers: config.readers(),
             guard: guard.map(Arc::new),
-            authority: Authority::new(
-                settings,
-                keeper.newest(),
-                Arc::clone(&callers),
-                asks_in,
-                metrics.clone(),
-            ),
-            keeper,
+            authority: here.keeper().map(|keeper| {
+                Authority::new(settings, keeper.newest(), Arc::clone(&callers), asks_in, metrics.clone())
+            }),
+            here,
             callers,
             faults,
             readiness,
@@ -238,8 +226,7 @@ impl ControlPlane {
     }
 
     fn start(self, tasks: &mut Tasks) {
-        let Self { doors, source, feed, asks, library, keeper, serving, authority, callers, faults, .. } =
-            self;
+        let Self { doors, source, feed, asks, library, here, serving, authority, callers, faults, .. } = self;
         let open = Ads::new(library.clone(), serve::anybody(), tasks.stop().clone());
         let both = Both::new(open.admitting(serve::proven(self.readers)), authority, callers);
         let shown = Shown {
@@ -252,9 +239,9 @@ impl ControlPlane {
             metrics: self.metrics,
         };
         if let Some(inside) = self.inside {
-            inside.start(tasks, &keeper.newest(), &shown.metrics);
+            inside.start(tasks, here.told(), &shown.metrics);
         }
-        tasks.spawn("signing material", |stop| keeper.run(stop));
+        here.start(tasks);
         let feed = feed.telling(open.streams());
         tasks.spawn("publish", |stop| feed.run(source, asks, stop));
         // Nobody is answered before everything that is there has been read: half a mesh is worse than none.

@@ -1,23 +1,21 @@
-//! The gRPC listeners: discovery in the clear, discovery and certificates over TLS, with the serving certificate
-//! and its renewal. What is said on them is `xds`'s and `ca`'s.
+//! The gRPC listeners: discovery in the clear, discovery and certificates over TLS. What is said on them is `xds`'s and
+//! `ca`'s, what is shown there `shown`'s.
 
 mod https;
+mod shown;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ambit_process::clock;
 use ambit_process::net::{TcpListener, TcpStream};
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
-use ambit_tls::ServerConfig;
 use ambit_tls::configs::Caller as Peer;
-use ambit_tls::configs::control_plane::{self, Speaks};
-use ambit_tls::credential::CredentialError;
 use ambit_wire::pb::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use ambit_xds::server::{Admit, Ads, Caller, Discovery};
 use tokio::sync::mpsc;
@@ -32,17 +30,9 @@ use tracing::{info, warn};
 
 use crate::ca::Authority;
 use crate::ca::callers::{self, Callers};
-use crate::ca::keeper::Newest;
-use crate::ca::rotation::Signing;
-use crate::ca::sign::SignError;
 
 pub use https::serve as https;
-
-/// The serving certificate's life; half of it is left when it is renewed.
-const SERVING_LIFETIME: Duration = Duration::from_secs(12 * 3600);
-
-/// When renewing fails: tried again after this, which is often enough within what is left.
-const SERVING_RETRY: Duration = Duration::from_secs(60);
+pub use shown::{Files, Serving, ServingError};
 
 /// Handshakes at the same time: nodes that all come back at once wait their turn in the kernel's queue.
 const HANDSHAKES: usize = 128;
@@ -65,75 +55,6 @@ const CONNECTION_WINDOW: u32 = 256 << 10;
 
 /// Calls on one connection: a node's stream and a certificate request for each of its pods.
 const CALLS_PER_CONNECTION: u32 = 1024;
-
-/// Why there is no serving certificate.
-#[derive(Debug, thiserror::Error)]
-pub enum ServingError {
-    /// It could not be made.
-    #[error("the serving certificate could not be made; check the names given with --host")]
-    Make(#[from] SignError),
-    /// It cannot be used.
-    #[error("the serving certificate cannot be used")]
-    Use(#[from] CredentialError),
-}
-
-/// Makes and renews the serving certificate.
-pub struct Serving {
-    newest: Newest,
-    names: Vec<String>,
-    speaks: Speaks,
-    signed_by: Arc<Signing>,
-    config: Arc<ServerConfig>,
-    renew_at: SystemTime,
-}
-
-impl Serving {
-    /// A fresh serving certificate for these names.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub fn new(
-        newest: Newest,
-        names: Vec<String>,
-        speaks: Speaks,
-        now: SystemTime,
-    ) -> Result<Self, ServingError> {
-        let signed_by = Arc::clone(&newest.borrow());
-        let (config, renew_at) = fresh(&signed_by, &names, speaks, now)?;
-        Ok(Self { newest, names, speaks, signed_by, config, renew_at })
-    }
-
-    /// The configuration in force: renewed when it is time, and when something else signs.
-    pub fn config(&mut self, now: SystemTime) -> Arc<ServerConfig> {
-        let signing = Arc::clone(&self.newest.borrow());
-        if now >= self.renew_at || !Arc::ptr_eq(&signing, &self.signed_by) {
-            match fresh(&signing, &self.names, self.speaks, now) {
-                Ok((config, renew_at)) => {
-                    (self.config, self.renew_at, self.signed_by) = (config, renew_at, signing);
-                    info!(target: "serve", "serving certificate renewed");
-                }
-                Err(error) => {
-                    self.renew_at = now + SERVING_RETRY;
-                    warn!(target: "serve", error = %error, "serving certificate not renewed");
-                }
-            }
-        }
-        Arc::clone(&self.config)
-    }
-}
-
-/// A configuration, and when the next is due: a root that ends soon shortens the certificate's life.
-fn fresh(
-    signing: &Signing,
-    names: &[String],
-    speaks: Speaks,
-    now: SystemTime,
-) -> Result<(Arc<ServerConfig>, SystemTime), ServingError> {
-    let (chain, key) = signing.serving(names, SERVING_LIFETIME, now)?;
-    let left = signing.signer().not_after().duration_since(now).unwrap_or_default();
-    let config = control_plane::server_of(speaks, chain.as_bytes(), key.as_bytes())?;
-    Ok((config, now + (SERVING_LIFETIME.min(left) / 2).max(SERVING_RETRY)))
-}
 
 /// Admits those who were proven to be one of these accounts (`<namespace>/<name>`; `*`: anybody who was proven).
 /// Whoever reads discovery reads where everything is and what is allowed to whom, which is not any pod's business.
@@ -192,19 +113,19 @@ pub async fn secure(listener: TcpListener, serving: Serving, both: Both, stop: S
     tasks.drain(DRAIN).await;
 }
 
-/// Discovery and certificates behind one address. The router that tonic offers would bring a second web framework.
+/// Discovery and certificates, if they are signed here, behind one address. The router that tonic offers would bring a second web framework.
 #[derive(Clone)]
 pub struct Both {
     ads: Discovery,
-    ca: IstioCertificateServiceServer<Authority>,
+    ca: Option<IstioCertificateServiceServer<Authority>>,
     callers: Arc<Callers>,
 }
 
 impl Both {
     /// Both services. Callers of discovery are proven here, once a stream; the authority proves its own.
     #[must_use]
-    pub fn new(ads: Ads, ca: Authority, callers: Arc<Callers>) -> Self {
-        Self { ads: ads.into_service(), ca: ca.into_service(), callers }
+    pub fn new(ads: Ads, ca: Option<Authority>, callers: Arc<Callers>) -> Self {
+        Self { ads: ads.into_service(), ca: ca.map(Authority::into_service), callers }
     }
 }
 
@@ -219,8 +140,10 @@ impl Service<http::Request<Body>> for Both {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         // What neither knows is answered by discovery: unimplemented.
-        if request.uri().path().starts_with("/istio.v1.auth.IstioCertificateService/") {
-            return self.ca.call(request);
+        if request.uri().path().starts_with("/istio.v1.auth.IstioCertificateService/")
+            && let Some(ca) = &mut self.ca
+        {
+            return ca.call(request);
         }
         let (mut ads, callers) = (self.ads.clone(), Arc::clone(&self.callers));
         Box::pin(async move {
@@ -291,6 +214,3 @@ pub struct ListenError {
     /// What the system said.
     pub source: io::Error,
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ambit_istiod_lite::config::{Cluster, Run};
+use ambit_istiod_lite::config::{Cluster, Given, Run};
 use ambit_istiod_lite::run::{Addresses, ControlPlane};
 use ambit_model::delta::Change;
 use ambit_model::name::Identity;
@@ -80,6 +80,13 @@ impl Place {
             },
             state: self.path("state"),
             cacerts: None,
+            given: Given {
+                signs: true,
+                certificate: self.path("none"),
+                key: self.path("none"),
+                roots: self.path("none"),
+                trust_bundle: false,
+            },
             root_lifetime: Duration::from_secs(3650 * 24 * 3600),
             root_overlap: Duration::from_secs(48 * 3600),
             auto_addresses: true,

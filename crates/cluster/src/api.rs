@@ -1,9 +1,10 @@
 //! Objects from the Kubernetes API: the same events as from a directory of manifests.
 //! Owns the merging of what the followers of the kinds tell; beside it, what is asked of the API server otherwise:
-//! who leads (`lease`), whose token this is (`review`), what is written (`write`, `hook`, `event`), what is kept
-//! (`secret`), what people's commands ask (`ask`). Each kind is followed by a task of its own (`follow`), which decides
+//! who leads (`lease`), whose token this is (`review`), what is written (`write`, `hook`, `anchor`, `event`), what is
+//! kept (`secret`), what people's commands ask (`ask`). Each kind is followed by a task of its own (`follow`), which decides
 //! by a pure state what to ask (`course`) and what changed (`mirror`).
 
+mod anchor;
 mod ask;
 mod client;
 mod course;
@@ -32,6 +33,7 @@ use crate::fault::Fault;
 use crate::files::{Event, Keep};
 use crate::object::{Kind, ObjectRef};
 
+pub use anchor::Kept;
 pub use client::{Client, Limits, OpenError};
 pub use error::ApiError;
 pub use event::Warning;

@@ -1,5 +1,5 @@
-//! The roots that are believed, as a config map in each namespace for those who connect (`control-plane.md` 6.6).
-//! Written by the leader, and written again when somebody else changed or deleted it. Owns no root.
+//! Roots and revocation lists, each as a config map in each namespace for those who connect (`control-plane.md` 6.6).
+//! Written by the leader, and written again when somebody else changed or deleted it. Owns neither.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +14,19 @@ use serde_json::json;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::keeper::Newest;
+use super::text::Text;
 
-/// The config map's name, and the text in it.
-const NAME: &str = "istio-ca-root-cert";
-const KEY: &str = "root-cert.pem";
+/// A config map's name, and that of the text in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Map {
+    name: &'static str,
+    key: &'static str,
+}
+
+/// Whom to believe.
+pub const ROOTS: Map = Map { name: "istio-ca-root-cert", key: "root-cert.pem" };
+/// Whom not to believe any more.
+pub const LISTS: Map = Map { name: "istio-ca-crl", key: "ca-crl.pem" };
 
 /// Namespaces that hold no pods of anybody.
 const PASSED_OVER: [&str; 3] = ["kube-public", "kube-node-lease", "local-path-storage"];
@@ -39,7 +47,7 @@ struct Place {
 struct Places(BTreeMap<Arc<str>, Place>);
 
 impl Places {
-    fn take(&mut self, event: Event) {
+    fn take(&mut self, key: &str, event: Event) {
         match event {
             Event::Applied(Object { reference, body: Body::Namespace(namespace), .. }) => {
                 let is_open = namespace.metadata.deletion_timestamp.is_none();
@@ -47,7 +55,7 @@ impl Places {
             }
             Event::Applied(Object { reference, body: Body::ConfigMap(_), raw: Some(raw) }) => {
                 let label = raw.pointer("/metadata/labels/istio.io~1config").and_then(|it| it.as_str());
-                let text = raw.pointer("/data/root-cert.pem").and_then(|it| it.as_str());
+                let text = raw.get("data").and_then(|data| data.get(key)).and_then(|it| it.as_str());
                 let text = text.filter(|_| label == Some("true")).map(Arc::from);
                 self.0.entry(reference.namespace).or_default().text = text;
             }
@@ -63,10 +71,10 @@ impl Places {
     }
 
     /// The first namespace whose config map is to be written now; else when the next one is due.
-    fn next(&self, roots: &str, now: Instant) -> Result<Arc<str>, Option<Instant>> {
+    fn next(&self, wanted: &str, now: Instant) -> Result<Arc<str>, Option<Instant>> {
         let mut due = None;
         for (name, place) in &self.0 {
-            let is_right = place.text.as_deref() == Some(roots);
+            let is_right = place.text.as_deref() == Some(wanted);
             if is_right || !place.is_open || PASSED_OVER.contains(&name.as_ref()) {
                 continue;
             }
@@ -93,7 +101,8 @@ impl Places {
 pub struct Bundle {
     client: Client,
     hand: Hand,
-    newest: Newest,
+    map: Map,
+    text: Text,
     leading: watch::Receiver<bool>,
 }
 
@@ -102,20 +111,25 @@ impl Bundle {
     #[must_use]
     pub fn new(
         client: Client,
-        newest: Newest,
+        (map, text): (Map, Text),
         leading: watch::Receiver<bool>,
         manager: &'static str,
     ) -> Self {
-        Self { hand: Hand::new(client.clone(), manager), client, newest, leading }
+        Self { hand: Hand::new(client.clone(), manager), client, map, text, leading }
     }
 
-    /// Runs until stopped. Only a leader looks at what is there: the others need not hold it.
+    /// Runs until stopped. Only a leader looks at what is there, and only once there is a text: the others need not
+    /// hold it.
     pub async fn run(mut self, stop: Stop) {
         loop {
+            let ready = async {
+                self.text.wait_for(Option::is_some).await.map(drop)?;
+                self.leading.wait_for(|leads| *leads).await.map(drop)
+            };
             tokio::select! {
                 () = stop.stopped() => return,
-                led = self.leading.wait_for(|leads| *leads) => {
-                    if led.is_err() {
+                ready = ready => {
+                    if ready.is_err() {
                         return;
                     }
                 }
@@ -125,15 +139,15 @@ impl Bundle {
     }
 
     async fn lead(&mut self, stop: &Stop) {
-        let wanted = [Kind::Namespace.into(), Wanted::named(Kind::ConfigMap, "", NAME)];
+        let wanted = [Kind::Namespace.into(), Wanted::named(Kind::ConfigMap, "", self.map.name)];
         let mut watch = api::watch(&self.client, &wanted, Keep::Whole);
         let (mut places, mut is_complete) = (Places::default(), false);
         loop {
-            let roots = Arc::clone(&self.newest.borrow_and_update());
-            let next = if is_complete { places.next(roots.roots_pem(), clock::now()) } else { Err(None) };
+            let text = self.text.borrow_and_update().clone().unwrap_or_default();
+            let next = if is_complete { places.next(&text, clock::now()) } else { Err(None) };
             let wake = match next {
                 Ok(name) => {
-                    self.write(&mut places, &name, roots.roots_pem()).await;
+                    self.write(&mut places, &name, &text).await;
                     Some(clock::now())
                 }
                 Err(due) => due,
@@ -145,31 +159,32 @@ impl Bundle {
                 _ = self.leading.wait_for(|leads| !leads) => return,
                 event = watch.next() => {
                     is_complete |= matches!(event, Event::Complete);
-                    places.take(event);
+                    places.take(self.map.key, event);
                 }
                 // The keeper ends with the program only; then nothing changes any more.
-                Ok(()) = self.newest.changed() => info!(target: "bundle", "roots changed"),
+                Ok(()) = self.text.changed() => info!(target: "bundle", map = self.map.name, "text changed"),
                 () = until(wake) => {}
             }
         }
     }
 
-    async fn write(&self, places: &mut Places, name: &str, roots: &str) {
+    async fn write(&self, places: &mut Places, name: &str, text: &str) {
         let labels = json!({"istio.io/config": "true"});
-        let written = Box::pin(self.hand.config_map((name, NAME), &labels, &json!({ KEY: roots }))).await;
+        let at = (name, self.map.name);
+        let written = Box::pin(self.hand.config_map(at, &labels, &json!({ self.map.key: text }))).await;
         let Limits { first_pause, longest_pause, .. } = *self.client.limits();
         match written {
             Ok(()) => {
-                debug!(target: "bundle", namespace = name, "roots written");
-                places.wrote(name, Some(roots), None);
+                debug!(target: "bundle", namespace = name, map = self.map.name, "written");
+                places.wrote(name, Some(text), None);
             }
             // The namespace is going, which its own watch will tell; or the right is missing.
             Err(ApiError::Forbidden { message }) => {
-                warn!(target: "bundle", namespace = name, reason = message, "roots not written");
+                warn!(target: "bundle", namespace = name, map = self.map.name, reason = message, "not written");
                 places.wrote(name, None, Some(clock::now() + longest_pause));
             }
             Err(error) => {
-                warn!(target: "bundle", namespace = name, error = %error, "roots not written");
+                warn!(target: "bundle", namespace = name, map = self.map.name, error = %error, "not written");
                 let pause: Duration = if error.passes() { first_pause * 4 } else { longest_pause };
                 places.wrote(name, None, Some(clock::now() + pause));
             }

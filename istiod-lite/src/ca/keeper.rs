@@ -11,6 +11,7 @@ use ambit_process::stop::Stop;
 use tokio::sync::watch;
 use tracing::{error, info};
 
+use super::lists::Lists;
 use super::plugged::{Plugged, PluggedError, Seen};
 use super::root::{self, Recipe, RootError};
 use super::rotation::{Rotation, Signing};
@@ -18,6 +19,7 @@ use super::safe::{Safe, SafeError, Stored};
 use super::signer::Signer;
 use super::state::{State, StateError};
 use super::switch;
+use super::text::Text;
 use crate::metrics::Metrics;
 
 /// How soon a changed file is seen.
@@ -73,6 +75,8 @@ pub struct Keeper {
     rotation: Rotation,
     longest: Duration,
     newest: watch::Sender<Arc<Signing>>,
+    roots: watch::Sender<Option<Arc<str>>>,
+    lists: Option<Lists>,
     metrics: Metrics,
     /// The last failure told: told again only when it changes.
     told: String,
@@ -92,6 +96,7 @@ impl Keeper {
     pub fn open(place: Place, metrics: Metrics, now: SystemTime) -> Result<Self, KeeperError> {
         let Place { state, plugged, recipe } = place;
         let state = State::open(&state)?;
+        let mut lists = plugged.as_deref().map(Lists::new);
         let mut plugged = plugged.as_deref().map(Plugged::new);
         let given = match plugged.as_mut().map(|it| it.look(now)).transpose()? {
             Some(Seen::Other(signer)) => Some(Arc::from(signer)),
@@ -102,7 +107,12 @@ impl Keeper {
             plugged.take();
         }
         let longest = rotation.longest().get();
-        let (newest, _) = watch::channel(Arc::new(rotation.signing()));
+        let signing = rotation.signing();
+        let (roots, _) = watch::channel(Some(signing.roots_pem().into()));
+        let (newest, _) = watch::channel(Arc::new(signing));
+        if let Some(lists) = &mut lists {
+            lists.look();
+        }
         let told = String::new();
         let (safe, until_fetch, told_unshared) = (None, LOOKS_PER_FETCH, String::new());
         let this = Self {
@@ -113,6 +123,8 @@ impl Keeper {
             rotation,
             longest,
             newest,
+            roots,
+            lists,
             metrics,
             told,
             safe,
@@ -149,6 +161,18 @@ impl Keeper {
     #[must_use]
     pub fn newest(&self) -> Newest {
         self.newest.subscribe()
+    }
+
+    /// The roots that are believed, now and in future.
+    #[must_use]
+    pub fn roots(&self) -> Text {
+        self.roots.subscribe()
+    }
+
+    /// The revocation lists, now and in future; none where nobody gives any.
+    #[must_use]
+    pub fn lists(&self) -> Option<Text> {
+        self.lists.as_ref().map(Lists::text)
     }
 
     /// The state of rotation.
@@ -204,11 +228,20 @@ impl Keeper {
         self.longest = self.rotation.longest().get();
         self.measure();
         self.tell();
-        self.newest.send_replace(Arc::new(self.rotation.signing()));
+        let signing = self.rotation.signing();
+        self.roots.send_if_modified(|now| {
+            let differs = now.as_deref() != Some(signing.roots_pem());
+            *now = Some(signing.roots_pem().into());
+            differs
+        });
+        self.newest.send_replace(Arc::new(signing));
     }
 
     /// Looks once.
     pub fn look(&mut self, now: SystemTime) {
+        if let Some(lists) = &mut self.lists {
+            lists.look();
+        }
         match self.looked(now) {
             Ok(None) => self.is_well(),
             Ok(Some(next)) => {

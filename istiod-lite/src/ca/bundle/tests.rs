@@ -13,12 +13,15 @@ use crate::ca::root::Recipe;
 use crate::metrics::Metrics;
 
 const NAMESPACES: &str = "/api/v1/namespaces";
+const NAME: &str = ROOTS.name;
+const KEY: &str = ROOTS.key;
 const MAPS: &str = "/api/v1/configmaps";
 
 struct Scene {
     fake: FakeApi,
     lead: watch::Sender<bool>,
     roots: String,
+    lists: watch::Sender<Option<Arc<str>>>,
     _tasks: Tasks,
     _folder: TempDir,
 }
@@ -32,15 +35,20 @@ impl Scene {
         let place = Signing { state: folder.path().join("state"), plugged: None, recipe };
         let keeper = Keeper::open(place, Metrics::default(), clock::now_system()).unwrap();
         let roots = keeper.newest().borrow().roots_pem().to_owned();
+        let (lists, revoked) = watch::channel(None);
         let fake = FakeApi::start().await;
         for name in namespaces {
             fake.put(NAMESPACES, json!({"metadata": {"name": name}}));
         }
         let (lead, leading) = watch::channel(false);
-        let bundle = Bundle::new(client(&fake).await, keeper.newest(), leading, "ambit-istiod");
+        let client = client(&fake).await;
+        let of_lists = (LISTS, revoked);
+        let bundle = Bundle::new(client.clone(), (ROOTS, keeper.roots()), leading.clone(), "ambit-istiod");
+        let second = Bundle::new(client, of_lists, leading, "ambit-istiod");
         let mut tasks = Tasks::new(&Stop::new());
         tasks.spawn("bundle", |stop| bundle.run(stop));
-        Self { fake, lead, roots, _tasks: tasks, _folder: folder }
+        tasks.spawn("lists", |stop| second.run(stop));
+        Self { fake, lead, roots, lists, _tasks: tasks, _folder: folder }
     }
 
     fn map(&self, namespace: &str) -> Option<Value> {
@@ -122,4 +130,25 @@ async fn a_namespace_on_its_way_out_is_left_alone_and_so_is_all_when_another_lea
     scene.fake.remove(MAPS, "shop", NAME);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(scene.map("shop"), None);
+}
+
+#[tokio::test]
+async fn revocation_lists_have_a_config_map_of_their_own_once_there_are_any() {
+    let scene = Scene::new(&["shop"]).await;
+    scene.lead.send_replace(true);
+    scene.becomes_right("shop").await;
+    let list = || scene.fake.object(MAPS, "shop", "istio-ca-crl");
+    assert!(list().is_none() && !scene.fake.asked().iter().any(|line| line.contains("istio-ca-crl")));
+    for text in ["one", "two", ""] {
+        scene.lists.send_replace(Some(text.into()));
+        let told = async {
+            while list().is_none_or(|map| map["data"]["ca-crl.pem"] != text) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), told)
+            .await
+            .unwrap_or_else(|_| panic!("{text}: {:?}", list()));
+    }
+    assert!(scene.is_right("shop"), "the roots are as they were");
 }

@@ -41,3 +41,28 @@ fn the_serving_certificate_is_short_lived_renewed_in_time_and_anew_when_another_
     assert!(longest <= 6 * 60, "half of twelve hours: {longest} minutes");
     assert!(renewals.len() < 400, "{} renewals", renewals.len());
 }
+
+#[test]
+fn a_certificate_that_is_given_is_read_again_when_it_changes_and_a_bad_one_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Files { certificate: folder.path().join("tls.crt"), key: folder.path().join("tls.key") };
+    let now = SystemTime::UNIX_EPOCH + 480_000 * HOUR;
+    let missing = Serving::given(files.clone(), Speaks::Grpc, now).err();
+    assert!(matches!(missing, Some(ServingError::Io { path, .. }) if path == files.certificate));
+    let put = || {
+        let made = rcgen::generate_simple_self_signed(["istiod.istio-system.svc".to_owned()]).unwrap();
+        fs::write(&files.certificate, made.cert.pem()).unwrap();
+        fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+    };
+    put();
+    let mut serving = Serving::given(files.clone(), Speaks::Grpc, now).unwrap();
+    let first = serving.config(now);
+    assert!(Arc::ptr_eq(&first, &serving.config(now + HOUR)), "nothing changed");
+    fs::write(&files.key, "no key").unwrap();
+    assert!(Arc::ptr_eq(&first, &serving.config(now + 2 * HOUR)), "no key");
+    put();
+    let second = serving.config(now + 3 * HOUR);
+    assert!(!Arc::ptr_eq(&first, &second));
+    fs::remove_file(&files.certificate).unwrap();
+    assert!(Arc::ptr_eq(&second, &serving.config(now + 4 * HOUR)), "taken away");
+}
