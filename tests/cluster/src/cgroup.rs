@@ -156,12 +156,21 @@ pub fn memory(group: &str) -> Option<u64> {
 
 /// Removes the group and all below it; its processes must have ended. Gone already is success.
 pub fn remove(group: &str) -> Result<()> {
+    remove_from(group, 0)
+}
+
+/// Removes all groups below this one, whose processes must have ended: no group survives a machine's end.
+pub fn clear(group: &str) -> Result<()> {
+    remove_from(group, 1)
+}
+
+fn remove_from(group: &str, kept: usize) -> Result<()> {
     for hierarchy in hierarchies()? {
         let until = Instant::now() + REMOVAL_WAIT;
-        let mut groups = below(&hierarchy.mount.join(group));
-        groups.reverse();
-        for group in groups {
-            while let Err(error) = fs::remove_dir(&group) {
+        // Parents come first, and go last.
+        let groups = below(&hierarchy.mount.join(group));
+        for group in groups.iter().skip(kept).rev() {
+            while let Err(error) = fs::remove_dir(group) {
                 if error.kind() == io::ErrorKind::NotFound {
                     break;
                 }

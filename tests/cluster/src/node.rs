@@ -96,7 +96,9 @@ impl Node {
             let left = process::end(&cgroup::members(&self.layout.host_cgroup(&name))?, Duration::ZERO);
             ensure!(left.is_empty(), "{} processes are left", left.len());
             Ok(())
-        })
+        })?;
+        // Else its next kubelet looks for a container in each of them, for seconds.
+        cgroup::clear(&self.layout.host_cgroup(&name))
     }
 
     /// A crash, and a start after it.
