@@ -19,3 +19,4 @@ pub mod status;
 pub mod translate;
 pub mod trust;
 pub mod vips;
+mod waiting;

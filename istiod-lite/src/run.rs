@@ -32,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::origin::{Inside, Origin, OriginError};
 use crate::publish::{Feed, Told};
 use crate::serve::{self, Both, ListenError, Serving, ServingError};
+use crate::waiting;
 
 /// Certificate requests that wait to be looked at; the next one is refused and tried again by its caller.
 const ASKS: usize = 256;
@@ -138,6 +139,14 @@ impl Doors {
     }
 }
 
+/// What the cluster has to say before anything can be opened; without its API server that may be long in coming.
+async fn found(config: &Run, metrics: &Metrics) -> Result<(Origin, Here), StartError> {
+    let origin = Box::pin(Origin::open(config)).await?;
+    let domain = origin.trust.domain();
+    let here = Box::pin(Here::open(config, domain, origin.inside.as_ref(), metrics)).await?;
+    Ok((origin, here))
+}
+
 /// Everything, wired but not running.
 pub struct ControlPlane {
     addresses: Addresses,
@@ -166,7 +175,11 @@ impl ControlPlane {
     /// # Errors
     /// When one of them cannot be had.
     pub async fn open(config: Run) -> Result<Self, StartError> {
-        let Origin { trust, source, writer, callers, inside } = Box::pin(Origin::open(&config)).await?;
+        let mut registry = Registry::default();
+        usage::register(&mut registry);
+        let metrics = Metrics::registered(&mut registry);
+        let found = waiting::shown(config.monitoring_addr, found(&config, &metrics));
+        let (Origin { trust, source, writer, callers, inside }, here) = Box::pin(found).await?;
         let callers = Arc::new(callers);
         let doors = Doors::open(&config).await?;
         let namespace = config.namespace().to_owned();
@@ -175,10 +188,6 @@ impl ControlPlane {
         if !config.grpc_addr.ip().is_loopback() {
             warn!(address = %config.grpc_addr, "whoever reaches the address without TLS may read the whole mesh");
         }
-        let mut registry = Registry::default();
-        usage::register(&mut registry);
-        let metrics = Metrics::registered(&mut registry);
-        let here = Box::pin(Here::open(&config, trust.domain(), inside.as_ref(), &metrics)).await?;
         let readiness = Readiness::new();
         let (library_in, library) = watch::channel(Arc::new(Library::default()));
         let (faults_in, faults) = watch::channel(Arc::new(Vec::new()));

@@ -242,3 +242,47 @@ async fn a_flag_and_a_mesh_configuration_that_name_different_trust_domains_do_no
     assert!(matches!(unreadable, Some(StartError::Origin(OriginError::Trust(TrustError::Unreadable(_))))));
     Scene::with(Some("trustDomain: a.example"), &["--trust-domain=a.example"]).await.unwrap();
 }
+
+/// As kubelet asks: one that is not answered is killed, and would be again and again while the API server is away.
+#[tokio::test]
+async fn a_control_plane_that_waits_for_the_api_server_says_that_it_lives_and_is_not_ready() {
+    let (folder, fake) = (tempfile::tempdir().unwrap(), FakeApi::start().await);
+    let kubeconfig = folder.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, fake.kubeconfig()).unwrap();
+    drop(fake);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let flags = [
+        "istiod-lite".to_owned(),
+        "run".into(),
+        format!("--kubeconfig={}", kubeconfig.display()),
+        format!("--state={}", folder.path().join("state").display()),
+        format!("--monitoring-addr={free}"),
+    ];
+    let Command::Run(config) = Cli::try_parse_from(flags).unwrap().command else { panic!("not run") };
+    let asked = async {
+        let version = get(free, "/version").await;
+        (version, get(free, "/ready").await)
+    };
+    // The one never ends, so the other one does.
+    let (version, ready) = tokio::select! {
+        opened = Box::pin(ControlPlane::open(*config)) => panic!("opened: {:?}", opened.err()),
+        asked = tokio::time::timeout(WAIT, asked) => asked.unwrap(),
+    };
+    assert!(version.starts_with("HTTP/1.1 200"), "{version}");
+    assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+}
+
+/// Asks until somebody listens.
+async fn get(address: std::net::SocketAddr, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    loop {
+        if let Ok(mut stream) = ambit_process::net::TcpStream::connect(address).await {
+            let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
