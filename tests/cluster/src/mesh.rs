@@ -1,6 +1,8 @@
 //! Our mesh in a cluster of the tests: images and charts put in, pods that talk, what a story asks again and again.
 //! Owns what stories share. What a story tells is its own.
 
+mod load;
+mod page;
 mod programs;
 mod traces;
 
@@ -11,6 +13,7 @@ use anyhow::{Result, ensure};
 
 use crate::images::APP;
 use crate::lab::Lab;
+pub use load::{Load, Seen};
 pub use traces::Traces;
 
 /// The namespace that the mesh is installed into.

@@ -203,6 +203,9 @@ fn names_and_ports_are_those_that_upstreams_parts_look_for() {
     assert_eq!(find("DaemonSet", "ztunnel")["spec"]["template"]["metadata"]["labels"]["app"], "ztunnel");
     let labels = &find("DaemonSet", "istio-cni-node")["spec"]["template"]["metadata"]["labels"];
     assert_eq!(labels["k8s-app"], "istio-cni-node");
+    // By what upstream's Service selects, which keeps it when it is adopted.
+    let labels = &find("Deployment", "istiod")["spec"]["template"]["metadata"]["labels"];
+    assert_eq!((&labels["app"], &labels["istio"]), (&"istiod".into(), &"pilot".into()));
     find("ConfigMap", "istio");
     find("ServiceAccount", "istio-reader-service-account");
 }
