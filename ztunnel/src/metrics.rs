@@ -9,6 +9,7 @@ use ambit_model::name::Label;
 use ambit_process::observe::Registry;
 use ambit_process::start::Traffic;
 use ambit_tls::configs::Revocations;
+use ambit_tls::vault::Vault;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder,
@@ -301,6 +302,32 @@ impl Collector for Process {
             None,
             dropped.metric_type(),
         )?)
+    }
+}
+
+/// Certificates of the pods of this node, by state.
+#[derive(Clone)]
+pub struct Certificates(pub Vault);
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Certificates").field(&self.0.census()).finish()
+    }
+}
+
+impl Collector for Certificates {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let census = self.0.census();
+        let help = "Certificates of this node's identities (unstable)";
+        let mut family = encoder.encode_descriptor("ambit_certificates", help, None, MetricType::Gauge)?;
+        for (state, count) in [("asked", census.asked), ("served", census.held), ("lapsed", census.lapsed)] {
+            let count = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            count.encode(family.encode_family(&[("state", state)])?)?;
+        }
+        let Some(left) = census.least_left else { return Ok(()) };
+        let name = "ambit_certificate_life_left_ratio";
+        let help = "What is left of the life of the certificate of which least is left (unstable)";
+        ConstGauge::new(left).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
 }
 

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ambit_process::{clock, usage};
 use ambit_process::observe::{Logs, Registry, init_logs};
 use ambit_process::ready::{Gate, Readiness};
 use ambit_process::start::{Runtimes, keep_only_used_code};
 use ambit_process::stop::{self, Stop};
 use ambit_process::tasks::Tasks;
+use ambit_process::{clock, usage};
 use ambit_tls::issue::{Ca, Directory, Issuer};
 use ambit_tls::vault::Vault;
 use ambit_wire::local::{self, LocalError};
@@ -30,7 +30,7 @@ use crate::enrol::Shown;
 use crate::enrol::driver::Driver;
 use crate::feed::{BATCHES, Feed, Warm};
 use crate::ledger::Ledger;
-use crate::metrics::{Metrics, Process, Revoked};
+use crate::metrics::{Certificates, Metrics, Process, Revoked};
 use crate::pod::{Running, Shared, StartError};
 use crate::ports::{self, PortError};
 use crate::sockets::{InNamespace, Sockets, SocketsError};
@@ -121,6 +121,7 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
         drain: config.drain,
     });
     let board = Board::default();
+    let certificates = Certificates(vault.clone());
     let admin = Admin {
         config: config.clone(),
         world,
@@ -130,7 +131,8 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
         logs: logs.clone(),
         stop: stop.clone(),
     };
-    let registry = registry(&config, &metrics, runtimes, logs);
+    let registry =
+        registry(&config, &metrics, Process { traffic: runtimes.traffic().into(), log: logs }, certificates);
     ports::serve((config.ports, config.traffic.ipv6), admin, registry, readiness.clone(), &mut until_stop)
         .await?;
     let gate = readiness.gate("state manager");
@@ -218,13 +220,19 @@ fn self_test(shared: &Shared) -> Result<(), RunError> {
     sockets.outgoing(nowhere, None).map(drop).map_err(RunError::Rights)
 }
 
-fn registry(config: &Config, metrics: &Metrics, runtimes: &Runtimes, logs: Logs) -> Arc<Registry> {
+fn registry(
+    config: &Config,
+    metrics: &Metrics,
+    process: Process,
+    certificates: Certificates,
+) -> Arc<Registry> {
     let mut registry = Registry::default();
     usage::register(&mut registry);
     if let Some(lists) = config.terms.revoked.clone() {
         registry.register_collector(Box::new(Revoked(lists)));
     }
-    registry.register_collector(Box::new(Process { traffic: runtimes.traffic().into(), log: logs }));
+    registry.register_collector(Box::new(process));
+    registry.register_collector(Box::new(certificates));
     metrics.register(&mut registry, &config.mesh_version, matches!(config.mode, Mode::Shared { .. }));
     Arc::new(registry)
 }

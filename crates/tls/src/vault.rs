@@ -2,6 +2,7 @@
 //! makes the calls, readers see the outcome on a board without a lock. How one is made is `issue`'s.
 
 mod calendar;
+mod census;
 mod schedule;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use crate::issue::{IssueError, Issuer};
 use calendar::{Calendar, plan};
 use schedule::{Landing, Lease, Schedule};
 
+pub use census::Census;
 pub use schedule::Priority;
 
 /// Wishes that may queue; each is served in microseconds, so a full queue means the driver is gone.

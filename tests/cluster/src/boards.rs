@@ -135,6 +135,31 @@ mod tests {
         assert_eq!(metrics("absent(pilot_info)"), BTreeSet::from(["pilot_info".to_owned()]));
     }
 
+    /// What a story would find out too, for those who run no cluster.
+    #[test]
+    fn what_programs_register_is_on_the_page() {
+        let (listed, mut seen) = (listed().unwrap(), 0);
+        for file in [
+            "ztunnel/src/metrics.rs",
+            "ztunnel/src/dns/counted.rs",
+            "istiod-lite/src/metrics.rs",
+            "cni/src/metrics.rs",
+        ] {
+            let text = fs::read_to_string(root().join(file)).unwrap();
+            for rest in text.split("register(").skip(1) {
+                let Some(rest) = rest.trim_start().strip_prefix('"') else { continue };
+                let name = rest.split('"').next().unwrap();
+                let scraped = ["", "_total", "_bucket"].map(|ending| format!("{name}{ending}"));
+                assert!(
+                    scraped.iter().any(|it| listed.contains(it)),
+                    "{file}: {name} is not in docs/metrics.md"
+                );
+                seen += 1;
+            }
+        }
+        assert!(seen > 35, "{seen} metrics were found");
+    }
+
     #[test]
     fn every_dashboard_asks_only_for_metrics_that_the_page_lists() {
         let (listed, questions) = (listed().unwrap(), dashboards().unwrap());

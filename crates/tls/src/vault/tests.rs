@@ -251,3 +251,26 @@ async fn a_waiting_connection_is_served_before_hundreds_that_are_only_prepared()
     vault.fetch(&identity("w199"), LIMIT).await.unwrap();
     assert!(before.elapsed() <= second * 2 + QUICK * 10, "{:?}", before.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_life_that_is_left_is_counted_down_until_a_renewal_and_an_end_counts_as_lapsed() {
+    let (vault, _) = start_with_outage(&[], (QUICK, LIFE), HOUR * 18..HOUR * 48);
+    assert_eq!(vault.census(), Census::default());
+    vault.fetch(&identity("web"), LIMIT).await.unwrap();
+    vault.fetch(&identity("cart"), LIMIT).await.unwrap();
+    let left = |hours: f64| {
+        let census = vault.census();
+        assert_eq!((census.asked, census.held, census.lapsed), (0, 2, 0));
+        let left = census.least_left.unwrap() * 24.0;
+        assert!((left - hours).abs() < 0.1, "{left} hours are left, not {hours}");
+    };
+    left(24.0);
+    tokio::time::sleep(HOUR * 10).await;
+    left(14.0);
+    // Both have been renewed, at half of their lives or a little before or after.
+    tokio::time::sleep(HOUR * 6).await;
+    assert!(vault.census().least_left.unwrap() > 0.7);
+    tokio::time::sleep(HOUR * 26).await;
+    let census = vault.census();
+    assert_eq!((census.held, census.lapsed, census.least_left), (0, 2, None));
+}
