@@ -126,7 +126,7 @@ fn lenient(text: &str) -> Option<bool> {
 }
 
 fn probe_ports(pod: &Pod) -> BTreeSet<u16> {
-    let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
+    let containers = pod.spec.containers.iter().chain(pod.spec.init_containers.iter());
     containers.flat_map(ports_of).collect()
 }
 

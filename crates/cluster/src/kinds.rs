@@ -8,9 +8,11 @@ pub mod entry;
 pub mod mesh;
 pub mod meta;
 pub mod policy;
+pub(crate) mod pool;
 pub mod scalar;
 pub mod schema;
 pub mod service;
+pub mod text;
 pub mod texts;
 
 use std::sync::Arc;

@@ -126,7 +126,7 @@ async fn pods(client: &Client, system: &str, facts: &mut Facts) -> Result<(), Bo
             stand: rules.stand(&pod, namespace),
             namespace: pod.metadata.namespace,
             name: pod.metadata.name,
-            node: pod.spec.node_name,
+            node: pod.spec.node_name.to_string(),
         });
     }
     Ok(())

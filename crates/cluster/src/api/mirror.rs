@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use crate::fault::{Fault, Wrong};
 use crate::files::Keep;
 use crate::kinds;
+use crate::kinds::pool::Pool;
 use crate::object::{Body, Kind, Object, ObjectRef};
 
 /// What a mirror tells.
@@ -34,6 +35,8 @@ pub(crate) struct Mirror {
     known: HashMap<ObjectRef, Known>,
     /// Namespaces' names, shared by their objects.
     namespaces: HashSet<Arc<str>>,
+    /// What they say alike.
+    pool: Pool,
     /// Counted up with each list.
     round: u32,
 }
@@ -95,7 +98,14 @@ pub(crate) struct HeadMeta<'a> {
 
 impl Mirror {
     pub(crate) fn new(kind: Kind, keep: Keep) -> Self {
-        Self { kind, keep, known: HashMap::new(), namespaces: HashSet::new(), round: 0 }
+        Self {
+            kind,
+            keep,
+            known: HashMap::new(),
+            namespaces: HashSet::new(),
+            pool: Pool::default(),
+            round: 0,
+        }
     }
 
     /// A list begins: what it does not have will be gone at its end.
@@ -110,13 +120,14 @@ impl Mirror {
         let known = self.known.entry(reference.clone()).or_insert(Known { body: None, is_bad: false, round });
         known.round = round;
         match kinds::read_text(kind, object.get()) {
-            Ok(body) => {
+            Ok(mut body) => {
                 if std::mem::take(&mut known.is_bad) {
                     changes.push(Change::Good(reference.clone()));
                 }
                 if known.body.as_ref() == Some(&body) && keep == Keep::Slim {
                     return;
                 }
+                self.pool.share(&mut body);
                 known.body = Some(body.clone());
                 let raw = (keep == Keep::Whole).then(|| Arc::new(whole(kind, object)));
                 changes.push(Change::Applied(Object { reference, body, raw }));
@@ -149,6 +160,7 @@ impl Mirror {
         }
         // Only those without objects are held by nobody else.
         self.namespaces.retain(|name| Arc::strong_count(name) > 1);
+        self.pool.sweep();
         self.known.shrink_to_fit();
     }
 

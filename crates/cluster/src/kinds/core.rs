@@ -1,9 +1,12 @@
 //! Nodes, namespaces, service accounts and pods: what is read of them, and no more.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
-use crate::kinds::meta::{Meta, snug};
+use crate::kinds::meta::{Meta, shared, snug};
 use crate::kinds::scalar::{Ip, Port, PortName};
+use crate::kinds::text::Text;
 
 /// A machine; all that is read are its labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -96,21 +99,21 @@ impl Pod {
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
     /// The node it runs on; empty: not placed yet.
-    pub node_name: String,
+    pub node_name: Text,
     /// The account it runs as; empty: `default`.
-    pub service_account_name: String,
+    pub service_account_name: Text,
     /// It shares its node's network.
     pub host_network: bool,
     /// Containers.
-    #[serde(deserialize_with = "snug")]
-    pub containers: Vec<Container>,
+    #[serde(deserialize_with = "shared")]
+    pub containers: Arc<[Container]>,
     /// Containers that run before those, or beside them (`restartPolicy: Always`).
-    #[serde(deserialize_with = "snug")]
-    pub init_containers: Vec<Container>,
+    #[serde(deserialize_with = "shared")]
+    pub init_containers: Arc<[Container]>,
 }
 
 /// What is read of a container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     /// Its name.
@@ -129,7 +132,7 @@ pub struct Container {
 }
 
 /// A container's port.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerPort {
     /// The number.
@@ -141,7 +144,7 @@ pub struct ContainerPort {
 }
 
 /// What is read of a probe: whether it comes over the network.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Probe {
     /// By HTTP.
@@ -153,7 +156,7 @@ pub struct Probe {
 }
 
 /// Where a probe asks.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default)]
 pub struct ProbePort {
     /// The port.

@@ -1,9 +1,12 @@
 //! Object metadata, cut down to what is read, with its rules: names, labels, times.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
 use crate::fault::Wrong;
+use crate::kinds::text::Text;
 
 pub use crate::kinds::texts::Texts;
 
@@ -38,12 +41,12 @@ pub struct Meta {
     #[serde(deserialize_with = "time")]
     pub deletion_timestamp: Option<jiff::Timestamp>,
     /// Prefix of a generated name.
-    pub generate_name: String,
+    pub generate_name: Text,
     /// Counted up by the API server at each change of the specification.
     pub generation: i64,
     /// Who made it.
-    #[serde(deserialize_with = "snug")]
-    pub owner_references: Vec<Owner>,
+    #[serde(deserialize_with = "shared")]
+    pub owner_references: Arc<[Owner]>,
 }
 
 impl Meta {
@@ -67,7 +70,7 @@ impl Meta {
 }
 
 /// An object's owner.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default)]
 pub struct Owner {
     /// The owner's kind.
@@ -210,6 +213,11 @@ pub(crate) fn snug<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> 
     let mut list = Vec::deserialize(input)?;
     list.shrink_to_fit();
     Ok(list)
+}
+
+/// A list that copies share.
+pub(crate) fn shared<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result<Arc<[T]>, D::Error> {
+    Vec::deserialize(input).map(Into::into)
 }
 
 fn time<'de, D: Deserializer<'de>>(input: D) -> Result<Option<jiff::Timestamp>, D::Error> {

@@ -102,7 +102,7 @@ impl<'de> Deserialize<'de> for PortText {
 }
 
 /// A port by number, or by the name that the container gives it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PortName {
     /// By number.
     Number(u16),

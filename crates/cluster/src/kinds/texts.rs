@@ -1,14 +1,16 @@
 //! Few texts by name, as labels and annotations are: sorted, side by side, and no larger than they must be. A map of
-//! the standard library takes half a kilobyte for the first of them, for each of a hundred thousand objects.
+//! the standard library takes half a kilobyte for the first of them, for each of a hundred thousand objects. Copies
+//! share their texts (`pool`) until one of them changes.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 /// Text by text, ordered by name; of several with one name the last counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Texts(Vec<(String, String)>);
+pub struct Texts(Option<Arc<Vec<(String, String)>>>); // none: there are none
 
 impl Texts {
     /// None.
@@ -21,7 +23,7 @@ impl Texts {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&String> {
         let at = self.find(name).ok()?;
-        self.0.get(at).map(|(_, text)| text)
+        self.all().get(at).map(|(_, text)| text)
     }
 
     /// Whether there is a text of this name.
@@ -33,13 +35,13 @@ impl Texts {
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all().is_empty()
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all().len()
     }
 
     /// All, by name.
@@ -49,20 +51,22 @@ impl Texts {
 
     /// All names.
     pub fn keys(&self) -> impl Iterator<Item = &String> {
-        self.0.iter().map(|(name, _)| name)
+        self.all().iter().map(|(name, _)| name)
     }
 
     /// All texts.
     pub fn values(&self) -> impl Iterator<Item = &String> {
-        self.0.iter().map(|(_, text)| text)
+        self.all().iter().map(|(_, text)| text)
     }
 
     /// Sets a text; the former one of this name.
     pub fn insert(&mut self, name: String, text: String) -> Option<String> {
-        match self.find(&name) {
-            Ok(at) => self.0.get_mut(at).map(|(_, before)| std::mem::replace(before, text)),
+        let found = self.find(&name);
+        let all = Arc::make_mut(self.0.get_or_insert_default());
+        match found {
+            Ok(at) => all.get_mut(at).map(|(_, before)| std::mem::replace(before, text)),
             Err(at) => {
-                self.0.insert(at, (name, text));
+                all.insert(at, (name, text));
                 None
             }
         }
@@ -70,11 +74,34 @@ impl Texts {
 
     /// Takes a text out.
     pub fn remove(&mut self, name: &str) -> Option<String> {
-        self.find(name).ok().map(|at| self.0.remove(at).1)
+        let at = self.find(name).ok()?;
+        let all = Arc::make_mut(self.0.as_mut()?);
+        let (_, text) = all.remove(at);
+        if all.is_empty() {
+            self.0 = None;
+        }
+        Some(text)
+    }
+
+    /// Whether a copy shares these texts. Where there are none, there is nothing to share.
+    pub(super) fn is_shared(&self) -> bool {
+        self.0.as_ref().is_some_and(|all| Arc::strong_count(all) > 1)
+    }
+
+    fn all(&self) -> &[(String, String)] {
+        self.0.as_ref().map(|all| all.as_slice()).unwrap_or_default()
+    }
+
+    /// Gives back the room that reading left.
+    fn snug(mut self) -> Self {
+        if let Some(all) = &mut self.0 {
+            Arc::make_mut(all).shrink_to_fit();
+        }
+        self
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|(known, _)| known.as_str().cmp(name))
+        self.all().binary_search_by(|(known, _)| known.as_str().cmp(name))
     }
 }
 
@@ -87,7 +114,7 @@ impl<'a> IntoIterator for &'a Texts {
     type IntoIter = Iter<'a>;
 
     fn into_iter(self) -> Iter<'a> {
-        self.0.iter().map(|(name, text)| (name, text))
+        self.all().iter().map(|(name, text)| (name, text))
     }
 }
 
@@ -96,7 +123,7 @@ impl IntoIterator for Texts {
     type IntoIter = std::vec::IntoIter<(String, String)>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.0.map(Arc::unwrap_or_clone).unwrap_or_default().into_iter()
     }
 }
 
@@ -112,8 +139,7 @@ impl FromIterator<(String, String)> for Texts {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(all: I) -> Self {
         let mut texts = Self::new();
         texts.extend(all);
-        texts.0.shrink_to_fit();
-        texts
+        texts.snug()
     }
 }
 
@@ -144,8 +170,7 @@ impl<'de> Visitor<'de> for TextsVisitor {
         while let Some((name, text)) = input.next_entry()? {
             texts.insert(name, text);
         }
-        texts.0.shrink_to_fit();
-        Ok(texts)
+        Ok(texts.snug())
     }
 }
 
@@ -159,11 +184,22 @@ mod tests {
         let all: Vec<_> = texts.iter().map(|(name, text)| format!("{name}={text}")).collect();
         assert_eq!(all, ["a=2", "b=4", "c=3"]);
         assert_eq!((texts.get("b").map(String::as_str), texts.get("x")), (Some("4"), None));
-        assert_eq!(texts.0.capacity(), 3, "no larger than it must be");
+        assert_eq!(texts.0.as_ref().unwrap().capacity(), 3, "no larger than it must be");
         let mut other = texts.clone();
         assert_eq!(other.remove("a").as_deref(), Some("2"));
         assert_ne!(texts, other);
         assert_eq!(other.insert("a".into(), "2".into()), None);
         assert_eq!(texts, other);
+    }
+    #[test]
+    fn copies_share_their_texts_until_one_changes_and_none_is_none_however_it_came_to_be() {
+        let texts = Texts::from([("a".to_owned(), "1".to_owned())]);
+        assert!(!texts.is_shared());
+        let mut copy = texts.clone();
+        assert!(texts.is_shared() && copy.is_shared());
+        assert_eq!(copy.remove("a").as_deref(), Some("1"));
+        assert!(!texts.is_shared() && texts.contains_key("a"));
+        assert_eq!(copy, Texts::new());
+        assert_eq!(serde_json::from_str::<Texts>("{}").unwrap(), Texts::new());
     }
 }
