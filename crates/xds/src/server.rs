@@ -21,6 +21,7 @@ use tonic::codegen::http;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
 
+use self::codec::Requests;
 use self::door::Door;
 pub use self::streams::{StreamView, Streams, Totals, TypeView};
 use self::talk::{Starts, Talk};
@@ -124,7 +125,7 @@ impl Ads {
         let newest = Arc::clone(&library.borrow_and_update());
         let talk = Talk::new(
             Publisher::new(stream, newest),
-            codec::requests(body),
+            Requests::new(body),
             library,
             self.streams.register(stream, caller.clone()),
             caller,

@@ -148,12 +148,13 @@ impl Story<'_> {
         let after = |at: Option<&Instant>| at.map_or(0.0, |at| (*at - begun).as_secs_f64());
         println!(
             "{pods} pods, {services} services, {clients} clients: the first is in step after {:.1} s, half after {:.1} s; \
-             {:.0} MB sent, {} attempts refused, {:.1} s of processor",
+             {:.0} MB sent, attempts in vain: {:?}, {:.1} s of processor (clients and API server: {:.1} s)",
             after(times.first()),
             after(times.get(times.len() / 2)),
             board.bytes.get() as f64 / 1e6,
-            board.refused.get(),
+            board.refused.borrow(),
             meter::cpu(pid)?.as_secs_f64(),
+            meter::cpu(std::process::id())?.as_secs_f64(),
         );
         let last = after(times.last());
         drop(times);
@@ -169,6 +170,7 @@ impl Story<'_> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         println!("processor at rest: {:.3} cores", (meter::cpu(pid)? - idle).as_secs_f64());
         board.delays.borrow_mut().clear();
+        let own = meter::cpu(std::process::id())?;
         let (before, begun, responses) = (meter::cpu(pid)?, Instant::now(), board.responses.get());
         let mut tick = tokio::time::interval(Duration::from_secs(1) / u32::try_from(changes.max(1))?);
         for pod in 0..changes * seconds {
@@ -186,10 +188,11 @@ impl Story<'_> {
             delays.get((delays.len() * part / 100).min(delays.len().saturating_sub(1))).map_or(f64::NAN, ms)
         };
         println!(
-            "{changes} changes a second for {seconds} s: {} responses, p50 {:.1} ms, most {:.1} ms",
+            "{changes} changes a second for {seconds} s: {} responses, p50 {:.1} ms, most {:.1} ms (clients: {:.2} cores)",
             board.responses.get() - responses,
             at(50),
             at(100),
+            (meter::cpu(std::process::id())? - own).as_secs_f64() / took.as_secs_f64(),
         );
         self.judge(LAG, at(99));
         self.judge(CPU, spent.as_secs_f64() / took.as_secs_f64());
@@ -204,14 +207,16 @@ impl Story<'_> {
             self.cluster.flip(changes * seconds + pod);
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
+        let own = meter::cpu(std::process::id())?;
         let (before, begun) = (meter::cpu(pid)?, Instant::now());
         board.connect_all(away);
         self.caught_up(board).await?;
         let took = begun.elapsed().as_secs_f64();
         println!(
-            "all came back after {away} changes: {} attempts refused, {:.1} s of processor",
-            board.refused.get(),
-            (meter::cpu(pid)? - before).as_secs_f64()
+            "all came back after {away} changes: attempts in vain: {:?}, {:.1} s of processor (clients: {:.1} s)",
+            board.refused.borrow(),
+            (meter::cpu(pid)? - before).as_secs_f64(),
+            (meter::cpu(std::process::id())? - own).as_secs_f64(),
         );
         self.judge(RESENT, board.resources.get() as f64 / (away * clients).max(1) as f64);
         self.judge(CALM, took);

@@ -148,8 +148,7 @@ fn apart(request: &[u8]) -> Option<(Vec<u8>, Print, usize)> {
     let (mut rest, mut print, mut count) = (Vec::new(), Print::default(), 0);
     fields(request, |field, whole, value| {
         if field == FIELD {
-            let (name, version) = pair(value)?;
-            print.add(name, version);
+            print.add_entry(value);
             count += 1;
         } else {
             rest.extend_from_slice(whole);
@@ -159,7 +158,7 @@ fn apart(request: &[u8]) -> Option<(Vec<u8>, Print, usize)> {
     Some((rest, print, count))
 }
 
-/// Name and version of one entry.
+/// Name and version of one entry. One that does not read is as if it were not there: nothing is said of it.
 fn pair(entry: &[u8]) -> Option<(&str, &str)> {
     let (mut name, mut version) = ("", "");
     fields(entry, |field, _, value| {

@@ -13,11 +13,12 @@ use futures_util::stream::unfold;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::sync::watch;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::HeaderMap;
-use tonic::{Status, Streaming};
 use tracing::{debug, info};
 
+use super::codec::Requests;
 use super::door::{Door, Pass};
 use super::streams::Registration;
 use super::{Caller, now};
@@ -54,7 +55,7 @@ impl Starts {
 /// One stream.
 pub(super) struct Talk {
     publisher: Publisher,
-    requests: Streaming<Asked>,
+    requests: Requests,
     library: watch::Receiver<Arc<Library>>,
     queue: VecDeque<Response>,
     sending: Option<Sending>,
@@ -82,7 +83,7 @@ enum Turn {
 impl Talk {
     pub(super) fn new(
         publisher: Publisher,
-        requests: Streaming<Asked>,
+        requests: Requests,
         library: watch::Receiver<Arc<Library>>,
         registration: Registration,
         caller: Caller,
@@ -144,7 +145,7 @@ impl Talk {
             }
             // All arms are cancel-safe: what was not taken stays.
             let actions = tokio::select! {
-                request = self.requests.message() => match request {
+                request = self.requests.next() => match request {
                     Ok(Some(request)) => self.on_request(request)?,
                     Ok(None) => return Ok(None),
                     Err(status) => {

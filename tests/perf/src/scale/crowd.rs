@@ -49,8 +49,8 @@ pub struct Board {
     pub responses: Cell<usize>,
     /// Bytes that came in this session.
     pub bytes: Cell<u64>,
-    /// Attempts that came to nothing.
-    pub refused: Cell<usize>,
+    /// Attempts that came to nothing, by what became of them.
+    pub refused: RefCell<BTreeMap<String, usize>>,
 }
 
 impl Board {
@@ -68,7 +68,7 @@ impl Board {
             resources: Cell::default(),
             responses: Cell::default(),
             bytes: Cell::default(),
-            refused: Cell::default(),
+            refused: RefCell::default(),
         }
     }
 
@@ -87,7 +87,7 @@ impl Board {
         self.resources.set(0);
         self.responses.set(0);
         self.bytes.set(0);
-        self.refused.set(0);
+        self.refused.borrow_mut().clear();
         self.session.send_modify(|session| *session += 1);
     }
 }
@@ -116,8 +116,8 @@ pub async fn client(number: usize, board: Rc<Board>, to: SocketAddr) {
                 _ = session.changed() => continue,
                 ended = stream(number, &board, to) => ended,
             };
-            if ended.is_err() {
-                board.refused.set(board.refused.get() + 1);
+            if let Err(error) = ended {
+                *board.refused.borrow_mut().entry(format!("{error:#}")).or_default() += 1;
             }
             let wait = RETRY.mul_f64(0.5 + (number % 64) as f64 / 64.0);
             tokio::select! {
