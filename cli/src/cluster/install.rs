@@ -108,8 +108,10 @@ enum InstallError {
     Unfit { failed: usize },
     #[error("the API server refuses {refused} objects; nothing was changed")]
     Refused { refused: usize },
-    #[error("not done: say -y where there is nobody to ask")]
-    Nobody,
+    #[error("{plan}: not done, for there is nobody to ask; agree with -y")]
+    Nobody { plan: String },
+    #[error("{others} of the same mesh uses these too; uninstall that first, or say no --purge")]
+    Shared { others: String },
     #[error(
         "{nodes} node daemons are still there after {limit:?}; see `kubectl get pods -A -l k8s-app=istio-cni-node`"
     )]
@@ -167,7 +169,9 @@ async fn apply(args: &InstallArgs, verb: Verb) -> Result<bool, Box<dyn Error>> {
     if args.dry_run {
         return rehearse(&client, &rendered, &args.which.istio_namespace).await;
     }
-    if !confirmed(args.yes, false)? {
+    let what = if verb == Verb::Install { "installed" } else { "upgraded" };
+    let plan = format!("release {name} in {} is {what}", args.which.istio_namespace);
+    if !confirmed(&plan, args.yes, false)? {
         return Ok(false);
     }
     let steps = Steps::begin();
@@ -231,10 +235,9 @@ fn known<'a>(
 fn render(helm: &Helm, words: &[OsString], version: &str) -> Result<String, HelmError> {
     let mut all: Vec<OsString> = vec!["template".into()];
     all.extend(words.iter().cloned());
+    all.extend(["--kube-version".into(), version.into()]);
     if helm.looks_up() {
         all.push("--dry-run=server".into());
-    } else {
-        all.extend(["--kube-version".into(), version.into()]);
     }
     helm.run(&all)
 }
@@ -326,14 +329,15 @@ fn release_name(revision: &str) -> String {
 }
 
 /// Asks, where there is somebody; where there is nobody, what is `grave` has to be agreed to beforehand.
-fn confirmed(yes: bool, grave: bool) -> Result<bool, Box<dyn Error>> {
+fn confirmed(plan: &str, yes: bool, grave: bool) -> Result<bool, Box<dyn Error>> {
     if yes {
+        println!("{plan}");
         return Ok(true);
     }
     if !io::stdin().is_terminal() {
-        return if grave { Err(InstallError::Nobody.into()) } else { Ok(true) };
+        return if grave { Err(InstallError::Nobody { plan: plan.to_owned() }.into()) } else { Ok(true) };
     }
-    print!("go on? [y/N] ");
+    print!("{plan}; go on? [y/N] ");
     io::stdout().flush()?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;

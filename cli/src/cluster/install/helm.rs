@@ -119,23 +119,45 @@ impl Helm {
 
 /// Values that a schema refuses are the user's to mend, and are listed; everything else is told as Helm says it.
 fn complaint(what: String, said: &str) -> HelmError {
-    let refused = "values don't meet the specifications of the schema";
-    if said.contains(refused) {
-        let mut lines = String::new();
-        let mut chart = "";
-        for line in said.lines().map(str::trim).filter(|it| !it.is_empty()) {
-            match line.strip_prefix("- ") {
-                Some(fault) if chart == "ambit" => lines.push_str(&format!("\n  {fault}")),
-                Some(fault) => lines.push_str(&format!("\n  {chart}.{fault}")),
-                None if line.ends_with(':') && !line.contains(' ') => chart = line.trim_end_matches(':'),
-                None => {}
-            }
-        }
-        let said = if lines.is_empty() { format!(" {}", said.trim()) } else { lines };
-        return HelmError::Values { said };
+    if !said.contains("values don't meet the specifications of the schema") {
+        let said = said.trim().trim_start_matches("Error: ").to_owned();
+        return HelmError::Failed { what, said };
     }
-    let said = said.trim().trim_start_matches("Error: ").to_owned();
-    HelmError::Failed { what, said }
+    let mut lines: Vec<String> = Vec::new();
+    let mut chart = "";
+    for line in said.lines().map(str::trim) {
+        match line.strip_prefix("- ") {
+            Some(fault) => {
+                let fault = refused(chart, fault);
+                // What is for all charts is refused by each.
+                if !lines.contains(&fault) {
+                    lines.push(fault);
+                }
+            }
+            None if line.ends_with(':') && !line.contains(' ') => chart = line.trim_end_matches(':'),
+            None => {}
+        }
+    }
+    let said = if lines.is_empty() { format!(" {}", said.trim()) } else { lines.concat() };
+    HelmError::Values { said }
+}
+
+/// The value as the user names it, and what is wrong with it: `at '/a/b': why` of a chart is `chart.a.b: why`. Older
+/// versions of Helm say `a.b: why`.
+fn refused(chart: &str, fault: &str) -> String {
+    let pointed = fault.strip_prefix("at '").and_then(|it| it.split_once("': "));
+    let (place, why) = match pointed {
+        Some((pointer, why)) => (pointer.trim_start_matches('/').replace('/', "."), why),
+        None => fault.split_once(": ").map_or((String::new(), fault), |(place, why)| (place.to_owned(), why)),
+    };
+    let of_all = chart == "ambit" || place == "global" || place.starts_with("global.");
+    let place = match (of_all, place.is_empty()) {
+        (true, true) => "values".to_owned(),
+        (true, false) => place,
+        (false, true) => chart.to_owned(),
+        (false, false) => format!("{chart}.{place}"),
+    };
+    format!("\n  {place}: {why}")
 }
 
 #[cfg(test)]
@@ -193,15 +215,18 @@ mod tests {
 
     #[test]
     fn values_that_a_schema_refuses_are_listed_by_their_names() {
-        let said = "Error: values don't meet the specifications of the schema(s) in the following chart(s):\nambit:\n- at '/global': additional properties 'hubb' not allowed\nztunnel:\n- logLevel: Does not match pattern\n";
+        let said = "Error: values don't meet the specifications of the schema(s) in the following chart(s):\nambit:\n\
+                    - at '/global': additional properties 'hubb' not allowed\n- at '': additional properties 'istiod' not allowed\n\
+                    ztunnel:\n- at '/global': additional properties 'hubb' not allowed\n- at '/logLevel': 'loud' does not match\n\
+                    cni:\n- cniBinDir: Does not match pattern\n";
         let error = complaint("template".into(), said).to_string();
         let lines: Vec<&str> = error.lines().skip(1).map(str::trim).collect();
-        assert_eq!(
-            lines,
-            [
-                "at '/global': additional properties 'hubb' not allowed",
-                "ztunnel.logLevel: Does not match pattern"
-            ]
-        );
+        let wanted = [
+            "global: additional properties 'hubb' not allowed",
+            "values: additional properties 'istiod' not allowed",
+            "ztunnel.logLevel: 'loud' does not match",
+            "cni.cniBinDir: Does not match pattern",
+        ];
+        assert_eq!(lines, wanted);
     }
 }

@@ -1,6 +1,7 @@
 //! Taking a mesh off a cluster: running pods leave first, while every part still runs; then the release goes; then it
 //! is said what stays. Owns that order. Whatever users made - labels, policies, definitions - stays unless it is told.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ const MODE: &str = "istio.io/dataplane-mode";
 const REDIRECTION: &str = "/metadata/annotations/ambient.istio.io~1redirection";
 const ROOTS: &str = "istio-ca-root-cert";
 const SECRET: &str = "istio-ca-secret";
+/// How the control plane's leases are called, of each revision.
+const LEASE: &str = "ambit-istiod-leader";
 
 /// Does it.
 pub(super) async fn run(args: &UninstallArgs) -> Result<bool, Box<dyn Error>> {
@@ -30,15 +33,29 @@ pub(super) async fn run(args: &UninstallArgs) -> Result<bool, Box<dyn Error>> {
     }
     let daemons = format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/istio-cni-node");
     let set = there(client.read(&daemons).await)?.filter(|it| is_ours(it) && release(it) == name);
-    if found.is_some() {
-        let enrolled = enrolled(&client).await?.len();
-        let pods = if set.is_some() { format!("; {enrolled} pods leave the mesh") } else { String::new() };
-        println!("release {name} in {namespace} is uninstalled{pods}");
+    let others = others(&client, namespace, &name).await?;
+    if !others.is_empty() && (args.purge || args.purge_definitions) {
+        return Err(InstallError::Shared { others: few(&others) }.into());
     }
+    let mut plan = Vec::new();
+    if found.is_some() {
+        plan.push(format!("release {name} in {namespace} is uninstalled"));
+    }
+    if set.is_some() {
+        plan.push(format!("{} pods leave the mesh", enrolled(&client).await?.len()));
+    }
+    if args.purge {
+        plan.push("roots are deleted".to_owned());
+    }
+    if args.purge_definitions {
+        plan.push("definitions are deleted, and every policy with them".to_owned());
+    }
+    let plan = plan.join("; ");
     if args.dry_run {
+        println!("{plan}: if it was not a dry run");
         return Ok(true);
     }
-    if !confirmed(args.yes, true)? {
+    if !confirmed(&plan, args.yes, true)? {
         return Ok(false);
     }
     let steps = Steps::begin();
@@ -49,6 +66,9 @@ pub(super) async fn run(args: &UninstallArgs) -> Result<bool, Box<dyn Error>> {
         let limit = format!("{}s", args.timeout.as_secs());
         helm.run(&["uninstall", &name, "--wait", "--timeout", &limit])?;
         steps.tell(&format!("release {name} is gone"));
+        if others.is_empty() {
+            release_leases(&client, namespace).await?;
+        }
     }
     if args.purge {
         purge(&client, namespace, &steps).await?;
@@ -56,7 +76,10 @@ pub(super) async fn run(args: &UninstallArgs) -> Result<bool, Box<dyn Error>> {
     if args.purge_definitions {
         definitions(&client, &steps).await?;
     }
-    print!("{}", left(&client, namespace).await?);
+    match others.as_slice() {
+        [] => print!("{}", left(&client, namespace).await?),
+        others => println!("the mesh goes on with {}", few(others)),
+    }
     Ok(true)
 }
 
@@ -92,10 +115,34 @@ async fn leave(
     Ok(())
 }
 
+/// Releases of ours in the namespace beside this one.
+async fn others(client: &Client, namespace: &str, name: &str) -> Result<Vec<String>, ApiError> {
+    let mut others = BTreeSet::new();
+    for kind in ["deployments", "daemonsets"] {
+        let path = format!("/apis/apps/v1/namespaces/{namespace}/{kind}");
+        let all = client.list(&path, &[("labelSelector", "app.kubernetes.io/part-of=ambit")]).await?;
+        others.extend(all.iter().map(|it| release(it).to_owned()).filter(|it| !it.is_empty() && it != name));
+    }
+    Ok(others.into_iter().map(|it| format!("release {it}")).collect())
+}
+
 async fn enrolled(client: &Client) -> Result<Vec<Value>, ApiError> {
     let mut all = client.list("/api/v1/pods", &[]).await?;
     all.retain(|it| text_at(it, REDIRECTION) == "enabled" && text_at(it, "/status/phase") == "Running");
     Ok(all)
+}
+
+/// A control plane whose rights went with its release cannot give up its leases, and the next one would wait for their
+/// end before it leads.
+async fn release_leases(client: &Client, namespace: &str) -> Result<(), ApiError> {
+    let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
+    for lease in client.list(&leases, &[]).await? {
+        let name = text_at(&lease, "/metadata/name");
+        if name.starts_with(LEASE) {
+            there(client.remove(&format!("{leases}/{name}"), &[]).await)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the mesh made for itself, and no chart did.
@@ -156,7 +203,7 @@ async fn left(client: &Client, namespace: &str) -> Result<String, ApiError> {
         ));
     }
     let mut definitions = client.list(DEFINITIONS, &[]).await?;
-    definitions.retain(is_ours);
+    definitions.retain(|it| is_ours(it) && it.pointer("/metadata/deletionTimestamp").is_none());
     if !definitions.is_empty() {
         let names: Vec<String> = definitions.iter().map(named).collect();
         lines.push(format!(
