@@ -1,28 +1,66 @@
-//! `ambit analyze`: reads manifests as the mesh would and says what is wrong with them, without a cluster.
-//! Owns which files are read and how findings are shown; what is a fault is decided where objects are read.
+//! `ambit analyze`: reads manifests as the mesh would, or the objects of a cluster, and says what is wrong with them.
+//! Owns what is read and how findings are shown. What is a fault of one object is decided where objects are read;
+//! what is wrong between objects in the rooms below, each a pure look at a `View`.
 
+mod finding;
+mod hosts;
+mod members;
+mod policies;
+mod view;
+
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ambit_cluster::files::{Remark, review, review_text};
-use clap::Args;
+use ambit_cluster::files::{Keep, load_once, load_text, review, review_text};
+use ambit_cluster::{Object, ObjectRef};
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use self::finding::{CODES, Finding, Severity};
+pub(crate) use self::view::Surroundings;
+use self::view::View;
 use crate::args::fail;
+use crate::cluster::{self, Survey};
 use crate::output::{Output, render};
+use crate::table::Table;
 
 /// What `ambit analyze` is told.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AnalyzeArgs {
-    /// Files and directories of manifests; `-` is standard input.
-    #[arg(required = true)]
+    /// Files and directories of manifests; `-` is standard input. With --cluster: as if they were applied to it.
+    #[arg(required_unless_present_any = ["cluster", "list_codes"])]
     paths: Vec<PathBuf>,
+    /// Analyze the objects of a cluster.
+    #[arg(long)]
+    cluster: bool,
+    #[command(flatten)]
+    of: cluster::Which,
+    /// Only what is wrong in this namespace; of a cluster else that of the kubeconfig's context.
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// What is wrong in all namespaces of a cluster.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
+    /// Fail at findings as grave as this.
+    #[arg(long, value_enum, default_value_t = Threshold::Error)]
+    failure_threshold: Threshold,
+    /// Print all codes and what they are about, and do nothing else.
+    #[arg(short = 'L', long)]
+    list_codes: bool,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+}
+
+/// From when on it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Threshold {
+    Warning,
+    Error,
 }
 
 /// What was read, and what is wrong with it.
@@ -33,37 +71,22 @@ struct Analysis {
     findings: Vec<Finding>,
 }
 
-/// One thing that is wrong.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Finding {
-    severity: Severity,
-    file: PathBuf,
-    /// Counted from 1; none where the file itself is at fault.
-    document: Option<usize>,
-    object: Option<String>,
-    field: String,
-    value: String,
-    problem: String,
-    remedy: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Severity {
-    /// The object would be refused.
-    Error,
-    /// It would be taken, and may not mean what was meant.
-    Warning,
-}
-
 /// Text on standard input may be as long as this.
 const INPUT_LIMIT: u64 = 64 << 20;
 
-/// Checks what it is given. Fails if anything in it would be refused.
+/// Checks what it is given. Fails if anything in it is as grave as the threshold.
 pub(crate) fn run(args: &AnalyzeArgs) -> ExitCode {
-    let done = read(&args.paths).and_then(|analysis| {
+    if args.list_codes {
+        print!("{}", codes());
+        return ExitCode::SUCCESS;
+    }
+    let done = analysis(args).and_then(|analysis| {
         print!("{}", render(&analysis, args.output, text)?);
-        Ok(analysis.count(Severity::Error) == 0)
+        let fatal = match args.failure_threshold {
+            Threshold::Warning => analysis.findings.len(),
+            Threshold::Error => analysis.count(Severity::Error),
+        };
+        Ok(fatal == 0)
     });
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -72,40 +95,77 @@ pub(crate) fn run(args: &AnalyzeArgs) -> ExitCode {
     }
 }
 
-fn read(paths: &[PathBuf]) -> Result<Analysis, Box<dyn Error>> {
-    let mut analysis = Analysis::default();
+fn codes() -> String {
+    let mut table = Table::new(&["CODE", "SEVERITY", "ABOUT"]);
+    for code in CODES {
+        table.row([code.id.into(), code.severity.label().into(), code.about.into()]);
+    }
+    table.text()
+}
+
+fn analysis(args: &AnalyzeArgs) -> Result<Analysis, Box<dyn Error>> {
+    if args.cluster {
+        let survey = cluster::survey(&args.of)?;
+        let all = args.all_namespaces;
+        let namespace = args.namespace.clone().or_else(|| (!all).then(|| survey.namespace.clone()));
+        return in_cluster(survey, &args.paths, namespace.as_deref());
+    }
+    let (mut analysis, objects) = read(&args.paths)?;
+    let around = Surroundings { system: args.of.istio_namespace.clone(), ..Surroundings::default() };
+    analysis.compare(&objects, &around);
+    analysis.only(args.namespace.as_deref());
+    Ok(analysis)
+}
+
+/// The objects of a cluster as they were with those of the files.
+fn in_cluster(survey: Survey, paths: &[PathBuf], only: Option<&str>) -> Result<Analysis, Box<dyn Error>> {
+    let (mut analysis, given) = read(paths)?;
+    analysis.findings.extend(survey.faults.into_iter().map(Finding::from));
+    let mut objects: BTreeMap<ObjectRef, Object> =
+        survey.objects.into_iter().map(|object| (object.reference.clone(), object)).collect();
+    objects.extend(given.into_iter().map(|object| (object.reference.clone(), object)));
+    let objects: Vec<Object> = objects.into_values().collect();
+    analysis.objects = objects.len();
+    analysis.compare(&objects, &survey.around);
+    analysis.only(only);
+    Ok(analysis)
+}
+
+fn read(paths: &[PathBuf]) -> Result<(Analysis, Vec<Object>), Box<dyn Error>> {
+    let (mut analysis, mut objects) = (Analysis::default(), Vec::new());
     for path in paths {
-        let review = if path == Path::new("-") {
+        let (review, loaded) = if path == Path::new("-") {
             let mut text = String::new();
             io::stdin().lock().take(INPUT_LIMIT).read_to_string(&mut text)?;
-            review_text(Path::new("standard input"), &text)
+            let name = Path::new("standard input");
+            (review_text(name, &text), load_text(name, &text))
         } else {
-            review(path)?
+            (review(path)?, load_once(path, None, Keep::Slim)?)
         };
         analysis.objects += review.objects;
         analysis.findings.extend(review.remarks.into_iter().map(Finding::from));
+        objects.extend(loaded.objects);
     }
-    Ok(analysis)
+    Ok((analysis, objects))
 }
 
 impl Analysis {
     fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
-}
 
-impl From<Remark> for Finding {
-    fn from(Remark { fault, refused }: Remark) -> Self {
-        Self {
-            severity: if refused { Severity::Error } else { Severity::Warning },
-            file: fault.file,
-            document: (fault.document > 0).then_some(fault.document),
-            object: fault.object.map(|object| object.to_string()),
-            field: fault.wrong.field,
-            value: fault.wrong.value,
-            problem: fault.wrong.problem,
-            remedy: fault.wrong.remedy,
-        }
+    /// Looks at the objects together.
+    fn compare(&mut self, objects: &[Object], around: &Surroundings) {
+        let view = View::of(objects, around);
+        let mut found = [policies::check(&view), members::check(&view), hosts::check(&view)].concat();
+        found.sort_by(|a, b| (&a.namespace, &a.object, a.code).cmp(&(&b.namespace, &b.object, b.code)));
+        self.findings.extend(found);
+    }
+
+    /// Drops what is about other namespaces.
+    fn only(&mut self, namespace: Option<&str>) {
+        let Some(namespace) = namespace else { return };
+        self.findings.retain(|it| it.namespace.is_empty() || it.namespace == namespace);
     }
 }
 
@@ -121,17 +181,19 @@ fn text(analysis: &Analysis) -> String {
 
 /// The place first, as compilers say it; then what is wrong, and the remedy on a line of its own.
 fn line(text: &mut String, finding: &Finding) -> std::fmt::Result {
-    write!(text, "{}", finding.file.display())?;
-    if let Some(document) = finding.document {
-        write!(text, ", document {document}")?;
+    match (&finding.file, &finding.object) {
+        (None, object) => text.push_str(object.as_deref().unwrap_or("cluster")),
+        (Some(file), object) => {
+            write!(text, "{}", file.display())?;
+            if let Some(document) = finding.document {
+                write!(text, ", document {document}")?;
+            }
+            if let Some(object) = object {
+                write!(text, " ({object})")?;
+            }
+        }
     }
-    if let Some(object) = &finding.object {
-        write!(text, " ({object})")?;
-    }
-    text.push_str(match finding.severity {
-        Severity::Error => ": error: ",
-        Severity::Warning => ": warning: ",
-    });
+    write!(text, ": {} {}: ", finding.severity.label(), finding.code)?;
     if !finding.field.is_empty() {
         write!(text, "{}: ", finding.field)?;
     }
@@ -143,51 +205,4 @@ fn line(text: &mut String, finding: &Finding) -> std::fmt::Result {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop }\n---\n";
-
-    #[test]
-    fn a_fault_is_told_with_file_document_object_field_value_and_remedy() {
-        let dir = tempfile::tempdir().unwrap();
-        let bad = "apiVersion: v1\nkind: Service\nmetadata: { name: web, namespace: shop }\n\
-                   spec: { ports: [{ port: 123456 }] }\n";
-        let path = dir.path().join("all.yaml");
-        std::fs::write(&path, format!("{GOOD}{bad}")).unwrap();
-        for given in [path.clone(), dir.path().to_owned()] {
-            let analysis = read(&[given]).unwrap();
-            let [finding] = analysis.findings.as_slice() else { panic!("{analysis:?}") };
-            assert_eq!((analysis.objects, finding.document), (1, Some(2)));
-            assert_eq!((&finding.file, finding.field.as_str()), (&path, "spec.ports[0].port"));
-            let object = finding.object.as_deref().unwrap();
-            assert!(object.contains("shop/web") && finding.value.contains("123456"), "{finding:?}");
-            let text = text(&analysis);
-            assert!(text.contains("all.yaml, document 2 ("), "{text}");
-            assert!(text.ends_with("objects read: 1, errors: 1, warnings: 0"), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_warning_is_told_and_is_no_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let wide = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
-                    metadata: { name: a, namespace: shop }\nspec: { selector: { matchLabels: {} }, rules: [{}] }\n";
-        std::fs::write(dir.path().join("a.yaml"), wide).unwrap();
-        let analysis = read(&[dir.path().to_owned()]).unwrap();
-        assert_eq!(
-            (analysis.count(Severity::Error), analysis.count(Severity::Warning)),
-            (0, 1),
-            "{analysis:?}"
-        );
-    }
-
-    #[test]
-    fn what_is_good_is_counted_and_what_cannot_be_read_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("a.yaml"), GOOD).unwrap();
-        let analysis = read(&[dir.path().to_owned()]).unwrap();
-        assert_eq!(text(&analysis), "objects read: 1, errors: 0, warnings: 0");
-        assert!(read(&[dir.path().join("b.yaml")]).is_err());
-    }
-}
+mod tests;

@@ -33,7 +33,7 @@ enum Command {
     Demo(DemoArgs),
     /// Say which path a connection would take, and which policy decides.
     Why(WhyArgs),
-    /// Check manifests without a cluster: says of each fault where it stands, and what to do about it.
+    /// Check manifests, or the objects of a cluster: says what is wrong, where, and what to do about it.
     Analyze(AnalyzeArgs),
     /// Install the mesh into a cluster, from the charts that this program was built with.
     Install(cluster::InstallArgs),
@@ -48,6 +48,8 @@ enum Command {
     /// Show whom the control plane tells what, and whether he has taken it.
     #[command(visible_alias = "ps")]
     ProxyStatus(cluster::ProxiesArgs),
+    /// Tell of a pod or a service how the mesh has it, and what is wrong with that.
+    Describe(cluster::DescribeArgs),
     /// Show what the node proxies of a cluster know and carry: workloads, services, policies, certificates.
     #[command(visible_alias = "zc")]
     ZtunnelConfig(cluster::ConfigArgs),
@@ -97,6 +99,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => cluster::check(&args),
         Command::Status(args) => cluster::status(&args),
         Command::ProxyStatus(args) => cluster::proxy_status(&args),
+        Command::Describe(args) => cluster::describe(&args),
         Command::ZtunnelConfig(args) => cluster::ztunnel_config(&args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
@@ -161,6 +164,11 @@ mod tests {
             "ambit completion zsh",
             "ambit status --context kind -o yaml",
             "ambit proxy-status ztunnel-x.istio-system -o json",
+            "ambit why shop/a shop/b:80 --cluster --context c -i mesh -o json",
+            "ambit why a b:80 -f dump.json",
+            "ambit analyze --cluster -A --failure-threshold warning a.yaml",
+            "ambit analyze -L",
+            "ambit describe svc web -n shop -o json",
             "ambit ztunnel-config workload --address 10.0.0.1 -o short",
             "ambit zc cert web.shop --kubeconfig k -i system",
             "ambit zc log --node n1 --level access:off,debug --reset",

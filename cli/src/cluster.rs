@@ -3,12 +3,15 @@
 
 mod check;
 mod config;
+mod describe;
 mod dump;
 mod enrolment;
 mod install;
 mod parts;
 mod proxies;
+mod reason;
 mod status;
+mod survey;
 
 use std::error::Error;
 use std::future::Future;
@@ -19,12 +22,17 @@ use clap::Args;
 
 pub(crate) use check::{CheckArgs, run as check};
 pub(crate) use config::{ConfigArgs, run as ztunnel_config};
+pub(crate) use describe::{DescribeArgs, run as describe};
+pub(crate) use enrolment::{MODE, Rules, Standing};
 pub(crate) use install::{InstallArgs, UninstallArgs, install, uninstall, upgrade};
 pub(crate) use proxies::{ProxiesArgs, run as proxy_status};
+pub(crate) use reason::why;
 pub(crate) use status::{StatusArgs, run as status};
+pub(crate) use survey::{Survey, survey};
 
 /// Which cluster is meant, and where the mesh is in it.
 #[derive(Debug, Clone, Args)]
+#[group(skip)]
 pub(crate) struct Which {
     /// The kubeconfig; else $KUBECONFIG, else ~/.kube/config.
     #[arg(long, global = true, value_name = "PATH")]

@@ -1,15 +1,17 @@
 //! `ambit why`: asks the ztunnels of a mesh what they know, and has it explained.
-//! Owns the asking; the explanation is `why`'s.
+//! Owns the asking, of a mesh on this machine, of a cluster, or of a file; the explanation is `why`'s.
 
-use std::path::Path;
+use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use ambit_model::snapshot::Snapshot;
-use ambit_wire::local::{LocalError, read_dump};
+use ambit_wire::local::{LocalError, TEXT_LIMIT, read_dump};
 use clap::Args;
 
 use crate::args::{Which, fail};
+use crate::cluster;
 use crate::local::{AskError, Component, Mesh, SpaceError, status, within};
 use crate::output::{Output, render};
 use crate::pod::{FetchError, UrlError, get};
@@ -24,6 +26,14 @@ const DUMP: &str = "http://127.0.0.1:15000/config_dump";
 pub(crate) struct WhyArgs {
     #[command(flatten)]
     which: Which,
+    /// Ask the ztunnels of a Kubernetes cluster; --kubeconfig and --context say so, too.
+    #[arg(long, conflicts_with = "name")]
+    cluster: bool,
+    #[command(flatten)]
+    of: cluster::Which,
+    /// A ztunnel's dump in a file, instead of a mesh.
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["cluster", "name", "kubeconfig", "context"])]
+    file: Option<PathBuf>,
     /// The pod that connects: NAME or NAMESPACE/NAME.
     src: String,
     /// Where to: an address, a service's host name or a pod, and the port.
@@ -55,15 +65,33 @@ pub(crate) enum WhyError {
 
 /// Explains a connection.
 pub(crate) fn why(args: &WhyArgs) -> ExitCode {
-    match ask(&args.which.mesh(), &args.src, &args.dst) {
+    let WhyArgs { src, dst, .. } = args;
+    let is_cluster = args.cluster || args.of.kubeconfig.is_some() || args.of.context.is_some();
+    let explained = match &args.file {
+        Some(path) => in_file(path, src, dst),
+        None if is_cluster => cluster::why(&args.of, src, dst),
+        None => ask(&args.which.mesh(), src, dst).map_err(Into::into),
+    };
+    match explained {
         Ok(explanation) => show(&explanation, args.output),
-        Err(error) => fail(&error),
+        Err(error) => fail(error.as_ref()),
     }
 }
 
 /// What the mesh's proxies would do with this connection, by what they know now.
 pub(crate) fn ask(mesh: &Mesh, src: &str, dst: &str) -> Result<Explanation, WhyError> {
     Ok(explain(&world(mesh)?, src, dst)?)
+}
+
+/// What the proxy of this dump would do with it.
+fn in_file(path: &Path, src: &str, dst: &str) -> Result<Explanation, Box<dyn Error>> {
+    let wrong = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    let size = std::fs::metadata(path).map_err(wrong)?.len();
+    if size > u64::try_from(TEXT_LIMIT)? {
+        return Err(format!("{} is larger than any dump", path.display()).into());
+    }
+    let known = read_dump(&std::fs::read_to_string(path).map_err(wrong)?)?;
+    Ok(explain(&Snapshot::default().with(&known), src, dst)?)
 }
 
 /// What all ztunnels know together: each knows its own node best.
@@ -97,4 +125,22 @@ fn show(explanation: &Explanation, output: Output) -> ExitCode {
         Err(error) => return fail(error.as_ref()),
     }
     ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dump_in_a_file_is_explained_and_a_file_that_is_not_there_is_named() {
+        let dump = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dump.json"));
+        let said = in_file(dump, "default/client", "web:80").unwrap().to_string();
+        assert!(said.starts_with("default/client -> web:80: allowed"), "{said}");
+        assert!(
+            said.contains("HBONE to") && said.contains("spiffe://cluster.local/ns/default/sa/default"),
+            "{said}"
+        );
+        let missing = in_file(Path::new("/nonexistent.json"), "a", "b:1").unwrap_err().to_string();
+        assert!(missing.contains("/nonexistent.json"), "{missing}");
+    }
 }

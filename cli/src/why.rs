@@ -149,6 +149,18 @@ pub(crate) fn explain(world: &Snapshot, src: &str, dst: &str) -> Result<Explanat
     })
 }
 
+impl Explanation {
+    /// The node whose proxy decides, as far as it is known.
+    pub(crate) fn far_node(&self) -> Option<&str> {
+        let party = match &self.path {
+            Path::Tunnel(leg) | Path::Waypoint(leg) | Path::Gateway(leg) => Some(&leg.to),
+            Path::Plaintext { to, .. } => to.as_ref(),
+            Path::Refused { .. } => None,
+        };
+        party.map(|it| it.node.as_str()).filter(|node| !node.is_empty())
+    }
+}
+
 type Story = (Path, Option<Ruling>, Outcome);
 
 /// The source's own proxy carries it.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::dump::text;
 
 /// The label that asks pods in, or leaves them out.
-pub(super) const MODE: &str = "istio.io/dataplane-mode";
+pub(crate) const MODE: &str = "istio.io/dataplane-mode";
 /// Where the node daemon says how far it is with a pod.
 pub(super) const REDIRECTION: &str = "ambient.istio.io/redirection";
 const SIDECAR: &str = "sidecar.istio.io/status";
@@ -22,7 +22,7 @@ const EXCLUDED: &str = "EXCLUDE_NAMESPACES";
 /// How a pod stands to the mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// It is in.
     Enrolled,
     /// It is to be in, and is not.
@@ -35,16 +35,16 @@ pub(super) enum Standing {
 
 /// How a pod stands to the mesh, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Stand {
+pub(crate) struct Stand {
     /// How.
-    pub(super) standing: Standing,
+    pub(crate) standing: Standing,
     /// Why, for a person.
-    pub(super) why: String,
+    pub(crate) why: String,
 }
 
 /// What the node daemon goes by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     selectors: Vec<Selector>,
     excluded: BTreeSet<String>,
     system: String,
@@ -59,7 +59,7 @@ struct Selector {
 
 impl Rules {
     /// Of the node daemon's settings, as they stand in its daemon set; without one, as the chart has them.
-    pub(super) fn of(daemon_set: Option<&Value>, system: &str) -> Self {
+    pub(crate) fn of(daemon_set: Option<&Value>, system: &str) -> Self {
         let containers = daemon_set.and_then(|it| it.pointer("/spec/template/spec/containers"));
         let containers = containers.and_then(Value::as_array).into_iter().flatten();
         let settings: Vec<&Value> = containers.filter_map(|it| it.get("env")?.as_array()).flatten().collect();
@@ -81,7 +81,7 @@ impl Rules {
     }
 
     /// How a pod stands.
-    pub(super) fn stand(&self, pod: &Pod, namespace: Option<&Namespace>) -> Stand {
+    pub(crate) fn stand(&self, pod: &Pod, namespace: Option<&Namespace>) -> Stand {
         let said = pod.metadata.annotation(REDIRECTION);
         let is_in = said == Some("enabled");
         match (self.out(pod, namespace), is_in) {

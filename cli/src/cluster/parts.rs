@@ -87,6 +87,12 @@ pub(super) async fn parts(client: &Client, namespace: &str, labels: &str) -> Res
     Ok(parts)
 }
 
+/// The part on a node: while one takes over from another, the one that is ready.
+pub(super) fn on_node<'a>(all: &'a [Part], node: &str) -> Option<&'a Part> {
+    let mut here = all.iter().filter(|part| part.node == node);
+    here.clone().find(|part| part.ready).or_else(|| here.next())
+}
+
 /// What a part answers, if it answers at all and well.
 pub(super) async fn fetch(client: &Client, part: &Part, port: u16, path: &str) -> Result<String, PartError> {
     let pod = || part.name.clone();

@@ -4,6 +4,7 @@
 mod gather;
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -14,7 +15,7 @@ use serde::Serialize;
 
 use self::gather::Facts;
 use super::enrolment::{Stand, Standing};
-use super::parts::Part;
+use super::parts::{Part, on_node};
 use super::proxies::Proxy;
 use super::{Which, block_on};
 use crate::args::fail;
@@ -108,6 +109,12 @@ pub(crate) fn run(args: &StatusArgs) -> ExitCode {
     }
 }
 
+/// How the mesh is, as a text.
+pub(super) async fn told(which: &Which) -> Result<String, Box<dyn Error>> {
+    let facts = gather::gather(which).await?;
+    Ok(text(&Status::of(facts, Timestamp::try_from(clock::now_system())?)))
+}
+
 impl Status {
     fn of(facts: Facts, now: Timestamp) -> Self {
         let mut problems = facts.troubles.clone();
@@ -175,10 +182,7 @@ fn plane_problems(facts: &Facts, now: Timestamp) -> Vec<String> {
 }
 
 fn node(facts: &Facts, name: &str, ready: bool) -> NodeStatus {
-    let on = |parts: &[Part]| {
-        let here = || parts.iter().filter(|part| part.node == name);
-        here().find(|part| part.ready).or_else(|| here().next()).cloned()
-    };
+    let on = |parts: &[Part]| on_node(parts, name).cloned();
     let ztunnel = on(&facts.ztunnels);
     let told = ztunnel.as_ref().and_then(|part| facts.proxies.iter().find(|it| it.name == part.name));
     NodeStatus {

@@ -96,6 +96,16 @@ pub fn parse(name: &Path, text: &str) -> (Vec<(ObjectRef, Value)>, Vec<Fault>) {
     (objects, shelf.faults().cloned().collect())
 }
 
+/// Reads a text of manifests as if it were a file of this name.
+#[must_use]
+pub fn load_text(name: &Path, text: &str) -> Loaded {
+    let mut shelf = Shelf::new(Keep::Slim);
+    let touched = shelf.load(name, text);
+    let applied = |event| if let Event::Applied(object) = event { Some(object) } else { None };
+    let objects = shelf.settle(touched).into_iter().filter_map(applied).collect();
+    Loaded { objects, faults: shelf.faults().cloned().collect() }
+}
+
 /// Reads a directory, or one file, and its overlay once.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cluster::Which;
 use crate::cluster::dump::{DUMP_LIMIT, Dump, text};
-use crate::cluster::parts::{Part, ZTUNNELS, fetch, parts, pod_name};
+use crate::cluster::parts::{Part, ZTUNNELS, fetch, on_node, parts, pod_name};
 
 /// Whose dump is meant.
 #[derive(Debug, Clone, Args)]
@@ -103,22 +103,18 @@ pub(super) async fn choose(
     if all.is_empty() {
         return Err(WhoseError::NoZtunnel(system.clone()).into());
     }
-    let on = |node: &str| {
-        let mut found = all.iter().filter(|part| part.node == node);
-        // While one takes over from another, the one that is ready serves.
-        found.clone().find(|part| part.ready).or_else(|| found.next()).cloned()
-    };
     if let Some(given) = &whose.pod {
         let (namespace, name) = pod_name(given, whose.namespace.as_deref(), client.namespace());
         if let Some(itself) = all.iter().find(|part| part.name == name) {
             return Ok((vec![itself.clone()], None));
         }
         let node = node_of(client, &namespace, &name).await?;
-        let part = on(&node).ok_or(WhoseError::NotOnNode(node))?;
-        return Ok((vec![part], Some((namespace, name))));
+        let part = on_node(&all, &node).ok_or_else(|| WhoseError::NotOnNode(node.clone()))?;
+        return Ok((vec![part.clone()], Some((namespace, name))));
     }
     if let Some(node) = &whose.node {
-        return Ok((vec![on(node).ok_or_else(|| WhoseError::NotOnNode(node.clone()))?], None));
+        let part = on_node(&all, node).ok_or_else(|| WhoseError::NotOnNode(node.clone()))?;
+        return Ok((vec![part.clone()], None));
     }
     let mut ready: Vec<Part> = all.into_iter().filter(|part| part.ready).collect();
     if ready.is_empty() {

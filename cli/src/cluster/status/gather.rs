@@ -88,9 +88,12 @@ async fn control_plane(client: &Client, system: &str, facts: &mut Facts) -> Resu
         Err(ApiError::NotFound { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    let (proxies, troubles) = told(client, &facts.replicas).await;
-    facts.proxies = merge(proxies, &facts.ztunnels);
-    facts.troubles = troubles;
+    // Another control plane tells its clients in its own way; `istioctl proxy-status` reads that.
+    if facts.is_ours {
+        let (proxies, troubles) = told(client, &facts.replicas).await;
+        facts.proxies = merge(proxies, &facts.ztunnels);
+        facts.troubles = troubles;
+    }
     let Some(replica) = facts.replicas.iter().find(|part| part.ready) else { return Ok(()) };
     match fetch(client, replica, METRICS_PORT, "/metrics").await {
         Ok(metrics) => {

@@ -1,0 +1,45 @@
+//! `ambit why --cluster`: what the ztunnels at both ends of a connection would do with it. Owns which ones are asked;
+//! the explanation is `why`'s.
+
+use std::error::Error;
+
+use ambit_cluster::api::ApiError;
+use serde_json::Value;
+
+use super::describe::witness;
+use super::dump::text;
+use super::parts::pod_name;
+use super::{Which, block_on};
+use crate::why::{Explanation, explain};
+
+/// Explains a connection: its way by what the ztunnel of its source knows, the verdict by what the other knows.
+pub(crate) fn why(which: &Which, src: &str, dst: &str) -> Result<Explanation, Box<dyn Error>> {
+    block_on(async {
+        let client = which.client().await?;
+        let system = which.istio_namespace.as_str();
+        let (namespace, name) = pod_name(src, None, client.namespace());
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        let pod: Value = match client.read(&path).await {
+            Err(ApiError::NotFound { .. }) => {
+                return Err(format!("there is no pod {namespace}/{name}; give NAMESPACE/NAME").into());
+            }
+            other => other?,
+        };
+        let node = pod.get("spec").map(|spec| text(spec, "nodeName")).unwrap_or_default();
+        let near = witness(&client, system, node).await?;
+        let source = format!("{namespace}/{name}");
+        let explained = explain(&near.world, &source, dst)?;
+        let Some(far) = explained.far_node().filter(|far| *far != node) else { return Ok(explained) };
+        match witness(&client, system, far).await {
+            // Where the two differ, it is as the one knows it that decides.
+            Ok(other) => Ok(explain(&near.world.with(&other.known), &source, dst)?),
+            Err(error) => {
+                eprintln!(
+                    "ambit: the verdict is by what {} knows, since {far} is not asked: {error}",
+                    near.part.name
+                );
+                Ok(explained)
+            }
+        }
+    })
+}
