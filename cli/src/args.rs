@@ -50,6 +50,8 @@ enum Command {
     ProxyStatus(cluster::ProxiesArgs),
     /// Tell of a pod or a service how the mesh has it, and what is wrong with that.
     Describe(cluster::DescribeArgs),
+    /// Write what others need to find out what is wrong: one archive, bounded, without secrets.
+    BugReport(cluster::ReportArgs),
     /// Show what the node proxies of a cluster know and carry: workloads, services, policies, certificates.
     #[command(visible_alias = "zc")]
     ZtunnelConfig(cluster::ConfigArgs),
@@ -100,6 +102,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Status(args) => cluster::status(&args),
         Command::ProxyStatus(args) => cluster::proxy_status(&args),
         Command::Describe(args) => cluster::describe(&args),
+        Command::BugReport(args) => cluster::bug_report(&args),
         Command::ZtunnelConfig(args) => cluster::ztunnel_config(&args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
@@ -168,6 +171,7 @@ mod tests {
             "ambit why a b:80 -f dump.json",
             "ambit analyze --cluster -A --failure-threshold warning a.yaml",
             "ambit analyze -L",
+            "ambit bug-report --out r.tar.gz --timeout 30 --tail 10 -o json",
             "ambit describe svc web -n shop -o json",
             "ambit ztunnel-config workload --address 10.0.0.1 -o short",
             "ambit zc cert web.shop --kubeconfig k -i system",

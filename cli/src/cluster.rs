@@ -10,6 +10,7 @@ mod install;
 mod parts;
 mod proxies;
 mod reason;
+mod report;
 mod status;
 mod survey;
 
@@ -27,6 +28,7 @@ pub(crate) use enrolment::{MODE, Rules, Standing};
 pub(crate) use install::{InstallArgs, UninstallArgs, install, uninstall, upgrade};
 pub(crate) use proxies::{ProxiesArgs, run as proxy_status};
 pub(crate) use reason::why;
+pub(crate) use report::{ReportArgs, run as bug_report};
 pub(crate) use status::{StatusArgs, run as status};
 pub(crate) use survey::{Survey, survey};
 
