@@ -15,7 +15,7 @@ use ambit_sys::netns::{Netns, NetnsError};
 use tracing::warn;
 
 use crate::apply::nft::Whose;
-use crate::rules::{Families, NodeRules, PodRules, node_table, pod_table};
+use crate::rules::{Families, NodeRules, PodRules, leaving_table, node_table, pod_table};
 
 pub use address::addresses;
 pub use ambit_sys::netlink::talk::TalkError;
@@ -111,6 +111,18 @@ pub fn verify_pod(netns: &Netns, wanted: &PodRules) -> Result<Option<Drift>, App
     netns.run(|| match nft::Site::visit(Whose::Pod)?.drift(&pod_table(wanted)) {
         None => route::verify(wanted.families),
         drift => Ok(drift),
+    })?
+}
+
+/// Redirects nothing new in a pod's namespace; connections that are carried go on, until all is removed. Where nothing
+/// is redirected this changes nothing.
+pub fn ease_pod(netns: &Netns, wanted: &PodRules) -> Result<(), ApplyError> {
+    netns.run(|| {
+        let (site, table) = (nft::Site::visit(Whose::Pod)?, leaving_table(wanted));
+        match site.drift(&table) {
+            Some(Drift::NoTable) => Ok(()),
+            _ => site.install(&table).map(drop),
+        }
     })?
 }
 

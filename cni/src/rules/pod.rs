@@ -54,6 +54,17 @@ pub fn pod_table(pod: &PodRules) -> Table {
     Table { name: TABLE, sets: Vec::new(), chains }
 }
 
+/// The table of a pod that leaves: nothing new is redirected, and what was goes on. Its translation is the flows' own;
+/// the kernel does it for as long as there are chains of that kind, though they be empty.
+#[must_use]
+pub fn leaving_table(pod: &PodRules) -> Table {
+    let mut table = pod_table(pod);
+    for chain in table.chains.iter_mut().filter(|chain| chain.kind == ChainKind::Nat) {
+        chain.rules.clear();
+    }
+    table
+}
+
 /// Packets that enter the namespace: a tunnel's own port is left alone, plain connections go to ztunnel.
 fn coming_in(pod: &PodRules) -> Vec<Rule> {
     let mut rules = Vec::new();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ambit_sys::netns::Netns;
 
 use super::*;
-use crate::apply::{install_pod, remove_pod};
+use crate::apply::{ease_pod, install_pod, remove_pod};
 use crate::rules::{Families, PodRules};
 
 const RULES: PodRules =
@@ -96,6 +96,35 @@ fn connections_that_are_open_when_a_pod_joins_go_on_and_new_ones_are_redirected(
     remove_pod(&pod).unwrap();
     for (what, first, second) in &mut open {
         passes(first, second).unwrap_or_else(|it| panic!("{what}, after leaving: {it}"));
+    }
+}
+
+#[test]
+fn connections_that_are_carried_when_a_pod_leaves_go_on_until_the_end_and_new_ones_are_not_redirected() {
+    let (pod, peer) = pair();
+    ease_pod(&pod, &RULES).unwrap();
+    install_pod(&pod, &RULES).unwrap().result.unwrap();
+    let listen = |ns: &Netns, port: u16| ns.run(|| TcpListener::bind(("::", port)).unwrap()).unwrap();
+    let (out, into) = (listen(&pod, 15001), listen(&pod, 15006));
+    let (far, near) = (listen(&peer, 8081), listen(&pod, 8081));
+    let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 8081);
+    let ways = [(&pod, PEER_V4, &out, &far), (&peer, "10.99.0.1", &into, &near)];
+    let ways = ways.into_iter().chain([(&pod, PEER_V6, &out, &far), (&peer, "fd99::1", &into, &near)]);
+    let mut carried: Vec<_> =
+        ways.clone().map(|(from, to, proxy, _)| (to, open(from, proxy, at(to)))).collect();
+    for _ in 0..2 {
+        ease_pod(&pod, &RULES).unwrap();
+        for (to, (this, that)) in &mut carried {
+            passes(this, that).and_then(|()| passes(that, this)).unwrap_or_else(|it| panic!("{to}: {it}"));
+        }
+        for (from, to, _, application) in ways.clone() {
+            let (mut this, mut that) = open(from, application, at(to));
+            passes(&mut this, &mut that).unwrap_or_else(|it| panic!("{to}, new: {it}"));
+        }
+    }
+    remove_pod(&pod).unwrap();
+    for (to, (this, that)) in &mut carried {
+        passes(this, that).expect_err(to);
     }
 }
 
