@@ -81,7 +81,7 @@ async fn shake(lane: &Lane, from: ClientAddr, stream: TcpStream) -> Result<Accep
 async fn prove(lane: &Lane, stream: TcpStream) -> Result<Accepted, Early> {
     let local = captured::local(lane).await?;
     let credential = lane.shared.vault.fetch(&local.identity(), CREDENTIAL_WAIT).await?;
-    Ok(accept(stream, credential.server(), lane.shared.settings.windows).await?)
+    Ok(accept(stream, credential.accepting(), lane.shared.settings.windows).await?)
 }
 
 async fn requests(tunnel: Tunnel, accepted: Accepted, accepting: Stop) {

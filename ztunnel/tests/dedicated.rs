@@ -135,6 +135,28 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_whose_peer_is_revoked_later_is_cut_at_either_end_and_a_new_one_is_refused() {
+        for (who, reporter) in [(Who::Client, "destination"), (Who::Server, "source")] {
+            let scene = Scene::new("");
+            let mut open = scene.open(Who::Client, "10.77.0.2:8080");
+            assert!(open.ask(SECRET), "{}", scene.logs());
+            let before = std::time::Instant::now();
+            scene.revoke(who);
+            while open.ask(SECRET) {
+                assert!(before.elapsed() < std::time::Duration::from_secs(10), "{who:?}: {}", scene.logs());
+                ambit_kit::pause(std::time::Duration::from_millis(50));
+            }
+            let other = if who == Who::Client { Who::Server } else { Who::Client };
+            scene.logged(other, "open tunnels end: their peers' certificates were revoked\ttunnels=1");
+            let metrics = scene.get(other, 15020, "/metrics");
+            let series = format!("istio_crl_policy_rejections_total{{reporter=\"{reporter}\"}} ");
+            let count = metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok());
+            assert!(count.is_some_and(|count: u64| count > 0), "{who:?}: {metrics}");
+            assert_eq!(scene.ask(Who::Client, "10.77.0.2:8080", SECRET), Answer::Cut, "{}", scene.logs());
+        }
+    }
+
+    #[test]
     fn a_stop_lets_an_open_connection_finish_and_ends_the_process_at_the_deadline() {
         let mut scene = Scene::new("");
         let mut open = scene.open(Who::Client, "10.77.0.2:8080");

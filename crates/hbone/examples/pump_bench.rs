@@ -18,7 +18,7 @@ use ambit_process::net::{TcpListener, TcpStream};
 use ambit_process::start::Runtimes;
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
-use ambit_tls::ServerConfig;
+use ambit_tls::configs::Accepting;
 use ambit_tls::credential::{Credential, Material, Terms};
 use ambit_tls::issue::{IssueError, Issuer};
 use ambit_tls::vault::Vault;
@@ -57,13 +57,13 @@ impl Issuer for Signer {
 }
 
 /// The far proxy: accepts tunnels, and connects each stream to `target`.
-async fn far(tls: Arc<ServerConfig>, target: SocketAddr, tell: oneshot::Sender<SocketAddr>) -> Fallible<()> {
+async fn far(tls: Accepting, target: SocketAddr, tell: oneshot::Sender<SocketAddr>) -> Fallible<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     tell.send(listener.local_addr()?).unwrap_or_default();
     let stop = Stop::new();
     let mut tunnels = Tasks::new(&stop);
     loop {
-        let accepted = accept(listener.accept().await?.0, Arc::clone(&tls), Windows::default()).await?;
+        let accepted = accept(listener.accept().await?.0, tls.clone(), Windows::default()).await?;
         tunnels.spawn("tunnel", |stop| async move {
             let mut streams = Tasks::new(&stop);
             let take = |arrival: Arrival| {
@@ -239,7 +239,7 @@ async fn measure(runtimes: &Runtimes) -> Fallible<()> {
 
     let [near_thread, far_thread] = runtimes.traffic() else { return Err("two threads".into()) };
     let db: Identity = "spiffe://cluster.local/ns/shop/sa/db".parse()?;
-    let tls = vault.fetch(&db, Duration::from_secs(5)).await?.server();
+    let tls = vault.fetch(&db, Duration::from_secs(5)).await?.accepting();
     let (tell, told) = oneshot::channel();
     tasks.spawn_on(far_thread, "far", move |_| async move { drop(far(tls, target, tell).await) });
     let hop = HopAddr::new(told.await?);

@@ -2,16 +2,15 @@
 //! What a request may do is decided by whoever takes it.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_model::address::ClientAddr;
 use ambit_model::name::Identity;
 use ambit_process::net::TcpStream;
 use ambit_process::stop::Stop;
-use ambit_tls::configs::Mismatch;
+use ambit_tls::ServerStream;
+use ambit_tls::configs::{Accepting, Mismatch};
 use ambit_tls::handshake::{self, HandshakeError};
-use ambit_tls::{ServerConfig, ServerStream};
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
@@ -58,7 +57,7 @@ pub enum AcceptError {
 pub enum Ended {
     /// The client closed it, or it was drained after a stop.
     Closed,
-    /// The client stopped answering.
+    /// The client stopped answering, or its certificate was revoked.
     Dead,
     /// The connection failed, or the client broke the protocol.
     Failed(h2::Error),
@@ -78,11 +77,7 @@ pub struct Accepted {
 ///
 /// # Errors
 /// [`AcceptError`] when the client is not accepted, or not in time.
-pub async fn accept(
-    tcp: TcpStream,
-    tls: Arc<ServerConfig>,
-    windows: Windows,
-) -> Result<Accepted, AcceptError> {
+pub async fn accept(tcp: TcpStream, tls: Accepting, windows: Windows) -> Result<Accepted, AcceptError> {
     let from = ClientAddr::new(tcp.peer_addr().map_err(AcceptError::Gone)?);
     // Boxed: a handshake is large and short, and a tunnel's task should not keep room for it.
     match timeout(HANDSHAKE_WAIT, Box::pin(shake(tcp, (tls, windows), from))).await {
@@ -93,12 +88,12 @@ pub async fn accept(
 
 async fn shake(
     tcp: TcpStream,
-    (tls, windows): (Arc<ServerConfig>, Windows),
+    (tls, windows): (Accepting, Windows),
     from: ClientAddr,
 ) -> Result<Accepted, AcceptError> {
     // A client that has said nothing costs a socket, no buffers.
     tcp.readable().await.map_err(AcceptError::Gone)?;
-    let (stream, peer) = handshake::accept(tls, ahead(tcp)).await.map_err(|error| match error {
+    let (stream, proven) = handshake::accept(tls, ahead(tcp)).await.map_err(|error| match error {
         HandshakeError::Peer(mismatch) => AcceptError::WrongPeer(mismatch),
         HandshakeError::Failed(source) => AcceptError::Tls(source),
     })?;
@@ -106,8 +101,8 @@ async fn shake(
     let mut conn = Box::new(
         settings::server(windows).handshake(Gathered::new(stream)).await.map_err(AcceptError::Http2)?,
     );
-    let liveness = Liveness::new(conn.ping_pong(), heard);
-    Ok(Accepted { peer, from, conn, liveness, windows })
+    let liveness = Liveness::new(conn.ping_pong(), heard, proven.standing);
+    Ok(Accepted { peer: proven.who, from, conn, liveness, windows })
 }
 
 impl Accepted {

@@ -2,16 +2,15 @@
 //! wait is bounded. Who keeps tunnels, and for whom, is `pool`'s.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_model::address::HopAddr;
 use ambit_model::name::Identity;
 use ambit_process::net::TcpStream;
-use ambit_tls::configs::Mismatch;
+use ambit_tls::ClientStream;
+use ambit_tls::configs::{Dialling, Mismatch};
 use ambit_tls::handshake::{self, HandshakeError};
 use ambit_tls::vault::FetchError;
-use ambit_tls::{ClientConfig, ClientStream};
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -131,7 +130,7 @@ pub(crate) struct Dialled<S> {
 
 pub(crate) async fn dial(
     hop: HopAddr,
-    (tls, windows): (Arc<ClientConfig>, Windows),
+    (tls, windows): (Dialling, Windows),
     connect: impl Future<Output = io::Result<TcpStream>>,
 ) -> Result<Dialled<Ahead>, DialError> {
     let silent = |stage, limit| DialError::Silent { hop, stage, limit };
@@ -149,7 +148,7 @@ pub(crate) async fn dial(
 /// Does the client's part of TLS and HTTP/2 over a stream that is open already; `hop` is where it leads.
 pub(crate) async fn over<S: AsyncRead + AsyncWrite + Unpin>(
     hop: HopAddr,
-    (tls, windows): (Arc<ClientConfig>, Windows),
+    (tls, windows): (Dialling, Windows),
     stream: S,
 ) -> Result<Dialled<S>, DialError> {
     match timeout(HANDSHAKE_WAIT, shake(hop, (tls, windows), stream)).await {
@@ -160,18 +159,18 @@ pub(crate) async fn over<S: AsyncRead + AsyncWrite + Unpin>(
 
 async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     hop: HopAddr,
-    (tls, windows): (Arc<ClientConfig>, Windows),
+    (tls, windows): (Dialling, Windows),
     stream: S,
 ) -> Result<Dialled<S>, DialError> {
-    let (stream, peer) = handshake::connect(tls, stream).await.map_err(|error| match error {
+    let (stream, proven) = handshake::connect(tls, stream).await.map_err(|error| match error {
         HandshakeError::Peer(source) => DialError::WrongPeer { hop, source },
         HandshakeError::Failed(source) => DialError::Tls { hop, source },
     })?;
     let (stream, heard) = Watched::new(stream);
     let http2 = settings::client(windows).handshake(Gathered::new(stream)).await;
     let (send, mut conn) = http2.map_err(|source| DialError::Http2 { hop, source })?;
-    let liveness = Liveness::new(conn.ping_pong(), heard);
-    Ok(Dialled { send, conn: Box::new(conn), liveness, peer })
+    let liveness = Liveness::new(conn.ping_pong(), heard, proven.standing);
+    Ok(Dialled { send, conn: Box::new(conn), liveness, peer: proven.who })
 }
 
 /// Keeps a tunnel going, and its window as large as its streams need. Cancel-safe.

@@ -1,4 +1,5 @@
-//! Is the peer still there? Any byte it sends says so; only silence is asked about with a PING.
+//! Is the peer still there, and still to be believed? Any byte it sends says the former; only silence is asked about
+//! with a PING. The latter is the word of revocation lists.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ambit_tls::configs::Standing;
 use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{sleep, timeout};
@@ -32,15 +34,16 @@ impl Heard {
     }
 }
 
-/// Asks a silent peer.
+/// Asks a silent peer, and hears of a revoked one.
 pub(crate) struct Liveness {
     pings: Option<PingPong>,
     heard: Heard,
+    standing: Standing,
 }
 
 impl Liveness {
-    pub(crate) fn new(pings: Option<PingPong>, heard: Heard) -> Self {
-        Self { pings, heard }
+    pub(crate) fn new(pings: Option<PingPong>, heard: Heard, standing: Standing) -> Self {
+        Self { pings, heard, standing }
     }
 
     /// One question at once; its answer comes after the peer's settings. False when none came.
@@ -49,8 +52,17 @@ impl Liveness {
         matches!(timeout(ANSWER_WAIT, pings.ping(Ping::opaque())).await, Ok(Ok(_)))
     }
 
-    /// Returns once the peer is silent for too long.
+    /// Returns once the peer is silent for too long, or its certificate was revoked.
     pub(crate) async fn dead(&mut self) {
+        let standing = self.standing.clone();
+        // Both arms are cancel-safe: silence is measured anew.
+        tokio::select! {
+            () = standing.revoked() => {}
+            () = self.silent() => {}
+        }
+    }
+
+    async fn silent(&mut self) {
         loop {
             sleep(ASK_AFTER).await;
             if self.heard.take() {
@@ -125,7 +137,7 @@ mod tests {
     ) -> (JoinSet<()>, h2::client::SendRequest<bytes::Bytes>, Liveness) {
         let (watched, heard) = Watched::new(near);
         let (send, mut conn) = h2::client::Builder::new().handshake(watched).await.unwrap();
-        let liveness = Liveness::new(conn.ping_pong(), heard);
+        let liveness = Liveness::new(conn.ping_pong(), heard, Standing::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let _ = conn.await;

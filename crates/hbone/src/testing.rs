@@ -115,13 +115,13 @@ impl Bench {
     ) -> HopAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let hop = HopAddr::new(listener.local_addr().unwrap());
-        let tls = self.authority.credential(&identity(account)).server();
+        let tls = self.authority.credential(&identity(account)).accepting();
         self.tasks.spawn("far end", move |stop| async move {
             let mut tunnels = futures_util::stream::FuturesUnordered::new();
             loop {
                 tokio::select! {
                     accepted = listener.accept() => {
-                        let (tls, stop) = (Arc::clone(&tls), stop.clone());
+                        let (tls, stop) = (tls.clone(), stop.clone());
                         let serve = &serve;
                         tunnels.push(async move {
                             if let Ok(accepted) = accept(accepted.unwrap().0, tls, Windows::default()).await {

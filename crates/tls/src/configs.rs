@@ -4,13 +4,13 @@
 pub mod control_plane;
 pub(crate) mod hbone;
 pub(crate) mod provider;
-mod revoked;
+pub(crate) mod revoked;
 mod served;
 
-pub use hbone::Mismatch;
 pub(crate) use hbone::server_name;
+pub use hbone::{Accepting, Dialling, Mismatch};
 pub use provider::Algorithms;
-pub use revoked::{RevocationError, Revocations};
+pub use revoked::{RevocationError, Revocations, Standing};
 pub use served::{Caller, Served};
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::configs::hbone::{self, Checks};
-use crate::configs::{Algorithms, Revocations};
+use crate::configs::{Accepting, Algorithms, Dialling, Revocations};
 use crate::peer::{self, PeerError};
 
 /// Certificates one chain or root bundle may hold; longer ones are refused.
@@ -166,6 +166,18 @@ impl Credential {
     #[must_use]
     pub fn server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
+    }
+
+    /// The accepting end of tunnels, which learns of a client's revocation also later.
+    #[must_use]
+    pub fn accepting(&self) -> Accepting {
+        Accepting { config: self.server(), checks: self.checks.clone() }
+    }
+
+    /// The dialling end of a tunnel to one of `expected`, which learns of the server's revocation also later.
+    #[must_use]
+    pub fn dialling(&self, expected: Arc<[Identity]>) -> Dialling {
+        Dialling { config: self.client(expected), checks: self.checks.clone() }
     }
 
     /// The dialling side: the peer must be one of `expected`. An empty list matches nobody.

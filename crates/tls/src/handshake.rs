@@ -2,14 +2,13 @@
 //! Sets no deadline: the caller knows how long the whole may take.
 
 use std::io;
-use std::sync::Arc;
 
 use ambit_model::name::Identity;
-use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-use crate::configs::{Mismatch, server_name};
+use crate::configs::revoked::End;
+use crate::configs::{Accepting, Dialling, Mismatch, Standing, server_name};
 use crate::peer;
 
 /// Why there is no proven peer.
@@ -32,17 +31,29 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
+/// Who the other end proved to be, and whether it may still be believed.
+pub struct Proven {
+    /// Who it is.
+    pub who: Identity,
+    /// Whether its certificate still counts.
+    pub standing: Standing,
+}
+
 /// Accepts: the client's identity is of a trusted domain.
 ///
 /// # Errors
 /// [`HandshakeError`] tells a wrong peer from a failed handshake.
 pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
-    config: Arc<ServerConfig>,
+    end: Accepting,
     stream: S,
-) -> Result<(server::TlsStream<S>, Identity), HandshakeError> {
+) -> Result<(server::TlsStream<S>, Proven), HandshakeError> {
+    let Accepting { config, checks } = end;
+    let seen = checks.seen();
     let stream = TlsAcceptor::from(config).accept(stream).await?;
-    let who = peer::of_chain(stream.get_ref().1.peer_certificates());
-    Ok((stream, who.map_err(|error| HandshakeError::Peer(Mismatch::Nobody(error)))?))
+    let chain = stream.get_ref().1.peer_certificates();
+    let who = peer::of_chain(chain).map_err(|error| HandshakeError::Peer(Mismatch::Nobody(error)))?;
+    let standing = checks.standing(chain, End::Server, seen);
+    Ok((stream, Proven { who, standing }))
 }
 
 /// Dials: the server's identity is one of those that the configuration expects.
@@ -50,10 +61,14 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
 /// # Errors
 /// [`HandshakeError`] tells a wrong peer from a failed handshake.
 pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
-    config: Arc<ClientConfig>,
+    end: Dialling,
     stream: S,
-) -> Result<(client::TlsStream<S>, Identity), HandshakeError> {
+) -> Result<(client::TlsStream<S>, Proven), HandshakeError> {
+    let Dialling { config, checks } = end;
+    let seen = checks.seen();
     let stream = TlsConnector::from(config).connect(server_name(), stream).await?;
-    let who = peer::of_chain(stream.get_ref().1.peer_certificates());
-    Ok((stream, who.map_err(|error| HandshakeError::Peer(Mismatch::Nobody(error)))?))
+    let chain = stream.get_ref().1.peer_certificates();
+    let who = peer::of_chain(chain).map_err(|error| HandshakeError::Peer(Mismatch::Nobody(error)))?;
+    let standing = checks.standing(chain, End::Client, seen);
+    Ok((stream, Proven { who, standing }))
 }

@@ -18,7 +18,7 @@ const TLS12: Key<bool> =
     Key::new("TLS12_ENABLED", "speak TLS 1.2 in tunnels with peers that have nothing newer", flag, || false);
 const LISTS: Key<Option<PathBuf>> = Key::new(
     "CRL_PATH",
-    "a file with revocation lists for new tunnels, re-read when it changes; open tunnels go on",
+    "a file with revocation lists, re-read when it changes; open tunnels of the revoked end",
     |text| if text.is_empty() { Ok(None) } else { path(text).map(Some) },
     || None,
 );

@@ -161,7 +161,7 @@ async fn relay(
             if from.ip().to_canonical().is_ipv4() { "10.78.0.2:15008" } else { "[fd78::2]:15008" }
                 .parse()
                 .unwrap();
-        let (tls, asked) = (credential.server(), Arc::clone(&asked));
+        let (tls, asked) = (credential.accepting(), Arc::clone(&asked));
         tunnels.spawn("tunnel", move |stop| async move {
             if let Ok(accepted) = accept(tcp, tls, Windows::default()).await {
                 streams(accepted, stop, far, asked).await;

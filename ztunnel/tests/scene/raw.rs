@@ -67,7 +67,7 @@ impl Raw {
             Material::from_pem(&read("cert-chain.pem"), &read("key.pem"), &read("root-cert.pem")).unwrap();
         let credential = Credential::new(material, &Terms::default()).unwrap();
         let config =
-            credential.client(Arc::new(["spiffe://cluster.local/ns/shop/sa/server".parse().unwrap()]));
+            credential.dialling(Arc::new(["spiffe://cluster.local/ns/shop/sa/server".parse().unwrap()]));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tcp.set_nonblocking(true).unwrap();
         let stream = runtime.block_on(async move {

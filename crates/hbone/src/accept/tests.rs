@@ -1,9 +1,11 @@
 //! Clients that behave, and clients that do not.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use ambit_process::net::TcpListener;
 use ambit_process::tasks::Tasks;
+use ambit_tls::configs::Dialling;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use tokio::io::AsyncWriteExt;
@@ -12,16 +14,13 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::testing::{Authority, identity, opened, sockets};
 
-async fn meet(
-    server: &Arc<ServerConfig>,
-    client: Arc<ambit_tls::ClientConfig>,
-) -> Result<Accepted, AcceptError> {
+async fn meet(server: &Accepting, client: Dialling) -> Result<Accepted, AcceptError> {
     let (near, far) = sockets().await;
     let client = async {
         let (tls, _) = handshake::connect(client, near).await.ok()?;
         h2::client::handshake(tls).await.ok()
     };
-    let (accepted, _) = tokio::join!(accept(far, Arc::clone(server), Windows::default()), Box::pin(client));
+    let (accepted, _) = tokio::join!(accept(far, server.clone(), Windows::default()), Box::pin(client));
     accepted
 }
 
@@ -33,7 +32,7 @@ async fn tunnel(
     let authority = Authority::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = authority.credential(&identity("db")).server();
+    let server = authority.credential(&identity("db")).accepting();
     let mut tasks = Tasks::new(&Stop::new());
     let (tell, ended) = tokio::sync::oneshot::channel();
     let stop = stop.clone();
@@ -42,7 +41,7 @@ async fn tunnel(
         assert_eq!(accepted.peer(), &identity("web"));
         tell.send(accepted.serve(stop, take).await).unwrap_or_default();
     });
-    let client = authority.credential(&identity("web")).client(Arc::from([identity("db")]));
+    let client = authority.credential(&identity("web")).dialling(Arc::from([identity("db")]));
     let tcp = TcpStream::connect(address).await.unwrap();
     let (tls, _) = handshake::connect(client, tcp).await.unwrap();
     let (send, conn) = h2::client::Builder::new().max_header_list_size(1 << 20).handshake(tls).await.unwrap();
@@ -60,13 +59,13 @@ fn connect(authority: &str) -> Request<()> {
 #[tokio::test]
 async fn clients_of_a_foreign_domain_or_authority_or_of_no_tls_are_refused() {
     let (ours, theirs) = (Authority::new(), Authority::new());
-    let server = ours.credential(&identity("db")).server();
+    let server = ours.credential(&identity("db")).accepting();
     let expect: Arc<[Identity]> = Arc::from([identity("db")]);
     let foreign = "spiffe://elsewhere/ns/shop/sa/web".parse().unwrap();
-    let refused = meet(&server, ours.credential(&foreign).client(Arc::clone(&expect))).await.err();
+    let refused = meet(&server, ours.credential(&foreign).dialling(Arc::clone(&expect))).await.err();
     let reason = Mismatch::Foreign { found: foreign };
     assert!(matches!(&refused, Some(AcceptError::WrongPeer(m)) if *m == reason), "{refused:?}");
-    let refused = meet(&server, theirs.credential(&identity("web")).client(expect)).await.err();
+    let refused = meet(&server, theirs.credential(&identity("web")).dialling(expect)).await.err();
     assert!(matches!(refused, Some(AcceptError::Tls(_))), "{refused:?}");
     let (mut near, far) = sockets().await;
     near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
@@ -75,7 +74,7 @@ async fn clients_of_a_foreign_domain_or_authority_or_of_no_tls_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_says_nothing_is_let_go_in_time() {
-    let server = Authority::new().credential(&identity("db")).server();
+    let server = Authority::new().credential(&identity("db")).accepting();
     let (_near, far) = sockets().await;
     let refused = accept(far, server, Windows::default()).await.err();
     assert!(matches!(refused, Some(AcceptError::Silent { limit: HANDSHAKE_WAIT })), "{refused:?}");

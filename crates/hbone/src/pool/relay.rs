@@ -69,7 +69,7 @@ impl Pool {
         let failed = |error| OpenError::Dial(Arc::new(error));
         let hop = through.key.hop;
         let credential = self.shared.credential(through.key).await.map_err(failed)?;
-        let tls = credential.client(Arc::clone(&through.expect));
+        let tls = credential.dialling(Arc::clone(&through.expect));
         let how = (tls, self.shared.settings.windows);
         let Dialled { send, conn, liveness, peer } =
             over(hop, how, Nested::new(outer)).await.map_err(failed)?;

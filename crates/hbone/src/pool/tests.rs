@@ -69,12 +69,12 @@ async fn raw_far_end(
 ) -> HopAddr {
     let listener = ambit_process::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let hop = HopAddr::new(listener.local_addr().unwrap());
-    let tls = bench.authority.credential(&identity("db")).server();
+    let tls = bench.authority.credential(&identity("db")).accepting();
     let look = Arc::new(look);
     bench.tasks.spawn("few", move |_| async move {
         let mut tunnels = Tasks::new(&Stop::new());
         loop {
-            let (tcp, tls, look) = (listener.accept().await.unwrap().0, Arc::clone(&tls), Arc::clone(&look));
+            let (tcp, tls, look) = (listener.accept().await.unwrap().0, tls.clone(), Arc::clone(&look));
             tunnels.spawn("tunnel", move |_| async move {
                 let (tls, _) = ambit_tls::handshake::accept(tls, tcp).await.unwrap();
                 let mut server = h2::server::Builder::new();

@@ -70,7 +70,7 @@ impl Attempt {
         connect: impl Future<Output = io::Result<TcpStream>>,
     ) -> Result<Dialled<Ahead>, DialError> {
         let credential = self.shared.credential(&self.key).await?;
-        let tls = credential.client(Arc::clone(&self.key.expect));
+        let tls = credential.dialling(Arc::clone(&self.key.expect));
         dial(self.key.hop, (tls, self.shared.settings.windows), connect).await
     }
 }

@@ -18,7 +18,7 @@ use rustls::{
 };
 
 use crate::configs::provider::{self, Algorithms};
-use crate::configs::revoked::{Chain, End, Revocations};
+use crate::configs::revoked::{Chain, End, Revocations, Seen, Standing};
 use crate::credential::{CredentialError, Terms};
 use crate::peer::{self, PeerError};
 
@@ -84,6 +84,27 @@ impl Checks {
         &self.provider
     }
 
+    /// What is to be remembered from before a handshake, so that a list that comes during it is not missed.
+    pub(crate) fn seen(&self) -> Seen {
+        self.revoked.as_ref().map(Revocations::seen).unwrap_or_default()
+    }
+
+    /// The standing of a peer that has proven itself by this chain.
+    pub(crate) fn standing(
+        &self,
+        chain: Option<&[CertificateDer<'static>]>,
+        end: End,
+        seen: Seen,
+    ) -> Standing {
+        match (&self.revoked, chain) {
+            (Some(revoked), Some(chain)) => {
+                let algorithms = self.provider.signature_verification_algorithms.all;
+                revoked.follow_chain(chain.to_vec(), (Arc::clone(&self.anchors), algorithms), (end, seen))
+            }
+            _ => Standing::default(),
+        }
+    }
+
     /// For a chain that holds otherwise.
     fn not_revoked(
         &self,
@@ -95,6 +116,20 @@ impl Checks {
         let algorithms = self.provider.signature_verification_algorithms.all;
         revoked.check(&Chain { leaf, intermediates, anchors: &self.anchors, algorithms }, end, now)
     }
+}
+
+/// The accepting end of tunnels. Cheap to clone.
+#[derive(Clone)]
+pub struct Accepting {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) checks: Checks,
+}
+
+/// The dialling end of a tunnel. Cheap to clone.
+#[derive(Clone)]
+pub struct Dialling {
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) checks: Checks,
 }
 
 pub(crate) fn server(

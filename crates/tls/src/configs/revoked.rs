@@ -1,13 +1,14 @@
 //! Certificates that no longer count although they have not expired: revocation lists from a file, in force for
-//! every handshake from the moment they were read (`ztunnel.md` 7.6). Owns the file, its re-reading and the check.
+//! every handshake from the moment they were read (`ztunnel.md` 7.6), and for tunnels that are open then. Owns the
+//! file, its re-reading and the check; the end of a tunnel is its owner's.
 //! A list that cannot be understood ends the program at the start, and later leaves the last good one in force.
 
 use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -21,10 +22,17 @@ use webpki::{
     RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
 };
 
+mod standing;
+
+pub use standing::Standing;
+use standing::{Live, Shown};
+
 /// How soon a change is seen.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 /// A million revoked certificates take about this much.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Chains that are looked at again before others have their turn.
+const CHECKS_AT_ONCE: usize = 8;
 /// One list for each authority that a mesh believes.
 const LISTS_MAX: usize = 256;
 
@@ -93,10 +101,17 @@ struct Inner {
     lists: ArcSwap<Vec<CertRevocationList<'static>>>,
     refused_as_client: AtomicU64,
     refused_as_server: AtomicU64,
+    /// Counted up with each change of the lists.
+    changes: AtomicU64,
+    live: Mutex<Live>,
 }
 
+/// Which lists a handshake was checked with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen(u64);
+
 /// A file as a poll sees it: changed when any of these differs.
-type Seen = Option<(SystemTime, u64, u64)>;
+type Look = Option<(SystemTime, u64, u64)>;
 
 impl Revocations {
     /// Reads the lists. A file that is not there yet may come: until then nothing is revoked.
@@ -106,18 +121,22 @@ impl Revocations {
     pub fn open(path: PathBuf) -> Result<Self, RevocationError> {
         let lists = ArcSwap::from_pointee(read(&path)?);
         let counts = || AtomicU64::new(0);
-        Ok(Self(Arc::new(Inner { path, lists, refused_as_client: counts(), refused_as_server: counts() })))
+        let (refused_as_client, refused_as_server, changes) = (counts(), counts(), counts());
+        let live = Mutex::default();
+        Ok(Self(Arc::new(Inner { path, lists, refused_as_client, refused_as_server, changes, live })))
     }
 
     /// Reads the lists again whenever the file changes, for ever.
     pub async fn follow(&self) {
         // Whatever was there at the start is read once more: it may have changed since.
-        let mut before: Seen = None;
+        let mut before: Look = None;
         loop {
             let now = look(&self.0.path);
             if now != before {
                 before = now;
-                self.read_again();
+                if self.read_again() {
+                    self.check_again().await;
+                }
             }
             tokio::time::sleep(POLL_EVERY).await;
         }
@@ -142,15 +161,59 @@ impl Revocations {
         (of(&self.0.refused_as_client), of(&self.0.refused_as_server))
     }
 
-    fn read_again(&self) {
+    pub(crate) fn seen(&self) -> Seen {
+        Seen(self.0.changes.load(Ordering::Acquire))
+    }
+
+    /// Follows a chain that has just held, until what is returned is dropped.
+    pub(crate) fn follow_chain(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        (anchors, algorithms): (Arc<RootCertStore>, &'static [&'static dyn SignatureVerificationAlgorithm]),
+        (end, seen): (End, Seen),
+    ) -> Standing {
+        let shown = Arc::new(Shown::new(chain, (anchors, algorithms), end));
+        self.live().enter(&shown);
+        // From here on a change finds it; one that came while hands were shaken has not.
+        if self.seen() != seen {
+            shown.check(self);
+        }
+        Standing::of(shown)
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends what the lists of now no longer let be.
+    async fn check_again(&self) {
+        let all = self.live().all();
+        let mut ended = 0_usize;
+        for (at, shown) in all.iter().filter_map(Weak::upgrade).enumerate() {
+            ended += usize::from(shown.check(self));
+            // A check costs a few signatures: others on this thread have their turn in between.
+            if at % CHECKS_AT_ONCE == CHECKS_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        if ended > 0 {
+            tracing::info!(tunnels = ended, "open tunnels end: their peers' certificates were revoked");
+        }
+    }
+
+    /// Whether other lists are in force.
+    fn read_again(&self) -> bool {
         match read(&self.0.path) {
             Ok(lists) => {
                 tracing::info!(lists = lists.len(), path = %self.0.path.display(), "revocation lists are in force");
                 self.0.lists.store(Arc::new(lists));
+                self.0.changes.fetch_add(1, Ordering::AcqRel);
+                true
             }
             Err(error) => {
                 let why = &error as &dyn std::error::Error;
                 tracing::error!(error = why, "new revocation lists do not count, the old ones stay in force");
+                false
             }
         }
     }
@@ -221,7 +284,7 @@ fn refuse(error: webpki::Error) -> Error {
     }
 }
 
-fn look(path: &Path) -> Seen {
+fn look(path: &Path) -> Look {
     let meta = std::fs::metadata(path).ok()?;
     Some((meta.modified().ok()?, meta.len(), meta.ino()))
 }

@@ -124,3 +124,77 @@ fn files_that_are_no_lists_are_refused_with_their_fault() {
     }
     assert!(Revocations::open("/".into()).is_err(), "a directory");
 }
+
+/// What each end knows of the other, once they have met.
+async fn stand(server: &Credential, client: &Credential, expect: &str) -> [Standing; 2] {
+    let (near, far) = duplex(64 * 1024);
+    let accept = crate::handshake::accept(server.accepting(), far);
+    let connect = crate::handshake::connect(client.dialling(Arc::from([identity(expect)])), near);
+    let (accepted, connected) = tokio::join!(accept, connect);
+    [accepted.unwrap().1.standing, connected.unwrap().1.standing]
+}
+
+async fn is_revoked(standing: &Standing) -> bool {
+    tokio::time::timeout(POLL_EVERY, standing.revoked()).await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_revoked_later_is_told_of_at_each_live_end_and_nobody_else_is() {
+    let ca = Authority::new();
+    let [web, db, guest] = ["web", "db", "guest"].map(|name| ca.workload(&identity(name).to_string()));
+    let (_dir, path) = file("");
+    let revoked = Revocations::open(path.clone()).unwrap();
+    let checks = Terms { revoked: Some(revoked.clone()), ..Terms::default() };
+    let lists = [revoking(&ca, &[&web]), revoking(&ca, &[&web, &db])];
+    let [server, client] = [&db, &guest].map(|pem| pem.credential(&Terms::default()));
+    let [web, db, guest] = [web, db, guest].map(|pem| pem.credential(&checks));
+    let [of_web, of_db] = stand(&db, &web, "db").await;
+    let [of_guest, _] = stand(&db, &guest, "db").await;
+    drop(stand(&db, &web, "db").await);
+    let read = async || drop(tokio::time::timeout(POLL_EVERY * 3, revoked.follow()).await);
+    read().await;
+    assert!(!is_revoked(&of_web).await, "nobody is yet");
+    std::fs::write(&path, &lists[0]).unwrap();
+    read().await;
+    assert!(is_revoked(&of_web).await && !is_revoked(&of_db).await && !is_revoked(&of_guest).await);
+    assert_eq!(revoked.refused(), (0, 1), "who is gone is not counted");
+    std::fs::write(&path, &lists[1]).unwrap();
+    read().await;
+    assert!(is_revoked(&of_db).await && !is_revoked(&of_guest).await);
+    assert_eq!(revoked.refused(), (1, 1), "and nobody twice");
+    let nobody = stand(&server, &client, "db").await;
+    assert!(!is_revoked(&nobody[0]).await, "without lists nobody is ever revoked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_comes_while_hands_are_shaken_is_not_missed() {
+    let ca = Authority::new();
+    let [web, db] = ["web", "db"].map(|name| ca.workload(&identity(name).to_string()));
+    let (_dir, path) = file("");
+    let revoked = Revocations::open(path.clone()).unwrap();
+    let terms = Terms { revoked: Some(revoked.clone()), ..Terms::default() };
+    let list = revoking(&ca, &[&web]);
+    let db = db.credential(&terms);
+    let checks = db.accepting().checks;
+    let seen = checks.seen();
+    let (_, chain) = (std::fs::write(&path, list).unwrap(), web.credential(&terms).chain());
+    assert!(revoked.read_again());
+    let chain: Vec<_> = chain.into_iter().map(|it| it.der).collect();
+    assert!(is_revoked(&checks.standing(Some(&chain), End::Server, seen)).await);
+    let late = checks.standing(Some(&chain), End::Server, checks.seen());
+    assert!(!is_revoked(&late).await, "the handshake itself would have found it");
+}
+
+#[test]
+fn those_that_are_gone_are_cleared_up() {
+    let mut live = Live::default();
+    let anchors = Arc::new(RootCertStore::empty());
+    let shown = || Arc::new(Shown::new(Vec::new(), (Arc::clone(&anchors), &[]), End::Server));
+    let kept: Vec<_> = (0..10).map(|_| shown()).collect();
+    kept.iter().for_each(|it| live.enter(it));
+    for _ in 0..10_000 {
+        live.enter(&shown());
+        assert!(live.all().len() <= 64 + 1);
+    }
+    assert_eq!(live.all().iter().filter_map(Weak::upgrade).count(), kept.len());
+}

@@ -241,8 +241,8 @@ async fn a_new_root_that_comes_with_an_answer_is_believed_beside_the_old_one() {
 /// Whether two get to know each other.
 async fn meets(client: &Credential, server: &Credential, name: &str) -> bool {
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let accept = handshake::accept(server.server(), far);
-    let connect = handshake::connect(client.client(Arc::new([identity(name)])), near);
+    let accept = handshake::accept(server.accepting(), far);
+    let connect = handshake::connect(client.dialling(Arc::new([identity(name)])), near);
     let (accepted, connected) = tokio::join!(accept, connect);
     accepted.is_ok() && connected.is_ok()
 }
