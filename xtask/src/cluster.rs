@@ -12,7 +12,7 @@ use crate::workspace::{Workspace, cargo};
 
 /// What nodes and the control plane are made of, beside what is built from Go modules. A tool that is not on the
 /// path is named by its file.
-const TOOLS: [Tool; 10] = [
+const TOOLS: [Tool; 11] = [
     need::IPROUTE,
     need::NFT,
     need::COMPILER,
@@ -23,6 +23,7 @@ const TOOLS: [Tool; 10] = [
     Tool { program: "conntrack", package: "conntrack" },
     Tool { program: "ipset", package: "ipset" },
     Tool { program: "iptables", package: "iptables" },
+    Tool { program: "curl", package: "curl" },
 ];
 
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
