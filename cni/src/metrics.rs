@@ -43,6 +43,8 @@ pub(crate) struct Metrics {
     pub(crate) enrolled: Gauge,
     /// Pods that should be in the mesh and are not.
     pub(crate) pending: Gauge,
+    /// Pods in the mesh whose certificate is not there.
+    pub(crate) unproven: Gauge,
 }
 
 impl Metrics {
@@ -59,6 +61,7 @@ impl Metrics {
             connected: Gauge::default(),
             enrolled: Gauge::default(),
             pending: Gauge::default(),
+            unproven: Gauge::default(),
         };
         registry.register("ambit_cni_answers", "Answers to the plugin", all.answers.clone());
         registry.register("ambit_cni_add_seconds", "From question to answer", all.add_seconds.clone());
@@ -80,6 +83,11 @@ impl Metrics {
         );
         registry.register("ztunnel_connected", "Node proxies connected", all.connected.clone());
         registry.register("ambit_cni_enrolled_pods", "Pods in the mesh", all.enrolled.clone());
+        registry.register(
+            "ambit_cni_unproven_pods",
+            "Pods in the mesh whose certificate is not there: nobody gets in or out",
+            all.unproven.clone(),
+        );
         registry.register("ambit_cni_pending_pods", "Pods to be enrolled that are not", all.pending.clone());
         all
     }

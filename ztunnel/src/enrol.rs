@@ -30,6 +30,11 @@ pub enum Action<N> {
     },
     /// Answer the request at hand.
     Answer(Response),
+    /// Answer it with what is known of this pod's certificate: it is carried for.
+    Vouch {
+        /// The pod.
+        uid: PodUid,
+    },
     /// End this connection, and connect again.
     HangUp,
 }
@@ -118,11 +123,11 @@ impl<N: Clone + PartialEq> Enrol<N> {
             return Vec::new();
         };
         let (pod, answer) = match outcome {
-            Ok(()) => (Pod::Serving { info, netns }, Response::Done),
-            Err(why) => (Pod::Failed { info, netns }, Response::Failed(why)),
+            Ok(()) => (Pod::Serving { info, netns }, Action::Vouch { uid: uid.clone() }),
+            Err(why) => (Pod::Failed { info, netns }, Action::Answer(Response::Failed(why))),
         };
         self.pods.insert(uid.clone(), pod);
-        if asked { vec![Action::Answer(answer)] } else { Vec::new() }
+        if asked { vec![answer] } else { Vec::new() }
     }
 
     /// Time to try the failed ones again.
@@ -160,7 +165,7 @@ impl<N: Clone + PartialEq> Enrol<N> {
         let mut actions = Vec::new();
         match self.pods.get(&uid) {
             Some(Pod::Serving { netns: present, .. }) if *present == netns => {
-                return vec![Action::Answer(Response::Done)];
+                return vec![Action::Vouch { uid }];
             }
             Some(Pod::Serving { .. } | Pod::Binding { .. }) => {
                 actions.push(Action::Stop { uid: uid.clone() })

@@ -1,8 +1,9 @@
 //! Taking a pod into the mesh and out of it: ordered steps, each undoable (`style.md` journey (c)).
 //! Owns the order and the undoing. When to do which is `keeper`'s.
 //!
-//! In: listeners, rules, probe targets, annotation. Out: annotation, a wait for peers to learn it, rules, listeners,
-//! probe targets. At no instant is traffic steered to a closed port, nor a tunnel sent to a pod that takes none.
+//! In: listeners, certificate, rules, probe targets, annotation. Out: annotation, a wait for peers to learn it, no
+//! redirection of what is new, a wait for what is under way, rules, listeners, probe targets. At no instant is traffic
+//! steered to a closed port, nor a tunnel sent to a pod that takes none.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,11 +13,12 @@ use std::time::Duration;
 use ambit_cluster::kinds::core::{Namespace, Pod};
 use ambit_process::clock;
 use ambit_sys::netns::{Netns, NetnsError, NetnsId};
+use ambit_wire::node_link::Certificate;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::apply::{ApplyError, Change, Drift, install_pod, remove_pod, verify_pod};
+use crate::apply::{ApplyError, Change, Drift, ease_pod, install_pod, remove_pod, verify_pod};
 use crate::config::Kubernetes;
 use crate::install::keep::State;
 use crate::metrics::Metrics;
@@ -67,6 +69,10 @@ pub(crate) const HANDS: usize = 4;
 /// A namespace's work takes milliseconds; a kernel that is stuck must not hold up the plugin's answer.
 const KERNEL_WAIT: Duration = Duration::from_secs(3);
 
+/// A certificate takes milliseconds. A pod that runs is not redirected before it is there: its traffic would stop.
+const CERTIFICATE_WAIT: Duration = Duration::from_secs(2);
+const CERTIFICATE_LOOK: Duration = Duration::from_millis(10);
+
 /// Why a pod is not where it should be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EnrolError {
@@ -76,6 +82,8 @@ pub(crate) enum EnrolError {
     NodesOwn(PathBuf),
     #[error("ztunnel does not carry the pod")]
     Carry(#[from] CarryError),
+    #[error("the pod's certificate did not come within {CERTIFICATE_WAIT:?}")]
+    NoCertificate,
     #[error("the pod's traffic cannot be redirected")]
     Rules(#[source] ApplyError),
     #[error("the kernel did not finish within {KERNEL_WAIT:?}")]
@@ -93,7 +101,7 @@ pub(crate) enum EnrolError {
 impl EnrolError {
     /// Whether trying again soon can help without anybody doing something.
     pub(crate) fn passes(&self) -> bool {
-        matches!(self, Self::Carry(_) | Self::Stuck) || self.is_only_unsaid()
+        matches!(self, Self::Carry(_) | Self::Stuck | Self::NoCertificate) || self.is_only_unsaid()
     }
 
     /// Whether all is as it should be, and only the API server could not be told yet.
@@ -150,11 +158,17 @@ pub(crate) async fn join(
     let mut watch = Phases::begin();
     let carried = ground.link.carry(uid, subject.info.clone(), Arc::clone(netns)).await;
     watch.end("carry");
-    if let Err(error) = carried {
+    let ready = match carried {
+        // One that only starts has no address yet that the control plane could know. It waits for its first bytes.
+        Ok(()) if !subject.ips.is_empty() && !subject.is_said_in() => certified(ground, subject, netns).await,
+        carried => carried.map_err(EnrolError::from),
+    };
+    watch.end("certificate");
+    if let Err(error) = ready {
         // Nothing was touched yet, so what is there now is what was there before.
         let was_in = redirected(ground, netns, &subject.rules).await;
         undo_carry(ground, subject, was_in.unwrap_or_else(|_| subject.is_said_in())).await;
-        return Err(error.into());
+        return Err(error);
     }
     let rules = subject.rules.clone();
     let visit = in_pod(ground, netns, move |netns| install_pod(netns, &rules)).await;
@@ -176,6 +190,28 @@ pub(crate) async fn join(
     }
     debug!(pod = %subject.object, phases = %watch, "joined");
     done
+}
+
+/// Waits for the pod's certificate, where ztunnel tells of it.
+async fn certified(ground: &Ground, subject: &Subject, netns: &Arc<Netns>) -> Result<(), EnrolError> {
+    let until = clock::now() + CERTIFICATE_WAIT;
+    while !proven(ground, subject, netns).await? {
+        if clock::now() >= until {
+            return Err(EnrolError::NoCertificate);
+        }
+        tokio::time::sleep(CERTIFICATE_LOOK).await;
+    }
+    Ok(())
+}
+
+/// Whether nothing speaks against the pod's certificate being there.
+pub(crate) async fn proven(
+    ground: &Ground,
+    subject: &Subject,
+    netns: &Arc<Netns>,
+) -> Result<bool, CarryError> {
+    let said = ground.link.certificate(&subject.uid, subject.info.clone(), Arc::clone(netns)).await?;
+    Ok(said != Some(Certificate::Awaited))
 }
 
 /// The steps after traffic is redirected. An API server that is away freezes what is known of pods, it does not keep
@@ -233,6 +269,10 @@ pub(crate) async fn leave(
         unsay(ground, subject).await?;
     }
     if ground.link.connected() > 0 && redirected(ground, netns, &subject.rules).await? {
+        tokio::time::sleep(ground.leave_wait).await;
+        // What is under way may end; it is cut with the listeners.
+        let rules = subject.rules.clone();
+        in_pod(ground, netns, move |netns| ease_pod(netns, &rules)).await?;
         tokio::time::sleep(ground.leave_wait).await;
     }
     in_pod(ground, netns, remove_pod).await?;

@@ -2,6 +2,7 @@
 //! Owns the pod's state. One pod's trouble is its own: nobody waits behind it. The steps are `enrol`'s.
 
 mod counted;
+mod proof;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,9 @@ use ambit_wire::node_link::PodUid;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
-use counted::Counted;
+use counted::{Counted, Counts};
+
+use proof::{PROOF_PAUSE, Proof};
 
 use crate::apply::Change;
 use crate::metrics::Reconciled;
@@ -67,6 +70,7 @@ pub(crate) struct Keeper {
     /// What people were last told is wrong.
     told: Option<String>,
     counted: Counted,
+    proof: Proof,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +101,18 @@ impl Keeper {
         });
         let counted = Counted::new(Arc::clone(&ground));
         let (subject, wanted, seat) = (None, Wanted::Gone, Seat::Unknown);
-        Self { ground, uid, sandbox, subject, wanted, seat, failures: 0, told: None, counted }
+        Self {
+            ground,
+            uid,
+            sandbox,
+            subject,
+            wanted,
+            seat,
+            failures: 0,
+            told: None,
+            counted,
+            proof: Proof::default(),
+        }
     }
 
     /// Keeps the pod until nothing of it is left, or `stop`.
@@ -118,7 +133,8 @@ impl Keeper {
                 return;
             }
             let enrolled = self.seat == Seat::In;
-            self.counted.set(enrolled, self.wanted == Wanted::In && !enrolled && self.is_running());
+            let pending = self.wanted == Wanted::In && !enrolled && self.is_running();
+            self.counted.set(Counts { enrolled, pending, unproven: enrolled && !self.proof.is_there() });
             let pause = self.pause();
             // Every arm is cancel-safe; what was not taken is there the next time.
             tokio::select! {
@@ -143,6 +159,9 @@ impl Keeper {
     }
 
     fn pause(&self) -> Duration {
+        if self.failures == 0 && self.seat == Seat::In && !self.proof.is_there() {
+            return PROOF_PAUSE.min(self.ground.audit);
+        }
         if self.failures == 0 {
             return self.ground.audit;
         }
@@ -324,8 +343,19 @@ impl Keeper {
         if self.seat != Seat::In {
             info!(pod = %subject.object, ?change, "the pod is in the mesh");
         }
+        let proven = enrol::proven(&self.ground, &subject, netns).await;
+        // Who does not answer is asked again at the next look, like all that joining asks for.
+        if self.proof.note(proven.unwrap_or(true)) {
+            self.say_unproven(&subject);
+        }
         (self.seat, self.told) = (Seat::In, None);
         unsaid.map_or(Ok(change), |error| Err(error.into()))
+    }
+
+    /// The pod stays in: without a certificate nothing of it can be read, for nothing gets through.
+    fn say_unproven(&self, subject: &Subject) {
+        warn!(pod = %subject.object, "the pod has no certificate; nobody gets in or out");
+        self.ground.notes.warn(subject, "in the mesh, but without a certificate: nobody gets in or out");
     }
 
     /// The path leads to the pod's living namespace, or the pod is to be looked for. What is held open may be dead.

@@ -18,7 +18,7 @@ use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
 use ambit_sys::netns::{Netns, NetnsId};
 use ambit_sys::pass::{SeqPacket, SeqPacketListener};
-use ambit_wire::node_link::{PodInfo, PodUid, Request};
+use ambit_wire::node_link::{Certificate, PodInfo, PodUid, Request};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -76,6 +76,8 @@ struct Seat {
     jobs: mpsc::Sender<Job>,
     /// Pods that it acknowledged, with the namespace it knows them by.
     has: BTreeMap<PodUid, NetnsId>,
+    /// It says whether certificates are there, as ours do and others do not.
+    vouches: bool,
 }
 
 /// One request waiting for a connection.
@@ -83,8 +85,13 @@ struct Seat {
 struct Job {
     request: Request,
     netns: Option<Arc<Netns>>,
-    reply: Option<oneshot::Sender<Result<(), CarryError>>>,
+    reply: Option<oneshot::Sender<Answer>>,
+    /// To be asked though the connection has acknowledged it: what it says changes.
+    again: bool,
 }
+
+/// What a connection said of a pod: that it carries it, and what it knows of the pod's certificate.
+type Answer = Result<Option<Certificate>, CarryError>;
 
 /// How asking the newest connection went.
 enum Asked {
@@ -93,7 +100,7 @@ enum Asked {
     /// It has not had its snapshot.
     NotYet,
     /// It will say.
-    Waiting(oneshot::Receiver<Result<(), CarryError>>),
+    Waiting(oneshot::Receiver<Answer>),
 }
 
 /// Why ztunnel does not carry a pod.
@@ -139,7 +146,7 @@ impl Link {
                 match self.ask(uid, &member) {
                     Ok(Asked::Carried) => return Ok(()),
                     Ok(Asked::Waiting(answer)) => match answer.await {
-                        Ok(answer) => return answer,
+                        Ok(answer) => return answer.map(drop),
                         // Somebody before us in the queue was its end. ztunnel is about to connect again.
                         Err(_) => was_lost = true,
                     },
@@ -182,6 +189,32 @@ impl Link {
         }
     }
 
+    /// Whether the certificate of a pod that is carried is there, now; nothing where ztunnel does not tell.
+    pub(crate) async fn certificate(
+        &self,
+        uid: &PodUid,
+        info: PodInfo,
+        netns: Arc<Netns>,
+    ) -> Result<Option<Certificate>, CarryError> {
+        let answer = {
+            let mut roster = self.0.lock();
+            let Some(seat) = roster.connections.last_mut() else { return Err(CarryError::NoProxy) };
+            if !seat.ready || !seat.vouches || seat.has.get(uid) != Some(&netns.id()) {
+                return Ok(None);
+            }
+            let (reply, answer) = oneshot::channel();
+            let member = Member { info, netns: Some(netns) };
+            let job = Job { reply: Some(reply), again: true, ..Job::add(uid, member) };
+            seat.jobs.try_send(job).map_err(|_| CarryError::Busy)?;
+            answer
+        };
+        match tokio::time::timeout(CALLER_WAIT, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(CarryError::Lost),
+            Err(_) => Err(CarryError::Silent),
+        }
+    }
+
     /// Has all connections let a pod go, and waits until they have or are gone themselves.
     pub(crate) async fn release(&self, uid: &PodUid) -> Result<(), CarryError> {
         let answers: Vec<_> = {
@@ -197,7 +230,8 @@ impl Link {
                     seat.has.remove(uid);
                     let (reply, answer) = oneshot::channel();
                     let request = Request::Del { uid: uid.clone() };
-                    seat.jobs.try_send(Job { request, netns: None, reply: Some(reply) }).ok()?;
+                    let job = Job { request, netns: None, reply: Some(reply), again: false };
+                    seat.jobs.try_send(job).ok()?;
                     Some(answer)
                 })
                 .collect()
@@ -254,7 +288,7 @@ impl Link {
         let (jobs, queue) = mpsc::channel(QUEUE);
         roster.next += 1;
         let number = roster.next;
-        roster.connections.push(Seat { number, ready: false, jobs, has: BTreeMap::new() });
+        roster.connections.push(Seat { number, ready: false, jobs, has: BTreeMap::new(), vouches: false });
         let Roster { members, suspects, .. } = &*roster;
         let job = |(uid, member): (&PodUid, &Member)| match suspects.has(uid) {
             // Its keeper asks for it, behind everybody.
@@ -275,12 +309,13 @@ impl Link {
 
     /// A connection acknowledged a pod. One that was released meanwhile is not noted: its Del is queued behind. One
     /// that is wanted in another namespace by now is: that is what the connection knows.
-    fn acknowledged(&self, number: u64, uid: &PodUid, netns: NetnsId) {
+    fn acknowledged(&self, number: u64, uid: &PodUid, (netns, vouches): (NetnsId, bool)) {
         let mut roster = self.0.lock();
         let still = roster.members.contains_key(uid);
         roster.suspects.clear(uid);
         if let Some(seat) = roster.connections.iter_mut().find(|seat| seat.number == number && still) {
             seat.has.insert(uid.clone(), netns);
+            seat.vouches |= vouches;
         }
     }
 
@@ -344,11 +379,11 @@ impl Job {
             Some(_) => Request::Add { uid, info: member.info },
             None => Request::Keep { uid },
         };
-        Self { request, netns: member.netns, reply: None }
+        Self { request, netns: member.netns, reply: None, again: false }
     }
 
     fn keep(uid: &PodUid) -> Self {
-        Self { request: Request::Keep { uid: uid.clone() }, netns: None, reply: None }
+        Self { request: Request::Keep { uid: uid.clone() }, netns: None, reply: None, again: false }
     }
 }
 

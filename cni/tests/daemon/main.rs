@@ -14,6 +14,7 @@ mod installed;
 mod kube;
 mod leave;
 mod prober;
+mod proof;
 mod stage;
 
 use std::fs;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ambit_cni_plugin::{Answer, Surroundings};
 use ambit_sys::netns::{Netns, NetnsId};
 use ambit_sys::pass::SeqPacket;
-use ambit_wire::node_link::{Request, Response, decode_request, encode_hello, encode_response};
+use ambit_wire::node_link::{Certificate, Request, Response, decode_request, encode_hello, encode_response};
 use serde_json::{Value, json};
 
 /// How long anything may take that is expected to happen.
@@ -161,6 +161,9 @@ pub(crate) enum Manner {
     Done,
     Refuse,
     Silent,
+    /// As ours does before the pod's certificate is there, and after.
+    Awaits,
+    Holds,
 }
 
 /// A played ztunnel.
@@ -270,6 +273,8 @@ impl Shared {
                 Manner::Done => Response::Done,
                 Manner::Refuse => Response::Failed("port taken".into()),
                 Manner::Silent => continue,
+                Manner::Awaits => certificate(&asked, Certificate::Awaited),
+                Manner::Holds => certificate(&asked, Certificate::Held),
             };
             if link.try_send(&encode_response(&answer), None).is_err() {
                 break;
@@ -277,6 +282,11 @@ impl Shared {
         }
         self.closed.store(true, Ordering::Relaxed);
     }
+}
+
+/// Only what is added has a certificate.
+fn certificate(asked: &str, certificate: Certificate) -> Response {
+    if asked.starts_with("add") { Response::Carried(certificate) } else { Response::Done }
 }
 
 /// A pod of this node.

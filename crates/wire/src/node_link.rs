@@ -6,8 +6,8 @@ use prost::Message;
 
 use crate::limits::{NODE_LINK_ERROR, NODE_LINK_PACKET, shortened};
 use crate::pb::zds::{
-    Ack, AddWorkload, DelWorkload, KeepWorkload, SnapshotSent, Version, WorkloadInfo, WorkloadRequest,
-    WorkloadResponse, ZdsHello, workload_request, workload_response,
+    Ack, AddWorkload, CertificateState, DelWorkload, KeepWorkload, SnapshotSent, Version, WorkloadInfo,
+    WorkloadRequest, WorkloadResponse, ZdsHello, workload_request, workload_response,
 };
 
 /// A packet as it is sent.
@@ -79,11 +79,22 @@ impl Request {
     }
 }
 
+/// Whether a pod's certificate is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certificate {
+    /// It is there, and valid.
+    Held,
+    /// It is asked for.
+    Awaited,
+}
+
 /// What the proxy answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
     /// Done.
     Done,
+    /// Done, and this is known of the certificate of the pod that was added.
+    Carried(Certificate),
     /// Not done; the text says why. Cut to [`NODE_LINK_ERROR`] bytes when sent.
     Failed(String),
 }
@@ -184,20 +195,34 @@ pub fn decode_request(packet: &[u8]) -> Result<Request, LinkError> {
 /// An answer as a packet. Always fits: a long text is cut, for a truncated packet would end the connection.
 #[must_use]
 pub fn encode_response(response: &Response) -> Packet {
-    let error = match response {
-        Response::Done => String::new(),
+    let (error, certificate) = match response {
+        Response::Done => (String::new(), CertificateState::CertificateUnsaid),
+        Response::Carried(Certificate::Held) => (String::new(), CertificateState::CertificateHeld),
+        Response::Carried(Certificate::Awaited) => (String::new(), CertificateState::CertificateAwaited),
         // An empty text would read as success.
-        Response::Failed(why) if why.is_empty() => "no reason given".into(),
-        Response::Failed(why) => shortened(why, NODE_LINK_ERROR).into(),
+        Response::Failed(why) if why.is_empty() => {
+            ("no reason given".into(), CertificateState::CertificateUnsaid)
+        }
+        Response::Failed(why) => {
+            (shortened(why, NODE_LINK_ERROR).into(), CertificateState::CertificateUnsaid)
+        }
     };
-    WorkloadResponse { payload: Some(workload_response::Payload::Ack(Ack { error })) }.encode_to_vec()
+    let ack = Ack { error, certificate: certificate.into() };
+    WorkloadResponse { payload: Some(workload_response::Payload::Ack(ack)) }.encode_to_vec()
 }
 
-/// Reads an answer.
+/// Reads an answer. A word on certificates that is newer than this end is none.
 pub fn decode_response(packet: &[u8]) -> Result<Response, LinkError> {
     let WorkloadResponse { payload } = WorkloadResponse::decode(fits(packet)?)?;
-    let workload_response::Payload::Ack(Ack { error }) = payload.ok_or(LinkError::NoPayload)?;
-    Ok(if error.is_empty() { Response::Done } else { Response::Failed(error) })
+    let workload_response::Payload::Ack(Ack { error, certificate }) = payload.ok_or(LinkError::NoPayload)?;
+    if !error.is_empty() {
+        return Ok(Response::Failed(error));
+    }
+    Ok(match CertificateState::try_from(certificate) {
+        Ok(CertificateState::CertificateHeld) => Response::Carried(Certificate::Held),
+        Ok(CertificateState::CertificateAwaited) => Response::Carried(Certificate::Awaited),
+        Ok(CertificateState::CertificateUnsaid) | Err(_) => Response::Done,
+    })
 }
 
 fn fits(packet: &[u8]) -> Result<&[u8], LinkError> {

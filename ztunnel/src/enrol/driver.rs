@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_model::name::Identity;
+use ambit_model::workload::Workload;
 use ambit_process::ready::Gate;
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
@@ -15,7 +16,7 @@ use ambit_sys::netns::{Netns, NetnsError, NetnsId};
 use ambit_sys::pass::SeqPacket;
 use ambit_wire::limits::NODE_LINK_PACKET;
 use ambit_wire::node_link::{
-    PodInfo, PodUid, Request, Response, decode_request, encode_hello, encode_response,
+    Certificate, PodInfo, PodUid, Request, Response, decode_request, encode_hello, encode_response,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -181,17 +182,19 @@ impl Driver {
                         Ok(()) => self.prepare(&info).await,
                         Err(why) => warn!(%uid, pod = %info.name, why, "pod is not carried for"),
                     }
-                    for answer in self.enrol.on_started(&uid, outcome) {
-                        if let Action::Answer(response) = answer {
-                            send(link, &encode_response(&response)).await?;
-                        }
-                    }
+                    // What follows a start is an answer, which starts nothing.
+                    let answers = self.enrol.on_started(&uid, outcome);
+                    Box::pin(self.obey(answers, link)).await?;
                 }
                 Action::Stop { uid } => self.stop(&uid).await,
                 Action::Answer(response) => {
                     if let Response::Failed(why) = &response {
                         warn!(why, "refused a request of the node agent");
                     }
+                    send(link, &encode_response(&response)).await?;
+                }
+                Action::Vouch { uid } => {
+                    let response = self.vouch(&uid).await;
                     send(link, &encode_response(&response)).await?;
                 }
                 Action::HangUp => return Err(LinkEnd::Slip),
@@ -217,6 +220,19 @@ impl Driver {
         self.shared.metrics.pods_started.inc();
         self.running.insert(uid.clone(), Carried { info: info.clone(), running });
         Ok(())
+    }
+
+    /// What is known of a pod's certificate. It is also asked for, should its account only be known since lately.
+    async fn vouch(&self, uid: &PodUid) -> Response {
+        let Some(Carried { info, .. }) = self.running.get(uid).filter(|_| self.shared.settings.carry) else {
+            return Response::Done;
+        };
+        let held = |local: &Workload| self.shared.vault.held(&local.identity()).is_some();
+        if self.shared.world.local_now(info).is_some_and(|local| held(&local)) {
+            return Response::Carried(Certificate::Held);
+        }
+        self.prepare(info).await;
+        Response::Carried(Certificate::Awaited)
     }
 
     /// Asks for the pod's certificate ahead of its traffic. One that is held or asked for already costs nothing;

@@ -25,6 +25,10 @@ fn ask(machine: &mut Machine, request: Request) -> Vec<Action<u32>> {
     machine.on_packet(Ok(request), Vec::new())
 }
 
+fn vouch(name: &str) -> Action<u32> {
+    Action::Vouch { uid: uid(name) }
+}
+
 const DONE: Action<u32> = Action::Answer(Response::Done);
 
 fn hung_up(actions: &[Action<u32>]) -> bool {
@@ -37,7 +41,7 @@ fn serving(pods: &[(&str, u32)]) -> Machine {
     machine.on_connected();
     for (name, netns) in pods {
         assert_eq!(add(&mut machine, name, *netns), [start(name, *netns)]);
-        assert_eq!(machine.on_started(&uid(name), Ok(())), [DONE]);
+        assert_eq!(machine.on_started(&uid(name), Ok(())), [vouch(name)]);
     }
     assert_eq!(ask(&mut machine, Request::SnapshotSent), [DONE]);
     machine
@@ -49,7 +53,7 @@ fn a_pod_is_acknowledged_only_after_its_listeners_are_bound() {
     machine.on_connected();
     assert_eq!(add(&mut machine, "a", 1), [start("a", 1)]);
     assert!(!machine.is_ready());
-    assert_eq!(machine.on_started(&uid("a"), Ok(())), [DONE]);
+    assert_eq!(machine.on_started(&uid("a"), Ok(())), [vouch("a")]);
     assert_eq!(ask(&mut machine, Request::SnapshotSent), [DONE]);
     assert!(machine.is_ready());
 }
@@ -70,9 +74,9 @@ fn a_pod_that_cannot_be_bound_is_refused_and_tried_again_without_an_answer() {
 #[test]
 fn adding_a_pod_again_does_nothing_in_the_same_namespace_and_restarts_it_in_another() {
     let mut machine = serving(&[("a", 1)]);
-    assert_eq!(add(&mut machine, "a", 1), [DONE]);
+    assert_eq!(add(&mut machine, "a", 1), [vouch("a")]);
     assert_eq!(add(&mut machine, "a", 2), [stop("a"), start("a", 2)]);
-    assert_eq!(machine.on_started(&uid("a"), Ok(())), [DONE]);
+    assert_eq!(machine.on_started(&uid("a"), Ok(())), [vouch("a")]);
 }
 
 #[test]
@@ -82,8 +86,8 @@ fn losing_the_agent_keeps_every_pod_and_the_next_snapshot_settles_who_stays() {
     assert_eq!(machine.pods().count(), 4);
     assert!(!machine.is_ready());
     machine.on_connected();
-    assert_eq!(add(&mut machine, "added", 1), [DONE]);
-    assert_eq!(add(&mut machine, "deleted", 4), [DONE]);
+    assert_eq!(add(&mut machine, "added", 1), [vouch("added")]);
+    assert_eq!(add(&mut machine, "deleted", 4), [vouch("deleted")]);
     assert_eq!(ask(&mut machine, Request::Keep { uid: uid("kept") }), [DONE]);
     assert_eq!(ask(&mut machine, Request::Del { uid: uid("deleted") }), [DONE]);
     assert_eq!(ask(&mut machine, Request::SnapshotSent), [stop("deleted"), stop("gone"), DONE]);

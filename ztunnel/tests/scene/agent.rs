@@ -80,7 +80,7 @@ fn ask(link: &SeqPacket, request: &Request, netns: Option<&Netns>) -> io::Result
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     match decode_response(&buffer[..answer.len]).map_err(io::Error::other)? {
-        Response::Done => Ok(()),
+        Response::Done | Response::Carried(_) => Ok(()),
         Response::Failed(why) => Err(io::Error::other(why)),
     }
 }

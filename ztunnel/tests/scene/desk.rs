@@ -89,7 +89,7 @@ impl Desk {
         let mut buffer = [0; 1024];
         let answer = eventually(PATIENCE, || link.try_recv(&mut buffer)).unwrap();
         match decode_response(&buffer[..answer.len]).unwrap() {
-            Response::Done => Ok(()),
+            Response::Done | Response::Carried(_) => Ok(()),
             Response::Failed(why) => Err(why),
         }
     }

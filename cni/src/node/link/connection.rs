@@ -97,7 +97,8 @@ async fn converse(
         let Some(mut job) = job else { return Ok(()) };
         let reply = job.reply.take();
         let (answer, ended) = match handle(link, number, wire, &job).await {
-            Ok(Response::Done) => (Ok(()), None),
+            Ok(Response::Done) => (Ok(None), None),
+            Ok(Response::Carried(certificate)) => (Ok(Some(certificate)), None),
             Ok(Response::Failed(why)) => (Err(CarryError::Refused(why)), None),
             // Those who wait behind it only lose the connection, and ask the next one.
             Err(error) => (Err(CarryError::Silent), Some(error)),
@@ -114,7 +115,7 @@ async fn handle(link: &Link, number: u64, wire: &mut Wire, job: &Job) -> Result<
     let netns = job.netns.as_deref();
     match (&job.request, netns) {
         // When an older connection takes over, its pods are asked of it by the link and by their keepers.
-        (Request::Add { uid, .. }, Some(netns)) if link.is_known(number, uid, netns.id()) => {
+        (Request::Add { uid, .. }, Some(netns)) if !job.again && link.is_known(number, uid, netns.id()) => {
             return Ok(Response::Done);
         }
         (Request::Del { uid }, _) => link.forgotten(number, uid),
@@ -125,8 +126,10 @@ async fn handle(link: &Link, number: u64, wire: &mut Wire, job: &Job) -> Result<
         link.went_silent_about(uid);
     }
     let answer = answer?;
-    if let (Request::Add { uid, .. }, Some(netns), Response::Done) = (&job.request, netns, &answer) {
-        link.acknowledged(number, uid, netns.id());
+    let vouches = matches!(answer, Response::Carried(_));
+    let is_yes = vouches || answer == Response::Done;
+    if let (Request::Add { uid, .. }, Some(netns), true) = (&job.request, netns, is_yes) {
+        link.acknowledged(number, uid, (netns.id(), vouches));
     }
     Ok(answer)
 }

@@ -39,7 +39,7 @@ impl Proxy {
         match (&job.request, &job.netns) {
             (Request::Add { uid, .. }, Some(netns)) => {
                 self.carries.insert(uid.clone(), netns.id());
-                link.acknowledged(self.number, uid, netns.id());
+                link.acknowledged(self.number, uid, (netns.id(), false));
             }
             (Request::Del { uid }, _) => {
                 link.forgotten(self.number, uid);
@@ -47,7 +47,7 @@ impl Proxy {
             }
             _ => {}
         }
-        let _ = job.reply.map(|reply| reply.send(Ok(())));
+        let _ = job.reply.map(|reply| reply.send(Ok(None)));
     }
 }
 

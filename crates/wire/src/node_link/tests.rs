@@ -45,6 +45,16 @@ fn hello_and_answers_have_the_bytes_of_the_specification() {
 }
 
 #[test]
+fn a_word_on_certificates_is_read_where_it_is_known_and_is_a_plain_yes_otherwise() {
+    for (certificate, hex) in [(Certificate::Awaited, "0a03c83e01"), (Certificate::Held, "0a03c83e02")] {
+        assert_eq!(encode_response(&Response::Carried(certificate)), bytes(hex));
+        assert_eq!(decode_response(&bytes(hex)).unwrap(), Response::Carried(certificate));
+    }
+    assert_eq!(decode_response(&bytes("0a03c83e07")).unwrap(), Response::Done, "newer than this end");
+    assert_eq!(decode_response(&bytes("0a060a0178c83e02")).unwrap(), Response::Failed("x".into()));
+}
+
+#[test]
 fn a_failure_always_fits_and_never_reads_as_success() {
     let long = Response::Failed("é".repeat(5000));
     let packet = encode_response(&long);
