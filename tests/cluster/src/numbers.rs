@@ -35,7 +35,7 @@ fn measure(lab: &Lab) -> Result<()> {
     if cfg!(debug_assertions) {
         println!("of a debug build: these are no numbers to be told");
     }
-    crowd.enrol(&api)?;
+    crowd.enrol(lab, &api)?;
     policy::run(&api, &crowd)?;
     memory::run(lab, "two nodes, 50 pods, 100 policies")?;
     start::run(lab, &api)

@@ -15,6 +15,7 @@ use super::ask::{Load, Total, netns_of};
 use super::table::{Times, ms, row};
 use crate::images::APP;
 use crate::lab::Lab;
+use crate::mesh::SYSTEM;
 use crate::wait::pause;
 
 /// The namespace.
@@ -31,6 +32,8 @@ const STARTED: Duration = Duration::from_secs(300);
 const ENROLLED: Duration = Duration::from_secs(60);
 /// Between two requests of a client.
 const EVERY: Duration = Duration::from_millis(10);
+/// Failed connections that are shown.
+const FAILURES_TOLD: usize = 12;
 /// Requests go on this long before a change and after it.
 const AROUND: Duration = Duration::from_secs(2);
 
@@ -97,7 +100,7 @@ impl Crowd {
     }
 
     /// Puts the namespace in and takes it out, several times, with requests all the while. Ends with it put in.
-    pub(super) fn enrol(&self, api: &Api) -> Result<()> {
+    pub(super) fn enrol(&self, lab: &Lab, api: &Api) -> Result<()> {
         let events = api.watch(&format!("/api/v1/namespaces/{NAMESPACE}/pods"))?;
         let (mut entered, mut left) = (Change::default(), Change::default());
         for round in 0..ROUNDS {
@@ -105,6 +108,9 @@ impl Crowd {
                 left.add(self.change(api, &events, false)?);
             }
             entered.add(self.change(api, &events, true)?);
+        }
+        if entered.total.failed + left.total.failed > 0 {
+            tell(lab);
         }
         entered.print(("namespace of 50 running pods labelled -> all enrolled", "3000 ms"), "0");
         left.print(("label taken off -> all let out", ""), "");
@@ -125,6 +131,14 @@ impl Crowd {
         ensure!(total.sent > 0, "no request was sent: {:?}", total.first_failure);
         Ok((done.saturating_duration_since(asked.sent), total))
     }
+}
+
+/// What proxies say of connections that failed.
+fn tell(lab: &Lab) {
+    let asked = ["-n", SYSTEM, "logs", "-l", "app=ztunnel", "--tail=100000", "--prefix"];
+    let said = lab.kubectl(&asked).unwrap_or_else(|error| format!("{error:#}"));
+    let failed = said.lines().filter(|line| line.contains(" access") && line.contains("error="));
+    failed.take(FAILURES_TOLD).for_each(|line| eprintln!("{line}"));
 }
 
 /// When the last of the pods was said to be in, or out.
