@@ -7,9 +7,11 @@ mod pace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ambit_cluster::files::Event;
 use ambit_cluster::kinds::core::Pod;
+use ambit_cluster::writer::WriteError;
 use ambit_cluster::{Fault, Kind, ObjectRef, Source, Writer};
 use ambit_process::clock;
 use ambit_process::ready::Gate;
@@ -32,6 +34,9 @@ use crate::vips::{self, Ranges};
 
 /// Questions that wait for a pod to appear; beyond this the oldest is given up.
 const WAITING: usize = 1024;
+
+/// While more is to be written than the desk takes, it is looked this often whether there is room.
+const DESK_FULL: Duration = Duration::from_millis(500);
 
 /// What others are told.
 #[derive(Debug)]
@@ -113,6 +118,7 @@ impl Feed {
                     due = Some(self.pace.next(self.subscribers.len(), clock::now()).unwrap_or_else(clock::now));
                 }
                 () = until(due), if due.is_some() => {}
+                () = tokio::time::sleep(DESK_FULL), if self.complete && !self.unreported.is_empty() => self.report(),
                 () = self.writer.promoted() => {
                     self.say_again();
                     self.report();
@@ -187,11 +193,23 @@ impl Feed {
             given.extend(vips::plan(self.catalog.world(), ranges));
         }
         self.unreported.extend(given.keys().cloned());
-        for object in std::mem::take(&mut self.unreported) {
+        let mut objects = std::mem::take(&mut self.unreported).into_iter();
+        while let Some(object) = objects.next() {
             let (world, now) = (self.catalog.world(), clock::now_system());
-            // What is not written is tried again with the next change of an entry, or of the object.
-            if let Err(error) = status::report(world, &object, given.get(&object), &self.writer, now) {
-                warn!(target: "status", object = %object, error = %error, "status not written");
+            match status::report(world, &object, given.get(&object), &self.writer, now) {
+                Ok(()) => {}
+                // The desk is full: the others wait here. Of a mesh that is new here, everything is to be written.
+                Err(error @ WriteError::Api(_)) => {
+                    debug!(target: "status", waiting = objects.len(), error = %error, "told later");
+                    self.entries_changed |= !given.is_empty();
+                    self.unreported.insert(object);
+                    self.unreported.extend(objects);
+                    return;
+                }
+                // What is not written is tried again with the next change of an entry, or of the object.
+                Err(error) => {
+                    warn!(target: "status", object = %object, error = %error, "status not written");
+                }
             }
         }
     }
@@ -254,3 +272,6 @@ fn runs_beside(world: &World, ask: &Ask) -> bool {
     let is_it = |pod: &Pod| (pod.metadata.namespace.as_str(), pod.service_account()) == account;
     node.filter(|node| !node.is_empty()).is_some_and(|node| world.running_on(node).any(is_it))
 }
+
+#[cfg(test)]
+mod tests;

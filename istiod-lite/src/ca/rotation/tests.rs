@@ -224,8 +224,8 @@ pub(crate) async fn meet(client: &Peer, server: &Peer) -> Result<(), String> {
     let (here, there) = tokio::io::duplex(1 << 16);
     let (dialling, accepting) = (client.credential(), server.credential());
     let expected = Arc::from([server.credential().identity().clone()]);
-    let dial = handshake::connect(dialling.client(expected), here);
-    let accept = handshake::accept(accepting.server(), there);
+    let dial = handshake::connect(dialling.dialling(expected), here);
+    let accept = handshake::accept(accepting.accepting(), there);
     let (dialled, accepted) = tokio::join!(dial, accept);
     dialled.map(drop).map_err(|it| format!("{it:?}"))?;
     accepted.map(drop).map_err(|it| format!("{it:?}"))
