@@ -71,7 +71,7 @@ struct Analysis {
     findings: Vec<Finding>,
 }
 
-/// Text on standard input may be as long as this.
+/// A text may be as long as this.
 const INPUT_LIMIT: u64 = 64 << 20;
 
 /// Checks what it is given. Fails if anything in it is as grave as the threshold.
@@ -117,6 +117,11 @@ fn analysis(args: &AnalyzeArgs) -> Result<Analysis, Box<dyn Error>> {
     Ok(analysis)
 }
 
+/// What is wrong with the objects of a whole cluster, as a text.
+pub(crate) fn told(which: &cluster::Which) -> Result<String, Box<dyn Error>> {
+    Ok(text(&in_cluster(cluster::survey(which)?, &[], None)?) + "\n")
+}
+
 /// The objects of a cluster as they were with those of the files.
 fn in_cluster(survey: Survey, paths: &[PathBuf], only: Option<&str>) -> Result<Analysis, Box<dyn Error>> {
     let (mut analysis, given) = read(paths)?;
@@ -135,10 +140,14 @@ fn read(paths: &[PathBuf]) -> Result<(Analysis, Vec<Object>), Box<dyn Error>> {
     let (mut analysis, mut objects) = (Analysis::default(), Vec::new());
     for path in paths {
         let (review, loaded) = if path == Path::new("-") {
-            let mut text = String::new();
-            io::stdin().lock().take(INPUT_LIMIT).read_to_string(&mut text)?;
             let name = Path::new("standard input");
+            let text = whole(name, io::stdin().lock())?;
             (review_text(name, &text), load_text(name, &text))
+        } else if path.is_file() {
+            // Whoever names a file means it, whatever it is called: folders leave some out.
+            let wrong = |error: io::Error| format!("cannot read {}: {error}", path.display());
+            let text = whole(path, std::fs::File::open(path).map_err(wrong)?)?;
+            (review_text(path, &text), load_text(path, &text))
         } else {
             (review(path)?, load_once(path, None, Keep::Slim)?)
         };
@@ -147,6 +156,17 @@ fn read(paths: &[PathBuf]) -> Result<(Analysis, Vec<Object>), Box<dyn Error>> {
         objects.extend(loaded.objects);
     }
     Ok((analysis, objects))
+}
+
+/// A text that is not longer than any that is meant to be read.
+fn whole(name: &Path, from: impl Read) -> Result<String, Box<dyn Error>> {
+    let mut text = String::new();
+    let read = from.take(INPUT_LIMIT + 1).read_to_string(&mut text);
+    read.map_err(|error| format!("cannot read {}: {error}", name.display()))?;
+    if u64::try_from(text.len())? > INPUT_LIMIT {
+        return Err(format!("{} is longer than {INPUT_LIMIT} bytes; give its parts", name.display()).into());
+    }
+    Ok(text)
 }
 
 impl Analysis {

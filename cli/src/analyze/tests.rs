@@ -182,6 +182,16 @@ fn a_fault_is_told_with_file_document_object_field_value_and_remedy() {
 }
 
 #[test]
+fn a_file_that_is_named_is_read_whatever_it_is_called() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in [".hidden.yaml", "notes.txt", "all.yaml"] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, GOOD).unwrap();
+        assert_eq!(read(&[path]).unwrap().0.objects, 1, "{name}");
+    }
+}
+
+#[test]
 fn a_warning_is_told_and_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
     let wide = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\

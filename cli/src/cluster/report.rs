@@ -21,7 +21,8 @@ use serde::Serialize;
 use self::archive::{Archive, BOUNDS};
 use self::collect::Collector;
 use super::{Which, block_on};
-use crate::args::fail;
+use crate::analyze;
+use crate::args::{chain, fail};
 use crate::output::{Output, render};
 
 /// One answer is not waited for longer: others are to come.
@@ -71,11 +72,15 @@ fn write(args: &ReportArgs) -> Result<Written, Box<dyn Error>> {
     let root = format!("ambit-bug-report-{}", now.strftime("%Y%m%dT%H%M%SZ"));
     let path = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{root}.tar.gz")));
     let file = create(&path)?;
-    let archive = Archive::new(file, root, u64::try_from(now.as_second())?, BOUNDS);
+    let mut archive = Archive::new(file, root, u64::try_from(now.as_second())?, BOUNDS);
+    let until = clock::now() + Duration::from_secs(args.timeout);
+    match analyze::told(&args.which) {
+        Ok(said) => archive.text("analysis.txt", &said)?,
+        Err(error) => archive.miss("analysis.txt", &chain(error.as_ref())),
+    }
     let collected = block_on(async {
         let limits = Limits { answer: ANSWER, ..Limits::default() };
         let client = args.which.client().await?.limited(limits);
-        let until = clock::now() + Duration::from_secs(args.timeout);
         let mut collector = Collector::new(client, args.which.clone(), archive, until);
         Box::pin(collector.collect(args.tail)).await?;
         Ok(collector.into_archive())
