@@ -53,7 +53,8 @@ pub struct Config {
     /// Install nothing for IPv6.
     #[arg(long, env = "DISABLE_IPV6")]
     pub disable_ipv6: bool,
-    /// How long peers may take to learn that a pod leaves, before its redirection ends, in milliseconds.
+    /// How long peers may take to learn that a pod leaves, before new connections are not redirected any more, in
+    /// milliseconds; and how long those that are carried may then go on.
     #[arg(long, env = "LEAVE_WAIT_MS", default_value_t = 300)]
     pub leave_wait_ms: u64,
     /// How often each pod is compared with what is wanted, in seconds.
