@@ -2,6 +2,7 @@
 //! Owns the list of checks and how a complaint is printed; each check is a file.
 
 mod edges;
+mod maps;
 mod reference;
 mod text;
 
@@ -28,6 +29,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
     let sources = sources(&workspace.root)?;
     let mut complaints = text::check(&sources);
     complaints.extend(edges::check(workspace)?);
+    complaints.extend(maps::check(&workspace.root, &sources)?);
     complaints.extend(reference::check(workspace, &sources, write)?);
     if write {
         crds::write(workspace)?;

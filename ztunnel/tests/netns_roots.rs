@@ -1,4 +1,4 @@
-//! A control plane that comes back under another root while a proxy runs.
+//! A control plane that comes back under another root while a proxy runs, and an authority that is another's.
 
 #[cfg(test)]
 #[path = "scene/told.rs"]
@@ -31,5 +31,23 @@ mod tests {
             "what the control plane tells is in force\n{}",
             told.log()
         );
+    }
+
+    #[test]
+    fn certificates_come_from_an_authority_of_another_root_than_the_control_planes() {
+        let (told, elsewhere) = Told::signed_elsewhere("token");
+        assert_ne!(elsewhere.root_pem(), told.plane.root_pem());
+        assert!(told.peer().connect(1, target()), "{}", told.log());
+        assert!(elsewhere.counts().0 > 0, "{}", told.log());
+    }
+
+    #[test]
+    fn an_authority_that_refuses_is_asked_again_and_nothing_is_carried_without_it() {
+        let (told, elsewhere) = Told::signed_elsewhere("another token");
+        let peer =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| told.peer().connect(1, target())));
+        assert!(!peer.unwrap_or_default(), "{}", told.log());
+        let (signed, refused) = elsewhere.counts();
+        assert!(signed == 0 && refused > 0, "{signed} {refused}");
     }
 }

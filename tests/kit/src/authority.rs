@@ -5,8 +5,8 @@ use std::path::Path;
 
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
+    DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 
 /// A root and its key.
@@ -66,6 +66,18 @@ impl Authority {
             root_pem: self.root_pem.clone(),
             serial,
         }
+    }
+
+    /// The key of a signing request, certified for this URI.
+    ///
+    /// # Panics
+    /// When it is no signing request.
+    #[must_use]
+    pub fn sign(&self, csr: &str, identity: &str) -> String {
+        let mut request = CertificateSigningRequestParams::from_pem(csr).expect("a signing request");
+        let name = Ia5String::try_from(identity).expect("an ASCII identity");
+        request.params.subject_alt_names = vec![SanType::URI(name)];
+        request.signed_by(&self.issuer).expect("a leaf").pem()
     }
 
     /// A revocation list, as PEM.

@@ -9,6 +9,7 @@ pub mod fake_api;
 mod namespace;
 mod patience;
 mod plane;
+mod signatory;
 mod tokens;
 pub mod vectors;
 
@@ -17,4 +18,5 @@ pub use echo::Echo;
 pub use namespace::Namespace;
 pub use patience::{eventually, pause};
 pub use plane::Plane;
+pub use signatory::Signatory;
 pub use tokens::Tokens;

@@ -5,12 +5,14 @@
 #[path = "raw.rs"]
 mod raw;
 
+use std::borrow::Borrow;
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ambit_kit::{Authority, Echo, Namespace, Plane, eventually};
+use ambit_kit::{Authority, Echo, Namespace, Plane, Signatory, eventually};
 use ambit_wire::local;
 use raw::Raw;
 
@@ -27,6 +29,29 @@ pub(crate) struct Told {
 
 impl Told {
     pub(crate) fn new(settings: &[(&str, &str)]) -> Self {
+        Self::build(Authority::new(), settings, |_| Vec::new())
+    }
+
+    /// With certificates from somebody else's authority, which signs for those who show this token; the proxy shows
+    /// another one if it is told to.
+    pub(crate) fn signed_elsewhere(shown: &str) -> (Self, Signatory) {
+        let (authority, mut elsewhere) = (Arc::new(Authority::new()), None);
+        let told = Self::build(Arc::clone(&authority), &[("AUTH_TOKEN", shown)], |namespace| {
+            let who = "spiffe://cluster.local/ns/shop/sa/server";
+            let signatory = Signatory::start(namespace, authority, ("token", who));
+            let settings = [("CA_ADDRESS", signatory.url()), ("CA_ROOT_CA", signatory.root_pem().to_owned())];
+            elsewhere = Some(signatory);
+            settings.into()
+        });
+        (told, elsewhere.unwrap())
+    }
+
+    /// `more` are settings that are known once the namespace is there; without any, the identity is in files.
+    fn build(
+        authority: impl Borrow<Authority>,
+        settings: &[(&str, &str)],
+        more: impl FnOnce(&Namespace) -> Vec<(&'static str, String)>,
+    ) -> Self {
         let namespace = Namespace::new();
         for address in ["10.77.0.2/32", "10.77.0.1/32"] {
             let added =
@@ -34,10 +59,9 @@ impl Told {
             assert!(added.expect("install it: apt-get install iproute2").success());
         }
         let dir = tempfile::tempdir().unwrap();
-        let authority = Authority::new();
         for name in ["server", "client"] {
             let identity = format!("spiffe://cluster.local/ns/shop/sa/{name}");
-            authority.issue(&identity).write(&dir.path().join(name));
+            authority.borrow().issue(&identity).write(&dir.path().join(name));
         }
         let echo = Echo::start_in(&namespace, target());
         let plane = Plane::start(&namespace, &world(&[]));
@@ -50,12 +74,15 @@ impl Told {
             .env("PROXY_WORKLOAD_INFO", "shop/server/server")
             .env("XDS_ADDRESS", plane.url())
             .env("XDS_ROOT_CA", dir.path().join("xds-root.pem"))
-            .env("IDENTITY_DIR", dir.path().join("server"))
             .envs(settings.iter().copied())
             .env("RUST_LOG", "info,access=info,policy=debug")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
+        match more(&namespace) {
+            none if none.is_empty() => command.env("IDENTITY_DIR", dir.path().join("server")),
+            more => command.envs(more),
+        };
         let proxy = namespace.within(move || command.spawn().unwrap());
         let scene = Self { namespace, plane, dir, proxy: Process(proxy), echo };
         scene.says("the world is known");
