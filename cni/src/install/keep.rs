@@ -12,6 +12,7 @@ use ambit_process::stop::Stop;
 use ambit_sys::notify::Notify;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -26,8 +27,8 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Whoever writes configurations often writes several files.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// At most so often, while changes follow each other closely.
-const PACE: Duration = Duration::from_secs(1);
+/// At most so often, while changes follow each other closely. Pods that start in between are found by their keepers.
+const PACE: Duration = Duration::from_millis(100);
 
 /// Changes that follow each other this closely are a struggle, and so many of them worth a warning.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -35,16 +36,25 @@ const STRUGGLE: u32 = 5;
 
 /// Whether the plugin is installed.
 #[derive(Debug)]
-pub(crate) struct State(AtomicBool);
+pub(crate) struct State {
+    is_good: AtomicBool,
+    /// When it was last put right: until then the runtime may have started pods without it.
+    repaired: watch::Sender<Option<Instant>>,
+}
 
 impl State {
     /// Where nothing is to be installed all is as it should be.
     pub(crate) fn new(is_wanted: bool) -> Self {
-        Self(AtomicBool::new(!is_wanted))
+        Self { is_good: AtomicBool::new(!is_wanted), repaired: watch::Sender::new(None) }
     }
 
     pub(crate) fn is_good(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_good.load(Ordering::Relaxed)
+    }
+
+    /// When it was last put right, and each later time.
+    pub(crate) fn repaired(&self) -> watch::Receiver<Option<Instant>> {
+        self.repaired.subscribe()
     }
 
     /// A pass that fails says nothing about what an earlier one left: that may be in force still.
@@ -61,7 +71,10 @@ impl State {
             metrics.installs.get_or_create(&Installed { result }).inc();
         }
         if let Ok(pass) = result {
-            self.0.store(*pass != Pass::NoPrimary, Ordering::Relaxed);
+            self.is_good.store(*pass != Pass::NoPrimary, Ordering::Relaxed);
+        }
+        if matches!(result, Ok(Pass::Changed)) {
+            self.repaired.send_replace(Some(clock::now()));
         }
         metrics.install_ready.set(i64::from(self.is_good()));
     }

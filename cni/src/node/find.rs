@@ -26,6 +26,9 @@ use crate::node::cgroup::container_of;
 /// A look at all processes serves all who ask within this time.
 const FRESH: Duration = Duration::from_millis(500);
 
+/// The same for pods that must be found before their first container starts.
+const VERY_FRESH: Duration = Duration::from_millis(20);
+
 /// `stat` and `cgroup` of a process are some hundred bytes; deep groups of many hierarchies some thousand.
 const TEXT: u64 = 64 << 10;
 
@@ -79,7 +82,7 @@ impl Finder {
         if ips.is_empty() {
             return None;
         }
-        let pods = self.look().await?;
+        let pods = self.look(FRESH).await?;
         let processes = pods.get(&spelled(uid))?.clone();
         let (proc_dir, uid) = (self.proc_dir.clone(), uid.to_owned());
         let ips: BTreeSet<IpAddr> = ips.iter().map(IpAddr::to_canonical).collect();
@@ -87,9 +90,19 @@ impl Finder {
         bounded(search).await.flatten()
     }
 
-    async fn look(&self) -> Option<Arc<Pods>> {
+    /// The namespace of a pod that is only starting, whose addresses nobody knows yet: the runtime starts its first
+    /// process after all plugins. One with processes in several namespaces is no such pod.
+    pub(crate) async fn find_new(&self, uid: &str) -> Option<Found> {
+        let pods = self.look(VERY_FRESH).await?;
+        let [process] = &pods.get(&spelled(uid))?[..] else { return None };
+        let path = netns_path(&self.proc_dir, process.pid);
+        let netns = Netns::open(&path).ok().filter(|it| it.id() == process.netns)?;
+        Some(Found { netns, path, container_id: process.container_id.clone() })
+    }
+
+    async fn look(&self, fresh: Duration) -> Option<Arc<Pods>> {
         let mut last = self.last.lock().await;
-        if let Some(look) = last.as_ref().filter(|look| look.at.elapsed() < FRESH) {
+        if let Some(look) = last.as_ref().filter(|look| look.at.elapsed() < fresh) {
             return Some(Arc::clone(&look.pods));
         }
         let (proc_dir, home) = (self.proc_dir.clone(), self.home);

@@ -32,6 +32,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A pod that is not found is looked for this often again before it is called missing; 1.5 s.
 const SEARCHES: u32 = 4;
 
+/// A pod that the runtime began to start while the plugin was not in its list, or its program missing, is looked for
+/// among processes this long and this often: it is to be in before its first container starts.
+const SUSPICION: Duration = Duration::from_secs(15);
+const SUSPICION_PAUSE: Duration = Duration::from_millis(25);
+
 /// What the cluster wants of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wish {
@@ -123,6 +128,7 @@ impl Keeper {
         stop: Stop,
     ) {
         let mut news = self.ground.link.news();
+        let mut repaired = self.ground.installed.repaired();
         let mut told = true;
         loop {
             if std::mem::take(&mut told) {
@@ -148,6 +154,8 @@ impl Keeper {
                     Err(_) => return,
                 },
                 _ = news.changed() => self.settle_and_tell().await,
+                // Its sender is part of the ground, which we hold.
+                _ = repaired.changed() => {}
                 () = tokio::time::sleep(pause) => self.settle_and_tell().await,
             }
         }
@@ -158,7 +166,17 @@ impl Keeper {
         self.sandbox.is_some() || self.subject.as_ref().is_some_and(|it| !it.ips.is_empty())
     }
 
+    /// The plugin was missing a moment ago: the runtime may be starting this pod without having asked for it.
+    fn may_be_missed(&self) -> bool {
+        let repaired = *self.ground.installed.repaired().borrow();
+        let lately = repaired.is_some_and(|at| at.elapsed() < SUSPICION);
+        lately && self.wanted == Wanted::In && self.sandbox.is_none()
+    }
+
     fn pause(&self) -> Duration {
+        if self.may_be_missed() {
+            return SUSPICION_PAUSE;
+        }
         if self.failures == 0 && self.seat == Seat::In && !self.proof.is_there() {
             return PROOF_PAUSE.min(self.ground.audit);
         }
@@ -380,7 +398,12 @@ impl Keeper {
         if self.sandbox.is_some() {
             return;
         }
-        let Some(found) = self.ground.finder.find(&subject.runtime_uid, &subject.ips).await else { return };
+        let finder = &self.ground.finder;
+        let found = match subject.ips.is_empty() {
+            true if self.may_be_missed() => finder.find_new(&subject.runtime_uid).await,
+            _ => finder.find(&subject.runtime_uid, &subject.ips).await,
+        };
+        let Some(found) = found else { return };
         info!(pod = %subject.object, netns = %found.path.display(), "found the pod among the node's processes");
         let sandbox = Sandbox {
             uid: self.uid.to_string(),

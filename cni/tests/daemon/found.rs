@@ -180,3 +180,23 @@ fn a_record_of_before_the_last_boot_is_not_believed_whatever_its_numbers() {
     assert!(!ztunnel.has_heard("add u-1"), "{:?}", ztunnel.heard());
     assert!(!record.exists());
 }
+
+#[test]
+fn a_pod_that_starts_while_the_plugin_was_not_in_the_list_is_found_before_it_has_an_address() {
+    let running = Running::with("10.0.0.5/32");
+    let objects = [ambient(), pod("web", &running.uid)];
+    // Nothing was wrong with the plugin: it is waited for, and nobody is believed without an address.
+    let trusting = running.stage(&objects);
+    let _ztunnel = trusting.ztunnel();
+    std::thread::park_timeout(std::time::Duration::from_millis(1500));
+    assert_eq!(filter(&running.netns), "");
+    drop(trusting);
+    let (dir, mut more) = super::installed::folders(None);
+    more.extend(["--proc-dir".into(), running.proc_dir.path().to_str().unwrap().into()]);
+    let stage = stage_with(&objects, &more);
+    let _ztunnel = stage.ztunnel();
+    assert_eq!(filter(&running.netns), "");
+    fs::write(dir.path().join("net/10-net.conflist"), super::installed::LIST).unwrap();
+    stage.eventually("found", || stage.redirection("web").as_deref() == Some("enabled"));
+    assert!(filter(&running.netns).contains("redirect to :15001"));
+}
