@@ -2,6 +2,7 @@
 //! What is said is what holds: while no waypoint is attached to anything, what asks for one reads so.
 //! Writing it down is `status`'s.
 
+use ambit_cluster::fault::{Fault, Wrong};
 use ambit_cluster::kinds::entry::{Resolution, ServiceEntry};
 use ambit_cluster::kinds::mesh::Visible;
 use ambit_cluster::kinds::meta::Meta;
@@ -23,9 +24,12 @@ pub const WAYPOINT_MISSING: &str = "istio.io/WaypointMissing";
 /// For whom a service entry is.
 pub const VISIBILITY_APPLIED: &str = "istio.io/VisibilityApplied";
 
+/// Whether an object reads; said of those that do not.
+pub const ACCEPTED: &str = "istio.io/Accepted";
+
 /// All of them: what is found of these on an object was said by us.
-pub const KINDS: [&str; 5] =
-    [ZTUNNEL_ACCEPTED, WAYPOINT_ACCEPTED, WAYPOINT_BOUND, WAYPOINT_MISSING, VISIBILITY_APPLIED];
+pub const KINDS: [&str; 6] =
+    [ZTUNNEL_ACCEPTED, WAYPOINT_ACCEPTED, WAYPOINT_BOUND, WAYPOINT_MISSING, VISIBILITY_APPLIED, ACCEPTED];
 
 /// One thing that is said of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +74,17 @@ pub fn of(world: &World, at: &ObjectRef) -> Vec<Condition> {
         }
         _ => Vec::new(),
     }
+}
+
+/// What is to be said of an object that got into the cluster and does not read.
+#[must_use]
+pub fn refused(fault: &Fault, is_in_force: bool) -> Condition {
+    let Wrong { field, value, problem, remedy } = &fault.wrong;
+    let outcome =
+        if is_in_force { "its last good version stays in force" } else { "nothing of it is in force" };
+    let at: String = [field, value].iter().filter(|it| !it.is_empty()).map(|it| format!("{it}: ")).collect();
+    let remedy = if remedy.is_empty() { String::new() } else { format!("; {remedy}") };
+    Condition::new(ACCEPTED, "False", "Invalid", format!("{at}{problem}{remedy} ({outcome})"))
 }
 
 /// What is to be said of a policy: by its author's choice it is for tunnels or for waypoints.

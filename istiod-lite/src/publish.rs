@@ -7,7 +7,7 @@ mod pace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ambit_cluster::files::Event;
 use ambit_cluster::kinds::core::Pod;
@@ -29,7 +29,7 @@ use crate::catalog::Catalog;
 use crate::index::World;
 use crate::metrics::Metrics;
 use crate::publish::pace::Pace;
-use crate::status;
+use crate::status::{self, News};
 use crate::vips::{self, Ranges};
 
 /// Questions that wait for a pod to appear; beyond this the oldest is given up.
@@ -67,6 +67,8 @@ pub struct Feed {
     ranges: Option<Ranges>,
     /// A service entry changed since addresses were given.
     entries_changed: bool,
+    /// Objects that do not read now, and since when.
+    bad: BTreeMap<ObjectRef, (Fault, SystemTime)>,
     /// What was wrong with the mesh's configuration the last time.
     known: Option<Fault>,
     /// Who is told.
@@ -89,6 +91,7 @@ impl Feed {
             unreported: BTreeSet::new(),
             ranges,
             entries_changed: false,
+            bad: BTreeMap::new(),
             known: None,
             subscribers: Streams::default(),
             pace: Pace::default(),
@@ -180,6 +183,7 @@ impl Feed {
     fn say_again(&mut self) {
         self.entries_changed = true;
         self.unreported.extend(status::all(self.catalog.world()));
+        self.unreported.extend(self.bad.keys().cloned());
     }
 
     /// After publishing: a policy is in force before its author reads so. Addresses for hosts that have none are
@@ -196,7 +200,8 @@ impl Feed {
         let mut objects = std::mem::take(&mut self.unreported).into_iter();
         while let Some(object) = objects.next() {
             let (world, now) = (self.catalog.world(), clock::now_system());
-            match status::report(world, &object, given.get(&object), &self.writer, now) {
+            let news = News { given: given.get(&object), fault: self.bad.get(&object) };
+            match status::report(world, &object, news, &self.writer, now) {
                 Ok(()) => {}
                 // The desk is full: the others wait here. Of a mesh that is new here, everything is to be written.
                 Err(error @ WriteError::Api(_)) => {
@@ -214,7 +219,28 @@ impl Feed {
         }
     }
 
+    /// Those who wrote what does not read are told on the object, and once more when it reads.
+    fn note_bad(&mut self, faults: &[Fault]) {
+        let now = clock::now_system();
+        let mut next = BTreeMap::new();
+        for fault in faults {
+            let Some(object) = fault.object.as_ref().filter(|it| it.kind.group().ends_with("istio.io"))
+            else {
+                continue;
+            };
+            let since = self.bad.get(object).map_or(now, |(_, since)| *since);
+            next.insert(object.clone(), (fault.clone(), since));
+        }
+        let other = |object: &&ObjectRef| {
+            self.bad.get(*object).map(|(fault, _)| fault) != next.get(*object).map(|(fault, _)| fault)
+        };
+        let changed: Vec<_> = self.bad.keys().chain(next.keys()).filter(other).cloned().collect();
+        self.unreported.extend(changed);
+        self.bad = next;
+    }
+
     fn tell_faults(&mut self, mut faults: Vec<Fault>) {
+        self.note_bad(&faults);
         let own = self.catalog.world().fault();
         if let Some(fault) = own.as_ref().filter(|_| own != self.known) {
             warn!(target: "manifests", fault = %fault, "not taken");

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use ambit_cluster::kinds::policy::PolicyCondition;
 use ambit_cluster::writer::WriteError;
-use ambit_cluster::{Kind, ObjectRef, Writer};
+use ambit_cluster::{Fault, Kind, ObjectRef, Writer};
 use serde_json::{Value, json};
 
 use crate::conditions::{self, Condition, KINDS};
@@ -21,25 +21,37 @@ struct Known<'a> {
     addresses: Given,
 }
 
-/// Writes what is to be said of an object, if it does not say so already. `given`: addresses that it is to have
-/// instead of those that it has.
+/// What is to be said of an object beside what holds in the world.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct News<'a> {
+    /// Addresses that it is to have instead of those that it has.
+    pub given: Option<&'a Given>,
+    /// It does not read any more, or never did, and since when.
+    pub fault: Option<&'a (Fault, SystemTime)>,
+}
+
+/// Writes what is to be said of an object, if it does not say so already.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn report(
     world: &World,
     name: &ObjectRef,
-    given: Option<&Given>,
+    news: News<'_>,
     writer: &Writer,
     now: SystemTime,
 ) -> Result<(), WriteError> {
-    let Some(known) = known(world, name) else { return writer.clear(name) };
+    let News { given, fault } = news;
+    let in_force = known(world, name);
+    let is_in_force = in_force.is_some() || name.kind == Kind::PeerAuthentication && is_peer(world, name);
+    let nothing = fault.map(|_| Known { conditions: &[], generation: 0, addresses: Given::new() });
+    let Some(known) = in_force.or(nothing) else { return writer.clear(name) };
     let wanted = conditions::of(world, name);
-    if given.is_none() && is_said(&wanted, &known) {
+    if given.is_none() && fault.is_none() && is_said(&wanted, &known) {
         return Ok(());
     }
     let addresses = given.unwrap_or(&known.addresses);
-    if wanted.is_empty() && addresses.is_empty() {
+    if wanted.is_empty() && addresses.is_empty() && fault.is_none() {
         return writer.clear(name);
     }
     let mut patch = if addresses.is_empty() && given.is_none() {
@@ -47,11 +59,20 @@ pub fn report(
     } else {
         vips::patch(addresses)
     };
-    let list: Vec<Value> = wanted.iter().map(|it| condition(it, name.kind, &known, now)).collect();
+    let mut list: Vec<Value> = wanted.iter().map(|it| condition(it, name.kind, &known, now)).collect();
+    // Of which generation it is, is not known of what does not read.
+    let nothing = Known { conditions: &[], generation: 0, addresses: Given::new() };
+    list.extend(fault.map(|(fault, since)| {
+        condition(&conditions::refused(fault, is_in_force), name.kind, &nothing, *since)
+    }));
     if let Some(status) = patch.get_mut("status").and_then(Value::as_object_mut) {
         status.insert("conditions".into(), list.into());
     }
     writer.patch(name, patch)
+}
+
+fn is_peer(world: &World, at: &ObjectRef) -> bool {
+    world.space(&at.namespace).is_some_and(|space| space.peers.contains_key(&at.name))
 }
 
 /// The objects of which something else may have to be said when this one changes.

@@ -34,7 +34,7 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let hooks = ["istio-validator-istio-system", "istiod-default-validator"];
-        Self::with(FakeApi::start().await, hooks, &[]).await
+        Box::pin(Self::with(FakeApi::start().await, hooks, &[])).await
     }
 
     /// In this cluster, with these webhooks installed and these flags given. The first is waited for.
@@ -149,7 +149,7 @@ async fn a_revision_keeps_its_own_webhook_while_another_one_leads() {
     );
     let hooks = ["istio-validator-canary-istio-system", "istio-validator-istio-system"];
     // Whose roots are not written has no scene: it waits for them.
-    let scene = Scene::with(fake, hooks, &["--revision=canary"]).await;
+    let scene = Box::pin(Scene::with(fake, hooks, &["--revision=canary"])).await;
     let other = scene.fake.object(HOOKS, "", hooks[1]).unwrap();
     assert_eq!(other.pointer("/webhooks/0/clientConfig/caBundle"), None, "the other revision's is not ours");
     let lease = scene.fake.object(leases, "istio-system", "ambit-istiod-leader");

@@ -189,6 +189,45 @@ async fn a_policy_is_served_and_told_what_became_of_it_once_its_kind_is_installe
     assert!(scene.dump().await.contains("shop/deny"));
 }
 
+/// As it gets in where no webhook is asked.
+#[tokio::test]
+async fn a_policy_that_does_not_read_says_so_itself_until_it_does_and_its_last_good_version_stays() {
+    let scene = Scene::new().await;
+    let name = "authorizationpolicies.security.istio.io";
+    let version = json!({"name": "v1", "served": true});
+    scene.fake.put(DEFINITIONS, json!({"metadata": {"name": name}, "spec": {"versions": [version]}}));
+    scene.fake.serve_collection(POLICIES, true);
+    let write = |policy: &str, rule: Value| {
+        let spec = json!({"action": "DENY", "rules": [rule]});
+        let kept = scene.fake.object(POLICIES, "shop", policy).and_then(|it| it.get("status").cloned());
+        let metadata = json!({"name": policy, "namespace": "shop", "generation": 1});
+        scene.fake.put(POLICIES, json!({"metadata": metadata, "spec": spec, "status": kept}));
+    };
+    let said = |policy: &str, kind: &str| {
+        let object = scene.fake.object(POLICIES, "shop", policy)?;
+        let all = object.pointer("/status/conditions")?.as_array()?.clone();
+        all.into_iter().find(|it| it["type"] == kind)
+    };
+    let mistyped = json!({"form": [{"source": {"namespaces": ["shop"]}}]});
+    write("deny", json!({}));
+    eventually(|| said("deny", "ZtunnelAccepted")).await;
+    write("deny", mistyped.clone());
+    write("never", mistyped);
+    for (policy, outcome) in [("deny", "last good version stays in force"), ("never", "nothing of it is")] {
+        let condition = eventually(|| said(policy, "istio.io/Accepted")).await;
+        let message = condition["message"].as_str().unwrap();
+        assert!(message.contains("form") && message.contains(outcome), "{message}");
+        assert_eq!((&condition["status"], &condition["reason"]), (&json!("False"), &json!("Invalid")));
+    }
+    assert_eq!(said("deny", "ZtunnelAccepted").unwrap()["status"], "True", "of what is in force");
+    let dump = scene.dump().await;
+    assert!(dump.contains("shop/deny") && !dump.contains("shop/never"), "{dump}");
+    write("deny", json!({"from": [{"source": {"namespaces": ["shop"]}}]}));
+    let gone = || said("deny", "istio.io/Accepted").is_none().then_some(());
+    eventually(gone).await;
+    assert!(said("never", "istio.io/Accepted").is_some(), "this one is as it was");
+}
+
 #[tokio::test]
 async fn without_an_api_server_the_world_stays_and_known_callers_are_still_served() {
     let mut scene = Scene::new().await;

@@ -34,7 +34,8 @@ fn round(folder: &Path, seconds: u64) -> usize {
     let ranges = Ranges { v4: "240.240.0.0/16".parse().unwrap(), v6: "2001:2::/48".parse().unwrap() };
     let given: std::collections::BTreeMap<_, _> = vips::plan(&world, ranges).into_iter().collect();
     for object in all(&world) {
-        report(&world, &object, given.get(&object), &writer, now(seconds)).unwrap();
+        let news = News { given: given.get(&object), fault: None };
+        report(&world, &object, news, &writer, now(seconds)).unwrap();
     }
     let after = files();
     let changed = after.iter().filter(|(name, text)| before.get(*name) != Some(text)).count();
