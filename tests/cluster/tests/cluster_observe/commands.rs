@@ -1,6 +1,6 @@
 //! `ambit` as a person with a kubeconfig runs it. Owns the running; what is run and seen is the story's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ambit_cluster_lab::Lab;
@@ -45,6 +45,17 @@ impl Ambit {
         let said = self.says(arguments)?;
         serde_json::from_str(&said)
             .with_context(|| format!("ambit {} says no JSON: {said}", arguments.join(" ")))
+    }
+
+    /// Runs every command of a page of the documents that needs a cluster, as it stands there.
+    pub(super) fn follow(&self, page: &str) -> Result<()> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let blocks = text.split("```console cluster\n").skip(1).filter_map(|it| it.split("```").next());
+        let commands: Vec<&str> =
+            blocks.flat_map(str::lines).filter_map(|it| it.strip_prefix("$ ambit ")).collect();
+        ensure!(!commands.is_empty(), "{page} has no command");
+        commands.iter().try_for_each(|it| self.says(&it.split_whitespace().collect::<Vec<_>>()).map(drop))
     }
 
     /// What it says, on both outputs, where it fails with the code for that.

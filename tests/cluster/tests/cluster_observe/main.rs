@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod commands;
+mod report;
 
 use std::time::Duration;
 
@@ -56,6 +57,11 @@ fn story(lab: &Lab) -> Result<()> {
     sees_what_proxies_know(lab, &ambit)?;
     sees_what_proxies_carry(lab, &ambit)?;
     sets_levels_of_logs(&ambit)?;
+    tells_of_pods_and_services(lab, &ambit)?;
+    explains_connections(lab, &ambit)?;
+    finds_what_does_not_go_together(lab, &ambit)?;
+    ambit.follow("observe.md")?;
+    report::is_whole_and_holds_no_secret(lab, &ambit)?;
     sees_what_is_not_well(lab, &ambit)
 }
 
@@ -205,6 +211,82 @@ fn sets_levels_of_logs(ambit: &Ambit) -> Result<()> {
     ensure!(levels.len() == 2 && levels.contains(&false), "the other node's is as it was: {said}");
     let said = ambit.says(&["zc", "log", "--reset"])?;
     ensure!(!said.contains("access=off"), "{said}");
+    Ok(())
+}
+
+fn tells_of_pods_and_services(lab: &Lab, ambit: &Ambit) -> Result<()> {
+    let text = lab.wait("the pod to be well", SOON, || ambit.says(&["describe", "pod", "web.shop"]))?;
+    for words in [
+        "Pod shop/web on n2,",
+        "Mesh:         in",
+        "Identity:     spiffe://cluster.local/ns/shop/sa/web",
+        "Certificate:  Available, until 20",
+        "Reached by:   HBONE",
+        "Services:     web.shop.svc.cluster.local 80->8080",
+        "ALLOW shop/only-client, chosen for it",
+    ] {
+        ensure!(text.contains(words), "{words}: {text}");
+    }
+    let service = ambit.json(&["describe", "service", "web", "-n", "shop", "-o", "json"])?;
+    ensure!(service["host"] == "web.shop.svc.cluster.local", "{service}");
+    ensure!(
+        service["endpoints"][0]["inMesh"] == true && service["endpoints"][0]["healthy"] == true,
+        "{service}"
+    );
+    ensure!(service["policies"][0]["policy"] == "shop/only-client", "{service}");
+    for (wrong, says) in [
+        (["describe", "pod", "nobody.shop"], "there is no pod nobody.shop"),
+        (["describe", "svc", "nothing.shop"], "there is no service nothing.shop"),
+    ] {
+        let said = ambit.fails(&wrong)?;
+        ensure!(said.contains(says), "{said}");
+    }
+    // The proxies' own pods are out, as they are to be, and that is no problem.
+    let ztunnel = lab.kubectl(&["-n", "istio-system", "get", "pods", "-l", "app=ztunnel", "-o", "name"])?;
+    let ztunnel = ztunnel.lines().next().context("no ztunnel")?;
+    let text = ambit.says(&["describe", "pod", ztunnel, "-n", "istio-system"])?;
+    ensure!(text.contains("out; it is part of the mesh itself"), "{text}");
+    Ok(())
+}
+
+fn explains_connections(lab: &Lab, ambit: &Ambit) -> Result<()> {
+    let why = |source: &str| ambit.json(&["why", source, "web.shop:80", "--cluster", "-o", "json"]);
+    let allowed = why("shop/client")?;
+    ensure!(allowed["verdict"]["allowed"] == true, "{allowed}");
+    ensure!(allowed["verdict"]["policy"] == "shop/only-client", "{allowed}");
+    ensure!(lab.fetch("shop/client", "http://web.shop/why").is_ok(), "and it is as it was explained");
+    let denied = why("shop/web")?;
+    ensure!(denied["verdict"]["allowed"] == false, "{denied}");
+    ensure!(lab.fetch("shop/web", "http://web.shop/why").is_err(), "and it is as it was explained");
+    let text = ambit.says(&["why", "shop/client", "web:80"])?;
+    ensure!(text.contains("HBONE to") && text.contains("allowed by policy shop/only-client"), "{text}");
+    let said = ambit.fails(&["why", "shop/nobody", "web:80"])?;
+    ensure!(said.contains("there is no pod shop/nobody"), "{said}");
+    Ok(())
+}
+
+fn finds_what_does_not_go_together(lab: &Lab, ambit: &Ambit) -> Result<()> {
+    let text = ambit.says(&["analyze", "--cluster", "-n", "shop"])?;
+    ensure!(text.contains("errors: 0, warnings: 0"), "{text}");
+    let file = tempfile::NamedTempFile::with_suffix(".yaml")?;
+    std::fs::write(file.path(), POLICY.replace("app: web", "app: wep").replace("only-client", "stray"))?;
+    let path = file.path().display().to_string();
+    let text = ambit.says(&["analyze", "--cluster", "-A", &path])?;
+    ensure!(text.contains("warning AMB0101") && text.contains("shop/stray"), "as if it were applied: {text}");
+    let said = ambit.fails(&["analyze", "--cluster", "-A", "--failure-threshold", "warning", &path])?;
+    ensure!(said.contains("AMB0101"), "{said}");
+    lab.apply(&POLICY.replace(
+        "selector: { matchLabels: { app: web } }",
+        "targetRefs: [{kind: Service, name: gone, group: ''}]",
+    ))?;
+    let said = lab.wait("the missing target to be found", SOON, || {
+        ambit.fails(&["analyze", "--cluster", "-n", "shop"])
+    })?;
+    ensure!(said.contains("error AMB0102") && said.contains("gone"), "{said}");
+    lab.delete(POLICY)?;
+    lab.apply(POLICY)?;
+    let found = ambit.json(&["analyze", "--cluster", "-A", "-o", "json"])?;
+    ensure!(found["objects"].as_u64() > Some(20), "{found}");
     Ok(())
 }
 
