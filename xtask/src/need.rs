@@ -26,6 +26,9 @@ pub(crate) const NFT: Tool = Tool { program: "nft", package: "nftables" };
 /// Plays another mesh's agent, whose chains the node daemon takes over.
 pub(crate) const IPTABLES: Tool = Tool { program: "iptables-nft", package: "iptables" };
 
+/// Asks the dashboards' questions; `promtool`, in the same package, tries the alerts.
+pub(crate) const PROMETHEUS: Tool = Tool { program: "prometheus", package: "prometheus" };
+
 /// Asks for root; namespaces and redirection cannot be had without it.
 pub(crate) fn root(what: &str) -> Result<()> {
     let id = Command::new("id").arg("-u").output()?;

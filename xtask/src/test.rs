@@ -85,6 +85,7 @@ fn run_tier(workspace: &Workspace, tier: Tier, seeds: Option<&str>) -> Result<Ta
         Tier::Cluster => {
             need::root("the cluster tier")?;
             cluster::tools()?;
+            need::tools(&[&need::PROMETHEUS])?;
             demo::programs(workspace)?;
             // Nodes are given what a user installs: the static plugin, in an image.
             images::build_plugin(workspace)?;
