@@ -208,8 +208,8 @@ fn same_scope(view: &View<'_>) -> Vec<Finding> {
 pub(super) fn conditions(kind: Kind, meta: &Meta, conditions: &[PolicyCondition]) -> Vec<Finding> {
     let ours = |it: &&PolicyCondition| {
         let kind = it.kind.rsplit('/').next().unwrap_or_default();
-        matches!(kind, "ZtunnelAccepted" | "WaypointAccepted" | "WaypointBound")
-            && (it.status == "False" || it.reason == "PartiallyInvalid")
+        let kinds = ["Accepted", "ZtunnelAccepted", "WaypointAccepted", "WaypointBound", "VisibilityApplied"];
+        kinds.contains(&kind) && (it.status == "False" || it.reason == "PartiallyInvalid")
     };
     let finding = |it: &PolicyCondition| {
         let what = format!("{}: {}", it.reason, it.message);

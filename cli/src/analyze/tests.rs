@@ -124,6 +124,25 @@ fn each_thing_that_is_wrong_between_objects_has_its_code_its_field_and_a_remedy(
 }
 
 #[test]
+fn what_the_mesh_says_of_an_object_is_told_where_it_is_not_as_asked() {
+    let policy = |kind: &str, status: &str, reason: &str| {
+        let said = format!("{{type: {kind}, status: '{status}', reason: {reason}, message: because}}");
+        let rules = "namespaces: [shop]}}]}]\n";
+        MESH.replace(rules, &format!("{rules}status: {{conditions: [{said}]}}\n"))
+    };
+    for (kind, status, reason, told) in [
+        ("ZtunnelAccepted", "True", "Accepted", 0),
+        ("ZtunnelAccepted", "True", "PartiallyInvalid", 1),
+        ("ZtunnelAccepted", "False", "Invalid", 1),
+        ("istio.io/Accepted", "False", "Invalid", 1),
+        ("example.com/Accepted-by-nobody", "False", "Invalid", 0),
+    ] {
+        let found = compared(&policy(kind, status, reason), &whole());
+        assert_eq!(found.len(), told, "{kind} {status} {reason}: {found:?}");
+    }
+}
+
+#[test]
 fn a_service_of_a_host_counts_before_an_entry() {
     let yaml = MESH.replace("hosts: [api.example.com]", "hosts: [web.shop.svc.cluster.local]");
     let found = compared(&yaml, &whole());
