@@ -113,17 +113,17 @@ struct Doors {
 }
 
 impl Doors {
-    async fn open(config: &Run) -> Result<Self, ListenError> {
+    fn open(config: &Run) -> Result<Self, ListenError> {
         let https = match config.https() {
-            Some(address) => Some(serve::listen(address).await?),
+            Some(address) => Some(serve::listen(address)?),
             None => None,
         };
         Ok(Self {
             https,
-            plain: serve::listen(config.grpc_addr).await?,
-            secure: serve::listen(config.secure_grpc_addr).await?,
-            http: serve::listen(config.http_addr).await?,
-            monitoring: serve::listen(config.monitoring_addr).await?,
+            plain: serve::listen(config.grpc_addr)?,
+            secure: serve::listen(config.secure_grpc_addr)?,
+            http: serve::listen(config.http_addr)?,
+            monitoring: serve::listen(config.monitoring_addr)?,
         })
     }
 
@@ -178,10 +178,13 @@ impl ControlPlane {
         let mut registry = Registry::default();
         usage::register(&mut registry);
         let metrics = Metrics::registered(&mut registry);
+        if config.given.signs {
+            metrics.register_ends(&mut registry);
+        }
         let found = waiting::shown(config.monitoring_addr, found(&config, &metrics));
         let (Origin { trust, source, writer, callers, inside }, here) = Box::pin(found).await?;
         let callers = Arc::new(callers);
-        let doors = Doors::open(&config).await?;
+        let doors = Doors::open(&config)?;
         let namespace = config.namespace().to_owned();
         let guard = (!config.http_addr.ip().is_loopback())
             .then(|| Guard { callers: Arc::clone(&callers), namespace });

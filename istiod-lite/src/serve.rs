@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ambit_process::clock;
-use ambit_process::net::{TcpListener, TcpStream};
+use ambit_process::net::{TcpListener, TcpSocket, TcpStream};
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
 use ambit_tls::configs::Caller as Peer;
@@ -36,6 +36,10 @@ pub use shown::{Files, Serving, ServingError};
 
 /// Handshakes at the same time: nodes that all come back at once wait their turn in the kernel's queue.
 const HANDSHAKES: usize = 128;
+
+/// Connections that wait in the kernel's queue, which is also what Linux takes at most unless told. Beyond it they
+/// are reset: a mesh of a thousand nodes that all come back at once fills the customary 1,024.
+const BACKLOG: u32 = 4096;
 
 /// After a failed accept (mostly: no file descriptors left) wait before trying again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -192,8 +196,15 @@ async fn next(listener: &TcpListener, stop: &Stop) -> Option<TcpStream> {
 ///
 /// # Errors
 /// When the address cannot be had.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
+pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let open = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // As a listener has it that is bound at once: what is still closing does not keep the port.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    open().map_err(|source| ListenError { address, source })
 }
 
 /// Where a listener listens.
@@ -213,4 +224,20 @@ pub struct ListenError {
     pub address: SocketAddr,
     /// What the system said.
     pub source: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn more_nodes_than_a_thousand_may_come_at_once_before_any_is_let_in() {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = bound(&listener).unwrap();
+        for number in 0..1500 {
+            // It stays in the queue though its client is gone again.
+            let came = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
+            assert!(came.is_ok(), "{number}: {came:?}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ pub(crate) async fn shown<T>(
     address: SocketAddr,
     opened: impl Future<Output = Result<T, StartError>>,
 ) -> Result<T, StartError> {
-    let listener = serve::listen(address).await?;
+    let listener = serve::listen(address)?;
     let answers = admin::serve(listener, |request| ready(answer(&request)), Stop::new());
     tokio::pin!(opened);
     // Cancel-safe: whoever is being answered when it is over asks again.

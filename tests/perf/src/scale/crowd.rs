@@ -138,6 +138,15 @@ async fn stream(number: usize, board: &Board, to: SocketAddr) -> Result<()> {
     let (sender, connection) = builder.handshake(tcp).await?;
     let mut driver = JoinSet::new();
     driver.spawn_local(connection);
+    let ended = talk(number, board, to, sender).await;
+    // Why the connection ended says more than that the stream did.
+    match (ended, driver.try_join_next()) {
+        (Err(error), Some(Ok(Err(why)))) => Err(error.context(why)),
+        (ended, _) => ended,
+    }
+}
+
+async fn talk(number: usize, board: &Board, to: SocketAddr, sender: SendRequest<Bytes>) -> Result<()> {
     let (mut send, mut body) = open(sender, board, to).await?;
     let mut client =
         Client { number, board, answers: Answers::default(), got: 0, names: Vec::new(), first: [true; 2] };
