@@ -1,0 +1,103 @@
+//! The API server goes away for a minute, and a node crashes.
+
+use std::time::{Duration, Instant};
+
+use ambit_cluster_lab::mesh::SYSTEM;
+use ambit_cluster_lab::{Component, Lab, pause};
+use anyhow::{Result, ensure};
+
+use crate::{SOON, cast, watch};
+
+/// How long the API server is away.
+const AWAY: Duration = Duration::from_secs(60);
+/// After a crash a node's kubelet first clears up what was.
+const AFTER_REBOOT: Duration = Duration::from_secs(180);
+
+/// Nothing is lost while it is; what is new comes later. In the middle a node daemon and the control plane are killed too.
+pub(crate) fn the_api_server_is_away(lab: &Lab) -> Result<()> {
+    let what = "the API server is away";
+    watch::over(lab, what, || {
+        let load = watch::fifty(lab, "far")?;
+        let held = lab.hold("shop/client", "http://far.shop/private-held")?;
+        let containers = containers(lab)?;
+        lab.kill(Component::ApiServer)?;
+        let until = Instant::now() + AWAY;
+        pause(AWAY / 4);
+        for (node, container) in &containers {
+            lab.node(node)?.exec(&["ctr", "-n", "k8s.io", "tasks", "kill", "-s", "SIGKILL", container])?;
+        }
+        pause(until.saturating_duration_since(Instant::now()));
+        watch::answers(lab, what, &held)?;
+        watch::unharmed(what, load)?;
+        lab.start(Component::ApiServer)?;
+        lab.wait("the API server", SOON, || lab.kubectl(&["get", "--raw", "/readyz"]))?;
+        // Nodes that could not report count as silent now, and their pods as not ready, until Kubernetes has heard of
+        // them again: for as long services have no endpoints, with a mesh or without.
+        reached(lab)?;
+        // A change that is made now arrives. (A pod would wait for kubelets, who by now look twice a minute.)
+        lab.apply(cast::NOT_THE_CLIENT)?;
+        lab.wait("a policy to be in force", SOON, || {
+            ensure!(lab.fetch("shop/client", "http://near.shop/private-denied").is_err(), "it is let in");
+            Ok(())
+        })?;
+        lab.delete(cast::NOT_THE_CLIENT)?;
+        reached(lab)?;
+        watch::answers(lab, what, &held)
+    })
+}
+
+fn reached(lab: &Lab) -> Result<()> {
+    lab.wait("both servers to be reached", SOON, || {
+        ["near", "far"].iter().try_for_each(|server| {
+            lab.fetch("shop/client", &format!("http://{server}.shop/private-reached")).map(drop)
+        })
+    })
+}
+
+/// Where they run: one node's daemon, and the control plane.
+fn containers(lab: &Lab) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    let shown =
+        "jsonpath={range .items[*]}{.spec.nodeName} {.status.containerStatuses[0].containerID}{\"\\n\"}{end}";
+    for labels in ["k8s-app=istio-cni-node", "app=istiod"] {
+        let said = lab.kubectl(&["-n", SYSTEM, "get", "pods", "-l", labels, "-o", shown])?;
+        let first = said.lines().next().and_then(|line| line.split_once(" containerd://"));
+        found.extend(first.map(|(node, container)| (node.to_owned(), container.to_owned())));
+    }
+    ensure!(found.len() == 2, "not all of them run: {found:?}");
+    Ok(found)
+}
+
+/// A crash and a reboot. The pods come back enrolled; meanwhile those of the other node go on.
+pub(crate) fn a_node_reboots(lab: &Lab) -> Result<()> {
+    let what = "a node reboots";
+    let node = lab.node("n2")?;
+    let before = address(lab, "far")?;
+    watch::over(lab, what, || {
+        let beside = watch::fifty(lab, "near")?;
+        node.crash()?;
+        pause(Duration::from_secs(2));
+        lab.start_node("n2")?;
+        let begun = Instant::now();
+        lab.wait("its pods to be back", AFTER_REBOOT, || {
+            lab.fetch("shop/client", "http://far.shop/private-again")
+        })?;
+        eprintln!("{what}: its pods are reached {:.1} s after it was ready", begun.elapsed().as_secs_f32());
+        lab.pods_ready("shop", "app in (far, eager)", AFTER_REBOOT)?;
+        lab.mesh_ready()?;
+        // What the eager one asked for went through the mesh: its own proxy counts nobody else.
+        lab.wait("the eager one to be heard", SOON, || {
+            let said = lab.kubectl(&["-n", "shop", "logs", "eager", "--tail=1"])?;
+            ensure!(said.contains("\"passes\":true"), "{said}");
+            Ok(())
+        })?;
+        watch::unharmed("beside a node that reboots", beside).map(drop)
+    })?;
+    ensure!(before != address(lab, "far")?, "it has the same network as before: nothing was shown");
+    Ok(())
+}
+
+fn address(lab: &Lab, pod: &str) -> Result<String> {
+    let shown = "jsonpath={.status.podIP} {.status.containerStatuses[0].containerID}";
+    lab.kubectl(&["-n", "shop", "get", "pod", pod, "-o", shown])
+}
