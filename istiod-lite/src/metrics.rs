@@ -95,10 +95,6 @@ impl Metrics {
         registry.register("manifest_faults", "Faults in manifests now", this.faults.clone());
         registry.register("pilot_xds", "Subscribers connected now", this.streams.clone());
         registry.register("resources", "Resources published now", this.resources.clone());
-        let end = |text: &str| format!("{text}, in seconds since 1970");
-        let (root, signer) = (end("When the root of new certificates ends"), end("When their signer ends"));
-        registry.register("citadel_server_root_cert_expiry_timestamp", root, this.root_ends.clone());
-        registry.register("citadel_server_cert_chain_expiry_timestamp", signer, this.signer_ends.clone());
         let refused = "1 while new signing material cannot be used and the former one stays in force";
         registry.register("ca_material_refused", refused, this.material_refused.clone());
         this.register_admissions(registry);
@@ -138,8 +134,18 @@ impl Metrics {
             &self.csr_unsigned,
         );
         add("success_cert_issuance_count", "Certificates given, since the start", &self.csr_issued);
-        add("root_cert_expiry_seconds", "Seconds left to the root of new certificates", &self.root_left);
-        add("cert_chain_expiry_seconds", "Seconds left to the signer of new certificates", &self.signer_left);
+    }
+
+    /// Makes known when signing material ends. Only where there is any: what never was would seem to be long over.
+    pub fn register_ends(&self, registry: &mut Registry) {
+        let end = |text: &str| format!("{text}, in seconds since 1970");
+        let (root, signer) = (end("When the root of new certificates ends"), end("When their signer ends"));
+        registry.register("citadel_server_root_cert_expiry_timestamp", root, self.root_ends.clone());
+        registry.register("citadel_server_cert_chain_expiry_timestamp", signer, self.signer_ends.clone());
+        let root = "Seconds left to the root of new certificates";
+        registry.register("citadel_server_root_cert_expiry_seconds", root, self.root_left.clone());
+        let signer = "Seconds left to the signer of new certificates";
+        registry.register("citadel_server_cert_chain_expiry_seconds", signer, self.signer_left.clone());
     }
 
     fn register_discovery(&self, registry: &mut Registry) {

@@ -124,6 +124,15 @@ impl Scene {
         self.ca(root).issue(&who).await.expect_err("nothing is signed here")
     }
 
+    async fn metrics(&self) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = ambit_process::net::TcpStream::connect(self.addresses.monitoring).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
     fn map(&self, namespace: &str, name: &str) -> Option<Value> {
         self.fake.object(CONFIG_MAPS, namespace, name)
     }
@@ -165,6 +174,12 @@ async fn with_an_authority_elsewhere_it_serves_under_what_it_is_given_signs_noth
     assert_eq!(scene.map("shop", "istio-ca-root-cert"), None);
     assert!(scene.fake.object(BUNDLES, "", "istio.io:istiod-ca:root-cert").is_none());
 
+    let metrics = scene.metrics().await;
+    assert!(
+        metrics.contains("pilot_xds ") && !metrics.contains("expiry"),
+        "nothing of ours can end: {metrics}"
+    );
+
     // The company's root is exchanged: both are read again.
     let next = Company::new("next");
     next.serves(scene.folder.path());
@@ -196,6 +211,7 @@ async fn lists_beside_given_material_and_roots_for_the_whole_cluster_are_told_an
     let root = roots().unwrap()["data"]["root-cert.pem"].clone();
     let bundle = || scene.fake.object(BUNDLES, "", "istio.io:istiod-ca:root-cert");
     eventually("the bundle", || bundle().is_some_and(|it| it["spec"]["trustBundle"] == root)).await;
+    assert!(scene.metrics().await.contains("citadel_server_root_cert_expiry_seconds "));
     let next = authority.revoke(&[]);
     std::fs::write(scene.path("cacerts/ca-crl.pem"), &next).unwrap();
     eventually("the next list", || told(&next)).await;
