@@ -36,7 +36,7 @@ spec:
 ";
 
 /// A policy with a mistyped condition. Pruned, it would let in everybody.
-const MISTYPED: &str = "
+pub(crate) const MISTYPED: &str = "
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: { name: mistyped, namespace: default }

@@ -52,6 +52,7 @@ fn story(lab: &Lab) -> Result<()> {
         compare(lab, cluster, &plane)?;
         if cluster.vector == "policies" {
             conditions(lab, cluster)?;
+            unreadable(lab)?;
         }
         drop(plane);
         cluster.remove(lab)?;
@@ -134,4 +135,17 @@ fn conditions(lab: &Lab, cluster: &Recorded) -> Result<()> {
         ensure!(differing == BTreeSet::from(TOLD_OTHERWISE), "told otherwise: {differing:?}");
         Ok(())
     })
+}
+
+/// A mistyped condition that no webhook has refused: its author reads so on the policy.
+fn unreadable(lab: &Lab) -> Result<()> {
+    let mistyped = definitions::MISTYPED;
+    lab.kubectl_with(&["apply", "--validate=ignore", "-f", "-"], mistyped)?;
+    let condition = "jsonpath={.status.conditions[?(@.type=='istio.io/Accepted')].message}";
+    lab.wait("the policy to say that it does not read", SOON, || {
+        let said = lab.kubectl(&["get", "authorizationpolicy", "mistyped", "-o", condition])?;
+        ensure!(said.contains("form") && said.contains("nothing of it is in force"), "it says {said:?}");
+        Ok(())
+    })?;
+    lab.delete(mistyped)
 }
