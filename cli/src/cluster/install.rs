@@ -361,21 +361,4 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_as_helm_reads_them_and_what_is_none_is_refused_with_an_example() {
-        for (text, seconds) in [("90s", 90), ("5m", 300), ("1h", 3600), ("7", 7)] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for wrong in ["", "0s", "5 m", "m", "1d", "99999999999999999999h", "25h", "-1s", "1m30s"] {
-            assert!(duration(wrong).unwrap_err().contains("for example"), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_release_is_called_by_its_revision() {
-        assert_eq!((release_name("").as_str(), release_name("blue").as_str()), ("ambit", "ambit-blue"));
-    }
-}
+mod tests;

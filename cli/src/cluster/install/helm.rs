@@ -162,8 +162,6 @@ fn refused(chart: &str, fault: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn which() -> Which {
@@ -173,9 +171,7 @@ mod tests {
     /// A program that says what it is told to.
     fn played(script: &str) -> (tempfile::TempDir, HelmArgs) {
         let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("helm");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let program = crate::cluster::install::tests::played(folder.path(), script);
         (folder, HelmArgs { helm: Some(program) })
     }
 
