@@ -300,6 +300,31 @@ fn sees_what_is_not_well(lab: &Lab, ambit: &Ambit) -> Result<()> {
     lab.kubectl(&["-n", "istio-system", "scale", "deployment", "istiod", "--replicas", "1"])?;
     lab.pods_ready("istio-system", "app=istiod", PODS)?;
     lab.wait("the mesh to be well again", PODS, || ambit.says(&["status"]))?;
+    sees_who_is_not_in(lab, ambit)
+}
+
+/// Without node daemons nobody repairs what is said on a pod.
+fn sees_who_is_not_in(lab: &Lab, ambit: &Ambit) -> Result<()> {
+    let nowhere = r#"{"spec": {"template": {"spec": {"nodeSelector": {"nobody": "has-this"}}}}}"#;
+    lab.kubectl(&["-n", "istio-system", "patch", "daemonset", "istio-cni-node", "-p", nowhere])?;
+    lab.wait("the daemons' end to be seen", PODS, || {
+        let said = ambit.fails(&["status"])?;
+        ensure!(
+            said.contains("node n1 has no node daemon") && said.contains("node n2 has no node daemon"),
+            "{said}"
+        );
+        Ok(())
+    })?;
+    lab.kubectl(&["-n", "shop", "annotate", "pod", "web", "ambient.istio.io/redirection-"])?;
+    let said = ambit.fails(&["status"])?;
+    ensure!(said.contains("shop/web on n2: the node daemon has not enrolled it"), "{said}");
+    let said = ambit.fails(&["describe", "pod", "web.shop"])?;
+    ensure!(said.contains("it is to be in the mesh and is not"), "{said}");
+    let said = ambit.says(&["analyze", "--cluster", "-n", "shop"])?;
+    ensure!(
+        said.contains("warning AMB0201") && said.contains("web (the node daemon has not enrolled it)"),
+        "{said}"
+    );
     Ok(())
 }
 
