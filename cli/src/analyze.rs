@@ -14,6 +14,7 @@ use std::fmt::Write;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ambit_cluster::files::{Keep, load_once, load_text, review, review_text};
 use ambit_cluster::{Object, ObjectRef};
@@ -105,7 +106,7 @@ fn codes() -> String {
 
 fn analysis(args: &AnalyzeArgs) -> Result<Analysis, Box<dyn Error>> {
     if args.cluster {
-        let survey = cluster::survey(&args.of)?;
+        let survey = cluster::survey(&args.of, cluster::LISTED)?;
         let all = args.all_namespaces;
         let namespace = args.namespace.clone().or_else(|| (!all).then(|| survey.namespace.clone()));
         return in_cluster(survey, &args.paths, namespace.as_deref());
@@ -118,8 +119,8 @@ fn analysis(args: &AnalyzeArgs) -> Result<Analysis, Box<dyn Error>> {
 }
 
 /// What is wrong with the objects of a whole cluster, as a text.
-pub(crate) fn told(which: &cluster::Which) -> Result<String, Box<dyn Error>> {
-    Ok(text(&in_cluster(cluster::survey(which)?, &[], None)?) + "\n")
+pub(crate) fn told(which: &cluster::Which, limit: Duration) -> Result<String, Box<dyn Error>> {
+    Ok(text(&in_cluster(cluster::survey(which, limit)?, &[], None)?) + "\n")
 }
 
 /// The objects of a cluster as they were with those of the files.

@@ -30,7 +30,7 @@ pub(crate) use proxies::{ProxiesArgs, run as proxy_status};
 pub(crate) use reason::why;
 pub(crate) use report::{ReportArgs, run as bug_report};
 pub(crate) use status::{StatusArgs, run as status};
-pub(crate) use survey::{Survey, survey};
+pub(crate) use survey::{LISTED, Survey, survey};
 
 /// Which cluster is meant, and where the mesh is in it.
 #[derive(Debug, Clone, Args)]

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use self::archive::{Archive, BOUNDS};
 use self::collect::Collector;
-use super::{Which, block_on};
+use super::{LISTED, Which, block_on};
 use crate::analyze;
 use crate::args::{chain, fail};
 use crate::output::{Output, render};
@@ -73,8 +73,9 @@ fn write(args: &ReportArgs) -> Result<Written, Box<dyn Error>> {
     let path = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{root}.tar.gz")));
     let file = create(&path)?;
     let mut archive = Archive::new(file, root, u64::try_from(now.as_second())?, BOUNDS);
-    let until = clock::now() + Duration::from_secs(args.timeout);
-    match analyze::told(&args.which) {
+    let timeout = Duration::from_secs(args.timeout);
+    let until = clock::now() + timeout;
+    match analyze::told(&args.which, timeout.min(LISTED)) {
         Ok(said) => archive.text("analysis.txt", &said)?,
         Err(error) => archive.miss("analysis.txt", &chain(error.as_ref())),
     }

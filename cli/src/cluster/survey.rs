@@ -13,7 +13,7 @@ use super::{Which, block_on};
 use crate::analyze::Surroundings;
 
 /// A large cluster is listed within this.
-const LISTED: Duration = Duration::from_secs(60);
+pub(crate) const LISTED: Duration = Duration::from_secs(60);
 
 /// The kinds that checks look at.
 const KINDS: [Kind; 10] = [
@@ -39,8 +39,8 @@ pub(crate) struct Survey {
     pub(crate) namespace: String,
 }
 
-/// Reads all of it.
-pub(crate) fn survey(which: &Which) -> Result<Survey, Box<dyn Error>> {
+/// Reads all of it, within a limit.
+pub(crate) fn survey(which: &Which, limit: Duration) -> Result<Survey, Box<dyn Error>> {
     block_on(async {
         let client = which.client().await?;
         let system = which.istio_namespace.clone();
@@ -56,7 +56,7 @@ pub(crate) fn survey(which: &Which) -> Result<Survey, Box<dyn Error>> {
             .collect();
         let mut watch = watch(&client, &wanted, Keep::Slim);
         let mut objects: BTreeMap<ObjectRef, Object> = BTreeMap::new();
-        let listed = tokio::time::timeout(LISTED, async {
+        let listed = tokio::time::timeout(limit, async {
             loop {
                 match watch.next().await {
                     Event::Applied(object) => drop(objects.insert(object.reference.clone(), object)),
@@ -70,7 +70,7 @@ pub(crate) fn survey(which: &Which) -> Result<Survey, Box<dyn Error>> {
         let faults = watch.faults();
         if !is_whole {
             let said = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            return Err(format!("the cluster was not read within {LISTED:?}: {said}").into());
+            return Err(format!("the cluster was not read within {limit:?}: {said}").into());
         }
         let namespace = client.namespace().to_owned();
         let around = Surroundings { whole: true, system, daemon_set: daemons.into_iter().next() };
