@@ -35,7 +35,8 @@ pub(crate) fn the_api_server_is_away(lab: &Lab) -> Result<()> {
         // them again: for as long services have no endpoints, with a mesh or without.
         reached(lab)?;
         // A change that is made now arrives. (A pod would wait for kubelets, who by now look twice a minute.)
-        lab.apply(cast::NOT_THE_CLIENT)?;
+        // The control plane, which reviews it, was killed meanwhile and may still be on its way back.
+        lab.wait("a policy to be taken", SOON, || lab.apply(cast::NOT_THE_CLIENT))?;
         lab.wait("a policy to be in force", SOON, || {
             ensure!(lab.fetch("shop/client", "http://near.shop/private-denied").is_err(), "it is let in");
             Ok(())
