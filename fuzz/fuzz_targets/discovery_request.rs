@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 
 use ambit_model::delta::{Change, Delta};
 use ambit_wire::convert::{policy_from_pb, service_from_pb, workload_from_pb};
-use ambit_wire::pb::discovery::DeltaDiscoveryRequest;
 use ambit_wire::pb::{security, workload};
 use ambit_xds::library::Library;
-use ambit_xds::publisher::Publisher;
+use ambit_xds::publisher::{Asked, Publisher};
 use libfuzzer_sys::fuzz_target;
-use prost::Message;
 
 static WORLD: LazyLock<Arc<Library>> = LazyLock::new(|| {
     let pod = workload::Workload {
@@ -40,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
         let size = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
         let (packet, next) = tail.split_at(size);
         rest = next;
-        let Ok(request) = DeltaDiscoveryRequest::decode(packet) else { continue };
+        let Ok(request) = Asked::read(packet.to_vec().into()) else { continue };
         if publisher.on_request(request, now).is_err() {
             return;
         }

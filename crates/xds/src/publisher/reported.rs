@@ -13,7 +13,7 @@ use crate::library::Print;
 /// The field of a request that holds them.
 const FIELD: u64 = 5;
 /// Below this there is nothing to save.
-const SMALL: usize = 4096;
+const SMALL: usize = 256;
 
 /// A request, with what it reports kept apart.
 #[derive(Debug, Clone, Default, PartialEq)]
