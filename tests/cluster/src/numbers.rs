@@ -35,8 +35,10 @@ fn measure(lab: &Lab) -> Result<()> {
     if cfg!(debug_assertions) {
         println!("of a debug build: these are no numbers to be told");
     }
+    memory::run(lab, "no pod enrolled")?;
     crowd.enrol(lab, &api)?;
+    memory::run(lab, "50 pods enrolled")?;
     policy::run(&api, &crowd)?;
-    memory::run(lab, "two nodes, 50 pods, 100 policies")?;
+    memory::run(lab, "after 100 policies")?;
     start::run(lab, &api)
 }
