@@ -6,7 +6,7 @@ use ambit_cluster_lab::mesh::SYSTEM;
 use ambit_cluster_lab::{Component, Lab, pause};
 use anyhow::{Result, ensure};
 
-use crate::{SOON, cast, watch};
+use crate::{PODS, SOON, cast, watch};
 
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ pub(crate) fn the_api_server_is_away(lab: &Lab) -> Result<()> {
 }
 
 fn reached(lab: &Lab) -> Result<()> {
-    lab.wait("both servers to be reached", SOON, || {
+    lab.wait("both servers to be reached", PODS, || {
         ["near", "far"].iter().try_for_each(|server| {
             lab.fetch("shop/client", &format!("http://{server}.shop/private-reached")).map(drop)
         })
