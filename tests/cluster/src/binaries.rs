@@ -1,5 +1,5 @@
 //! Programs that are built from Go modules once and kept: Kubernetes, the name server, Helm; and for stories of a mesh
-//! of mixed parts, upstream's control plane and node agent.
+//! of mixed parts, upstream's control plane, node agent and command line.
 //! Kept outside the checkout, by a digest of everything that decides what comes out.
 
 use std::fs::{self, File};
@@ -32,10 +32,11 @@ const MODULES: [Module; 3] = [
 ];
 
 /// Of one module: what the first build has compiled serves the others.
-const UPSTREAM: [Module; 3] = [
+const UPSTREAM: [Module; 4] = [
     Module { name: "pilot-discovery", folder: "istio", package: "istio.io/istio/pilot/cmd/pilot-discovery" },
     Module { name: "install-cni", folder: "istio", package: "istio.io/istio/cni/cmd/install-cni" },
     Module { name: "istio-cni", folder: "istio", package: "istio.io/istio/cni/cmd/istio-cni" },
+    Module { name: "istioctl", folder: "istio", package: "istio.io/istio/istioctl/cmd/istioctl" },
 ];
 
 /// The built programs.
@@ -58,13 +59,20 @@ pub struct Upstream {
     pub agent: PathBuf,
     /// Its plugin.
     pub plugin: PathBuf,
+    /// What people type.
+    pub tool: PathBuf,
 }
 
 /// Upstream's programs, built where they are not there yet. No cluster needs them: only stories that mix parts ask.
 pub fn upstream() -> Result<Upstream> {
-    let [pilot, agent, plugin] = &UPSTREAM;
+    let [pilot, agent, plugin, tool] = &UPSTREAM;
     let cache = cache();
-    Ok(Upstream { pilot: pilot.built(&cache)?, agent: agent.built(&cache)?, plugin: plugin.built(&cache)? })
+    Ok(Upstream {
+        pilot: pilot.built(&cache)?,
+        agent: agent.built(&cache)?,
+        plugin: plugin.built(&cache)?,
+        tool: tool.built(&cache)?,
+    })
 }
 
 /// The programs, built where they are not there yet. That takes a quarter of an hour the first time, and says so.

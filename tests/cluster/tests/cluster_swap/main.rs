@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod look;
+mod tool;
 mod upstream;
 
 use std::time::Duration;
@@ -62,6 +63,9 @@ fn story(lab: &Lab) -> Result<()> {
     node_agent_is_replaced(lab).context("upstream's node agent replaced")?;
     control_plane_is_upstreams(lab).context("ours under upstream's control plane")?;
     control_plane_is_replaced(lab).context("upstream's control plane replaced")?;
+    lab.apply(&DENY.replace("sa/client", "sa/nobody"))?;
+    tool::reads_ours(lab).context("upstream's command line")?;
+    lab.delete(DENY)?;
     ensure!(starts == self::starts(lab)?, "a pod was started again");
     node_agent_is_upstreams(lab).context("ours with upstream's node agent")?;
     node_agent_is_replaced(lab).context("upstream's node agent replaced where it uses nftables")
