@@ -21,6 +21,15 @@ pub use address::addresses;
 pub use ambit_sys::netlink::talk::TalkError;
 pub use probes::{ProbeChange, ProbeTarget, Surplus, sync_probes};
 
+/// What a pod may have opened when its rules come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Its first process has yet to start: nothing is open, and looking would hold its start up by as much again.
+    Starts,
+    /// Anything may be open.
+    Runs,
+}
+
 /// Why a namespace could not be brought to what was wanted.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -88,13 +97,13 @@ pub struct Visit {
 }
 
 /// Brings a pod's namespace to its rules. Doing it twice changes nothing.
-pub fn install_pod(netns: &Netns, wanted: &PodRules) -> Result<Visit, ApplyError> {
+pub fn install_pod(netns: &Netns, wanted: &PodRules, life: Life) -> Result<Visit, ApplyError> {
     netns.run(|| {
         let table = pod_table(wanted);
         let site = nft::Site::visit(Whose::Pod)?;
         let was_redirected = site.drift(&table) != Some(Drift::NoTable);
         // Until ours stand, and only where nothing is redirected yet: then every flow is one from before.
-        let _tracked = (!was_redirected).then(open::remember).and_then(|it| {
+        let _tracked = (life == Life::Runs && !was_redirected).then(open::remember).and_then(|it| {
             it.inspect_err(|error| warn!(%error, "connections that are open now will end")).ok().flatten()
         });
         // Routing first: a rule that marks packets for a route that is not there yet would lose them.

@@ -27,7 +27,7 @@ fn run(netns: &Netns, program: &str, words: &[&str]) -> String {
 }
 
 fn install_pod(netns: &Netns, wanted: &PodRules) -> Result<Change, ApplyError> {
-    super::install_pod(netns, wanted)?.result
+    super::install_pod(netns, wanted, Life::Runs)?.result
 }
 
 /// Filter and routing as the usual programs show them, counts left out.

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::apply::{ApplyError, Change, Drift, ease_pod, install_pod, remove_pod, verify_pod};
+use crate::apply::{ApplyError, Change, Drift, Life, ease_pod, install_pod, remove_pod, verify_pod};
 use crate::config::Kubernetes;
 use crate::install::keep::State;
 use crate::metrics::Metrics;
@@ -155,12 +155,14 @@ pub(crate) async fn join(
     sandbox: &Sandbox,
 ) -> Result<Joined, EnrolError> {
     let uid = &subject.uid;
+    // The kubelet tells of addresses once the sandbox stands, and starts containers after it.
+    let life = if subject.ips.is_empty() { Life::Starts } else { Life::Runs };
     let mut watch = Phases::begin();
     let carried = ground.link.carry(uid, subject.info.clone(), Arc::clone(netns)).await;
     watch.end("carry");
     let ready = match carried {
-        // One that only starts has no address yet that the control plane could know. It waits for its first bytes.
-        Ok(()) if !subject.ips.is_empty() && !subject.is_said_in() => certified(ground, subject, netns).await,
+        // The control plane knows no address of one that only starts. It waits for its first bytes.
+        Ok(()) if life == Life::Runs && !subject.is_said_in() => certified(ground, subject, netns).await,
         carried => carried.map_err(EnrolError::from),
     };
     watch.end("certificate");
@@ -171,7 +173,7 @@ pub(crate) async fn join(
         return Err(error);
     }
     let rules = subject.rules.clone();
-    let visit = in_pod(ground, netns, move |netns| install_pod(netns, &rules)).await;
+    let visit = in_pod(ground, netns, move |netns| install_pod(netns, &rules, life)).await;
     watch.end("rules");
     let (was_in, installed) = match visit {
         Ok(visit) => (visit.was_redirected, visit.result.map_err(EnrolError::Rules)),

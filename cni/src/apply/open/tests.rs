@@ -9,7 +9,7 @@ use std::time::Duration;
 use ambit_sys::netns::Netns;
 
 use super::*;
-use crate::apply::{ease_pod, install_pod, remove_pod};
+use crate::apply::{Life, ease_pod, install_pod, remove_pod};
 use crate::rules::{Families, PodRules};
 
 const RULES: PodRules =
@@ -80,7 +80,7 @@ fn all_kinds(pod: &Netns, peer: &Netns) -> Vec<(String, TcpStream, TcpStream)> {
 fn connections_that_are_open_when_a_pod_joins_go_on_and_new_ones_are_redirected() {
     let (pod, peer) = pair();
     let mut open = all_kinds(&pod, &peer);
-    install_pod(&pod, &RULES).unwrap().result.unwrap();
+    install_pod(&pod, &RULES, Life::Runs).unwrap().result.unwrap();
     for (what, first, second) in &mut open {
         passes(first, second)
             .and_then(|()| passes(second, first))
@@ -103,7 +103,7 @@ fn connections_that_are_open_when_a_pod_joins_go_on_and_new_ones_are_redirected(
 fn connections_that_are_carried_when_a_pod_leaves_go_on_until_the_end_and_new_ones_are_not_redirected() {
     let (pod, peer) = pair();
     ease_pod(&pod, &RULES).unwrap();
-    install_pod(&pod, &RULES).unwrap().result.unwrap();
+    install_pod(&pod, &RULES, Life::Runs).unwrap().result.unwrap();
     let listen = |ns: &Netns, port: u16| ns.run(|| TcpListener::bind(("::", port)).unwrap()).unwrap();
     let (out, into) = (listen(&pod, 15001), listen(&pod, 15006));
     let (far, near) = (listen(&peer, 8081), listen(&pod, 8081));
@@ -132,10 +132,10 @@ fn connections_that_are_carried_when_a_pod_leaves_go_on_until_the_end_and_new_on
 fn once_redirected_an_unknown_flow_is_taken_for_a_new_one_whatever_packet_comes_first() {
     let (pod, peer) = pair();
     let mut open = all_kinds(&pod, &peer);
-    install_pod(&pod, &RULES).unwrap().result.unwrap();
+    install_pod(&pod, &RULES, Life::Runs).unwrap().result.unwrap();
     pod.run(forget_all).unwrap();
     // Doing it again is no joining: what is not known now may have been redirected before, and must not get out.
-    assert!(install_pod(&pod, &RULES).unwrap().was_redirected);
+    assert!(install_pod(&pod, &RULES, Life::Runs).unwrap().was_redirected);
     for (what, first, second) in &mut open {
         passes(first, second).expect_err(what);
     }
