@@ -115,6 +115,17 @@ impl Lab {
     }
 }
 
+/// Tells a story on a cluster of its own: brings the cluster up, shows what to read where the story fails, and takes
+/// the cluster down whatever happens.
+///
+/// # Errors
+/// When the cluster or the story fails.
+pub fn told(name: &str, story: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
+    let lab = Lab::up(name)?;
+    story(&lab).inspect_err(|_| lab.tell())?;
+    lab.down()
+}
+
 /// The manifest of a pod of the namespace `shop` that answers on port 8080 and can ask: see `ambit pod`. One that is
 /// called `web` runs as that account, any other as `client`.
 #[must_use]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use ambit_cluster_lab::mesh::Traces;
+use ambit_cluster_lab::mesh::{Traces, told};
 use ambit_cluster_lab::{Frames, Lab};
 use anyhow::{Context as _, Result, ensure};
 
@@ -23,13 +23,7 @@ const LIMIT: &str = "300";
 
 #[test]
 fn what_documents_say_about_a_cluster_is_so() {
-    let lab = Lab::up("docs").unwrap();
-    let told = story(&lab);
-    if told.is_err() {
-        lab.tell();
-    }
-    told.unwrap();
-    lab.down().unwrap();
+    told("docs", story).unwrap();
 }
 
 fn story(lab: &Lab) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Who plays: pods, services, policies. Owns manifests only.
 
 use ambit_cluster_lab::APP;
+use ambit_cluster_lab::mesh::SHOP;
 
 /// Begins every path that is asked for inside the mesh: to be seen nowhere on the wire.
 pub(crate) const PRIVATE: &str = "/private-";
@@ -41,30 +42,15 @@ pub(crate) fn all() -> String {
     let pods = [("near", "n1", ""), ("client", "n1", ""), ("far", "n2", ""), ("eager", "n2", EAGER)];
     let pods: String = pods.iter().map(|(name, node, more)| pod(("shop", name), node, more)).collect();
     let outsider = pod(("outside", "outsider"), "n1", "");
-    format!("{SHOP}---{pods}\n---\n{WEB}\n{OUTSIDE}---{outsider}").replace("$APP", APP)
+    format!("{SHOP}{ENDS}---{pods}\n---\n{WEB}\n{OUTSIDE}---{outsider}").replace("$APP", APP)
 }
 
 /// What the eager one does instead of serving. Its standard input stays open, so it asks until it is killed.
 const EAGER: &str =
     ", stdin: true, command: [ambit, pod, load, --every-ms, '50', 'http://near.shop/private-eager']";
 
-const SHOP: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: { name: shop }
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: { name: web, namespace: shop }
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: { name: client, namespace: shop }
----
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: shop }
-spec: { selector: { app: web }, ports: [{ name: http, port: 80, targetPort: 8080 }] }
+/// Beside the shop's own: a service for each of two pods.
+const ENDS: &str = "
 ---
 apiVersion: v1
 kind: Service

@@ -13,6 +13,7 @@ mod watch;
 use std::time::Duration;
 
 use ambit_cluster_lab::Lab;
+use ambit_cluster_lab::mesh::told;
 use anyhow::Result;
 
 /// Pods on a busy machine, from nothing.
@@ -24,13 +25,7 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 
 #[test]
 fn whatever_breaks_nothing_is_unprotected_and_nothing_is_lost_without_need() {
-    let lab = Lab::up("faults").unwrap();
-    let told = story(&lab);
-    if told.is_err() {
-        lab.tell();
-    }
-    told.unwrap();
-    lab.down().unwrap();
+    told("faults", story).unwrap();
 }
 
 fn story(lab: &Lab) -> Result<()> {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ambit_cluster_lab::mesh::{SHOP, STARTS, SYSTEM, Traces, chart, pod};
+use ambit_cluster_lab::mesh::{SHOP, STARTS, SYSTEM, Traces, chart, pod, told};
 use ambit_cluster_lab::{Lab, pause};
 use anyhow::{Context as _, Result, ensure};
 
@@ -32,13 +32,7 @@ spec:
 
 #[test]
 fn the_mesh_is_installed_used_and_taken_off_without_a_trace() {
-    let lab = Lab::up("install").unwrap();
-    let told = story(&lab);
-    if told.is_err() {
-        lab.tell();
-    }
-    told.unwrap();
-    lab.down().unwrap();
+    told("install", story).unwrap();
 }
 
 fn story(lab: &Lab) -> Result<()> {

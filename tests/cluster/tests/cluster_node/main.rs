@@ -13,6 +13,7 @@ mod plugin;
 use std::time::Duration;
 
 use ambit_cluster_lab::Lab;
+use ambit_cluster_lab::mesh::told;
 use anyhow::{Result, ensure};
 
 /// Pods on a busy machine, from nothing, or after a runtime has lost patience with them.
@@ -22,13 +23,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 #[test]
 fn whatever_happens_to_a_node_no_pod_of_the_mesh_starts_unprotected() {
-    let lab = Lab::up("node").unwrap();
-    let told = story(&lab);
-    if told.is_err() {
-        lab.tell();
-    }
-    told.unwrap();
-    lab.down().unwrap();
+    told("node", story).unwrap();
 }
 
 fn story(lab: &Lab) -> Result<()> {

@@ -9,7 +9,7 @@ mod report;
 use std::time::Duration;
 
 use ambit_cluster_lab::Lab;
-use ambit_cluster_lab::mesh::{SHOP, pod};
+use ambit_cluster_lab::mesh::{SHOP, pod, told};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
@@ -30,13 +30,7 @@ spec:
 
 #[test]
 fn every_command_that_looks_sees_the_mesh_as_it_is() {
-    let lab = Lab::up("observe").unwrap();
-    let told = story(&lab);
-    if told.is_err() {
-        lab.tell();
-    }
-    told.unwrap();
-    lab.down().unwrap();
+    told("observe", story).unwrap();
 }
 
 fn story(lab: &Lab) -> Result<()> {

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
-use ambit_cluster_lab::mesh::{SHOP, SYSTEM, pod};
+use ambit_cluster_lab::mesh::{SHOP, SYSTEM, pod, told};
 use ambit_cluster_lab::{Lab, boards};
 use anyhow::{Result, ensure};
 
@@ -67,13 +67,7 @@ fn alerts_are_well_formed_and_each_fires_beside_its_fault_and_none_beside_a_heal
 #[test]
 fn every_question_of_the_dashboards_has_an_answer_and_alerts_tell_faults_of_a_real_mesh() {
     needed().unwrap();
-    let lab = Lab::up("prometheus").unwrap();
-    let told = story(&lab);
-    if told.is_err() {
-        lab.tell();
-    }
-    told.unwrap();
-    lab.down().unwrap();
+    told("prometheus", story).unwrap();
 }
 
 fn story(lab: &Lab) -> Result<()> {

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use ambit_cluster_lab::Lab;
-use ambit_cluster_lab::mesh::{Load, SHOP, SYSTEM, pod};
+use ambit_cluster_lab::mesh::{Load, SHOP, SYSTEM, pod, told};
 use anyhow::{Context as _, Result, ensure};
 
 const PAGE: &str = "docs/revisions.md";
@@ -26,13 +26,7 @@ spec: { selector: { app: shelf }, ports: [{ name: http, port: 80, targetPort: 80
 
 #[test]
 fn replicas_share_a_mesh_and_revisions_succeed_each_other_without_a_lost_request() {
-    let lab = Lab::up("replicas").unwrap();
-    let told = story(&lab);
-    if told.is_err() {
-        lab.tell();
-    }
-    told.unwrap();
-    lab.down().unwrap();
+    told("replicas", story).unwrap();
 }
 
 fn story(lab: &Lab) -> Result<()> {

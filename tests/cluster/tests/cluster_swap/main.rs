@@ -9,7 +9,7 @@ mod upstream;
 
 use std::time::Duration;
 
-use ambit_cluster_lab::mesh::{Load, SHOP, STARTS, SYSTEM, pod};
+use ambit_cluster_lab::mesh::{Load, SHOP, STARTS, SYSTEM, pod, told};
 use ambit_cluster_lab::{Lab, pause};
 use anyhow::{Context as _, Result, anyhow, ensure};
 
@@ -42,13 +42,7 @@ spec:
 
 #[test]
 fn each_part_works_beside_upstreams_and_takes_its_place_while_pods_run() {
-    let lab = Lab::up("swap").unwrap();
-    let told = story(&lab);
-    if told.is_err() {
-        lab.tell();
-    }
-    told.unwrap();
-    lab.down().unwrap();
+    told("swap", story).unwrap();
 }
 
 fn story(lab: &Lab) -> Result<()> {
