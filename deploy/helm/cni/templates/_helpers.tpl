@@ -31,6 +31,17 @@ istio-cni-{{ .Release.Namespace }}
   "openshift" "/etc/cni/multus/net.d" }}
 {{- .Values.cniConfDir | default (get $places .Values.global.platform) | default "/etc/cni/net.d" }}
 {{- end }}
+{{- /* There Multus calls each network of its folder by itself: ours is a file of its own, in nobody's list. */}}
+{{- define "cni.chained" -}}
+{{- if kindIs "bool" .Values.chained }}{{ .Values.chained }}{{ else }}{{ ne .Values.global.platform "openshift" }}{{ end }}
+{{- end }}
+{{- define "cni.file" -}}
+{{- .Values.cniConfFileName | default (ternary "istio-cni.conf" "" (eq .Values.global.platform "openshift")) }}
+{{- end }}
+{{- /* Containers may not enter others' namespaces there, but those of this type. */}}
+{{- define "cni.selinux" -}}
+{{- toYaml (.Values.seLinuxOptions | default (ternary (dict "type" "spc_t") dict (eq .Values.global.platform "openshift"))) }}
+{{- end }}
 {{- define "cni.netns" -}}
 {{- $places := dict "minikube" "/var/run/docker/netns" }}
 {{- .Values.cniNetnsDir | default (get $places .Values.global.platform) | default "/var/run/netns" }}

@@ -13,6 +13,10 @@ app.kubernetes.io/part-of: ambit
 {{ .Values.hub | default .Values.global.hub }}/{{ .Values.image }}:{{ .Values.tag | default .Values.global.tag | default .Chart.AppVersion }}
 {{- end -}}
 {{- end }}
+{{- /* Containers may not enter others' namespaces there, but those of this type. */}}
+{{- define "ztunnel.selinux" -}}
+{{- toYaml (.Values.seLinuxOptions | default (ternary (dict "type" "spc_t") dict (eq .Values.global.platform "openshift"))) }}
+{{- end }}
 {{- define "ztunnel.plane" -}}
 {{- $namespace := .Values.istioNamespace | default .Values.global.istioNamespace | default .Release.Namespace -}}
 https://istiod{{ with .Values.revision }}-{{ . }}{{ end }}.{{ $namespace }}.svc:15012

@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+mod platforms;
 mod render;
 
 use std::collections::BTreeSet;
@@ -23,7 +24,7 @@ const MATRIX: [(&str, &[&str]); 16] = [
     ("istiod-lite", &["validation.enabled=false", "caCertificates.secretName=", "env.ROOT_OVERLAP=1h"]),
     ("cni", &[]),
     ("cni", &["global.platform=k3s"]),
-    ("cni", &["global.platform=openshift", "chained=false", "cniConfFileName=istio-cni.conf"]),
+    ("cni", &["global.platform=openshift"]),
     ("cni", &["global.platform=gke", "istioOwnedCNIConfig=true", "ambient.shareHostNetworkNamespace=false"]),
     ("cni", &["ambient.enablementSelectors[0].podSelector.matchLabels.mesh=yes", "ambient.ipv6=false"]),
     ("ztunnel", &[]),
@@ -208,35 +209,4 @@ fn names_and_ports_are_those_that_upstreams_parts_look_for() {
     assert_eq!((&labels["app"], &labels["istio"]), (&"istiod".into(), &"pilot".into()));
     find("ConfigMap", "istio");
     find("ServiceAccount", "istio-reader-service-account");
-}
-
-/// Where the container runtimes of each platform have their programs, configurations and namespaces (`cni.md` 9).
-#[test]
-fn each_platforms_folders_are_those_of_its_runtime() {
-    let usual = ["/opt/cni/bin", "/etc/cni/net.d", "/var/run/netns"];
-    let rancher = "/var/lib/rancher/k3s/agent/etc/cni/net.d";
-    let snap = "/var/snap/microk8s/current";
-    let (snap_bin, snap_conf) = (format!("{snap}/opt/cni/bin"), format!("{snap}/args/cni-network"));
-    for (platform, wanted) in [
-        ("", usual),
-        ("gke", ["/home/kubernetes/bin", usual[1], usual[2]]),
-        ("k3s", ["/var/lib/rancher/k3s/data/cni", rancher, usual[2]]),
-        ("k3d", ["/bin", rancher, usual[2]]),
-        ("microk8s", [&snap_bin, &snap_conf, usual[2]]),
-        ("minikube", [usual[0], usual[1], "/var/run/docker/netns"]),
-        ("openshift", ["/var/lib/cni/bin", "/etc/cni/multus/net.d", usual[2]]),
-    ] {
-        let all = objects("cni", &[&format!("global.platform={platform}")]);
-        let set = all.iter().find(|it| it["kind"] == "DaemonSet").unwrap();
-        let volumes = pod(set).unwrap()["volumes"].as_array().unwrap();
-        let folder = |name: &str| {
-            let volume = volumes.iter().find(|it| it["name"] == name).unwrap();
-            volume["hostPath"]["path"].as_str().unwrap().to_owned()
-        };
-        assert_eq!(["cni-bin-dir", "cni-net-dir", "netns-dir"].map(folder), wanted, "{platform}");
-        // The pod of a critical class needs a quota that names the class there, and a right to be what it is here.
-        assert_eq!(all.iter().any(|it| it["kind"] == "ResourceQuota"), platform == "gke", "{platform}");
-        let grants = all.iter().any(|it| it.to_string().contains("securitycontextconstraints"));
-        assert_eq!(grants, platform == "openshift", "{platform}");
-    }
 }
