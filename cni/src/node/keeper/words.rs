@@ -1,0 +1,62 @@
+//! What people are told of a pod: in the log, by an event, on the pod. Owns what is worth a word, and how often.
+
+use tracing::{info, warn};
+
+use super::{Keeper, Wanted};
+use crate::node::enrol::{self, EnrolError};
+use crate::node::link::chain;
+use crate::node::notes::Word;
+use crate::node::subject::Subject;
+
+/// A pod that is not found is looked for this often again before it is called missing; 1.5 s.
+const SEARCHES: u32 = 4;
+
+impl Keeper {
+    pub(super) async fn settle_and_tell(&mut self) {
+        match self.settle().await {
+            Ok(_) => self.failures = 0,
+            Err(error) => {
+                // Once a failure is enough; the metric says that it goes on. An object may tell of addresses a
+                // moment before its processes run.
+                if self.failures == if matches!(error, EnrolError::NoSandbox) { SEARCHES } else { 0 } {
+                    self.say(&error).await;
+                }
+                self.failures = self.failures.saturating_add(1);
+            }
+        }
+    }
+
+    pub(super) async fn say(&mut self, error: &EnrolError) {
+        if error.is_only_unsaid() {
+            info!(pod = %self.uid, error = %chain(error), "what became of the pod is written on it later");
+            return;
+        }
+        // A daemon that has just started may be there before ztunnel is back. The pod is in all the same, and
+        // still redirected: to say less would have its peers send plaintext to it.
+        let was_in = self.subject.as_ref().is_some_and(Subject::is_said_in);
+        if was_in && error.passes() {
+            info!(pod = %self.uid, error = %chain(error), "the pod stays in the mesh, unattended for now");
+            return;
+        }
+        self.say_pending(error).await;
+    }
+
+    pub(super) async fn say_pending(&mut self, error: &EnrolError) {
+        let why = chain(error);
+        warn!(pod = %self.uid, wanted = ?self.wanted, error = why, "the pod is not where it should be");
+        let Some(subject) = self.subject.as_ref().filter(|_| self.wanted == Wanted::In) else { return };
+        if self.told.as_ref() != Some(&why) {
+            self.ground.notes.warn(subject, &format!("not in the mesh: {why}"));
+            self.told = Some(why);
+        }
+        if let Err(error) = enrol::say(&self.ground, subject, Word::Pending).await {
+            warn!(pod = %subject.object, error = %chain(&error), "cannot annotate the pod");
+        }
+    }
+
+    /// The pod stays in: without a certificate nothing of it can be read, for nothing gets through.
+    pub(super) fn say_unproven(&self, subject: &Subject) {
+        warn!(pod = %subject.object, "the pod has no certificate; nobody gets in or out");
+        self.ground.notes.warn(subject, "in the mesh, but without a certificate: nobody gets in or out");
+    }
+}
