@@ -17,7 +17,8 @@ use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::time::timeout;
 
-use crate::gather::{Ahead, Gathered, ahead};
+use crate::ahead::Ahead;
+use crate::gather::Gathered;
 use crate::head::{Connect, HeadError, Opened, Refusal};
 use crate::liveness::{Liveness, Watched};
 use crate::settings::{self, Windows};
@@ -93,7 +94,7 @@ async fn shake(
 ) -> Result<Accepted, AcceptError> {
     // A client that has said nothing costs a socket, no buffers.
     tcp.readable().await.map_err(AcceptError::Gone)?;
-    let (stream, proven) = handshake::accept(tls, ahead(tcp)).await.map_err(|error| match error {
+    let (stream, proven) = handshake::accept(tls, Ahead::new(tcp)).await.map_err(|error| match error {
         HandshakeError::Peer(mismatch) => AcceptError::WrongPeer(mismatch),
         HandshakeError::Failed(source) => AcceptError::Tls(source),
     })?;

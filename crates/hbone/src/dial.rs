@@ -16,7 +16,8 @@ use h2::client::{Connection, SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use crate::gather::{Ahead, Gathered, ahead};
+use crate::ahead::Ahead;
+use crate::gather::Gathered;
 use crate::liveness::{Liveness, Watched};
 use crate::settings::{self, Windows};
 use crate::stall::Growth;
@@ -142,7 +143,7 @@ pub(crate) async fn dial(
         Ok(Err(source)) => return Err(DialError::Connect { hop, source }),
         Err(_) => return Err(silent(Stage::Connect, CONNECT_WAIT)),
     };
-    over(hop, (tls, windows), ahead(tcp)).await
+    over(hop, (tls, windows), Ahead::new(tcp)).await
 }
 
 /// Does the client's part of TLS and HTTP/2 over a stream that is open already; `hop` is where it leads.

@@ -1,4 +1,4 @@
-//! Between HTTP/2 and TLS, and between TLS and TCP: many small pieces become one record and one system call.
+//! Between HTTP/2 and TLS: many small pieces become one record and one system call.
 //! Owns only when bytes move on; it neither frames nor encrypts.
 //!
 //! HTTP/2 flushes after each frame that carries its payload by reference, so sixteen answers that became ready in
@@ -9,24 +9,14 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ambit_process::net::TcpStream;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::lent;
 
 /// One full TLS record; more would be split anyway.
-const HELD_MOST: usize = 16 * 1024;
+const HELD_MOST: usize = lent::ROOM;
 /// From here on a copy costs more than the call it saves.
 const DIRECT_FROM: usize = 8 * 1024;
-/// TLS reads 4 KiB at a time; a burst of records is taken from the kernel at once.
-const READ_AHEAD: usize = 16 * 1024;
-
-/// TCP as TLS reads it.
-pub(crate) type Ahead = BufReader<TcpStream>;
-
-/// Reads ahead of TLS.
-pub(crate) fn ahead(tcp: TcpStream) -> Ahead {
-    BufReader::with_capacity(READ_AHEAD, tcp)
-}
-
 /// A stream whose small writes wait for each other.
 pub(crate) struct Gathered<S> {
     inner: S,
@@ -52,7 +42,8 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
                 written => self.gone += written,
             }
         }
-        self.held.clear();
+        // Nothing to hold, no memory to hold it in.
+        lent::give(std::mem::take(&mut self.held));
         self.gone = 0;
         Poll::Ready(Ok(()))
     }
@@ -63,6 +54,9 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
         let small = bytes < DIRECT_FROM;
         if !small || self.held.len().saturating_add(bytes) > HELD_MOST {
             ready!(self.drain(cx))?;
+        }
+        if small && self.held.capacity() == 0 {
+            self.held = lent::borrow();
         }
         Poll::Ready(Ok(small))
     }
@@ -211,9 +205,10 @@ mod tests {
         let sent: Vec<u8> = (0..40_000u32).map(|n| n.to_le_bytes()[0]).collect();
         for piece in sent.chunks(1000) {
             stream.write_all(piece).await.unwrap();
-            assert!(stream.held.len() <= HELD_MOST);
+            assert!(stream.held.len() <= HELD_MOST && stream.held.capacity() == HELD_MOST);
         }
         poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await.unwrap();
+        assert_eq!(stream.held.capacity(), 0, "what holds nothing keeps no memory");
         assert_eq!(stream.inner.seen.concat(), sent);
     }
 }

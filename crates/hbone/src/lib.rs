@@ -1,10 +1,12 @@
 //! HBONE: HTTP/2 CONNECT tunnels over mutual TLS, both ends, and the pool.
 
 pub mod accept;
+mod ahead;
 pub mod cut;
 pub mod dial;
 mod gather;
 pub mod head;
+mod lent;
 mod liveness;
 mod nested;
 pub mod pool;

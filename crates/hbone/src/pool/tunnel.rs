@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 use super::seat::Seats;
 use super::table::Held;
 use super::{Key, Shared};
+use crate::ahead::Ahead;
 use crate::dial::{DialError, Dialled, Driven, dial, drive};
-use crate::gather::Ahead;
 use crate::liveness::Liveness;
 use crate::stall::{self, Growth};
 
