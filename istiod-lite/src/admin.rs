@@ -98,7 +98,7 @@ impl Shown {
     pub fn monitoring<B>(&self, request: &Request<B>) -> Response<Body> {
         match request.uri().path() {
             "/metrics" => {
-                self.metrics.streams(self.streams.len(), &self.streams.totals());
+                self.metrics.streams(&self.streams.versions(), &self.streams.totals());
                 self.metrics.services(dump::services(&self.library.borrow()));
                 self.metrics.time(clock::now_system());
                 scrape::answer(&self.registry, request.headers())

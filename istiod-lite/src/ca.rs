@@ -118,7 +118,10 @@ impl Authority {
         if !self.settings.trusted.contains(&account) {
             return Err(Refused::Untrusted { caller: caller.identity.clone() });
         }
-        let who: Identity = wanted.parse().map_err(|_| Refused::NoIdentity(wanted.to_owned()))?;
+        let who: Identity = wanted.parse().map_err(|_| {
+            self.metrics.unnamed();
+            Refused::NoIdentity(wanted.to_owned())
+        })?;
         if who.trust_domain != self.settings.trust_domain {
             return Err(Refused::Foreign(who));
         }

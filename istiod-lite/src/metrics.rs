@@ -1,4 +1,6 @@
-//! The metrics of the control plane, all of them. Labels are closed.
+//! The metrics of the control plane, all of them: `times` has those that are measured. Labels are closed.
+
+mod times;
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -11,6 +13,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tonic::Code;
+
+pub use self::times::{Times, Trigger, Update, trigger};
+
+/// Versions of subscribers that are told apart; those of more are counted together.
+const VERSIONS: usize = 16;
+
+/// The version of those who do not say theirs.
+const UNKNOWN: &str = "unknown";
 
 /// What became of a signing request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -50,6 +60,16 @@ enum Type {
     Authorization,
 }
 
+impl From<ResourceType> for OfType {
+    fn from(kind: ResourceType) -> Self {
+        let r#type = match kind {
+            ResourceType::Address => Type::Address,
+            ResourceType::Authorization => Type::Authorization,
+        };
+        Self { r#type }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: String,
@@ -63,6 +83,7 @@ pub struct Metrics {
     csr_unauthenticated: Gauge,
     csr_unreadable: Gauge,
     csr_unsigned: Gauge,
+    csr_unnamed: Gauge,
     csr_issued: Gauge,
     root_left: Gauge,
     signer_left: Gauge,
@@ -73,7 +94,7 @@ pub struct Metrics {
     publications: Counter,
     changes: Counter,
     faults: Gauge,
-    streams: Gauge,
+    streams: Family<Build, Gauge>,
     resources: Gauge,
     root_ends: Gauge,
     signer_ends: Gauge,
@@ -82,6 +103,7 @@ pub struct Metrics {
     admissions_failed: Gauge,
     admissions_unanswerable: Gauge,
     hooks_written: Counter,
+    times: Times,
 }
 
 impl Metrics {
@@ -93,13 +115,15 @@ impl Metrics {
         registry.register("publications", "Times that a change was published", this.publications.clone());
         registry.register("published_changes", "Objects translated for publication", this.changes.clone());
         registry.register("manifest_faults", "Faults in manifests now", this.faults.clone());
-        registry.register("pilot_xds", "Subscribers connected now", this.streams.clone());
+        registry.register("pilot_xds", "Subscribers connected now, by their version", this.streams.clone());
+        this.streams(&BTreeMap::new(), &BTreeMap::new());
         registry.register("resources", "Resources published now", this.resources.clone());
         let refused = "1 while new signing material cannot be used and the former one stays in force";
         registry.register("ca_material_refused", refused, this.material_refused.clone());
         this.register_admissions(registry);
         this.register_signing(registry);
         this.register_discovery(registry);
+        this.times.register(registry);
         this
     }
 
@@ -133,6 +157,8 @@ impl Metrics {
             "Signing requests where signing failed, since the start",
             &self.csr_unsigned,
         );
+        let unnamed = "Signing requests for what is no identity, since the start";
+        add("id_extraction_err_count", unnamed, &self.csr_unnamed);
         add("success_cert_issuance_count", "Certificates given, since the start", &self.csr_issued);
     }
 
@@ -185,6 +211,17 @@ impl Metrics {
         what.inc();
     }
 
+    /// Counts a signing request for what is no identity.
+    pub fn unnamed(&self) {
+        self.csr_unnamed.inc();
+    }
+
+    /// What is measured.
+    #[must_use]
+    pub fn times(&self) -> &Times {
+        &self.times
+    }
+
     /// Counts a question about an object.
     pub fn admitted(&self, what: Admission) {
         let count = match what {
@@ -228,19 +265,27 @@ impl Metrics {
         self.faults.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Says how many subscribers there are, and what all that there were got so far.
-    pub fn streams(&self, count: usize, totals: &BTreeMap<ResourceType, Totals>) {
-        self.streams.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Says how many subscribers there are of each version, and what all that there were got so far.
+    pub fn streams(&self, versions: &BTreeMap<String, usize>, totals: &BTreeMap<ResourceType, Totals>) {
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.streams.clear();
+        // Nobody is a number, too: that nobody subscribes is what alerts are about.
+        self.subscribers(UNKNOWN).set(0);
+        for (at, (version, count)) in versions.iter().enumerate() {
+            let version = if at < VERSIONS { version } else { "other" };
+            self.subscribers(version).inc_by(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
         for (kind, sum) in totals {
-            let r#type = match kind {
-                ResourceType::Address => Type::Address,
-                ResourceType::Authorization => Type::Authorization,
-            };
-            self.pushes.get_or_create(&OfType { r#type }).set(whole(sum.pushed));
+            self.pushes.get_or_create(&OfType::from(*kind)).set(whole(sum.pushed));
         }
         self.rejects.set(whole(totals.values().map(|sum| sum.nacks).sum()));
         self.expired.set(whole(totals.values().map(|sum| sum.stale).sum()));
+    }
+}
+
+impl Metrics {
+    fn subscribers(&self, version: &str) -> Gauge {
+        self.streams.get_or_create(&Build { version: version.into() }).clone()
     }
 }
 

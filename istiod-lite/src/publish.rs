@@ -17,7 +17,7 @@ use ambit_process::clock;
 use ambit_process::ready::Gate;
 use ambit_process::stop::Stop;
 use ambit_wire::convert::ResourceType;
-use ambit_xds::library::Library;
+use ambit_xds::library::{Library, Moment};
 use ambit_xds::server::Streams;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ use crate::ca::Ask;
 use crate::ca::token::Bound;
 use crate::catalog::Catalog;
 use crate::index::World;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Trigger, trigger};
 use crate::publish::pace::Pace;
 use crate::status::{self, News};
 use crate::vips::{self, Ranges};
@@ -74,6 +74,10 @@ pub struct Feed {
     /// Who is told.
     subscribers: Streams,
     pace: Pace,
+    /// When the oldest change was heard of that is not published yet.
+    heard: Option<Instant>,
+    /// What such changes are of.
+    triggers: BTreeSet<Trigger>,
 }
 
 impl Feed {
@@ -95,6 +99,8 @@ impl Feed {
             known: None,
             subscribers: Streams::default(),
             pace: Pace::default(),
+            heard: None,
+            triggers: BTreeSet::new(),
         }
     }
 
@@ -112,6 +118,7 @@ impl Feed {
             tokio::select! {
                 () = stop.stopped() => return,
                 event = source.next() => {
+                    self.heard.get_or_insert_with(clock::now);
                     self.take(event);
                     while let Some(event) = source.ready() {
                         self.take(event);
@@ -141,6 +148,7 @@ impl Feed {
     }
 
     fn take(&mut self, event: Event) {
+        self.told.metrics.times().came(&event);
         match &event {
             Event::Fault(fault) => warn!(target: "manifests", fault = %fault, "refused"),
             Event::Complete => self.complete = true,
@@ -154,6 +162,8 @@ impl Feed {
         if !self.complete {
             return;
         }
+        let begun = clock::now();
+        let (heard, triggers) = (self.heard.take().unwrap_or(begun), std::mem::take(&mut self.triggers));
         let delta = self.catalog.settle();
         let next = self.library.with(&delta);
         let first = !std::mem::replace(&mut self.served, true);
@@ -161,11 +171,13 @@ impl Feed {
             return;
         }
         let resources = next.len(ResourceType::Address) + next.len(ResourceType::Authorization);
-        self.library = Arc::new(next);
+        let ready = clock::now();
+        self.library = Arc::new(next.timed(Moment { heard: heard.into_std(), ready: ready.into_std() }));
         self.told.library.send_replace(Arc::clone(&self.library));
         self.pace.pushed(clock::now());
         self.told.gate.set(true);
         self.told.metrics.published(delta.changes.len(), resources);
+        self.told.metrics.times().published(begun - heard, ready - begun, triggers);
         let generation = self.library.generation();
         if first {
             info!(target: "publish", generation, resources, "first library");
@@ -175,6 +187,7 @@ impl Feed {
     }
 
     fn note(&mut self, object: &ObjectRef) {
+        self.triggers.insert(trigger(object));
         self.entries_changed |= matches!(object.kind, Kind::ServiceEntry | Kind::Namespace | Kind::ConfigMap);
         self.unreported.extend(status::affected(self.catalog.world(), object));
     }

@@ -240,6 +240,7 @@ impl ControlPlane {
     fn start(self, tasks: &mut Tasks) {
         let Self { doors, source, feed, asks, library, here, serving, authority, callers, faults, .. } = self;
         let open = Ads::new(library.clone(), serve::anybody(), tasks.stop().clone());
+        let open = open.noting(self.metrics.times().notes());
         let both = Both::new(open.admitting(serve::proven(self.readers)), authority, callers);
         let shown = Shown {
             ready: self.readiness,

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ambit_model::delta::Delta;
 use ambit_model::name::NodeName;
@@ -76,6 +77,16 @@ struct Step {
     changed: Vec<Changed>,
     /// What was there before, of each type.
     before: [Print; 2],
+    moment: Option<Moment>,
+}
+
+/// When changes came about, for whoever measures how long they took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The oldest of them was heard of.
+    pub heard: Instant,
+    /// They were ready to be told.
+    pub ready: Instant,
 }
 
 #[derive(Debug)]
@@ -134,11 +145,36 @@ impl Library {
             return next;
         }
         next.generation += 1;
-        next.steps.push_back(Arc::new(Step { changed, before: self.prints }));
+        next.steps.push_back(Arc::new(Step { changed, before: self.prints, moment: None }));
         if next.steps.len() > STEPS {
             next.steps.pop_front();
         }
         next
+    }
+
+    /// The same, when what it changes came about is known; a view that changes nothing has no such moment.
+    #[must_use]
+    pub fn timed(mut self, moment: Moment) -> Self {
+        // A step that an older view has, too, is not of this change.
+        if let Some(step) = self.steps.back_mut().and_then(Arc::get_mut) {
+            step.moment = Some(moment);
+        }
+        self
+    }
+
+    /// When the oldest change after a generation was heard of, of those that are remembered; of one type, or of any.
+    #[must_use]
+    pub fn heard_since(&self, generation: u64, kind: Option<ResourceType>) -> Option<Instant> {
+        let behind = usize::try_from(self.generation.saturating_sub(generation)).unwrap_or(usize::MAX);
+        let is_of = |step: &&Arc<Step>| kind.is_none_or(|kind| step.changed.iter().any(|it| it.kind == kind));
+        let steps = self.steps.iter().rev().take(behind).filter(is_of);
+        steps.filter_map(|step| step.moment.map(|it| it.heard)).min()
+    }
+
+    /// When it was ready to be told.
+    #[must_use]
+    pub fn ready_at(&self) -> Option<Instant> {
+        self.steps.back().and_then(|step| step.moment).map(|it| it.ready)
     }
 
     /// A resource by its canonical name.

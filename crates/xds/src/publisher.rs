@@ -101,6 +101,12 @@ impl Publisher {
         self.node.as_ref()
     }
 
+    /// The generation of the library that it tells of.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.library.generation()
+    }
+
     /// What the subscriber answered about a type, once it asked for that.
     #[must_use]
     pub fn answers(&self, kind: ResourceType) -> Option<&Answers> {
@@ -224,7 +230,7 @@ impl Publisher {
             let nonce = format!("{generation}-{}-{}", self.stream, self.next_nonce);
             self.next_nonce += 1;
             topic.answers.sent(&nonce, generation);
-            actions.push(Action::Send(Response::new(nonce, generation, Arc::clone(content))));
+            actions.push(Action::Send(Response::new(kind, nonce, generation, Arc::clone(content))));
         }
     }
 }

@@ -23,6 +23,7 @@ use tonic::{Extensions, Status};
 
 use self::codec::Requests;
 use self::door::Door;
+pub use self::notes::{Note, Notes};
 pub use self::streams::{StreamView, Streams, Totals, TypeView};
 use self::talk::{Starts, Talk};
 use crate::library::Library;
@@ -30,6 +31,7 @@ use crate::publisher::Publisher;
 
 mod codec;
 mod door;
+mod notes;
 mod streams;
 mod talk;
 
@@ -61,6 +63,7 @@ pub struct Ads {
     streams: Streams,
     door: Arc<Door>,
     starts: Arc<Starts>,
+    notes: Notes,
     next_stream: AtomicU64,
 }
 
@@ -75,8 +78,15 @@ impl Ads {
             streams: Streams::default(),
             door: Arc::default(),
             starts: Arc::default(),
+            notes: Notes::default(),
             next_stream: AtomicU64::new(1),
         }
+    }
+
+    /// Says what happens on its streams, and on those of services that are made from it.
+    #[must_use]
+    pub fn noting(self, notes: Notes) -> Self {
+        Self { notes, ..self }
     }
 
     /// The same streams' record under another admission: one service per port.
@@ -89,6 +99,7 @@ impl Ads {
             streams: self.streams.clone(),
             door: Arc::clone(&self.door),
             starts: Arc::clone(&self.starts),
+            notes: self.notes.clone(),
             // Odd and even would do for two ports; far apart does for any.
             next_stream: AtomicU64::new(self.next_stream.load(Ordering::Relaxed) + (1 << 32)),
         }
@@ -130,7 +141,7 @@ impl Ads {
             self.streams.register(stream, caller.clone()),
             caller,
         );
-        let talk = talk.through(Arc::clone(&self.door), Arc::clone(&self.starts));
+        let talk = talk.through(Arc::clone(&self.door), Arc::clone(&self.starts)).noting(self.notes.clone());
         let mut response = http::Response::new(talk.into_body(self.stop.clone()));
         let content = http::HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(http::header::CONTENT_TYPE, content);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ambit_wire::convert::ResourceType;
 use ambit_wire::pb::discovery::DeltaDiscoveryResponse;
 use bytes::Bytes;
 use prost::{DecodeError, Message as _};
@@ -11,14 +12,27 @@ use crate::content::Content;
 /// A response to one subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
+    kind: ResourceType,
     nonce: String,
     generation: u64,
     content: Arc<Content>,
 }
 
 impl Response {
-    pub(super) fn new(nonce: String, generation: u64, content: Arc<Content>) -> Self {
-        Self { nonce, generation, content }
+    pub(super) fn new(kind: ResourceType, nonce: String, generation: u64, content: Arc<Content>) -> Self {
+        Self { kind, nonce, generation, content }
+    }
+
+    /// The type it is about.
+    #[must_use]
+    pub fn kind(&self) -> ResourceType {
+        self.kind
+    }
+
+    /// What its answer will name.
+    #[must_use]
+    pub fn nonce(&self) -> &str {
+        &self.nonce
     }
 
     /// Its bytes: those of its own, and those that follow them, which are shared.

@@ -27,13 +27,14 @@ impl Requests {
         Self { body, bytes: BytesMut::new() }
     }
 
-    /// The next one; none when the subscriber has ended the stream. Cancel-safe: bytes stay here until a whole
+    /// The next one, and its size in bytes; none when the subscriber has ended the stream. Cancel-safe: bytes stay here until a whole
     /// message is there.
-    pub(super) async fn next(&mut self) -> Result<Option<Asked>, Status> {
+    pub(super) async fn next(&mut self) -> Result<Option<(Asked, usize)>, Status> {
         loop {
             if let Some(message) = self.message()? {
+                let size = message.len();
                 let read = Asked::read(message).map_err(|error| Status::internal(error.to_string()));
-                return read.map(Some);
+                return read.map(|asked| Some((asked, size)));
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => {
@@ -103,7 +104,7 @@ mod tests {
         for size in [7, 16 << 10, bytes.len()] {
             let mut requests = requests(bytes.chunks(size).map(<[u8]>::to_vec).collect());
             for request in &wanted {
-                assert_eq!(requests.next().await.unwrap().unwrap().request(), request, "{size}");
+                assert_eq!(requests.next().await.unwrap().unwrap().0.request(), request, "{size}");
             }
             assert!(requests.bytes.capacity() <= 2 * KEPT, "{}", requests.bytes.capacity());
             assert!(requests.next().await.unwrap().is_none());

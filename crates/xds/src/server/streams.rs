@@ -6,9 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ambit_wire::convert::ResourceType;
+use ambit_wire::limits;
 
 use super::{Caller, now};
-use crate::publisher::{Answers, Nack, Publisher};
+use crate::publisher::{Answers, Nack, Publisher, metadata};
+
+/// A version is a short text; what is longer is cut, and what is not said is "unknown".
+const VERSION: usize = 64;
 
 /// One stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub struct StreamView {
     pub caller: Caller,
     /// The node's id, once it was said.
     pub node: Option<String>,
+    /// The version that the node says it is of.
+    pub version: Option<String>,
     /// By type, once asked for.
     pub types: BTreeMap<ResourceType, TypeView>,
     since: Instant,
@@ -118,6 +124,16 @@ impl Streams {
         totals
     }
 
+    /// How many there are of each version; those who have not said anything yet are of none.
+    #[must_use]
+    pub fn versions(&self) -> BTreeMap<String, usize> {
+        let mut versions = BTreeMap::new();
+        for version in self.table().live.values().filter_map(|stream| stream.version.as_ref()) {
+            *versions.entry(version.clone()).or_default() += 1;
+        }
+        versions
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -131,7 +147,8 @@ impl Streams {
     }
 
     pub(super) fn register(&self, stream: u64, caller: Caller) -> Registration {
-        let view = StreamView { stream, caller, node: None, types: BTreeMap::new(), since: now() };
+        let view =
+            StreamView { stream, caller, node: None, version: None, types: BTreeMap::new(), since: now() };
         self.table().live.insert(stream, view);
         Registration { stream, streams: self.clone() }
     }
@@ -154,6 +171,8 @@ impl Registration {
         let Some(view) = table.live.get_mut(&self.stream) else { return };
         if view.node.is_none() {
             view.node = publisher.node().map(|node| node.id.clone());
+            let version = publisher.node().map(|node| metadata(node, "ISTIO_VERSION").unwrap_or("unknown"));
+            view.version = version.map(|text| limits::shortened(text, VERSION).into());
         }
         for kind in ResourceType::ALL {
             if let Some(answers) = publisher.answers(kind) {

@@ -13,13 +13,14 @@ use futures_util::stream::unfold;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::sync::watch;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::HeaderMap;
+use tonic::{Code, Status};
 use tracing::{debug, info};
 
 use super::codec::Requests;
 use super::door::{Door, Pass};
+use super::notes::{Notes, Times};
 use super::streams::Registration;
 use super::{Caller, now};
 use crate::content::Content;
@@ -65,6 +66,7 @@ pub(super) struct Talk {
     door: Arc<Door>,
     starts: Arc<Starts>,
     turn: Turn,
+    times: Times,
 }
 
 /// A response whose shared part is on its way.
@@ -100,7 +102,13 @@ impl Talk {
             door: Arc::default(),
             starts: Arc::default(),
             turn: Turn::Before,
+            times: Times::new(Notes::default(), now()),
         }
+    }
+
+    /// Told of what happens.
+    pub(super) fn noting(self, notes: Notes) -> Self {
+        Self { times: Times::new(notes, now()), ..self }
     }
 
     /// Through a door and from a beginning that it shares with others.
@@ -122,6 +130,9 @@ impl Talk {
                 Ok(None) => Status::ok(""),
                 Err(status) => status,
             };
+            if ended.code() == Code::Internal {
+                talk.times.failed();
+            }
             let mut trailers = HeaderMap::new();
             // A message that no header can hold is left out; the code is there.
             let _ = ended.add_header(&mut trailers);
@@ -140,13 +151,17 @@ impl Talk {
             if let Some(piece) = self.piece() {
                 return Ok(Some(piece));
             }
+            self.times.all_gone(now());
             if self.publisher.has_answered() {
                 self.turn = Turn::Over;
             }
             // All arms are cancel-safe: what was not taken stays.
             let actions = tokio::select! {
                 request = self.requests.next() => match request {
-                    Ok(Some(request)) => self.on_request(request)?,
+                    Ok(Some((request, size))) => {
+                        self.times.asked(&request, size, now());
+                        self.on_request(request)?
+                    }
                     Ok(None) => return Ok(None),
                     Err(status) => {
                         debug!(target: "xds", %status, "stream lost");
@@ -157,7 +172,7 @@ impl Talk {
                 changed = self.library.changed(), if !self.publisher.is_waiting() => {
                     changed.map_err(|_| Status::unavailable("the control plane stops"))?;
                     let newest = Arc::clone(&self.library.borrow_and_update());
-                    self.publisher.on_library(newest)
+                    self.on_library(&newest)
                 }
                 () = sleep_until(self.wake) => {
                     self.wake = None;
@@ -169,8 +184,18 @@ impl Talk {
         }
     }
 
+    fn on_library(&mut self, newest: &Arc<Library>) -> Vec<Action> {
+        let (told, begun) = (self.publisher.generation(), now());
+        let actions = self.publisher.on_library(Arc::clone(newest));
+        self.times.taken(newest, told, (begun, &actions));
+        actions
+    }
+
     /// What is to be sent next of what is due.
     fn piece(&mut self) -> Option<Bytes> {
+        if self.sending.is_none() {
+            self.times.gone(now());
+        }
         if let Some(Sending { content, at }) = &mut self.sending {
             let end = content.bytes().len().min(*at + PIECE);
             let piece = content.bytes().slice(*at..end);
@@ -182,6 +207,7 @@ impl Talk {
         }
         let response = self.queue.pop_front()?;
         let (own, shared) = response.bytes();
+        self.times.handed(&response, own.len() + shared.len(), now());
         let mut piece = BytesMut::with_capacity(5 + own.len() + shared.len().min(COPIED));
         // gRPC: not compressed, and how long it is, which is within what subscribers accept.
         piece.put_u8(0);

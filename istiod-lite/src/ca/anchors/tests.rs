@@ -34,7 +34,7 @@ impl Scene {
     }
 
     async fn becomes(&self, collection: &str, roots: &str) -> Value {
-        for _ in 0..500 {
+        for _ in 0..6_000 {
             let object = self.fake.object(collection, "", NAME);
             if let Some(object) = object.filter(|it| it["spec"]["trustBundle"] == roots) {
                 return object;

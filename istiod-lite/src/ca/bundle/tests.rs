@@ -62,7 +62,7 @@ impl Scene {
     }
 
     async fn becomes_right(&self, namespace: &str) {
-        for _ in 0..500 {
+        for _ in 0..6_000 {
             if self.is_right(namespace) {
                 return;
             }
@@ -146,7 +146,7 @@ async fn revocation_lists_have_a_config_map_of_their_own_once_there_are_any() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(5), told)
+        tokio::time::timeout(Duration::from_secs(60), told)
             .await
             .unwrap_or_else(|_| panic!("{text}: {:?}", list()));
     }

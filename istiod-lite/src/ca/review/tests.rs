@@ -12,9 +12,10 @@ pub(crate) async fn client(fake: &FakeApi) -> Client {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("kubeconfig");
     std::fs::write(&file, fake.kubeconfig()).unwrap();
-    let brief = Duration::from_millis(300);
-    let limits =
-        Limits { answer: brief, first_pause: brief / 30, longest_pause: brief / 3, ..Limits::default() };
+    // As long as a busy machine may take, and not longer: one test waits for a server that says nothing.
+    let answer = Duration::from_secs(5);
+    let brief = Duration::from_millis(10);
+    let limits = Limits { answer, first_pause: brief, longest_pause: brief * 10, ..Limits::default() };
     Client::from_kubeconfig(&file).await.unwrap().limited(limits)
 }
 
