@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let charts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm").canonicalize()?;
+    // Asked when it runs: of two checkouts with one folder of built things, the second runs what the first compiled.
+    let here = env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo names no folder of this package")?;
+    let charts = Path::new(&here).join("../deploy/helm").canonicalize()?;
     println!("cargo::rerun-if-changed={}", charts.display());
     let mut files = Vec::new();
     collect(&charts, Path::new(""), &mut files)?;
