@@ -16,7 +16,7 @@ const MEMORY_LIMIT: u64 = 8 << 30;
 /// Threads count: a Go program has a dozen, a container's shim as many.
 const TASKS_LIMIT: u64 = 12_000;
 /// A group stays busy for a moment after its last process has ended.
-const REMOVAL_WAIT: Duration = Duration::from_secs(5);
+const REMOVAL_WAIT: Duration = Duration::from_secs(60);
 
 /// One mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]

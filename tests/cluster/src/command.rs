@@ -10,7 +10,7 @@ use crate::layout::Layout;
 use crate::node::{self, Node};
 use crate::plane::Component;
 use crate::spec::Spec;
-use crate::{Lab, binaries, enter, kubectl, lab, numbers, up};
+use crate::{Lab, binaries, enter, guard, kubectl, lab, numbers, up};
 
 /// A real Kubernetes of a few nodes in namespaces of this machine.
 #[derive(Debug, Clone, Parser)]
@@ -35,7 +35,11 @@ struct Which {
 #[derive(Debug, Clone, Subcommand)]
 enum What {
     /// Build the programs that are not in the cache yet: a quarter of an hour the first time.
-    Build,
+    Build {
+        /// Also upstream's programs, for stories that mix parts.
+        #[arg(long)]
+        peers: bool,
+    },
     /// Bring the cluster up.
     Up {
         /// How many nodes.
@@ -106,6 +110,9 @@ enum What {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
+    /// Take the cluster down when whoever started this has ended.
+    #[command(hide = true)]
+    Guard,
     /// Start a node's first process.
     #[command(hide = true)]
     NodeBoot { node: String },
@@ -129,9 +136,12 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn answer(layout: &Layout, what: What) -> Result<ExitCode> {
     let node = |name: &str| -> Result<Node> { Node::find(layout, &Spec::read(layout)?, name) };
     match what {
-        What::Build => {
+        What::Build { peers } => {
             let built = binaries::build(&binaries::cache())?;
             println!("{}\n{}\n{}", built.kube.display(), built.coredns.display(), built.helm.display());
+            if peers {
+                println!("{}", binaries::upstream()?.pilot.display());
+            }
         }
         What::Up { nodes } => {
             up::up(layout, nodes, None, &mut |step| println!("{step}"))?;
@@ -161,6 +171,7 @@ fn answer(layout: &Layout, what: What) -> Result<ExitCode> {
         What::Enter { record, cgroup, netns, command } => {
             enter::become_program(&record, &cgroup, &netns, &command)?;
         }
+        What::Guard => guard::watch(layout)?,
         What::Numbers => numbers::run()?,
         What::NodeBoot { node } => node::boot(layout, &node)?,
         What::NodeInit { node } => node::init::run(layout, &node)?,

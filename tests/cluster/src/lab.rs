@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::binaries;
 use crate::capture::Capture;
+use crate::guard::Guard;
 use crate::kubectl;
 use crate::layout::Layout;
 use crate::node::Node;
@@ -27,6 +28,7 @@ pub struct Lab {
     layout: Layout,
     spec: Spec,
     owned: bool,
+    _guard: Option<Guard>,
 }
 
 impl Lab {
@@ -35,6 +37,7 @@ impl Lab {
     pub fn up(story: &str) -> Result<Self> {
         let layout = Layout::new(Path::new(STATE), &format!("{story}-{}", std::process::id()));
         let mut say = |step: &str| eprintln!("{step}");
+        let guard = Guard::start(&layout)?;
         let spec = match up::up(&layout, NODES, Process::own(), &mut say) {
             Ok(spec) => spec,
             Err(error) => {
@@ -44,12 +47,12 @@ impl Lab {
                 return Err(error);
             }
         };
-        Ok(Self { layout, spec, owned: true })
+        Ok(Self { layout, spec, owned: true, _guard: Some(guard) })
     }
 
     /// A cluster that is up already, and stays up.
     pub fn attach(layout: &Layout) -> Result<Self> {
-        Ok(Self { layout: layout.clone(), spec: Spec::read(layout)?, owned: false })
+        Ok(Self { layout: layout.clone(), spec: Spec::read(layout)?, owned: false, _guard: None })
     }
 
     /// The file that tells programs how to reach the API server as its administrator.
@@ -178,7 +181,14 @@ impl Lab {
 
     /// Gives every node the image in this tar.
     pub fn import_image(&self, tar: &Path) -> Result<()> {
-        self.nodes()?.iter().try_for_each(|node| node.import_image(tar))
+        let nodes = self.nodes()?;
+        std::thread::scope(|scope| {
+            let imports: Vec<_> = nodes.iter().map(|node| scope.spawn(|| node.import_image(tar))).collect();
+            imports.into_iter().try_for_each(|import| match import.join() {
+                Ok(imported) => imported,
+                Err(_) => bail!("a thread panicked"),
+            })
+        })
     }
 
     /// Starts taking every frame that passes between hosts.

@@ -17,6 +17,7 @@ mod capture;
 mod cgroup;
 mod command;
 mod enter;
+mod guard;
 mod http;
 mod images;
 mod kubectl;

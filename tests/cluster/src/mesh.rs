@@ -4,24 +4,28 @@
 mod load;
 mod page;
 mod programs;
+mod story;
 mod traces;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::images::APP;
 use crate::lab::Lab;
 pub use load::{Load, Seen};
+pub use story::{on, told};
 pub use traces::Traces;
 
 /// The namespace that the mesh is installed into.
 pub const SYSTEM: &str = "istio-system";
-/// How long an installation may take on two cores.
-const INSTALLED: Duration = Duration::from_secs(120);
-/// How long a pod may take to be enrolled, or a namespace to be heard of.
-const SOON: Duration = Duration::from_secs(20);
+/// How long an installation may take on two cores that are busy.
+const INSTALLED: Duration = Duration::from_secs(240);
+/// How long a pod may take to be enrolled, or a namespace to be heard of, there.
+const SOON: Duration = Duration::from_secs(60);
+/// How a client tells of a connection that was made and then ended by the other side.
+const ENDS: [&str; 3] = ["reset", "end of file", "Broken pipe"];
 /// A namespace with the accounts and the service of [`pod`]'s pods.
 pub const SHOP: &str = r"
 apiVersion: v1
@@ -59,7 +63,7 @@ impl Lab {
             self.kubectl(&["create", "namespace", SYSTEM])?;
         }
         let chart = chart("ambit");
-        let base = ["upgrade", "--install", "ambit", &chart, "-n", SYSTEM, "--wait", "--timeout", "120s"];
+        let base = ["upgrade", "--install", "ambit", &chart, "-n", SYSTEM, "--wait", "--timeout", "240s"];
         let all: Vec<&str> = base.into_iter().chain(arguments.iter().copied()).collect();
         self.helm(&all)?;
         self.mesh_ready()
@@ -75,7 +79,7 @@ impl Lab {
 
     /// Takes the mesh off again.
     pub fn uninstall_mesh(&self) -> Result<()> {
-        self.helm(&["uninstall", "ambit", "-n", SYSTEM, "--wait", "--timeout", "120s"]).map(drop)
+        self.helm(&["uninstall", "ambit", "-n", SYSTEM, "--wait", "--timeout", "240s"]).map(drop)
     }
 
     /// Puts a namespace into the mesh.
@@ -99,31 +103,16 @@ impl Lab {
         self.pod_exec(pod, &["ambit", "pod", "fetch", url])
     }
 
-    /// Shows what to read when a story fails.
-    pub fn tell(&self) {
-        let all = [
-            vec!["get", "pods", "-A", "-o", "wide"],
-            vec!["-n", SYSTEM, "get", "events"],
-            vec!["-n", SYSTEM, "logs", "-l", "app=istiod", "--tail=40"],
-            vec!["-n", SYSTEM, "logs", "-l", "app=ztunnel", "--tail=40", "--prefix"],
-            vec!["-n", SYSTEM, "logs", "-l", "k8s-app=istio-cni-node", "--tail=40", "--prefix"],
-        ];
-        for arguments in all {
-            let said = self.kubectl(&arguments).unwrap_or_else(|error| format!("{error:#}"));
-            eprintln!("$ kubectl {}\n{said}", arguments.join(" "));
-        }
+    /// Waits until a pod that asks for this is not let in: it is connected, as to anybody in the mesh, and then the
+    /// connection is ended without an answer. That may be seen as a reset or as an end.
+    pub fn is_refused(&self, pod: &str, url: &str, limit: Duration) -> Result<()> {
+        self.wait(&format!("{pod} to be refused {url}"), limit, || {
+            let refused = self.fetch(pod, url).err().context("it was let in")?;
+            let said = format!("{refused:#}");
+            ensure!(ENDS.iter().any(|end| said.contains(end)), "{said}");
+            Ok(())
+        })
     }
-}
-
-/// Tells a story on a cluster of its own: brings the cluster up, shows what to read where the story fails, and takes
-/// the cluster down whatever happens.
-///
-/// # Errors
-/// When the cluster or the story fails.
-pub fn told(name: &str, story: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
-    let lab = Lab::up(name)?;
-    story(&lab).inspect_err(|_| lab.tell())?;
-    lab.down()
 }
 
 /// The manifest of a pod of the namespace `shop` that answers on port 8080 and can ask: see `ambit pod`. One that is

@@ -16,7 +16,7 @@ use crate::spec::Spec;
 use crate::wait::wait;
 
 /// The kernel takes links away after their namespace, when it gets to it.
-const LINK_WAIT: Duration = Duration::from_secs(10);
+const LINK_WAIT: Duration = Duration::from_secs(60);
 
 /// Makes the bridge, and this machine's own way into the cluster.
 pub fn make(layout: &Layout, spec: &Spec) -> Result<()> {

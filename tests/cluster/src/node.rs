@@ -24,9 +24,9 @@ use crate::spec::Spec;
 use crate::wait::wait;
 
 /// The first process makes its mounts and starts containerd within this time.
-const BOOT_WAIT: Duration = Duration::from_secs(60);
+const BOOT_WAIT: Duration = Duration::from_secs(120);
 /// After a crash the kernel ends what ran and takes the mounts away.
-const CRASH_WAIT: Duration = Duration::from_secs(20);
+const CRASH_WAIT: Duration = Duration::from_secs(60);
 
 /// Seconds a command on a node may take, where the caller waits for its end.
 const EXEC_LIMIT: &str = "120";

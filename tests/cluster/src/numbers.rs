@@ -12,19 +12,14 @@ mod table;
 use anyhow::Result;
 
 use crate::lab::Lab;
+use crate::mesh::told;
 
 use api::Api;
 use crowd::Crowd;
 
 /// Brings a cluster up, measures, and takes it down.
 pub fn run() -> Result<()> {
-    let lab = Lab::up("numbers")?;
-    let measured = measure(&lab);
-    if measured.is_err() {
-        lab.tell();
-    }
-    measured?;
-    lab.down()
+    told("numbers", measure)
 }
 
 fn measure(lab: &Lab) -> Result<()> {

@@ -15,9 +15,9 @@ use crate::spec::Spec;
 use crate::wait::wait;
 
 /// The API server answers two seconds after its start on a quiet machine.
-const API_WAIT: Duration = Duration::from_secs(120);
+const API_WAIT: Duration = Duration::from_secs(240);
 /// A killed process is gone at once, unless the kernel still works for it.
-const KILL_WAIT: Duration = Duration::from_secs(5);
+const KILL_WAIT: Duration = Duration::from_secs(30);
 
 /// A program of the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,9 @@
 //! whatever state a crash left it in. Owns the file and the choice of addresses.
 
 use std::fs::{self, File};
+use std::io;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -38,10 +40,8 @@ impl Spec {
             !named.is_empty() && named.len() <= 40 && named.chars().all(fine),
             "{named:?} is no name for a cluster: at most 40 of a-z, 0-9 and -"
         );
-        fs::create_dir_all(layout.root()).with_context(|| layout.root().display().to_string())?;
-        let lock = File::create(layout.root().join(".lock"))?;
-        // Held until the journal is there: two clusters that start together do not take the same addresses.
-        lock.lock()?;
+        // Until the journal is there: two clusters that start together do not take the same addresses.
+        let _held = hold(layout.root())?;
         ensure!(!layout.dir().exists(), "cluster {named} is up already, or was not taken down");
         let taken: Vec<Slot> =
             all(layout.root()).iter().filter_map(|one| Some(Self::read(one).ok()?.slot)).collect();
@@ -81,6 +81,26 @@ impl Spec {
     pub fn hosts(&self) -> Vec<(String, Ipv4Addr)> {
         let nodes = self.each_node().map(|(number, name)| (name, self.slot.node(number)));
         std::iter::once((PLANE.to_owned(), self.slot.plane())).chain(nodes).collect()
+    }
+}
+
+/// Keeps others from adding clusters to this machine's or removing the folder of all, until it is dropped.
+pub fn hold(root: &Path) -> Result<File> {
+    loop {
+        fs::create_dir_all(root).with_context(|| root.display().to_string())?;
+        let path = root.join(".lock");
+        let lock = match File::create(&path) {
+            // Between the two calls the last cluster's end took the folder away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            created => created.with_context(|| path.display().to_string())?,
+        };
+        lock.lock()?;
+        // Whoever had it before may have removed it, and somebody else have made another.
+        let is_current =
+            fs::metadata(&path).is_ok_and(|now| lock.metadata().is_ok_and(|own| own.ino() == now.ino()));
+        if is_current {
+            return Ok(lock);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::lab::Lab;
 use crate::wait::wait;
 
 /// How long a program may go on after it was asked to end.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// A program in a pod, until it ends or this is dropped.
 pub struct Running {

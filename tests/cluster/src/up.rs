@@ -1,7 +1,7 @@
 //! Bringing a cluster up, and taking it down from whatever state it is in.
 //! Owns the order; each part makes and removes its own things. Every step of the way down may find its work done.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,17 +19,17 @@ use crate::wait::wait;
 use crate::{cgroup, enter, images, kubectl, net, pki};
 
 /// A node is ready ten seconds after its start on a quiet machine.
-const NODE_WAIT: Duration = Duration::from_secs(120);
+const NODE_WAIT: Duration = Duration::from_secs(240);
 /// The name server's first start includes unpacking.
-const DNS_WAIT: Duration = Duration::from_secs(120);
+const DNS_WAIT: Duration = Duration::from_secs(240);
 /// Controllers make each namespace's account and certificate soon after they start.
-const ACCOUNT_WAIT: Duration = Duration::from_secs(60);
+const ACCOUNT_WAIT: Duration = Duration::from_secs(120);
 /// A killed process is gone at once, unless the kernel still works for it.
-const KILL_WAIT: Duration = Duration::from_secs(10);
+const KILL_WAIT: Duration = Duration::from_secs(60);
 
 const DNS: &str = include_str!("../manifests/dns.yaml");
 /// What must be on this machine, and the Debian packages it comes in.
-const NEEDS: [(&str, &str); 11] = [
+const NEEDS: [(&str, &str); 13] = [
     ("etcd", "etcd-server"),
     ("containerd", "containerd"),
     ("ctr", "containerd"),
@@ -41,6 +41,8 @@ const NEEDS: [(&str, &str); 11] = [
     ("iptables", "iptables"),
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("pkill", "procps"),
 ];
 
 /// Brings a cluster up; returns when nodes, names and accounts are ready.
@@ -166,6 +168,9 @@ pub fn remove_abandoned(root: &Path) {
 /// Takes the cluster down; nothing of it is left when this is `Ok`.
 pub fn down(layout: &Layout) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "taking a cluster down needs root: run this with sudo");
+    let Ok(folder) = File::open(layout.dir()) else { return Ok(()) };
+    // Whoever comes second waits, and finds it done: a story's guard and the next story may both want it gone.
+    folder.lock()?;
     if !layout.dir().exists() {
         return Ok(());
     }
@@ -179,11 +184,13 @@ pub fn down(layout: &Layout) -> Result<()> {
     cgroup::remove(&layout.cgroup())?;
     unmount(&layout.dir())?;
     remove_tree(&layout.dir())?;
-    // Other clusters may be there.
-    if spec::all(layout.root()).is_empty() {
-        remove_tree(layout.root())?;
-    }
-    Ok(())
+    remove_root(layout.root())
+}
+
+/// Removes the folder of all clusters with the last of them. Another may be about to come.
+fn remove_root(root: &Path) -> Result<()> {
+    let _held = spec::hold(root)?;
+    if spec::all(root).is_empty() { remove_tree(root) } else { Ok(()) }
 }
 
 fn end(layout: &Layout, recorded: &[Process]) -> Result<()> {

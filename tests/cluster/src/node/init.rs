@@ -22,7 +22,7 @@ use crate::wait::pause;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// containerd opens its socket within a second on a quiet machine.
-const SOCKET_WAIT: Duration = Duration::from_secs(20);
+const SOCKET_WAIT: Duration = Duration::from_secs(60);
 
 /// Becomes the node. The caller is the first process of a new process namespace, in the node's control group and
 /// network.

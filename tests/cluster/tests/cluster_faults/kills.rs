@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{DRAIN, PODS, SOON, cast, watch};
 
 /// What kubelet needs to start a killed container again, and it to be ready, on two cores that are busy.
-const BACK: Duration = Duration::from_secs(20);
+const BACK: Duration = Duration::from_secs(60);
 
 const DAEMON: &str = "k8s-app=istio-cni-node";
 const PLANE: &str = "app=istiod";
@@ -92,7 +92,7 @@ fn proxies(lab: &Lab) -> Result<()> {
         ensure!(!told.is_empty(), "none was");
         Ok(Instant::now())
     })?;
-    replaced(lab, "daemonset/ztunnel")?;
+    replaced(lab, SYSTEM, "daemonset/ztunnel")?;
     // All old ones are gone, and what they carried with them.
     lab.wait("the old ones to be gone", PODS, || {
         let names = lab.kubectl(&["-n", SYSTEM, "get", "pods", "-l", PROXY, "-o", "name"])?;
@@ -109,12 +109,12 @@ fn proxies(lab: &Lab) -> Result<()> {
 
 fn restart(lab: &Lab, what: &str) -> Result<()> {
     lab.kubectl(&["-n", SYSTEM, "rollout", "restart", what])?;
-    replaced(lab, what)
+    replaced(lab, SYSTEM, what)
 }
 
-fn replaced(lab: &Lab, what: &str) -> Result<()> {
+pub(crate) fn replaced(lab: &Lab, namespace: &str, what: &str) -> Result<()> {
     lab.wait(&format!("{what} to be replaced"), PODS, || {
-        lab.kubectl(&["-n", SYSTEM, "rollout", "status", what, "--timeout=1s"]).map(drop)
+        lab.kubectl(&["-n", namespace, "rollout", "status", what, "--timeout=1s"]).map(drop)
     })
 }
 

@@ -17,9 +17,9 @@ use ambit_cluster_lab::mesh::told;
 use anyhow::Result;
 
 /// Pods on a busy machine, from nothing.
-pub(crate) const PODS: Duration = Duration::from_secs(90);
+pub(crate) const PODS: Duration = Duration::from_secs(240);
 /// What one look at a running cluster may take to come true.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(90);
 /// What is left of a ztunnel's pod's grace for its open connections.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 

@@ -11,7 +11,7 @@ use crate::{PODS, SOON, cast, watch};
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(60);
 /// After a crash a node's kubelet first clears up what was.
-const AFTER_REBOOT: Duration = Duration::from_secs(180);
+const AFTER_REBOOT: Duration = Duration::from_secs(300);
 
 /// Nothing is lost while it is; what is new comes later. In the middle a node daemon and the control plane are killed too.
 pub(crate) fn the_api_server_is_away(lab: &Lab) -> Result<()> {

@@ -8,7 +8,7 @@ use ambit_cluster_lab::mesh::SYSTEM;
 use ambit_cluster_lab::{APP, Lab, pause};
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{PODS, SOON, cast, watch};
+use crate::{PODS, SOON, cast, kills, watch};
 
 /// Pods that follow each other at one address.
 const GENERATIONS: usize = 6;
@@ -22,8 +22,7 @@ pub(crate) fn application_restarts(lab: &Lab) -> Result<()> {
         let load = watch::fifty(lab, "web")?;
         for _ in 0..2 {
             lab.kubectl(&["-n", "shop", "rollout", "restart", "deployment/web"])?;
-            let status = ["-n", "shop", "rollout", "status", "deployment/web", "--timeout=80s"];
-            lab.kubectl(&status)?;
+            kills::replaced(lab, "shop", "deployment/web")?;
             // The last of the old ones is told to go only now.
             pause(Duration::from_secs(2));
         }

@@ -51,7 +51,7 @@ pub(crate) fn goes_on(what: &str, held: &Running) -> Result<()> {
 /// Answers over a held connection come again: it did not merely stay open.
 pub(crate) fn answers(lab: &Lab, what: &str, held: &Running) -> Result<()> {
     let before = held.lines().len();
-    lab.wait("an answer over the open connection", Duration::from_secs(10), || {
+    lab.wait("an answer over the open connection", Duration::from_secs(60), || {
         goes_on(what, held)?;
         ensure!(held.lines().len() > before, "none yet");
         Ok(())

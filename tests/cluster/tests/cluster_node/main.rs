@@ -17,9 +17,9 @@ use ambit_cluster_lab::mesh::told;
 use anyhow::{Result, ensure};
 
 /// Pods on a busy machine, from nothing, or after a runtime has lost patience with them.
-pub(crate) const PODS: Duration = Duration::from_secs(120);
+pub(crate) const PODS: Duration = Duration::from_secs(240);
 /// What one look at a running cluster may take to come true.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(90);
 
 #[test]
 fn whatever_happens_to_a_node_no_pod_of_the_mesh_starts_unprotected() {

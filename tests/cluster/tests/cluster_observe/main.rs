@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use commands::Ambit;
 
-const PODS: Duration = Duration::from_secs(60);
-const SOON: Duration = Duration::from_secs(20);
+const PODS: Duration = Duration::from_secs(180);
+const SOON: Duration = Duration::from_secs(60);
 
 const POLICY: &str = "
 apiVersion: security.istio.io/v1

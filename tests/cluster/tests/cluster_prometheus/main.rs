@@ -17,9 +17,9 @@ use anyhow::{Result, ensure};
 use crate::discovery::Discovery;
 use crate::server::{Prometheus, needed};
 
-const PODS: Duration = Duration::from_secs(60);
-const SOON: Duration = Duration::from_secs(40);
-const REPLACED: Duration = Duration::from_secs(120);
+const PODS: Duration = Duration::from_secs(180);
+const SOON: Duration = Duration::from_secs(90);
+const REPLACED: Duration = Duration::from_secs(240);
 
 /// Metrics of what does not happen in this story, with the reason.
 const NOT_SEEN: [(&str, &str); 3] = [

@@ -16,7 +16,7 @@ const PROGRAM: &str = "/usr/bin/prometheus";
 const IMAGE: &str = "localhost/ambit-lab-prometheus:1";
 const NAMESPACE: &str = "monitoring";
 const PORT: u16 = 9090;
-const STARTED: Duration = Duration::from_secs(60);
+const STARTED: Duration = Duration::from_secs(180);
 
 /// Where it answers.
 pub(crate) struct Prometheus(SocketAddr);

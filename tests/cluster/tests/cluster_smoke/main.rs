@@ -4,18 +4,21 @@ mod traces;
 
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ambit_cluster_lab::{APP, Component, Lab, pause};
+use ambit_cluster_lab::{APP, Component, Lab, mesh, pause};
 use anyhow::{Context as _, Result, ensure};
 use traces::{Machine, Traces};
 
 /// Pods on a busy machine, from nothing.
-const PODS: Duration = Duration::from_secs(90);
+const PODS: Duration = Duration::from_secs(180);
 /// After a reboot containerd and kubelet first clear up what was.
-const AFTER_REBOOT: Duration = Duration::from_secs(180);
+const AFTER_REBOOT: Duration = Duration::from_secs(240);
 /// What one look at a running cluster may take to come true.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
+
+/// Says to this program that it is the story that is killed.
+const VICTIM: &str = "AMBIT_SMOKE_VICTIM";
 
 /// One at a time: a test looks at all links of clusters on this machine.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -98,7 +101,7 @@ fn a_cluster_comes_up_works_survives_a_crash_and_leaves_nothing() {
     for kind in ["process", "mount", "link", "route", "group", "folder"] {
         assert!(seen.iter().any(|one| one.starts_with(kind)), "no {kind} of a cluster that is up: {seen:?}");
     }
-    story(&lab).unwrap();
+    mesh::on(&lab, "smoke", story).unwrap();
     lab.down().unwrap();
     assert_eq!(traces.found(), Vec::<String>::new());
     assert_eq!(Machine::look(), machine, "the machine is as it was");
@@ -132,6 +135,42 @@ fn a_cluster_whose_making_was_killed_is_taken_down_to_the_last_trace() {
     }
 }
 
+/// A story is killed amid its cluster's making. Nobody takes the cluster down but what watches over the story.
+#[test]
+fn a_story_that_is_killed_leaves_nothing() {
+    if std::env::var_os(VICTIM).is_some() {
+        let _lab = Lab::up("victim").unwrap();
+        return pause(SOON);
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let machine = Machine::look();
+    let mut victim = Command::new(std::env::current_exe().unwrap());
+    victim.args(["--exact", "a_story_that_is_killed_leaves_nothing", "--nocapture"]).env(VICTIM, "yes");
+    let mut victim = victim.stdout(Stdio::null()).spawn().unwrap();
+    let traces = Traces::named(&format!("victim-{}", victim.id()));
+    until("a node to have been started", || {
+        let seen = traces.found();
+        ensure!(seen.iter().any(|one| one.starts_with("process") && one.contains("containerd")), "{seen:?}");
+        Ok(())
+    });
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    until("nothing to be left", || {
+        let left = traces.found();
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    });
+    assert_eq!(Machine::look(), machine, "the machine is as it was");
+}
+
+fn until(what: &str, mut look: impl FnMut() -> Result<()>) {
+    let begun = Instant::now();
+    while let Err(error) = look() {
+        assert!(begun.elapsed() < SOON, "waited for {what}: {error:#}");
+        pause(Duration::from_millis(100));
+    }
+}
+
 fn story(lab: &Lab) -> Result<()> {
     lab.apply(&SHOP.replace("$APP", APP))?;
     lab.pods_ready("shop", "app in (web, client)", PODS)?;
@@ -144,8 +183,10 @@ fn story(lab: &Lab) -> Result<()> {
 
 /// By service name, and by address to the other node, over the bridge between them.
 fn talk(lab: &Lab) -> Result<()> {
-    let said =
-        lab.pod_exec("shop/client", &["ambit", "pod", "fetch", "http://web.shop.svc.cluster.local/by-name"])?;
+    // Ready pods are heard of by each node's kube-proxy in its own time.
+    let said = lab.wait("the service to be known to the client's node", SOON, || {
+        lab.fetch("shop/client", "http://web.shop.svc.cluster.local/by-name")
+    })?;
     ensure!(said.contains("\"/by-name\""), "{said}");
     let far = pod_on(lab, "n2")?;
     let capture = lab.capture()?;

@@ -1,6 +1,9 @@
 //! What the story looks at from outside: certificates, roots, what is left on nodes and in pods, what was refused.
 //! Owns looking. What it means is the story's.
 
+use std::path::Path;
+use std::process::Command;
+
 use ambit_cluster_lab::Lab;
 use ambit_cluster_lab::mesh::SYSTEM;
 use anyhow::{Context as _, Result, ensure};
@@ -58,6 +61,20 @@ pub(crate) fn everything_was_accepted(lab: &Lab) -> Result<()> {
         let pending = kinds.values().find(|kind| kind["acked"] != kind["sent"] || kind["acked"].is_null());
         ensure!(pending.is_none(), "it waits for an answer: {client}");
     }
+    our_command_reads_upstreams(lab)
+}
+
+/// Who looks need not know whose control plane it is.
+fn our_command_reads_upstreams(lab: &Lab) -> Result<()> {
+    let programs = Path::new(env!("CARGO_BIN_EXE_ambit-lab")).parent().context("a program is in a folder")?;
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "60"]).arg(programs.join("ambit")).arg("proxy-status");
+    let output = command.arg("--kubeconfig").arg(lab.kubeconfig()).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let wrong = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ambit proxy-status: {said}{wrong}");
+    let synced = said.lines().filter(|it| it.contains("Address SYNCED, Authorization SYNCED")).count();
+    ensure!(synced == lab.nodes()?.len(), "every node's proxy has taken all of it:\n{said}");
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use ambit_cluster_lab::mesh::{SYSTEM, chart};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 const OURS: [&str; 4] = [
     "authorizationpolicies.security.istio.io",

@@ -11,7 +11,7 @@ mod recorded;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ambit_cluster_lab::mesh::SYSTEM;
+use ambit_cluster_lab::mesh::{SYSTEM, told};
 use ambit_cluster_lab::{Component, Lab};
 use ambit_kit::vectors;
 use anyhow::{Result, ensure};
@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::plane::Plane;
 use crate::recorded::Recorded;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Policies of which ours says something else than upstream's did, that accepted them although they protect nothing.
 const TOLD_OTHERWISE: [&str; 2] = ["jwt-when", "l7-deny-only"];
@@ -35,9 +35,7 @@ spec: { cidrs: [10.96.0.0/16] }
 
 #[test]
 fn what_is_sent_for_recorded_clusters_on_a_real_api_server_differs_from_upstream_only_as_listed() {
-    let lab = Lab::up("vectors").unwrap();
-    story(&lab).unwrap();
-    lab.down().unwrap();
+    told("vectors", story).unwrap();
 }
 
 fn story(lab: &Lab) -> Result<()> {

@@ -10,7 +10,7 @@ use ambit_cluster_lab::{Lab, get};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(120);
 
 /// A control plane that runs.
 pub(crate) struct Plane {
@@ -26,7 +26,9 @@ impl Plane {
         // Nobody else asks for a port here between the two calls, or the start fails and says so.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let log = folder.join("log");
-        let mut command = Command::new(program()?);
+        let mut command = Command::new("setpriv");
+        // A test that is killed takes it along.
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program()?);
         command.arg("run").arg(format!("--http-addr={address}")).arg("--state").arg(&folder);
         for listener in ["grpc", "secure-grpc", "https", "monitoring"] {
             command.arg(format!("--{listener}-addr=127.0.0.1:0"));
