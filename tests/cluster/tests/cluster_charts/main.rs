@@ -6,6 +6,7 @@
 
 mod platforms;
 mod render;
+mod upstream;
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -79,10 +80,10 @@ fn a_value_that_is_none_is_refused_by_its_name() {
         ("cni", "cniBinDir=relative", "cniBinDir"),
         ("cni", "excludeNamespaces={Not_One}", "excludeNamespaces"),
         ("cni", "ambient.enabled=false", "enabled"),
-        ("ztunnel", "xdsAddress=istiod:15012", "xdsAddress"),
+        ("ztunnel", "xdsAddress=http://istiod:15012", "xdsAddress"),
         ("ztunnel", "resource.limits.cpu=1", "resource"),
         ("ztunnel", "updateStrategy.type=Whenever", "type"),
-        ("ambit", "istiod.replicaCount=2", "istiod"),
+        ("ambit", "istiod_lite.replicaCount=2", "istiod_lite"),
         ("ambit", "ztunnel.logLevel=loud", "logLevel"),
         ("ambit", "global.hubb=x", "hubb"),
     ];

@@ -27,15 +27,31 @@ pub(crate) fn helm(arguments: &[&str]) -> Result<String, String> {
 
 /// The objects that a chart makes with these values.
 pub(crate) fn objects(name: &str, values: &[&str]) -> Vec<Value> {
+    parsed(name, &template(name, values).unwrap_or_else(|error| panic!("{name} {values:?}: {error}")))
+}
+
+/// The objects that a chart makes with a file of values.
+pub(crate) fn objects_of_file(name: &str, file: &str) -> Vec<Value> {
+    let folder = chart(name);
+    let text =
+        helm(&["template", "x", &folder, "-n", "istio-system", "--kube-version", "1.34.0", "-f", file]);
+    parsed(name, &text.unwrap_or_else(|error| panic!("{name} {file}: {error}")))
+}
+
+/// What a chart makes with these values, or why it makes nothing.
+pub(crate) fn template(name: &str, values: &[&str]) -> Result<String, String> {
     let folder = chart(name);
     let mut arguments = vec!["template", "x", &folder, "-n", "istio-system", "--kube-version", "1.34.0"];
     for value in values {
         arguments.extend(["--set", value]);
     }
-    let text = helm(&arguments).unwrap_or_else(|error| panic!("{name} {values:?}: {error}"));
-    let documents = text.split("\n---").map(|it| {
-        yaml_serde::from_str::<Value>(it).unwrap_or_else(|error| panic!("{name} {values:?}: {error}\n{it}"))
-    });
+    helm(&arguments)
+}
+
+fn parsed(name: &str, text: &str) -> Vec<Value> {
+    let documents = text
+        .split("\n---")
+        .map(|it| yaml_serde::from_str::<Value>(it).unwrap_or_else(|error| panic!("{name}: {error}\n{it}")));
     documents.filter(|it| !it.is_null()).collect()
 }
 
