@@ -12,7 +12,7 @@ use crate::workspace::{Workspace, cargo};
 
 /// What nodes and the control plane are made of, beside what is built from Go modules. A tool that is not on the
 /// path is named by its file.
-const TOOLS: [Tool; 11] = [
+const TOOLS: [Tool; 12] = [
     need::IPROUTE,
     need::NFT,
     need::COMPILER,
@@ -24,6 +24,7 @@ const TOOLS: [Tool; 11] = [
     Tool { program: "ipset", package: "ipset" },
     Tool { program: "iptables", package: "iptables" },
     Tool { program: "curl", package: "curl" },
+    Tool { program: "pkill", package: "procps" },
 ];
 
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
@@ -42,6 +43,11 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
 /// Makes sure everything is there that a cluster is made of.
 pub(crate) fn tools() -> Result<()> {
     need::tools(&TOOLS.each_ref())
+}
+
+/// Builds what clusters are made of from Go modules, where it is not there yet; `more` goes to `ambit-lab build`.
+pub(crate) fn build(workspace: &Workspace, more: &[&str]) -> Result<()> {
+    run::shown(Command::new(workspace.built("debug", "ambit-lab")).arg("build").args(more))
 }
 
 /// The cluster's own program, and the one that runs in its pods.

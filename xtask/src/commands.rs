@@ -26,14 +26,15 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "test",
         usage: "test [TIER…] [--seeds N]",
-        about: "run the tests; all tiers when none is named",
+        about: "run the tests; all tiers but one when none is named",
         help: "Tiers:\n  \
                unit         libraries, programs, documentation examples; some of crates/sys and cni need root\n  \
                conformance  recorded clusters, decoded and compared; needs nothing\n  \
                sim          control plane and nodes on a simulated network; needs nothing\n  \
                netns        real sockets in network namespaces; needs root\n  \
-               docs         the commands in README.md and docs/ marked `console run`; needs root\n\
-               cluster      a real Kubernetes; needs root and Go, and runs only when it is named\n\
+               docs         the commands in README.md and docs/ marked `console run`; needs root\n  \
+               cluster      a real Kubernetes; needs root and Go\n  \
+               peers        the same beside upstream's programs, which are built; runs only when it is named\n\
                A test target belongs to the tier its name begins with (`netns_demo.rs`), else to unit.\n\
                --seeds N sets AMBIT_SIM_SEEDS for the sim tier.\n\
                The last line is `N passed, N failed`; a tier that does not build counts as one failure.",

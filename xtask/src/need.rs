@@ -93,7 +93,9 @@ pub(crate) fn cargo_tool(subcommand: &str, package: &str) -> Result<()> {
 }
 
 fn apt(arguments: &[&str]) -> Result<()> {
-    run::shown(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    // A mirror that does not answer once usually does the next time.
+    let retried = ["-o", "Acquire::Retries=4"];
+    run::shown(Command::new("apt-get").args(retried).args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 fn on_path(program: &str) -> bool {

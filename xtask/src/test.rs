@@ -21,12 +21,15 @@ enum Tier {
     Netns,
     Docs,
     Cluster,
+    Peers,
 }
 
 impl Tier {
-    const ALL: [Self; 6] = [Self::Unit, Self::Conformance, Self::Sim, Self::Netns, Self::Docs, Self::Cluster];
-    /// Those that run when none is named.
-    const USUAL: [Self; 5] = [Self::Unit, Self::Conformance, Self::Sim, Self::Netns, Self::Docs];
+    const ALL: [Self; 7] =
+        [Self::Unit, Self::Conformance, Self::Sim, Self::Netns, Self::Docs, Self::Cluster, Self::Peers];
+    /// Those that run when none is named: all but the one that needs upstream's programs, a build of a quarter of an hour.
+    const USUAL: [Self; 6] =
+        [Self::Unit, Self::Conformance, Self::Sim, Self::Netns, Self::Docs, Self::Cluster];
 
     fn name(self) -> &'static str {
         match self {
@@ -36,6 +39,7 @@ impl Tier {
             Self::Netns => "netns",
             Self::Docs => "docs",
             Self::Cluster => "cluster",
+            Self::Peers => "peers",
         }
     }
 
@@ -47,8 +51,9 @@ impl Tier {
     }
 }
 
-/// A program's own tests that are named after what they test and belong elsewhere than to unit.
-const LISTED: [(&str, Tier); 6] = [
+/// Tests whose names say something else than their tier, such as a program's own that are named after what they test.
+const LISTED: [(&str, Tier); 7] = [
+    ("cluster_swap", Tier::Peers),
     ("vectors", Tier::Conformance),
     ("dedicated", Tier::Netns),
     ("shared", Tier::Netns),
@@ -56,6 +61,9 @@ const LISTED: [(&str, Tier); 6] = [
     ("crowd", Tier::Netns),
     ("daemon", Tier::Netns),
 ];
+
+/// Seconds that one story may take: three times what the longest takes on two busy cores.
+const STORY_LIMIT: u32 = 1200;
 
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
     let (tiers, seeds) = parse(args)?;
@@ -82,18 +90,8 @@ fn run_tier(workspace: &Workspace, tier: Tier, seeds: Option<&str>) -> Result<Ta
             Ok(tally)
         }
         Tier::Docs => docs::run(workspace),
-        Tier::Cluster => {
-            need::root("the cluster tier")?;
-            cluster::tools()?;
-            need::tools(&[&need::PROMETHEUS])?;
-            demo::programs(workspace)?;
-            // Nodes are given what a user installs: the static plugin, in an image.
-            images::build_plugin(workspace)?;
-            let mut test = integration(&targets)?;
-            // One at a time: each story has a cluster of its own.
-            test.args(["--", "--test-threads=1", "--nocapture"]);
-            cargo_test(workspace, test)
-        }
+        Tier::Cluster => stories(workspace, &targets, &[]),
+        Tier::Peers => stories(workspace, &targets, &["--peers"]),
         Tier::Conformance => cargo_test(workspace, integration(&targets)?),
         Tier::Sim => {
             let mut test = integration(&targets)?;
@@ -113,6 +111,27 @@ fn run_tier(workspace: &Workspace, tier: Tier, seeds: Option<&str>) -> Result<Ta
             cargo_test(workspace, test)
         }
     }
+}
+
+/// Stories on clusters of their own, one at a time.
+fn stories(workspace: &Workspace, targets: &[String], programs: &[&str]) -> Result<Tally> {
+    need::root("a tier of clusters")?;
+    cluster::tools()?;
+    need::tools(&[&need::PROMETHEUS])?;
+    demo::programs(workspace)?;
+    // Nodes are given what a user installs: the static plugin, in an image.
+    images::build_plugin(workspace)?;
+    // What clusters are made of is built before a story's time begins.
+    cluster::build(workspace, programs)?;
+    let mut test = integration(targets)?;
+    test.args(["--", "--test-threads=1", "--nocapture"]);
+    // A story that hangs is ended, and the others have their turn. What it leaves is cleared up beside it.
+    let machine = std::env::consts::ARCH.to_uppercase();
+    let runner = format!("CARGO_TARGET_{machine}_UNKNOWN_LINUX_GNU_RUNNER");
+    test.env(runner, format!("timeout --kill-after=10 {STORY_LIMIT}"));
+    // Where an error was made is of no use beside what it says.
+    test.env("RUST_LIB_BACKTRACE", "0");
+    cargo_test(workspace, test)
 }
 
 fn parse(args: &[String]) -> Result<(Vec<Tier>, Option<String>)> {
@@ -198,6 +217,9 @@ fn summarise(rows: &[(Tier, Tally, Duration)]) -> Result<()> {
     for name in &total.failures {
         println!("failed: {name}");
     }
+    for reason in &total.reasons {
+        println!("why: {reason}");
+    }
     println!("{} passed, {} failed", total.passed, total.failed());
     ensure!(total.failed() == 0, "tests failed");
     Ok(())
@@ -216,6 +238,7 @@ mod tests {
             ("vectors", Tier::Conformance),
             ("golden", Tier::Unit),
             ("cluster_smoke", Tier::Cluster),
+            ("cluster_swap", Tier::Peers),
         ];
         for (target, tier) in cases {
             assert_eq!(Tier::of(target), tier, "{target}");

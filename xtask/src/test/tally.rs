@@ -8,6 +8,9 @@ pub(crate) struct Tally {
     failed: u32,
     pub(crate) ignored: u32,
     pub(crate) failures: Vec<String>,
+    /// What tests said of why they failed, in lines that begin with `why: `.
+    pub(crate) reasons: Vec<String>,
+    is_listing: bool,
 }
 
 impl Tally {
@@ -34,11 +37,21 @@ impl Tally {
         self.failed += other.failed;
         self.ignored += other.ignored;
         self.failures.extend(other.failures);
+        self.reasons.extend(other.reasons);
     }
 
     /// Takes one line of a test program's output; anything but a result is passed over.
     pub(crate) fn read(&mut self, line: &str) {
-        if let Some(counts) = line.strip_prefix("test result: ") {
+        let listed = line.strip_prefix("    ").filter(|_| self.is_listing);
+        self.is_listing = line == "failures:" || listed.is_some();
+        if let Some(name) = listed {
+            // Where output is not captured, what a test prints stands between its name and its result.
+            if !self.failures.iter().any(|known| known == name) {
+                self.failures.push(name.to_owned());
+            }
+        } else if let Some(reason) = line.strip_prefix("why: ") {
+            self.reasons.push(reason.to_owned());
+        } else if let Some(counts) = line.strip_prefix("test result: ") {
             self.passed += number_before(counts, " passed");
             self.failed += number_before(counts, " failed");
             self.ignored += number_before(counts, " ignored");
@@ -68,5 +81,19 @@ mod tests {
         output.lines().for_each(|line| tally.read(line));
         assert_eq!((tally.passed, tally.failed(), tally.ignored), (41, 1, 1));
         assert_eq!(tally.failures, ["a::c"]);
+    }
+
+    #[test]
+    fn a_failure_amid_what_the_test_prints_has_a_name_and_a_reason() {
+        let mut tally = Tally::default();
+        let output = "running 1 test\ntest a_story ...   0.2 s  up\n\nwhy: story: no pod\nFAILED\n\n\
+            failures:\n\nfailures:\n    a_story\n\n    not a name\n\
+            test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 9.00s";
+        output.lines().for_each(|line| tally.read(line));
+        assert_eq!((tally.passed, tally.failed()), (0, 1));
+        assert_eq!(
+            (tally.failures, tally.reasons),
+            (vec!["a_story".to_owned()], vec!["story: no pod".to_owned()])
+        );
     }
 }
