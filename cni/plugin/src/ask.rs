@@ -5,8 +5,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Longer than everything the daemon waits for inside (12 s), so that its reason arrives instead of silence.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(14);
+/// Longer than everything the daemon waits for inside (27 s), so that its reason arrives instead of silence; a fraction
+/// of what a kubelet gives a sandbox.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between looks for it.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// An answer's text that is read; the rest is not worth the memory.
 const ANSWER: u64 = 64 << 10;
@@ -18,10 +22,10 @@ pub(crate) struct Said {
     pub(crate) text: String,
 }
 
-/// Asks, and waits for the whole answer.
-pub(crate) fn ask(socket: &Path, path: &str, body: &str) -> io::Result<Said> {
+/// Asks, and waits for the whole answer; for a daemon that is away, not longer than `absence`.
+pub(crate) fn ask(socket: &Path, path: &str, body: &str, absence: Duration) -> io::Result<Said> {
+    let mut stream = connect(socket, absence)?;
     let until = Instant::now() + PATIENCE;
-    let mut stream = UnixStream::connect(socket)?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: unix\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
@@ -30,6 +34,21 @@ pub(crate) fn ask(socket: &Path, path: &str, body: &str) -> io::Result<Said> {
     stream.write_all(head.as_bytes())?;
     stream.write_all(body.as_bytes())?;
     read(&mut stream, until)
+}
+
+fn connect(socket: &Path, absence: Duration) -> io::Result<UnixStream> {
+    let until = Instant::now() + absence;
+    loop {
+        match UnixStream::connect(socket) {
+            Err(error) if is_absence(&error) && Instant::now() < until => std::thread::park_timeout(LOOK),
+            other => return other,
+        }
+    }
+}
+
+/// Nobody has made the socket yet, or who made it is no more.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 fn read(stream: &mut UnixStream, until: Instant) -> io::Result<Said> {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -90,12 +91,12 @@ fn since(network: &Network, version: &str, command: &str) -> Result<(), Failure>
     Err(Failure::Version(format!("{command} came with {version}, the configuration is {}", network.version)))
 }
 
-/// Fails closed: what cannot be asked about does not start.
+/// Fails closed: what cannot be asked about does not start. A daemon that is about to come is waited for.
 fn add(given: &Surroundings, network: &Network) -> Result<String, Failure> {
     if is_not_asked_about(given, network) {
         return Ok(result(network));
     }
-    let said = tell(network, "/cmdadd", &question(given, network))?;
+    let said = tell_within(given.absence, network, "/cmdadd", &question(given, network))?;
     match said.status {
         200 => Ok(result(network)),
         503 => Err(Failure::TryAgain(said.text)),
@@ -157,8 +158,13 @@ fn is_not_asked_about(given: &Surroundings, network: &Network) -> bool {
 }
 
 fn tell(network: &Network, path: &str, body: &Value) -> Result<Said, Failure> {
+    tell_within(Duration::ZERO, network, path, body)
+}
+
+fn tell_within(absence: Duration, network: &Network, path: &str, body: &Value) -> Result<Said, Failure> {
     let socket = network.run_dir.join(SOCKET);
-    ask(&socket, path, &body.to_string()).map_err(|error| Failure::TryAgain(not_reached(&socket, &error)))
+    ask(&socket, path, &body.to_string(), absence)
+        .map_err(|error| Failure::TryAgain(not_reached(&socket, &error)))
 }
 
 fn not_reached(socket: &Path, error: &std::io::Error) -> String {

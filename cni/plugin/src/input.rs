@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,7 +13,14 @@ pub(crate) const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4
 
 /// The environment, as far as the protocol names it.
 #[derive(Debug, Clone, Default)]
-pub struct Surroundings(BTreeMap<&'static str, String>);
+pub struct Surroundings {
+    texts: BTreeMap<&'static str, String>,
+    /// How long a daemon that a pod is to be asked of may take to be there.
+    pub(crate) absence: Duration,
+}
+
+/// At a node's start the daemon comes seconds after the first pods, and a pod that fails is tried again only after many.
+const ABSENCE: Duration = Duration::from_secs(10);
 
 const NAMES: [&str; 6] =
     ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH", "CNI_ARGS"];
@@ -22,17 +30,24 @@ impl Surroundings {
     #[must_use]
     pub fn of_process() -> Self {
         let read = |name| std::env::var_os(name).map(|value| (name, value.to_string_lossy().into_owned()));
-        Self(NAMES.into_iter().filter_map(read).collect())
+        Self { texts: NAMES.into_iter().filter_map(read).collect(), absence: ABSENCE }
     }
 
-    /// Given ones.
+    /// Given ones, in which a daemon is there or not.
     #[must_use]
     pub fn given(all: &[(&'static str, &str)]) -> Self {
-        Self(all.iter().map(|(name, value)| (*name, (*value).to_owned())).collect())
+        let texts = all.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Self { texts, absence: Duration::ZERO }
+    }
+
+    /// The same, where a daemon that is away is waited for.
+    #[must_use]
+    pub fn waiting(self, absence: Duration) -> Self {
+        Self { absence, ..self }
     }
 
     pub(crate) fn text(&self, name: &str) -> &str {
-        self.0.get(name).map_or("", String::as_str)
+        self.texts.get(name).map_or("", String::as_str)
     }
 
     /// Fails naming every one that is missing, and what is wrong with those that are not.

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, warn};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
 use crate::config::Kubernetes;
 use crate::metrics::Answered;
@@ -30,8 +31,15 @@ use crate::node::want::{Criteria, Want};
 /// How long a pod's object may take to arrive after the runtime knew of the pod.
 const OBJECT_WAIT: Duration = Duration::from_secs(3);
 
-/// How long a keeper may take; longer than all its steps, and with `OBJECT_WAIT` shorter than the plugin's patience.
+/// How long a pod that starts may wait for what its node has to have first: a daemon that has read the cluster, and a
+/// ztunnel that is about to come. A pod that fails instead is tried again only after ten seconds and more.
+const NODE_WAIT: Duration = Duration::from_secs(18);
+
+/// How long a keeper may take; longer than all its steps, and with `NODE_WAIT` shorter than the plugin's patience.
 const KEEPER_WAIT: Duration = Duration::from_secs(9);
+
+/// How long a runtime is kept waiting that lets go of a sandbox. It needs nothing of us; its keeper does it all the same.
+const GOING_WAIT: Duration = Duration::from_secs(1);
 
 /// Addresses that a pod may have.
 const IPS: usize = 32;
@@ -134,39 +142,77 @@ impl Events {
         if asked.pod_name.is_empty() || asked.pod_namespace.is_empty() || !asked.netns.is_absolute() {
             return Err(Refusal::NotUnderstood("Netns, PodName and PodNamespace must be given".into()));
         }
-        let view = self.view_with(&asked).await?;
-        let (Some(pod), namespace) =
-            (view.pod(&asked.pod_namespace, &asked.pod_name), view.namespace(&asked.pod_namespace))
-        else {
-            return Err(asked.unknown());
-        };
-        let subject = match self.ground.want(pod, namespace, &self.criteria) {
-            Want::In => Some(Subject::of(pod, self.ground.node).map_err(|e| Refusal::Subject(chain(&e)))?),
-            Want::Out(why) => {
-                info!(pod = %asked.pod_name, namespace = %asked.pod_namespace, %why, "a pod is left out");
-                None
-            }
-        };
+        let (uid, subject) = self.decided(&asked, clock::now() + NODE_WAIT).await?;
         let enrolled = subject.is_some();
-        let uid = PodUid::new(&pod.metadata.uid).map_err(|_| asked.unknown())?;
         let sandbox = asked.sandbox(&uid, &self.ground.seen)?;
-        let subject = subject.map(Box::new);
-        self.order(uid, |reply| Order::Adopt { sandbox, subject, reply }).await?;
+        self.order(uid, KEEPER_WAIT, |reply| Order::Adopt { sandbox, subject, reply }).await?;
         Ok(answer(StatusCode::OK, "application/json", format!("{{\"enrolled\":{enrolled}}}\n")))
+    }
+
+    /// Whose sandbox it is, and whether it is to be taken in: then after a ztunnel is there, if one is about to come.
+    /// Whoever asked may go meanwhile, and nothing is begun; whoever changes his mind, as by a label, is heard.
+    async fn decided(
+        &self,
+        asked: &Asked,
+        until: Instant,
+    ) -> Result<(PodUid, Option<Box<Subject>>), Refusal> {
+        let (mut views, mut news) = (self.views.clone(), self.ground.link.news());
+        let mut told = false;
+        loop {
+            news.borrow_and_update();
+            views.borrow_and_update();
+            let view = self.view_with(asked, until).await?;
+            let pod = view.pod(&asked.pod_namespace, &asked.pod_name).ok_or_else(|| asked.unknown())?;
+            let uid = PodUid::new(&pod.metadata.uid).map_err(|_| asked.unknown())?;
+            let namespace = view.namespace(&asked.pod_namespace);
+            if let Want::Out(why) = self.ground.want(pod, namespace, &self.criteria) {
+                info!(pod = %asked.pod_name, namespace = %asked.pod_namespace, %why, "a pod is left out");
+                return Ok((uid, None));
+            }
+            let subject = Subject::of(pod, self.ground.node).map_err(|e| Refusal::Subject(chain(&e)))?;
+            let is_there = self.ground.link.connected() > 0;
+            if is_there || clock::now() >= until || !view.expects_ztunnel(&self.criteria) {
+                return Ok((uid, Some(Box::new(subject))));
+            }
+            if !std::mem::replace(&mut told, true) {
+                info!(pod = %subject.object, limit = ?NODE_WAIT, "waits for this node's ztunnel");
+            }
+            // Every arm is cancel-safe. Senders live as long as we do.
+            tokio::select! {
+                _ = news.changed() => {}
+                _ = views.changed() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
     }
 
     async fn del(&self, body: &[u8]) -> Result<Response<Body>, Refusal> {
         let asked = parse(body)?;
         let Some(uid) = self.find(&asked) else { return Ok(done()) };
-        let container_id = asked.container_id;
-        self.order(uid, |reply| Order::Release { container_id, reply }).await?;
+        self.let_go(uid, asked.container_id).await?;
         Ok(done())
+    }
+
+    /// A sandbox is about to go. What is not done at once is done later, or found out: its path leads nowhere then.
+    async fn let_go(&self, uid: PodUid, container_id: String) -> Result<(), Refusal> {
+        if !self.views.borrow().complete {
+            // Nobody has a keeper yet, and ztunnel is not connected. Whoever goes now is not to be looked for later.
+            self.ground.records.remove(&uid);
+            return Ok(());
+        }
+        match self.order(uid.clone(), GOING_WAIT, |reply| Order::Release { container_id, reply }).await {
+            Err(Refusal::Busy) => {
+                debug!(pod = %uid, "a sandbox is let go of later: its keeper is busy");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     async fn check(&self, body: &[u8]) -> Result<Response<Body>, Refusal> {
         let asked = parse(body)?;
         let uid = self.find(&asked).ok_or_else(|| asked.unknown())?;
-        self.order(uid, |reply| Order::Check { reply }).await?;
+        self.order(uid, KEEPER_WAIT, |reply| Order::Check { reply }).await?;
         Ok(done())
     }
 
@@ -177,8 +223,7 @@ impl Events {
         for (uid, sandbox) in self.ground.records.all() {
             if !sandbox.container_id.is_empty() && !valid.contains(&sandbox.container_id) {
                 info!(pod = %uid, "the runtime does not know the sandbox any more");
-                let container_id = sandbox.container_id;
-                self.order(uid, |reply| Order::Release { container_id, reply }).await?;
+                self.let_go(uid, sandbox.container_id).await?;
             }
         }
         Ok(done())
@@ -189,19 +234,24 @@ impl Events {
     }
 
     /// The view, once the pod asked about is in it; by its uid where the plugin says one.
-    async fn view_with(&self, asked: &Asked) -> Result<Arc<View>, Refusal> {
+    async fn view_with(&self, asked: &Asked, until: Instant) -> Result<Arc<View>, Refusal> {
         let mut views = self.views.clone();
+        // Cancel-safe: it only looks.
+        let complete = tokio::time::timeout_at(until, views.wait_for(|view| view.complete)).await;
+        if !matches!(complete, Ok(Ok(_))) {
+            return Err(Refusal::NotReady);
+        }
+        drop(complete);
         let known = |view: &Arc<View>| {
             let pod = view.pod(&asked.pod_namespace, &asked.pod_name);
             let same = |uid: &str| !uid.is_empty() && (asked.pod_uid.is_empty() || asked.pod_uid == uid);
             let is_it = |pod: &Pod| same(&pod.metadata.uid) || same(runtime_uid(pod));
-            view.complete && pod.is_some_and(|pod| is_it(pod)) && view.has_namespace(&asked.pod_namespace)
+            pod.is_some_and(|pod| is_it(pod)) && view.has_namespace(&asked.pod_namespace)
         };
         let found = tokio::time::timeout(OBJECT_WAIT, views.wait_for(known)).await;
         match found {
             Ok(Ok(view)) => Ok(Arc::clone(&view)),
             Ok(Err(_)) => Err(Refusal::NotReady),
-            Err(_) if !self.views.borrow().complete => Err(Refusal::NotReady),
             Err(_) => Err(asked.unknown()),
         }
     }
@@ -220,10 +270,15 @@ impl Events {
         recorded.or_else(|| PodUid::new(&asked.pod_uid).ok()).or_else(by_name)
     }
 
-    async fn order(&self, uid: PodUid, make: impl FnOnce(Reply) -> Order) -> Result<(), Refusal> {
+    async fn order(
+        &self,
+        uid: PodUid,
+        limit: Duration,
+        make: impl FnOnce(Reply) -> Order,
+    ) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
         self.asks.try_send((uid, make(reply))).map_err(|_| Refusal::Busy)?;
-        match tokio::time::timeout(KEEPER_WAIT, answer).await {
+        match tokio::time::timeout(limit, answer).await {
             Ok(Ok(result)) => Ok(result?),
             Ok(Err(_)) | Err(_) => Err(Refusal::Busy),
         }

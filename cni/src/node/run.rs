@@ -40,8 +40,16 @@ use crate::node::view::{self, View};
 use crate::node::want::Criteria;
 use crate::rules::{Families, NodeRules};
 
-/// Questions of the plugin that may wait for the desk; a runtime starts at most some dozens of pods at once.
-const ASKS: usize = 256;
+/// Questions of the plugin that may wait for the desk, which takes them at once: as many as are taken from plugins.
+const ASKS: usize = 1024;
+
+/// All pods that a node can have may be started at once and wait, and ztunnel's own is not to wait behind them.
+const PLUGINS: admin::Limits = admin::Limits {
+    head_wait: Duration::from_secs(2),
+    body_wait: Duration::from_secs(2),
+    body_bytes: 256 << 10,
+    connections: 1024,
+};
 
 /// What is going on may take this long to end.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -118,7 +126,9 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
     };
     // Questions are taken from now on; they wait for the view.
     let plugin = sockets.plugin;
-    tasks.spawn("events", move |stop| admin::serve(plugin, move |ask| events.clone().answer(ask), stop));
+    tasks.spawn("events", move |stop| {
+        admin::serve_within(PLUGINS, plugin, move |ask| events.clone().answer(ask), stop)
+    });
     if let Some(listener) = admin {
         let teller =
             Teller { ground: Arc::clone(&ground), views: views.clone(), registry: Arc::new(registry) };

@@ -10,6 +10,8 @@ use ambit_process::stop::Stop;
 use tokio::sync::watch;
 use tracing::warn;
 
+use crate::node::want::Criteria;
+
 /// What is known of the cluster.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
@@ -46,6 +48,11 @@ impl View {
 
     pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<&Arc<Pod>> {
         self.pods.get(&ObjectRef::new(Kind::Pod, namespace, name))
+    }
+
+    /// Whether this node has a ztunnel of the cluster's, running or about to.
+    pub(crate) fn expects_ztunnel(&self, by: &Criteria) -> bool {
+        self.pods.values().any(|pod| by.is_ztunnel(pod) && !pod.is_over())
     }
 
     fn take(&mut self, event: Event, node: &str) {

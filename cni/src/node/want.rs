@@ -101,9 +101,13 @@ pub fn want(pod: &Pod, namespace: Option<&Namespace>, by: &Criteria) -> Want {
 
 impl Criteria {
     fn is_own(&self, pod: &Pod) -> bool {
-        let meta = &pod.metadata;
-        meta.namespace == self.system_namespace
-            && (meta.label("app") == Some("ztunnel") || meta.label("k8s-app") == Some("istio-cni-node"))
+        let is_daemon = pod.metadata.label("k8s-app") == Some("istio-cni-node");
+        self.is_ztunnel(pod) || is_daemon && pod.metadata.namespace == self.system_namespace
+    }
+
+    /// Whether a pod is the mesh's node proxy.
+    pub(crate) fn is_ztunnel(&self, pod: &Pod) -> bool {
+        pod.metadata.namespace == self.system_namespace && pod.metadata.label("app") == Some("ztunnel")
     }
 }
 

@@ -3,7 +3,9 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -116,6 +118,38 @@ fn a_pod_does_not_start_without_the_daemons_word() {
         assert!(reason == "nonsense" || details.contains(reason), "{details}");
         daemon.join().unwrap();
     }
+}
+
+#[test]
+fn a_pod_waits_for_a_daemon_that_is_about_to_come_and_fails_when_it_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let run_dir = dir.path().join("made-at-each-boot");
+    let config = config(&run_dir).to_string();
+    let until_there = Arc::new(Barrier::new(2));
+    let coming = std::thread::spawn({
+        let (socket, until_there) = (run_dir.join(SOCKET), Arc::clone(&until_there));
+        move || {
+            until_there.wait();
+            std::thread::park_timeout(Duration::from_millis(300));
+            std::fs::create_dir(socket.parent().unwrap()).unwrap();
+            let (mut stream, _) = UnixListener::bind(&socket).unwrap().accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(OK.as_bytes()).unwrap();
+        }
+    });
+    until_there.wait();
+    let answer = run(&given(&[]).waiting(Duration::from_secs(20)), config.as_bytes());
+    assert!(answer.good, "{answer:?}");
+    coming.join().unwrap();
+
+    // Its socket is still there, and nobody behind it.
+    let patience = Duration::from_millis(200);
+    let begun = Instant::now();
+    let answer = run(&given(&[]).waiting(patience), config.as_bytes());
+    assert!(code(&answer) == 11 && answer.output.contains("is it running?"), "{answer:?}");
+    assert!(begun.elapsed() >= patience);
+    let del = given(&[("CNI_COMMAND", "DEL")]).waiting(Duration::from_secs(1000));
+    assert!(run(&del, config.as_bytes()).good, "whoever goes does not wait for it");
 }
 
 // K5
