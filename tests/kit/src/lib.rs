@@ -6,6 +6,7 @@ mod echo;
 // One file for both: the crate that talks to the API may not depend on this one.
 #[path = "../../../crates/cluster/src/api/tests/fake/mod.rs"]
 pub mod fake_api;
+mod link;
 mod namespace;
 mod patience;
 mod plane;
@@ -15,6 +16,7 @@ pub mod vectors;
 
 pub use authority::{Authority, Leaf};
 pub use echo::Echo;
+pub use link::until_up;
 pub use namespace::Namespace;
 pub use patience::{eventually, pause};
 pub use plane::Plane;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use ambit_kit::{Authority, Namespace, eventually};
+use ambit_kit::{Authority, Namespace, eventually, until_up};
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
@@ -79,6 +79,9 @@ impl Pair {
             // Tens of thousands of connections in a few seconds would use up the ports, and looking for a free one
             // would be what is measured.
             pod.shell("echo 1000 > /proc/sys/net/ipv4/tcp_max_tw_buckets")?;
+        }
+        for pod in [&pair.client, &pair.server] {
+            pod.namespace.within(|| until_up(&["eth0"]));
         }
         Ok(pair)
     }

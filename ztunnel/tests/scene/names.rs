@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ambit_kit::{Authority, Namespace, eventually, pause};
+use ambit_kit::{Authority, Namespace, eventually, pause, until_up};
 use ambit_wire::dns::{Carrier, Question};
 use ambit_wire::node_link::PodInfo;
 
 use super::agent::Agent;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The pod's own addresses.
 pub(crate) const POD: [&str; 2] = ["10.80.0.2", "fd80::2"];
@@ -76,6 +76,8 @@ impl Scene {
             run(at, "ip", &["addr", "add", six, "dev", device, "nodad"]);
             run(at, "ip", &["link", "set", device, "up"]);
         }
+        wire.within(|| until_up(&["pod"]));
+        pod.within(|| until_up(&["eth0"]));
         run(&pod, "ip", &["route", "add", "default", "via", "10.80.0.9"]);
         run(&pod, "ip", &["-6", "route", "add", "default", "via", "fd80::9"]);
         redirect(&pod);

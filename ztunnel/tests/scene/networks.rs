@@ -13,7 +13,7 @@ use ambit_hbone::accept::{Accepted, Arrival, accept};
 use ambit_hbone::cut::Why;
 use ambit_hbone::head::{Connect, Opened};
 use ambit_hbone::pump::{self, Count};
-use ambit_kit::{Authority, Echo, Leaf, Namespace, eventually};
+use ambit_kit::{Authority, Echo, Leaf, Namespace, eventually, until_up};
 use ambit_process::net::{TcpListener, TcpStream as Stream};
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
@@ -193,6 +193,8 @@ fn leg(between: &Namespace, machine: &Namespace, subnet: u8, host: u8) {
         run(namespace, "ip", &["addr", "add", &format!("fd{subnet}::{host}/64"), "dev", device, "nodad"]);
         run(namespace, "ip", &["link", "set", device, "up"]);
     }
+    between.within(|| until_up(&[&port]));
+    machine.within(|| until_up(&["eth0"]));
     run(machine, "ip", &["route", "add", "default", "via", &format!("10.{subnet}.0.7")]);
     run(machine, "ip", &["-6", "route", "add", "default", "via", &format!("fd{subnet}::7")]);
 }
