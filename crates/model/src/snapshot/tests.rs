@@ -1,7 +1,5 @@
 //! Every index follows the nouns, in whatever order they come and go.
 
-use std::time::Instant;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -116,15 +114,21 @@ fn one_change_among_fifty_thousand_workloads_does_not_copy_them() {
         Change::from(pod(&format!("ns-{}/pod-{i}", i % 100), &address).serving(WEB, &[(80, 8080)]))
     });
     let mut world = Snapshot::default().with(&many.collect());
-    let started = Instant::now();
+    let before = on_processor();
     for i in 0..1000_u32 {
         let mut changed = pod(&format!("ns-7/pod-{}07", i % 100), "10.0.0.7").serving(WEB, &[(80, 8080)]);
         changed.capacity = i;
         world = world.with(&Delta { changes: vec![changed.into()] });
     }
-    // A copy of the maps takes milliseconds each; the bound is wide, since tests run unoptimised on busy machines.
-    let each = started.elapsed() / 1000;
+    // A copy of the maps takes milliseconds each; the bound is wide, since tests run unoptimised.
+    let each = (on_processor() - before) / 1000;
     assert!(each < std::time::Duration::from_millis(2), "{each:?} a change");
+}
+
+/// Time this thread was given so far: the clock would also count what a busy machine gives to others.
+fn on_processor() -> std::time::Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    std::time::Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
 
 /// Few names and addresses, so that changes collide.
