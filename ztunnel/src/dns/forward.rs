@@ -19,8 +19,6 @@ use tokio::time::{Instant, sleep_until};
 use super::resolvers::Told;
 use crate::sockets::Sockets;
 
-/// How long one may be silent before the next is asked as well.
-const PATIENCE: Duration = Duration::from_millis(500);
 /// Questions to others for one of the pod's.
 const TRIES: usize = 6;
 /// Datagrams that are no answer to our question, before we give up on a port: somebody is guessing.
@@ -68,7 +66,7 @@ pub(crate) async fn forward(
             () = sleep_until(next_at), if more => match servers.next() {
                 Some(server) => {
                     asking.push(ask(sockets, *server, question, carrier));
-                    next_at = Instant::now() + PATIENCE;
+                    next_at = Instant::now() + told.patience;
                 }
                 None => more = false,
             },

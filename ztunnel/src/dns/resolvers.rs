@@ -20,7 +20,10 @@ const MOST_SERVERS: usize = 4;
 const MOST_DOMAINS: usize = 32;
 const PORT: u16 = 53;
 
-/// What the file says.
+/// How long one may be silent before the next is asked as well.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What the file says, and what it does not let anybody say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Told {
     /// Whom to ask, the first first.
@@ -29,6 +32,8 @@ pub(crate) struct Told {
     pub(crate) search: Vec<String>,
     /// How long an answer may take.
     pub(crate) limit: Duration,
+    /// How long one may be silent before the next is asked as well.
+    pub(crate) patience: Duration,
     /// How often each is asked.
     pub(crate) attempts: usize,
 }
@@ -89,8 +94,13 @@ impl Resolvers {
 
 impl Told {
     fn parse(text: &str) -> Self {
-        let mut this =
-            Self { servers: Vec::new(), search: Vec::new(), limit: Duration::from_secs(5), attempts: 2 };
+        let mut this = Self {
+            servers: Vec::new(),
+            search: Vec::new(),
+            limit: Duration::from_secs(5),
+            patience: PATIENCE,
+            attempts: 2,
+        };
         for line in text.lines() {
             let mut words = line.split(['#', ';']).next().unwrap_or("").split_whitespace();
             match words.next() {

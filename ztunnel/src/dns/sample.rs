@@ -88,9 +88,10 @@ fn pair() -> (UdpSocket, TcpListener) {
     (0..64).find_map(|_| one().ok()).unwrap()
 }
 
+/// These, waited for as if there were no others to be asked: nobody is asked twice because the machine is busy.
 pub(super) fn told(servers: &[&Upstream], limit: Duration) -> Told {
     let servers = servers.iter().map(|it| it.at).collect();
-    Told { servers, search: Vec::new(), limit, attempts: 2 }
+    Told { servers, search: Vec::new(), limit, patience: limit, attempts: 2 }
 }
 
 /// Sockets of our own namespace; names are asked at whatever ports are free.
