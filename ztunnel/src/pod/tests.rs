@@ -64,6 +64,11 @@ struct Scene {
 
 impl Scene {
     fn new(known: bool) -> Self {
+        Self::draining(known, Duration::from_secs(60))
+    }
+
+    /// Connections of its pods may go on for this long.
+    fn draining(known: bool, drain: Duration) -> Self {
         let runtimes = Runtimes::start("test", 1).unwrap();
         let (world, mut writer) = world::empty("n1".into());
         if known {
@@ -85,7 +90,7 @@ impl Scene {
             policy_wait: Duration::ZERO,
             synced: view,
             threads: runtimes.traffic().into(),
-            drain: Duration::from_millis(300),
+            drain,
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let application = listener.local_addr().unwrap();
@@ -152,7 +157,7 @@ fn a_live_connection_is_cut_by_a_policy_and_recorded_as_denied() {
         let world = scene.writer.apply(&delta);
         assert_eq!(scene.shared.ledger.rejudge(&world, &delta, clock::now()).cut, 1);
         let mut rest = Vec::new();
-        let ended = timeout(Duration::from_secs(5), open.read_to_end(&mut rest)).await;
+        let ended = timeout(Duration::from_secs(30), open.read_to_end(&mut rest)).await;
         assert!(ended.is_ok() && rest.is_empty(), "{ended:?}");
         let mut refused = TcpStream::connect(scene.port(15006)).await.unwrap();
         assert!(!echoes(&mut refused).await);
@@ -163,23 +168,27 @@ fn a_live_connection_is_cut_by_a_policy_and_recorded_as_denied() {
 
 #[test]
 fn a_stop_cuts_at_once_and_a_drain_waits_for_its_limit() {
-    let scene = Scene::new(true);
+    let limit = Duration::from_secs(3);
+    let scene = Scene::draining(true, limit);
     scene.runtimes.run(async {
         scene.synced.send_replace(true);
         let running = scene.start();
         let mut open = TcpStream::connect(scene.port(15006)).await.unwrap();
         assert!(echoes(&mut open).await);
         let began = clock::now();
-        let (_, goes_on) = tokio::join!(running.finish(Duration::from_millis(300)), echoes(&mut open));
+        let (_, goes_on) = tokio::join!(running.finish(limit), echoes(&mut open));
         assert!(goes_on, "an open connection goes on while draining");
-        assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+        assert!(began.elapsed() >= limit, "{:?}", began.elapsed());
         assert!(!echoes(&mut open).await);
+    });
+    let scene = Scene::new(true);
+    scene.runtimes.run(async {
+        scene.synced.send_replace(true);
         let running = scene.start();
         let mut open = TcpStream::connect(scene.port(15006)).await.unwrap();
         assert!(echoes(&mut open).await);
-        let began = clock::now();
-        running.stop().await;
-        assert!(began.elapsed() < Duration::from_millis(250), "{:?}", began.elapsed());
+        // The drain's limit is a minute: one that was waited for would end by being aborted.
+        assert_eq!(running.stop().await.aborted, 0);
         assert!(!echoes(&mut open).await);
     });
 }
@@ -192,7 +201,7 @@ fn a_pod_the_control_plane_never_tells_of_is_refused_after_a_bounded_wait() {
         let running = scene.start();
         let began = clock::now();
         let mut stream = TcpStream::connect(scene.port(15006)).await.unwrap();
-        let ended = timeout(LOCAL_WAIT * 2, stream.read(&mut [0; 4])).await.unwrap();
+        let ended = timeout(LOCAL_WAIT * 6, stream.read(&mut [0; 4])).await.unwrap();
         assert!(!matches!(ended, Ok(bytes) if bytes > 0), "{ended:?}");
         assert!(began.elapsed() >= LOCAL_WAIT, "{:?}", began.elapsed());
         running.stop().await;
