@@ -112,7 +112,7 @@ async fn a_succession_that_one_replica_announces_is_known_to_the_next() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), announced).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), announced).await.unwrap();
     let (_other, keeper, root) = replica(&fake, lifetime, now).await;
     assert_eq!(root, first);
     assert_eq!(keeper.rotation().believed().len(), 2);

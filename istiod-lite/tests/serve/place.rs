@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tonic::metadata::MetadataMap;
 
 /// Ample for loopback on a busy machine; nothing waits this long when all is well.
-pub(crate) const WAIT: Duration = Duration::from_secs(10);
+pub(crate) const WAIT: Duration = Duration::from_secs(60);
 
 pub(crate) const WORLD: &str = "
 {apiVersion: v1, kind: Pod, metadata: {name: web-1, namespace: shop, labels: {app: web}}, spec: {nodeName: n1, serviceAccountName: web}, status: {phase: Running, podIP: 10.0.0.1}}

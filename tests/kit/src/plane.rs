@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::{Namespace, eventually};
 
 /// Long enough for two cores that also compile.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A control plane in a namespace, on a thread of its own.
 pub struct Plane {

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 use crate::{Authority, Namespace, eventually};
 
 /// Long enough for two cores that also compile.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The authority's server in a namespace, on a thread of its own.
 pub struct Signatory {

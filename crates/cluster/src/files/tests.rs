@@ -31,7 +31,7 @@ impl Place {
 }
 
 async fn next(watch: &mut Watch) -> String {
-    let event = tokio::time::timeout(Duration::from_secs(5), watch.next()).await.expect("an event");
+    let event = tokio::time::timeout(Duration::from_secs(60), watch.next()).await.expect("an event");
     match event {
         Event::Applied(object) => format!("+{}", object.reference.name),
         Event::Gone(object) => format!("-{}", object.name),

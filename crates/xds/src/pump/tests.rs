@@ -18,7 +18,7 @@ use crate::loopback::node;
 use crate::sample::{delta, gone, pod, policy, service};
 use crate::server::{Ads, Caller, Streams};
 
-const WAIT: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(60);
 
 /// A control plane that can be stopped and started again at the same address.
 struct Plane {
@@ -120,7 +120,7 @@ impl Node {
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..1000 {
+    for _ in 0..12_000 {
         if holds() {
             return;
         }
