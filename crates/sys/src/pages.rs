@@ -1,5 +1,5 @@
-//! Pages of the process. Owns giving back those that hold program code and constants as they are in their files;
-//! when that is worth doing is decided elsewhere.
+//! Pages of the process. Owns giving back those that hold program code and constants as they are in their files, and
+//! those of the heap that hold nothing; when that is worth doing is decided elsewhere.
 
 use std::ffi::{c_int, c_void};
 use std::fs::File;
@@ -37,6 +37,17 @@ pub fn release_program() -> io::Result<usize> {
         covered += if code == 0 { range.len() } else { 0 };
     }
     Ok(covered)
+}
+
+/// Gives back the heap's pages that hold nothing. The allocator does so by itself only at the heap's end, where one
+/// small object that lives on keeps all before it.
+pub fn release_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes the allocator's own locks, and touches nothing that is allocated.
+    // WHY: there is no safe wrapper.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Segments that are never writable. Constants that hold addresses are in writable ones, which the loader protects
@@ -115,6 +126,28 @@ mod tests {
         let after = resident();
         assert!(after < before && before <= covered / 1024, "{after} KiB of {before}, {covered} bytes");
         assert_eq!(format!("{:e} {:?}", 1.5, std::net::Ipv4Addr::LOCALHOST), "1.5e0 127.0.0.1");
+    }
+
+    /// Resident KiB that are no file's.
+    #[cfg(target_env = "gnu")]
+    fn anonymous() -> usize {
+        let text = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = text.lines().find(|line| line.starts_with("RssAnon")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn a_heap_with_one_object_at_its_end_gives_back_what_is_free_before_it() {
+        let mut held: Vec<Vec<u8>> =
+            (0..20_000).map(|n| vec![u8::try_from(n % 251).unwrap(); 1000]).collect();
+        let last = held.pop();
+        drop(held);
+        let before = anonymous();
+        release_heap();
+        let after = anonymous();
+        assert!(after + 10_000 < before, "{after} KiB of {before}");
+        assert_eq!(last.map(|object| object.len()), Some(1000));
     }
 
     #[test]
