@@ -102,7 +102,7 @@ async fn shake(
     let mut conn = Box::new(
         settings::server(windows).handshake(Gathered::new(stream)).await.map_err(AcceptError::Http2)?,
     );
-    let liveness = Liveness::new(conn.ping_pong(), heard, proven.standing);
+    let liveness = Liveness::new(conn.ping_pong(), heard, &proven);
     Ok(Accepted { peer: proven.who, from, conn, liveness, windows })
 }
 
@@ -124,6 +124,7 @@ impl Accepted {
     pub async fn serve(self, stop: Stop, mut take: impl FnMut(Arrival)) -> Ended {
         let Self { mut conn, mut liveness, windows, .. } = self;
         let (stalls, mut growth) = stall::pair(windows);
+        let mut lapsed = std::pin::pin!(liveness.lapsed());
         let mut dead = std::pin::pin!(liveness.dead());
         let mut stopping = false;
         loop {
@@ -136,6 +137,11 @@ impl Accepted {
                     Some(Err(error)) => return Ended::Failed(error),
                 },
                 () = stop.stopped(), if !stopping => {
+                    stopping = true;
+                    conn.graceful_shutdown();
+                }
+                // The client is no longer proven: it may end what it began, and prove itself anew for more.
+                () = &mut lapsed, if !stopping => {
                     stopping = true;
                     conn.graceful_shutdown();
                 }
@@ -200,5 +206,7 @@ impl Arrival {
     }
 }
 
+#[cfg(test)]
+mod lapsed;
 #[cfg(test)]
 mod tests;

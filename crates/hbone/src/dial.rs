@@ -97,6 +97,27 @@ pub enum DialError {
     Closed,
 }
 
+impl DialError {
+    /// See [`crate::pool::OpenError::is_of_absence`].
+    pub(crate) fn is_of_absence(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } | Self::Tls { source, .. } => is_gone(source),
+            Self::Http2 { source, .. } => is_lost(source),
+            _ => false,
+        }
+    }
+}
+
+/// The connection beneath was lost.
+pub(crate) fn is_lost(error: &h2::Error) -> bool {
+    error.get_io().is_some_and(is_gone)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | UnexpectedEof)
+}
+
 /// Where a dial is waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -170,7 +191,7 @@ async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     let (stream, heard) = Watched::new(stream);
     let http2 = settings::client(windows).handshake(Gathered::new(stream)).await;
     let (send, mut conn) = http2.map_err(|source| DialError::Http2 { hop, source })?;
-    let liveness = Liveness::new(conn.ping_pong(), heard, proven.standing);
+    let liveness = Liveness::new(conn.ping_pong(), heard, &proven);
     Ok(Dialled { send, conn: Box::new(conn), liveness, peer: proven.who })
 }
 

@@ -1,5 +1,5 @@
 //! Is the peer still there, and still to be believed? Any byte it sends says the former; only silence is asked about
-//! with a PING. The latter is the word of revocation lists.
+//! with a PING. The latter is the word of revocation lists, and of its certificate's last day.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,9 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ambit_tls::configs::Standing;
+use ambit_tls::handshake::Proven;
 use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Silence of a peer after which it is asked.
 const ASK_AFTER: Duration = Duration::from_secs(10);
@@ -39,11 +40,25 @@ pub(crate) struct Liveness {
     pings: Option<PingPong>,
     heard: Heard,
     standing: Standing,
+    /// When its certificate ends; none: not in our time.
+    ends: Option<Instant>,
 }
 
 impl Liveness {
-    pub(crate) fn new(pings: Option<PingPong>, heard: Heard, standing: Standing) -> Self {
-        Self { pings, heard, standing }
+    pub(crate) fn new(pings: Option<PingPong>, heard: Heard, proven: &Proven) -> Self {
+        let ends = Instant::now().checked_add(proven.lasts);
+        Self { pings, heard, standing: proven.standing.clone(), ends }
+    }
+
+    /// Returns once the certificate that the peer has shown has ended. Cancel-safe.
+    pub(crate) fn lapsed(&self) -> impl Future<Output = ()> + use<> {
+        let ends = self.ends;
+        async move {
+            match ends {
+                Some(ends) => sleep_until(ends).await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// One question at once; its answer comes after the peer's settings. False when none came.
@@ -137,12 +152,27 @@ mod tests {
     ) -> (JoinSet<()>, h2::client::SendRequest<bytes::Bytes>, Liveness) {
         let (watched, heard) = Watched::new(near);
         let (send, mut conn) = h2::client::Builder::new().handshake(watched).await.unwrap();
-        let liveness = Liveness::new(conn.ping_pong(), heard, Standing::default());
+        let liveness = Liveness::new(conn.ping_pong(), heard, &proven());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let _ = conn.await;
         });
         (tasks, send, liveness)
+    }
+
+    fn proven() -> Proven {
+        let who = crate::testing::identity("db");
+        Proven { who, standing: Standing::default(), lasts: Duration::from_secs(86_400) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_has_lapsed_when_it_has_ended_and_one_without_an_end_never() {
+        for (lasts, lapses) in [(1, true), (86_400, true), (u64::MAX, false)] {
+            let proven = Proven { lasts: Duration::from_secs(lasts), ..proven() };
+            let (liveness, before) = (Liveness::new(None, Heard::default(), &proven), Instant::now());
+            let lapsed = timeout(Duration::from_secs(100_000), liveness.lapsed()).await;
+            assert_eq!((lapsed.is_ok(), before.elapsed() >= proven.lasts), (lapses, lapses), "{lasts}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

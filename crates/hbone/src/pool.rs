@@ -27,7 +27,7 @@ use h2::client::SendRequest;
 use http::StatusCode;
 use tokio::time::{Instant, timeout};
 
-use crate::dial::{DialError, Stage};
+use crate::dial::{self, DialError, Stage};
 use crate::head::{Connect, HeadError, Opened};
 use crate::settings::{STREAMS_USED, Windows};
 use crate::stream::Stream;
@@ -42,6 +42,9 @@ const TURN_WAIT: Duration = Duration::from_secs(30);
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// Tunnels that may turn a request away unseen (RFC 9113, 8.7) before we give up.
 const TRIES: u32 = 3;
+
+/// At some 40 KiB for each end, a few MiB in all. A tunnel that is missed costs a handshake, a millisecond of work.
+pub const IDLE_TUNNELS: usize = 64;
 
 /// Whose tunnel, to whom.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -65,7 +68,10 @@ pub struct PoolSettings {
     pub tunnels: usize,
     /// A tunnel without streams for this long is closed.
     pub idle: Duration,
-    /// After a failed dial, others are told the same for this long.
+    /// Tunnels without streams that all pools of the process together keep for that long; beyond it those go that
+    /// are idle for longest.
+    pub idle_tunnels: usize,
+    /// After a failed dial, others are told the same for this long at most: less, if it took no time to fail.
     pub remember_failure: Duration,
     /// What may be under way to us.
     pub windows: Windows,
@@ -77,6 +83,7 @@ impl Default for PoolSettings {
             streams_per_tunnel: STREAMS_USED,
             tunnels: 500,
             idle: Duration::from_secs(300),
+            idle_tunnels: IDLE_TUNNELS,
             remember_failure: Duration::from_millis(500),
             windows: Windows::default(),
         }
@@ -107,6 +114,19 @@ pub enum OpenError {
     /// The stream or its tunnel broke before an answer came.
     #[error("the stream broke before it was answered")]
     Broken(#[source] Arc<h2::Error>),
+}
+
+impl OpenError {
+    /// Whether nobody listens at the far end, or has just ceased to, while its machine is there: its kernel says so.
+    /// That may change in a moment. What is refused for a reason, or not answered at all, is not expected to.
+    #[must_use]
+    pub fn is_of_absence(&self) -> bool {
+        match self {
+            Self::Dial(error) => error.is_of_absence(),
+            Self::Broken(error) => dial::is_lost(error),
+            Self::Head(_) | Self::Refused { .. } | Self::Silent { .. } => false,
+        }
+    }
 }
 
 /// An open stream, and what was said when it opened.

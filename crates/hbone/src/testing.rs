@@ -1,6 +1,6 @@
 //! Loopback sockets, certificates of a test authority, and a tunnel's far end for this crate's tests.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ambit_model::address::HopAddr;
@@ -40,6 +40,8 @@ pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     /// Tells the vault that what was issued is outdated.
     pub(crate) outdated: Notify,
+    /// When that ends what is signed from now on.
+    pub(crate) ends: Mutex<SystemTime>,
 }
 
 impl Authority {
@@ -47,7 +49,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Arc::new(Self { issuer, outdated: Notify::new() })
+        Arc::new(Self { issuer, outdated: Notify::new(), ends: Mutex::new(wall() + CENTURY) })
     }
 
     pub(crate) fn credential(&self, identity: &Identity) -> Credential {
@@ -58,7 +60,7 @@ impl Authority {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.not_before = wall().into();
-        params.not_after = params.not_before + CENTURY;
+        params.not_after = (*self.ends.lock().unwrap()).into();
         let leaf = params.signed_by(&key, &self.issuer).unwrap().pem();
         let (key, roots) = (key.serialize_pem(), self.issuer.pem());
         let material = Material::from_pem(leaf.as_bytes(), key.as_bytes(), roots.as_bytes()).unwrap();

@@ -2,8 +2,10 @@
 //! Sets no deadline: the caller knows how long the whole may take.
 
 use std::io;
+use std::time::Duration;
 
 use ambit_model::name::Identity;
+use rustls::pki_types::UnixTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
@@ -37,6 +39,8 @@ pub struct Proven {
     pub who: Identity,
     /// Whether its certificate still counts.
     pub standing: Standing,
+    /// For how long from now its certificate is valid. A clock that is set later does not change it.
+    pub lasts: Duration,
 }
 
 /// Accepts: the client's identity is of a trusted domain.
@@ -52,8 +56,9 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     let stream = TlsAcceptor::from(config).accept(stream).await?;
     let chain = stream.get_ref().1.peer_certificates();
     let who = peer::of_chain(chain).map_err(|error| HandshakeError::Peer(Mismatch::Nobody(error)))?;
+    let lasts = peer::lasts(chain, UnixTime::now());
     let standing = checks.standing(chain, End::Server, seen);
-    Ok((stream, Proven { who, standing }))
+    Ok((stream, Proven { who, standing, lasts }))
 }
 
 /// Dials: the server's identity is one of those that the configuration expects.
@@ -69,6 +74,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     let stream = TlsConnector::from(config).connect(server_name(), stream).await?;
     let chain = stream.get_ref().1.peer_certificates();
     let who = peer::of_chain(chain).map_err(|error| HandshakeError::Peer(Mismatch::Nobody(error)))?;
+    let lasts = peer::lasts(chain, UnixTime::now());
     let standing = checks.standing(chain, End::Client, seen);
-    Ok((stream, Proven { who, standing }))
+    Ok((stream, Proven { who, standing, lasts }))
 }

@@ -1,8 +1,10 @@
 //! The peer's identity, from the certificate it proved to hold.
 //! Owns what counts as an identity in a certificate. Chains are checked elsewhere (`configs`).
 
+use std::time::Duration;
+
 use ambit_model::name::Identity;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -38,6 +40,17 @@ pub enum PeerError {
 pub fn of_chain(chain: Option<&[CertificateDer<'_>]>) -> Result<Identity, PeerError> {
     let leaf = chain.and_then(<[_]>::first).ok_or(PeerError::Absent)?;
     of_leaf(leaf)
+}
+
+/// For how long from `now` a chain that holds will hold: until the first of its certificates ends.
+pub(crate) fn lasts(chain: Option<&[CertificateDer<'_>]>, now: UnixTime) -> Duration {
+    let ends = |der: &CertificateDer<'_>| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        u64::try_from(certificate.validity().not_after.timestamp()).ok()
+    };
+    // What does not read, or ended before 1970, holds no longer.
+    let first = chain.unwrap_or_default().iter().map(|der| ends(der).unwrap_or(0)).min().unwrap_or(0);
+    Duration::from_secs(first.saturating_sub(now.as_secs()))
 }
 
 /// The identity a leaf certificate holds: its one SPIFFE URI. Other URIs and names say nothing.
@@ -108,6 +121,27 @@ mod tests {
     fn uris(texts: &[&'static str]) -> Result<String, PeerError> {
         let names: Vec<_> = texts.iter().map(|t| GeneralName::URI(t)).collect();
         of_names(&names).map(|identity| identity.to_string())
+    }
+
+    #[test]
+    fn a_chain_lasts_until_the_first_of_its_certificates_ends() {
+        use rustls::pki_types::pem::PemObject;
+        let authority = crate::testing::Authority::new();
+        let leaf = |days: u64| {
+            let life = Duration::from_secs(days * 86_400);
+            let names = vec![crate::testing::uri("spiffe://td/ns/shop/sa/web")];
+            CertificateDer::from_pem_slice(authority.leaf(names, life).chain.as_bytes()).unwrap()
+        };
+        let after = |days: u64| {
+            let wall = crate::testing::wall().duration_since(std::time::UNIX_EPOCH).unwrap();
+            UnixTime::since_unix_epoch(wall + Duration::from_secs(days * 86_400))
+        };
+        let chain = [leaf(5), leaf(3)];
+        for (now, days) in [(0, 3), (2, 1), (3, 0), (9, 0)] {
+            let lasts = lasts(Some(&chain), after(now));
+            assert_eq!(lasts, Duration::from_secs(days * 86_400), "after {now} days");
+        }
+        assert_eq!(lasts(None, after(0)), Duration::ZERO);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use ambit_model::name::Identity;
 use ambit_process::net::TcpStream;
 use tokio::time::sleep;
 
-use super::seat::Seats;
+use super::seat::{Rest, Seats};
 use super::table::Taken;
 use super::tunnel::note;
 use super::{Carried, Key, OpenError, PoisonError, Pool, ask};
@@ -93,7 +93,7 @@ async fn keep(
     tokio::select! {
         ended = drive(&mut conn, &mut growth) => return note(&key, ended),
         () = liveness.dead() => return,
-        () = seats.idle_for(Duration::ZERO) => {}
+        () = seats.rested(Rest::new(Duration::ZERO, usize::MAX)) => {}
     }
     tokio::select! {
         ended = drive(&mut conn, &mut growth) => note(&key, ended),

@@ -16,6 +16,9 @@ use super::{Key, PoolSettings};
 use crate::dial::DialError;
 use crate::stall::Stalls;
 
+/// A dial that failed is not tried again before this many times as long as it took: at most a tenth of the time goes
+/// into dials that fail, and a peer that refuses at once is tried again at once, for it may be about to return.
+const PATIENCE: u32 = 10;
 /// Keys that are remembered without a tunnel, for their failure; beyond it old ones are swept.
 const FAILURES_MAX: usize = 256;
 
@@ -52,6 +55,8 @@ struct Failure {
 struct Entry {
     tunnels: Vec<Held>,
     attempt: Option<u64>,
+    /// When the last attempt began.
+    began: Instant,
     failure: Option<Failure>,
     changed: watch::Sender<()>,
 }
@@ -108,7 +113,8 @@ impl Table {
         let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.attempt == Some(attempt)) else {
             return;
         };
-        let until = now + self.settings.remember_failure;
+        let took = now.saturating_duration_since(entry.began);
+        let until = now + took.saturating_mul(PATIENCE).min(self.settings.remember_failure);
         entry.attempt = None;
         entry.failure = Some(Failure { attempt, until, error: Arc::new(error) });
         entry.changed.send_replace(());
@@ -153,10 +159,11 @@ impl Table {
         let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
             tunnels: Vec::new(),
             attempt: None,
+            began: now,
             failure: None,
             changed: watch::channel(()).0,
         });
-        entry.attempt = Some(attempt);
+        (entry.attempt, entry.began) = (Some(attempt), now);
         Look::Dial { attempt, changed: entry.changed.subscribe() }
     }
 
@@ -209,5 +216,34 @@ impl Held {
 
     fn unsettled(&self) -> bool {
         !self.seats.settled() && !self.seats.is_closed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ambit_model::address::HopAddr;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_is_remembered_for_longer_the_longer_it_took_and_not_at_all_when_it_took_no_time() {
+        let hop = HopAddr::new("10.0.0.2:15008".parse().unwrap());
+        let key =
+            Key { source: crate::testing::identity("web"), source_ip: None, hop, expect: Arc::from([]) };
+        let millis = Duration::from_millis;
+        for (took, remembered) in [(0, 0), (3, 30), (50, 500), (10_000, 500)] {
+            let (mut table, start) = (Table::new(PoolSettings::default()), Instant::now());
+            let Look::Dial { attempt, .. } = table.look(&key, None, start) else { panic!("{took}") };
+            let failed = start + millis(took);
+            table.failed(&key, attempt, DialError::Closed, failed);
+            if remembered > 0 {
+                let look = table.look(&key, None, failed + millis(remembered - 1));
+                assert!(matches!(look, Look::Failed(_)), "{took}");
+            }
+            let look = table.look(&key, None, failed + millis(remembered));
+            assert!(matches!(look, Look::Dial { .. }), "{took}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use ambit_process::stop::Stop;
 use h2::Reason;
 use tokio::time::{Instant, sleep};
 
-use super::seat::Seats;
+use super::seat::{Rest, Seats};
 use super::table::Held;
 use super::{Key, Shared};
 use crate::ahead::Ahead;
@@ -96,13 +96,17 @@ impl Live {
     }
 
     async fn keep(self, (mut conn, mut growth): (Driven<Ahead>, Growth), mut liveness: Liveness, stop: Stop) {
-        let idle = self.shared.settings.idle;
+        let settings = &self.shared.settings;
+        let rest = Rest::new(settings.idle, settings.idle_tunnels);
+        let lapsed = liveness.lapsed();
         let mut watch = std::pin::pin!(self.watch(&mut liveness));
         // Cancel-safe: the connection and the seats keep their own state.
         tokio::select! {
             ended = drive(&mut conn, &mut growth) => return note(&self.key, ended),
             () = &mut watch => return,
-            () = self.seats.idle_for(idle) => {}
+            () = self.seats.rested(rest) => {}
+            // Whoever opens a stream from now on shall see a proof that holds; who did is served to the end.
+            () = lapsed => {}
             () = stop.stopped() => {}
         }
         self.retire();
