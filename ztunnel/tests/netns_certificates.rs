@@ -11,7 +11,7 @@ mod tests {
 
     use super::scene::{Scene, Who};
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(60);
     const SERVER: &str = "10.77.0.2:8080";
 
     #[test]

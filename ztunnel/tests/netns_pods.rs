@@ -15,13 +15,13 @@ mod tests {
     use std::process::Command;
     use std::time::{Duration, Instant};
 
-    use ambit_kit::{Namespace, eventually, pause};
+    use ambit_kit::{Namespace, eventually, pause, until_up};
     use ambit_wire::node_link::{PodInfo, Request};
 
     use super::desk::Desk;
     use super::raw::Raw;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(60);
     const PODS: usize = 40;
     /// The one whose port is taken.
     const ODD: usize = 7;
@@ -52,7 +52,7 @@ mod tests {
                 Err(why) => assert!(n == ODD && why.contains("15008"), "{n}: {why}"),
             }
         }
-        assert!(longest < Duration::from_secs(1), "{longest:?} for one pod");
+        assert!(longest < Duration::from_secs(10), "{longest:?} for one pod");
         let dump = desk.get(15000, "/config_dump");
         assert_eq!(dump.matches("\"state\": \"Up\"").count(), PODS - 1, "{}", desk.log());
         assert!(!desk.is_ready(), "one pod is not served, and nobody is told");
@@ -89,6 +89,8 @@ mod tests {
                 ip(at, &["addr", "add", address, "dev", device]);
                 ip(at, &["link", "set", device, "up"]);
             }
+            wire.within(|| until_up(&["pod"]));
+            namespace.within(|| until_up(&["eth0"]));
             let application = namespace.within(|| TcpListener::bind("10.78.0.2:8080").unwrap());
             Self { namespace, wire, application }
         }
@@ -125,8 +127,12 @@ mod tests {
         drop(first.connected(&desk.client_identity()));
         desk.del("uid-first").unwrap();
         drop(first);
-        pause(Duration::from_secs(2));
-        let before = desk.descriptors();
+        let settled = || {
+            let before = desk.descriptors();
+            pause(Duration::from_secs(2));
+            if desk.descriptors() == before { Ok(before) } else { Err("connections still end") }
+        };
+        let before = eventually(PATIENCE, settled).unwrap();
         let pod = Pod::new();
         desk.add("uid-web", info("web"), &pod.namespace).unwrap();
         let peers: Vec<_> = (0..5).map(|_| pod.connected(&desk.client_identity())).collect();
@@ -137,11 +143,15 @@ mod tests {
         drop((taken, application));
         ip(&wire, &["link", "del", "pod"]);
         drop(namespace);
-        pause(Duration::from_millis(500));
-        let busy = desk.processor_time();
-        pause(Duration::from_secs(2));
-        let busy = desk.processor_time() - busy;
-        assert!(busy < Duration::from_millis(100), "{busy:?} in two seconds\n{}", desk.log());
+        // What is done once takes its time; what is done for ever does not end.
+        let calm = || {
+            let busy = desk.processor_time();
+            pause(Duration::from_secs(2));
+            let busy = desk.processor_time() - busy;
+            if busy < Duration::from_millis(100) { Ok(()) } else { Err(busy) }
+        };
+        let calm = eventually(PATIENCE, calm);
+        assert_eq!(calm, Ok(()), "busy for so long in two seconds\n{}", desk.log());
         // The agent comes back, and does not know the pod.
         desk.hang_up();
         desk.welcome();

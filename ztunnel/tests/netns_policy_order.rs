@@ -16,8 +16,8 @@ mod tests {
 
     /// `AUTHZ_POLICY_WAIT` of these tests.
     const WAIT: Duration = Duration::from_millis(1500);
-    /// Within this, whoever is answered was not held.
-    const SOON: Duration = Duration::from_millis(750);
+    /// What a machine may take that is busy with other things: less than this is at once, or right after the wait.
+    const SOON: Duration = Duration::from_secs(30);
 
     fn told(wait: &str) -> Told {
         Told::new(&[("AUTHZ_POLICY_WAIT", wait)])
@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn a_new_connection_waits_for_the_policy_and_is_judged_by_it() {
         for (denied, given) in [("somebody", true), ("client", false)] {
-            let scene = told("1500ms");
+            let scene = told("60s");
             scene.plane.publish(&world(&["shop/late"]));
             let pause_before = Duration::from_millis(500);
             let (was_given, after) = scene.ask_while(|| {
@@ -47,7 +47,7 @@ mod tests {
             });
             assert_eq!(was_given, given, "{denied}: {}", scene.log());
             assert!(after > Duration::from_millis(250), "{denied}: answered without the policy, {after:?}");
-            assert!(after < WAIT, "{denied}: the policy came, but the wait went on, {after:?}");
+            assert!(after < SOON, "{denied}: the policy came, but the wait went on, {after:?}");
         }
     }
 
@@ -57,7 +57,7 @@ mod tests {
         scene.plane.publish(&world(&["shop/never"]));
         let (given, after) = scene.ask_while(|| ());
         assert!(!given, "let in without its policy\n{}", scene.log());
-        assert!(after >= WAIT && after < WAIT * 3, "{after:?}");
+        assert!(after >= WAIT && after < WAIT + SOON, "{after:?}");
         scene.says("policy shop/never applies but is not known yet");
     }
 
@@ -71,20 +71,22 @@ mod tests {
 
     #[test]
     fn a_live_connection_outlives_a_policy_that_comes_late_and_does_not_deny_it() {
-        let scene = told("1500ms");
+        let wait = Duration::from_secs(10);
+        let scene = told("10s");
         let mut peer = scene.peer();
         assert!(peer.connect(1, target()) && peer.ask(1), "{}", scene.log());
         scene.plane.publish(&world(&["shop/late"]));
         pause(Duration::from_millis(300));
         assert!(peer.ask(1), "cut before the wait is over\n{}", scene.log());
         scene.plane.publish(&deny("late", "somebody"));
-        pause(WAIT + Duration::from_millis(500));
+        pause(wait + Duration::from_millis(500));
         assert!(peer.ask(1), "cut though its policy has come\n{}", scene.log());
     }
 
     #[test]
     fn a_live_connection_is_cut_when_its_policy_has_not_come_within_the_wait() {
-        let scene = told("1500ms");
+        let wait = Duration::from_secs(5);
+        let scene = told("5s");
         let mut peer = scene.peer();
         assert!(peer.connect(1, target()) && peer.ask(1), "{}", scene.log());
         let began = Instant::now();
@@ -93,7 +95,7 @@ mod tests {
         let end = peer.until_stream_ends(1);
         assert!(end.ends_stream(), "{end:?}");
         let after = began.elapsed();
-        assert!(after > WAIT - Duration::from_millis(200) && after < WAIT * 3, "{after:?}");
+        assert!(after > wait - Duration::from_millis(200) && after < wait + SOON, "{after:?}");
         scene.says("policy applies but is not known yet: shop/never");
     }
 
@@ -107,6 +109,6 @@ mod tests {
         let began = Instant::now();
         scene.plane.publish(&deny("late", "client"));
         peer.until_stream_ends(1);
-        assert!(began.elapsed() < SOON * 4, "{:?}", began.elapsed());
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     }
 }

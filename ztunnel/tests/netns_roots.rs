@@ -12,7 +12,7 @@ mod tests {
 
     use super::told::{Told, target, world};
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     #[test]
     fn new_roots_of_the_control_plane_are_read_when_it_is_called_again() {

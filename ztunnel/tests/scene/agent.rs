@@ -13,7 +13,7 @@ use ambit_wire::node_link::{
     PodInfo, PodUid, Request, Response, decode_hello, decode_response, encode_request,
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The agent; its thread ends with the test's process.
 pub(crate) struct Agent {

@@ -14,7 +14,7 @@ use ambit_wire::node_link::{
 };
 
 /// Long enough for two cores that also compile.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A proxy in shared mode, in a namespace of its own, and its agent.
 pub(crate) struct Desk {

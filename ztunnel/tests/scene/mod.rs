@@ -13,17 +13,17 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agent::Agent;
-use ambit_kit::{Authority, Leaf, Namespace, eventually, pause};
+use ambit_kit::{Authority, Leaf, Namespace, eventually, pause, until_up};
 use ambit_wire::node_link::PodInfo;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Long enough for two cores that also compile.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A policy of the local file that keeps the client out.
 pub(crate) const DENY: &str = "
@@ -107,6 +107,20 @@ pub(crate) struct Proxy {
     own: Option<Namespace>,
 }
 
+/// How proxies run.
+#[derive(Clone, Copy)]
+struct How {
+    /// For a node, told of pods by an agent; otherwise for one pod.
+    shared: bool,
+    /// What open connections get after the end is asked for.
+    drain: &'static str,
+}
+
+impl How {
+    const DEDICATED: Self = Self { shared: false, drain: "2s" };
+    const SHARED: Self = Self { shared: true, ..Self::DEDICATED };
+}
+
 pub(crate) struct Scene {
     client: Machine,
     server: Machine,
@@ -126,12 +140,17 @@ pub(crate) struct Open(TcpStream);
 impl Scene {
     /// Proxies in dedicated mode, with these policies.
     pub(crate) fn new(policies: &str) -> Self {
-        Self::build(WORLD, policies, false)
+        Self::build(WORLD, policies, How::DEDICATED)
+    }
+
+    /// Proxies of a pod each or of a node, whose connections may go on for a minute after the end is asked for.
+    pub(crate) fn patient(shared: bool) -> Self {
+        Self::build(WORLD, "", How { shared, drain: "60s" })
     }
 
     /// Proxies in shared mode, with these policies.
     pub(crate) fn shared(policies: &str) -> Self {
-        Self::build(WORLD, policies, true)
+        Self::build(WORLD, policies, How::SHARED)
     }
 
     /// Proxies in dedicated mode, and a service at `10.77.0.80` with two endpoints: the server, and a pod whose
@@ -144,12 +163,13 @@ impl Scene {
         let (server, _) = server.split_once("services: []").unwrap();
         let ended = server.replace("server", "ended").replace("0.2", "0.3").replace("::2", "::3");
         let service = "{name: web, namespace: shop, hostname: web.shop.svc.cluster.local, vips: [/10.77.0.80], ports: {8080: 8080}}";
-        let scene = Self::build(&format!("{client}{server}{ended}services: [{service}]\n"), "", false);
+        let scene =
+            Self::build(&format!("{client}{server}{ended}services: [{service}]\n"), "", How::DEDICATED);
         scene.wait_until_ready(Who::Ended);
         scene
     }
 
-    fn build(known: &str, policies: &str, shared: bool) -> Self {
+    fn build(known: &str, policies: &str, how: How) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let wire = Namespace::new();
         run(&wire, "ip", &["link", "add", "br0", "type", "bridge"]);
@@ -169,9 +189,9 @@ impl Scene {
             leaf.write(&identity);
             let log = dir.path().join(format!("{name}.log"));
             let socket = dir.path().join(format!("{name}.sock"));
-            let agent =
-                shared.then(|| Agent::start(&socket, pod(name), namespace.netns().try_clone().unwrap()));
-            let proxy = Proxy::start(&namespace, name, dir.path(), shared);
+            let agent = || Agent::start(&socket, pod(name), namespace.netns().try_clone().unwrap());
+            let agent = how.shared.then(agent);
+            let proxy = Proxy::start(&namespace, name, dir.path(), how);
             Machine { namespace, proxy, agent, log, identity, leaf }
         };
         let (client, server) = (machine("client", 1), machine("server", 2));
@@ -196,7 +216,7 @@ impl Scene {
     /// Starts a second proxy beside somebody's, and hands out the first once the second is ready.
     pub(crate) fn start_another(&mut self, who: Who) -> Proxy {
         let name = if who == Who::Client { "client" } else { "server" };
-        let proxy = Proxy::start(&self.machine(who).namespace, name, self.dir.path(), true);
+        let proxy = Proxy::start(&self.machine(who).namespace, name, self.dir.path(), How::SHARED);
         let machine = if who == Who::Client { &mut self.client } else { &mut self.server };
         let old = std::mem::replace(&mut machine.proxy, proxy);
         self.wait_until_ready(who);
@@ -223,14 +243,17 @@ impl Scene {
         }
     }
 
-    /// Asks again and again until `over`; every request must be served. Returns how many were.
-    pub(crate) fn ask_until(&self, over: &AtomicBool, server: &str, served: &Answer) -> usize {
-        let mut asked = 0;
+    /// Asks again and again until `over`; every request must be served, and counts.
+    pub(crate) fn ask_until(
+        &self,
+        over: &AtomicBool,
+        server: &str,
+        (served, count): (&Answer, &AtomicUsize),
+    ) {
         while !over.load(Ordering::Relaxed) {
             assert_eq!(self.ask(Who::Client, server, "/"), *served, "{}", self.logs());
-            asked += 1;
+            count.fetch_add(1, Ordering::Relaxed);
         }
-        asked
     }
 
     /// What the server's proxy answers to a CONNECT for `target` by somebody with the client's certificate.
@@ -349,7 +372,7 @@ impl Scene {
 }
 
 impl Proxy {
-    fn start(pod: &Namespace, name: &str, dir: &Path, shared: bool) -> Self {
+    fn start(pod: &Namespace, name: &str, dir: &Path, how: How) -> Self {
         let log = File::options().create(true).append(true).open(dir.join(format!("{name}.log"))).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ztunnel"));
         command
@@ -358,18 +381,18 @@ impl Proxy {
             .env("IDENTITY_DIR", dir.join(name))
             .env("LOCAL_XDS_PATH", dir.join("world.yaml"))
             .env("CRL_PATH", dir.join("crl.pem"))
-            .env("CONNECTION_TERMINATION_DEADLINE", "2s")
+            .env("CONNECTION_TERMINATION_DEADLINE", how.drain)
             .env("RUST_LOG", "info,access=info,policy=debug")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        if shared {
+        if how.shared {
             command.env("INPOD_UDS", dir.join(format!("{name}.sock")));
         } else {
             command.env("PROXY_MODE", "dedicated").env("PACKET_MARK", "1337");
             command.env("PROXY_WORKLOAD_INFO", format!("shop/{name}/{name}"));
         }
-        let own = shared.then(Namespace::new);
+        let own = how.shared.then(Namespace::new);
         let child = own.as_ref().unwrap_or(pod).within(move || command.spawn().unwrap());
         Self { child: Mutex::new(child), own }
     }
@@ -473,6 +496,8 @@ fn join(wire: &Namespace, machine: &Namespace, number: u8) {
     run(machine, "ip", &["addr", "add", &format!("10.77.0.{number}/24"), "dev", "eth0"]);
     run(machine, "ip", &["addr", "add", &format!("fd77::{number}/64"), "dev", "eth0", "nodad"]);
     run(machine, "ip", &["link", "set", "eth0", "up"]);
+    machine.within(|| until_up(&["eth0"]));
+    wire.within(|| until_up(&[&port, "br0"]));
 }
 
 fn redirect(machine: &Namespace) {

@@ -17,7 +17,7 @@ use ambit_wire::local;
 use raw::Raw;
 
 /// Long enough for two cores that also compile.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Told {
     pub(crate) namespace: Namespace,
