@@ -16,6 +16,7 @@ mod retire;
 mod run;
 pub(crate) mod sandbox;
 pub mod selector;
+mod standing;
 mod subject;
 mod tell;
 mod view;

@@ -27,6 +27,7 @@ use crate::node::link::{CarryError, Link, chain};
 use crate::node::notes::{NoteError, Notes, Word};
 use crate::node::probes::{Probes, blocking};
 use crate::node::sandbox::{Mark, Records, Sandbox};
+use crate::node::standing::Standing;
 use crate::node::subject::{NodeWide, Subject};
 use crate::node::want::{Criteria, Want, Why, want};
 use crate::rules::PodRules;
@@ -126,6 +127,10 @@ pub(crate) struct Joined {
     pub(crate) change: Change,
     /// It is in, but the API server, which is away, could not be told yet.
     pub(crate) unsaid: Option<NoteError>,
+    /// Whether its certificate is there, as far as ztunnel says.
+    pub(crate) proven: Result<bool, CarryError>,
+    /// What was said of that.
+    pub(crate) standing: Option<Standing>,
 }
 
 /// Opens a sandbox's namespace, which must be the very one that it was when we were told of it.
@@ -181,8 +186,8 @@ pub(crate) async fn join(
     };
     let done = match installed {
         Ok(change) => {
-            let said = finish(ground, subject, sandbox, &mut watch).await;
-            said.map(|unsaid| Joined { change, unsaid })
+            let finished = finish(ground, subject, (netns, sandbox), &mut watch).await;
+            finished.map(|(proven, standing, unsaid)| Joined { change, unsaid, proven, standing })
         }
         Err(error) => Err(error),
     };
@@ -216,22 +221,34 @@ pub(crate) async fn proven(
     Ok(said != Some(Certificate::Awaited))
 }
 
+/// Whether a certificate is there, what was said of that, and what could not be said yet.
+type Finished = (Result<bool, CarryError>, Option<Standing>, Option<NoteError>);
+
 /// The steps after traffic is redirected. An API server that is away freezes what is known of pods, it does not keep
 /// them from starting.
 async fn finish(
     ground: &Ground,
     subject: &Subject,
-    sandbox: &Sandbox,
+    (netns, sandbox): (&Arc<Netns>, &Sandbox),
     watch: &mut Phases,
-) -> Result<Option<NoteError>, EnrolError> {
+) -> Result<Finished, EnrolError> {
     let targets = subject.probe_targets(&sandbox.ips);
     ground.probes.want(&subject.uid, targets).await.map_err(EnrolError::Probes)?;
     watch.end("probes");
-    let said = say(ground, subject, Word::Enabled).await;
+    let proven = proven(ground, subject, netns).await;
+    watch.end("proof");
+    // Without one it may come in a moment: that it does not is said by the pod's keeper.
+    let standing = match proven {
+        Ok(true) => Some(Standing::Proven),
+        // What was said before is over.
+        Ok(false) if subject.enrolled.is_some() && !subject.is_said_in() => Some(Standing::Awaited),
+        _ => None,
+    };
+    let said = say(ground, subject, Word::Enabled, standing.as_ref()).await;
     watch.end("annotation");
     match said {
-        Ok(()) => Ok(None),
-        Err(error) if error.passes() => Ok(Some(error)),
+        Ok(()) => Ok((proven, standing, None)),
+        Err(error) if error.passes() => Ok((proven, standing, Some(error))),
         Err(error) => Err(error.into()),
     }
 }
@@ -297,18 +314,25 @@ pub(crate) async fn drift(
     in_pod(ground, netns, move |netns| verify_pod(netns, &rules)).await
 }
 
-/// Writes the word on a pod, unless its object says so already. Should that be out of date, its next change brings us
-/// back.
-pub(crate) async fn say(ground: &Ground, subject: &Subject, word: Word) -> Result<(), NoteError> {
-    if subject.redirection.as_deref() == word.text() {
+/// Writes the word on a pod, and its standing if one is given, unless its object says so already. Should that be out of
+/// date, its next change brings us back.
+pub(crate) async fn say(
+    ground: &Ground,
+    subject: &Subject,
+    word: Word,
+    standing: Option<&Standing>,
+) -> Result<(), NoteError> {
+    let standing = standing.filter(|_| ground.notes.tells_standing());
+    let is_told = standing.is_none_or(|it| it.is_told_by(subject.enrolled.as_deref()));
+    if is_told && subject.redirection.as_deref() == word.text() {
         return Ok(());
     }
-    ground.notes.write(subject, word).await
+    ground.notes.write(subject, word, standing).await
 }
 
 /// Takes back what was said of a pod.
 pub(crate) async fn unsay(ground: &Ground, subject: &Subject) -> Result<(), NoteError> {
-    match ground.notes.write(subject, Word::Absent).await {
+    match ground.notes.write(subject, Word::Absent, None).await {
         // The mesh's rights were deleted before its pods: nobody may write it any more.
         Err(error) if *ground.retired.borrow() && error.is_forbidden() => {
             warn!(pod = %subject.object, error = %chain(&error), "the pod leaves with its annotation");

@@ -6,11 +6,13 @@ use std::time::Duration;
 use ambit_cluster::api::{ApiError, Client, Hand, Warning};
 use ambit_cluster::overlay::OverlayError;
 use ambit_cluster::{ObjectRef, Overlay};
+use ambit_process::clock;
 use ambit_process::stop::Stop;
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, warn};
 
+use crate::node::standing::{Standing, no_entry};
 use crate::node::subject::{REDIRECTION, Subject};
 
 /// The field manager of what is written onto pods.
@@ -140,8 +142,19 @@ impl Notes {
         drop(warnings.try_send(warning));
     }
 
-    /// Writes the word on a pod. One that is gone, or was made again under its name, needs none.
-    pub(crate) async fn write(&self, subject: &Subject, word: Word) -> Result<(), NoteError> {
+    /// Whether conditions are written. A folder's manifests have none: an overlay replaces lists whole.
+    pub(crate) fn tells_standing(&self) -> bool {
+        matches!(self, Self::Api { .. })
+    }
+
+    /// Writes the word on a pod, and its standing if one is given; without a word neither stays. One that is gone, or
+    /// was made again under its name, needs none.
+    pub(crate) async fn write(
+        &self,
+        subject: &Subject,
+        word: Word,
+        standing: Option<&Standing>,
+    ) -> Result<(), NoteError> {
         let annotations = json!({ REDIRECTION: word.text() });
         let (hand, turns) = match (self, word) {
             (Self::Overlay(overlay), Word::Absent) => return Ok(overlay.clear(&subject.object)?),
@@ -151,9 +164,14 @@ impl Notes {
             }
             (Self::Api { hand, turns, .. }, _) => (hand, turns),
         };
+        let entry = match word {
+            Word::Absent => Some(no_entry()),
+            _ => standing.map(|it| it.entry(subject.enrolled.as_deref(), clock::now_system())),
+        };
         let written = async {
             let _turn = turns.acquire().await;
-            hand.annotate(&subject.object, subject.uid.as_str(), &annotations).await
+            let pod = (&subject.object, subject.uid.as_str());
+            hand.annotate(pod, &annotations, entry.as_ref()).await
         };
         match Box::pin(tokio::time::timeout(WRITE_WAIT, written)).await {
             Ok(Ok(()) | Err(ApiError::NotFound { .. } | ApiError::Conflict)) => Ok(()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use ambit_cluster::kinds::core::{Container, Pod, Probe, ProbePort};
+use ambit_cluster::kinds::core::{Container, Enrolled, Pod, Probe, ProbePort};
 use ambit_cluster::kinds::scalar::PortName;
 use ambit_cluster::{Kind, ObjectRef};
 use ambit_model::name::NameError;
@@ -38,6 +38,8 @@ pub(crate) struct Subject {
     pub(crate) probe_ports: BTreeSet<u16>,
     /// The annotation as it stands.
     pub(crate) redirection: Option<String>,
+    /// The condition as it stands.
+    pub(crate) enrolled: Option<Box<Enrolled>>,
     /// The uid that the node's container runtime knows it by.
     pub(crate) runtime_uid: Box<str>,
 }
@@ -75,6 +77,7 @@ impl Subject {
             ips: pod.ips(),
             probe_ports: probe_ports(pod),
             redirection: meta.annotation(REDIRECTION).map(str::to_owned),
+            enrolled: pod.status.conditions.enrolled.clone(),
             runtime_uid: runtime_uid(pod).into(),
         })
     }
@@ -84,9 +87,15 @@ impl Subject {
         self.redirection.as_deref() == Some("enabled")
     }
 
+    /// Whether anything is written on it.
+    pub(crate) fn is_written_on(&self) -> bool {
+        self.redirection.is_some() || self.enrolled.is_some()
+    }
+
     /// Whether this differs from a former state of the same pod at most in what we wrote on it.
     pub(crate) fn differs_only_in_word(&self, former: &Self) -> bool {
-        let Self { uid, object, info, rules, ips, probe_ports, redirection: _, runtime_uid } = self;
+        let Self { uid, object, info, rules, ips, probe_ports, redirection: _, enrolled: _, runtime_uid } =
+            self;
         (uid, object, info, rules) == (&former.uid, &former.object, &former.info, &former.rules)
             && (ips, probe_ports, runtime_uid) == (&former.ips, &former.probe_ports, &former.runtime_uid)
     }

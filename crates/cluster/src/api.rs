@@ -36,7 +36,7 @@ use crate::object::{Kind, ObjectRef};
 pub use anchor::Kept;
 pub use client::{Client, Limits, OpenError};
 pub use error::ApiError;
-pub use event::Warning;
+pub use event::{Warning, stamp};
 pub use fleet::Fleet;
 pub use lease::Candidate;
 pub use reach::{PodPort, PortAnswer, ReachError};

@@ -10,6 +10,7 @@ use crate::apply::Change;
 use crate::metrics::Reconciled;
 use crate::node::enrol::{self, EnrolError, Joined};
 use crate::node::link::chain;
+use crate::node::notes::Word;
 use crate::node::sandbox::{Mark, Sandbox};
 use crate::node::subject::Subject;
 
@@ -37,7 +38,8 @@ impl Keeper {
             // Before the runtime has made a sandbox this is as it should be: the plugin will bring one.
             return if subject.ips.is_empty() { Ok(Change::None) } else { Err(EnrolError::NoSandbox) };
         };
-        let Joined { change, unsaid } = enrol::join(&self.ground, &subject, netns, sandbox).await?;
+        let Joined { change, unsaid, proven, standing } =
+            enrol::join(&self.ground, &subject, netns, sandbox).await?;
         if self.seat == Seat::In && change == Change::Made {
             self.ground.metrics.repairs.inc();
             warn!(pod = %subject.object, "the pod's redirection was changed by somebody and is repaired");
@@ -45,10 +47,13 @@ impl Keeper {
         if self.seat != Seat::In {
             info!(pod = %subject.object, ?change, "the pod is in the mesh");
         }
-        let proven = enrol::proven(&self.ground, &subject, netns).await;
         // Who does not answer is asked again at the next look, like all that joining asks for.
-        if self.proof.note(proven.unwrap_or(true)) {
-            self.say_unproven(&subject);
+        let is_time_to_tell = self.proof.note(proven.unwrap_or(true));
+        if unsaid.is_none() {
+            self.remember(Word::Enabled, standing);
+        }
+        if is_time_to_tell {
+            self.say_unproven(&subject).await;
         }
         (self.seat, self.told) = (Seat::In, None);
         unsaid.map_or(Ok(change), |error| Err(error.into()))
@@ -95,18 +100,17 @@ impl Keeper {
     }
 
     async fn settle_out(&mut self) -> Result<Change, EnrolError> {
-        let Some(subject) =
-            self.subject.clone().filter(|it| self.seat != Seat::Out || it.redirection.is_some())
+        let Some(subject) = self.subject.clone().filter(|it| self.seat != Seat::Out || it.is_written_on())
         else {
             return Ok(Change::None);
         };
         self.drop_lost(&subject).await?;
-        if subject.redirection.is_some() {
+        if subject.is_written_on() {
             // Somebody took it in, and we do not know where it is.
             self.search(&subject).await;
         }
         let subject = &subject;
-        let if_said = self.seat == Seat::In || subject.redirection.is_some();
+        let if_said = self.seat == Seat::In || subject.is_written_on();
         match &self.sandbox {
             Some((_, netns)) => enrol::leave(&self.ground, subject, netns, if_said).await?,
             None => {

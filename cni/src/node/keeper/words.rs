@@ -1,15 +1,20 @@
 //! What people are told of a pod: in the log, by an event, on the pod. Owns what is worth a word, and how often.
 
+use ambit_process::clock;
 use tracing::{info, warn};
 
 use super::{Keeper, Wanted};
 use crate::node::enrol::{self, EnrolError};
 use crate::node::link::chain;
 use crate::node::notes::Word;
+use crate::node::standing::Standing;
 use crate::node::subject::Subject;
 
 /// A pod that is not found is looked for this often again before it is called missing; 1.5 s.
 const SEARCHES: u32 = 4;
+
+/// Failed so often, 11 s, what was proven is not known any more: a ztunnel that is replaced is back long before.
+const LASTING: u32 = 8;
 
 impl Keeper {
     pub(super) async fn settle_and_tell(&mut self) {
@@ -20,6 +25,9 @@ impl Keeper {
                 // moment before its processes run.
                 if self.failures == if matches!(error, EnrolError::NoSandbox) { SEARCHES } else { 0 } {
                     self.say(&error).await;
+                }
+                if self.failures == LASTING {
+                    self.say_unattended(&error).await;
                 }
                 self.failures = self.failures.saturating_add(1);
             }
@@ -49,14 +57,46 @@ impl Keeper {
             self.ground.notes.warn(subject, &format!("not in the mesh: {why}"));
             self.told = Some(why);
         }
-        if let Err(error) = enrol::say(&self.ground, subject, Word::Pending).await {
-            warn!(pod = %subject.object, error = %chain(&error), "cannot annotate the pod");
+        let standing = Standing::of(error);
+        match enrol::say(&self.ground, subject, Word::Pending, Some(&standing)).await {
+            Ok(()) => self.remember(Word::Pending, Some(standing)),
+            Err(error) => warn!(pod = %subject.object, error = %chain(&error), "cannot annotate the pod"),
+        }
+    }
+
+    /// What its object says from now on, until the next is heard of. It is not to be written again meanwhile.
+    pub(super) fn remember(&mut self, word: Word, standing: Option<Standing>) {
+        let Some(subject) = &mut self.subject else { return };
+        subject.redirection = word.text().map(str::to_owned);
+        if let Some(standing) = standing.filter(|_| self.ground.notes.tells_standing()) {
+            let told = standing.told(subject.enrolled.as_deref(), clock::now_system());
+            subject.enrolled = Some(Box::new(told));
+        }
+    }
+
+    /// Of a pod that stays in: its word stays, too.
+    async fn stand(&mut self, standing: Standing) {
+        let Some(subject) = self.subject.as_ref().filter(|_| self.wanted == Wanted::In) else { return };
+        match enrol::say(&self.ground, subject, Word::Enabled, Some(&standing)).await {
+            Ok(()) => self.remember(Word::Enabled, Some(standing)),
+            Err(error) => {
+                info!(pod = %subject.object, error = %chain(&error), "the pod's condition is out of date")
+            }
+        }
+    }
+
+    /// It was in, and its redirection stands; who should carry it has not been there for a while.
+    async fn say_unattended(&mut self, error: &EnrolError) {
+        let was_in = self.subject.as_ref().is_some_and(Subject::is_said_in);
+        if was_in && error.passes() && !error.is_only_unsaid() {
+            self.stand(Standing::Unattended(chain(error))).await;
         }
     }
 
     /// The pod stays in: without a certificate nothing of it can be read, for nothing gets through.
-    pub(super) fn say_unproven(&self, subject: &Subject) {
+    pub(super) async fn say_unproven(&mut self, subject: &Subject) {
         warn!(pod = %subject.object, "the pod has no certificate; nobody gets in or out");
         self.ground.notes.warn(subject, "in the mesh, but without a certificate: nobody gets in or out");
+        self.stand(Standing::NoCertificate).await;
     }
 }

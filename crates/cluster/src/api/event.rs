@@ -1,6 +1,8 @@
 //! Events: what happened to an object, for people who ask about it (`kubectl describe`). Owns how one is written.
 //! Whether something is worth one is the program's.
 
+use std::time::SystemTime;
+
 use http::Method;
 use serde_json::{Value, json};
 
@@ -43,10 +45,16 @@ impl Client {
     }
 }
 
+/// A time as the Kubernetes API has it, in seconds.
+#[must_use]
+pub fn stamp(now: SystemTime) -> String {
+    let now = jiff::Timestamp::try_from(now).unwrap_or_default().round(jiff::Unit::Second);
+    now.unwrap_or_default().to_string()
+}
+
 fn event(warning: &Warning, (program, place): (&str, &str), namespace: &str) -> Value {
     let Warning { object, uid, reason, message } = warning;
-    let now = jiff::Timestamp::try_from(clock::now_system()).unwrap_or_default().round(jiff::Unit::Second);
-    let now = now.unwrap_or_default().to_string();
+    let now = stamp(clock::now_system());
     let short: String = object.name.chars().take(NAME).collect();
     let short = short.trim_end_matches(['.', '-']);
     let message: String = message.chars().take(MESSAGE / 4).collect();

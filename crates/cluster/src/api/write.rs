@@ -89,20 +89,31 @@ impl Hand {
         Ok(())
     }
 
-    /// Sets annotations of a pod, or removes those that are null; of the very pod with this id, if it is given.
-    /// Through the status subresource: the right to write that is a smaller one.
+    /// Sets annotations of a pod, or removes those that are null; of the very pod with this id, if it is given. With
+    /// them a condition, which is merged with others by its type. Through the status subresource: the right to write
+    /// that is a smaller one.
     ///
     /// # Errors
     /// When the pod is gone, or is another one meanwhile, or the API server refuses.
-    pub async fn annotate(&self, pod: &ObjectRef, uid: &str, annotations: &Value) -> Result<(), ApiError> {
+    pub async fn annotate(
+        &self,
+        (pod, uid): (&ObjectRef, &str),
+        annotations: &Value,
+        condition: Option<&Value>,
+    ) -> Result<(), ApiError> {
         let metadata = if uid.is_empty() {
             json!({"annotations": annotations})
         } else {
             json!({"annotations": annotations, "uid": uid})
         };
+        let body = match condition {
+            Some(condition) => json!({"metadata": metadata, "status": {"conditions": [condition]}}),
+            None => json!({"metadata": metadata}),
+        };
         let path = with_query(&format!("{}/status", path_of(pod)), &[("fieldManager", self.manager)]);
-        let body = json!({"metadata": metadata}).to_string().into_bytes();
-        self.client.submit::<Value>(Method::PATCH, &path, "application/merge-patch+json", body).await?;
+        // Kubelet writes conditions of the same list: only this kind of patch knows that they are told by their type.
+        let content = "application/strategic-merge-patch+json";
+        self.client.submit::<Value>(Method::PATCH, &path, content, body.to_string().into_bytes()).await?;
         Ok(())
     }
 }
@@ -315,12 +326,34 @@ mod tests {
             json!({"metadata": {"name": "web", "namespace": "shop", "uid": "1", "annotations": {"a": "b"}}}),
         );
         let key = "ambient.istio.io/redirection";
-        hand.annotate(&pod, "1", &json!({key: "enabled"})).await.unwrap();
+        hand.annotate((&pod, "1"), &json!({key: "enabled"}), None).await.unwrap();
         let read = || fake.object(PODS, "shop", "web").unwrap()["metadata"]["annotations"].clone();
         assert_eq!(read(), json!({"a": "b", key: "enabled"}));
-        let other = hand.annotate(&pod, "2", &json!({key: null})).await;
+        let other = hand.annotate((&pod, "2"), &json!({key: null}), None).await;
         assert!(matches!(other, Err(ApiError::Conflict)), "{other:?}");
-        hand.annotate(&pod, "1", &json!({key: null})).await.unwrap();
+        hand.annotate((&pod, "1"), &json!({key: null}), None).await.unwrap();
         assert_eq!(read(), json!({"a": "b"}));
+    }
+
+    #[tokio::test]
+    async fn a_condition_is_merged_with_others_of_the_list_and_taken_out_of_it() {
+        let fake = FakeApi::start().await;
+        let hand = Hand::new(client(&fake).await, "ambit-cni");
+        let pod = ObjectRef::new(Kind::Pod, "shop", "web");
+        let ready = json!({"type": "Ready", "status": "True"});
+        fake.put(
+            PODS,
+            json!({"metadata": {"name": "web", "namespace": "shop", "uid": "1"},
+            "status": {"phase": "Running", "conditions": [ready]}}),
+        );
+        let read = || fake.object(PODS, "shop", "web").unwrap()["status"].clone();
+        for status in ["False", "True"] {
+            let ours = json!({"type": "ambit.io/Enrolled", "status": status});
+            hand.annotate((&pod, "1"), &json!({}), Some(&ours)).await.unwrap();
+            assert_eq!(read(), json!({"phase": "Running", "conditions": [ready, ours]}));
+        }
+        let gone = json!({"$patch": "delete", "type": "ambit.io/Enrolled"});
+        hand.annotate((&pod, "1"), &json!({}), Some(&gone)).await.unwrap();
+        assert_eq!(read(), json!({"phase": "Running", "conditions": [ready]}));
     }
 }

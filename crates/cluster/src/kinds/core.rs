@@ -90,7 +90,7 @@ impl Pod {
     /// Whether the condition `Ready` holds.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.status.ready
+        self.status.conditions.ready
     }
 }
 
@@ -178,9 +178,31 @@ pub struct PodStatus {
     /// Its node's address.
     #[serde(rename = "hostIP")]
     pub host_ip: Option<Ip>,
-    /// Of its conditions, whether `Ready` holds: there are six or more, on each of very many pods.
-    #[serde(rename = "conditions", deserialize_with = "readiness")]
+    /// What is read of its conditions.
+    pub conditions: PodConditions,
+}
+
+/// The condition by which the node daemon says whether a pod is proven to be in the mesh.
+pub const ENROLLED: &str = "ambit.io/Enrolled";
+
+/// Of a pod's conditions two: there are six or more, on each of very many pods.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodConditions {
+    /// Whether `Ready` holds.
     pub ready: bool,
+    /// [`ENROLLED`], where it is there.
+    pub enrolled: Option<Box<Enrolled>>,
+}
+
+/// What [`ENROLLED`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolled {
+    /// `True`, `False` or `Unknown`.
+    pub status: Box<str>,
+    /// Why, in a word.
+    pub reason: Box<str>,
+    /// Since when the status is what it is.
+    pub since: Box<str>,
 }
 
 /// How far a pod is.
@@ -217,7 +239,31 @@ pub struct Condition {
     pub status: String,
 }
 
-fn readiness<'de, D: serde::Deserializer<'de>>(input: D) -> Result<bool, D::Error> {
-    let all = Vec::<Condition>::deserialize(input)?;
-    Ok(all.iter().any(|it| it.kind == "Ready" && it.status == "True"))
+/// A pod's condition, with what is kept of one alone.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Listed {
+    #[serde(rename = "type")]
+    kind: String,
+    status: Box<str>,
+    reason: Box<str>,
+    last_transition_time: Option<Box<str>>,
+}
+
+impl<'de> Deserialize<'de> for PodConditions {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let mut it = Self::default();
+        for listed in Vec::<Listed>::deserialize(input)? {
+            let Listed { kind, status, reason, last_transition_time } = listed;
+            match kind.as_str() {
+                "Ready" => it.ready = &*status == "True",
+                ENROLLED => {
+                    let since = last_transition_time.unwrap_or_default();
+                    it.enrolled = Some(Box::new(Enrolled { status, reason, since }));
+                }
+                _ => {}
+            }
+        }
+        Ok(it)
+    }
 }

@@ -246,6 +246,16 @@ impl Store {
                 Some(value) => object["status"][&member] = value.clone(),
                 None => drop(object["status"].as_object_mut().and_then(|it| it.remove(&member))),
             }
+        } else if query.content == "application/strategic-merge-patch+json" {
+            let mut body = body;
+            let conditions = body
+                .pointer_mut("/status")
+                .and_then(Value::as_object_mut)
+                .and_then(|it| it.remove("conditions"));
+            merged(&mut object, body);
+            if let Some(conditions) = conditions {
+                by_type(&mut object["status"], conditions);
+            }
         } else {
             merged(&mut object, body);
         }
@@ -274,6 +284,22 @@ pub(super) fn status(code: u16, reason: &str, name: &str) -> Value {
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
         "message": format!("{reason} {name}"), "details": {"name": name},
     })
+}
+
+/// What a strategic merge patch does to conditions: each is told by its type.
+fn by_type(status: &mut Value, patch: Value) {
+    let Value::Array(patch) = patch else { return };
+    let mut all = status["conditions"].as_array().cloned().unwrap_or_default();
+    for one in patch {
+        let place = all.iter().position(|it| it["type"] == one["type"]);
+        match (place, one["$patch"] == "delete") {
+            (Some(place), true) => drop(all.remove(place)),
+            (Some(place), false) => merged(&mut all[place], one),
+            (None, true) => {}
+            (None, false) => all.push(one),
+        }
+    }
+    status["conditions"] = Value::Array(all);
 }
 
 /// RFC 7396, written anew: the tests do not lean on what they test.
