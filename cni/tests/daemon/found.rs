@@ -200,3 +200,32 @@ fn a_pod_that_starts_while_the_plugin_was_not_in_the_list_is_found_before_it_has
     stage.eventually("found", || stage.redirection("web").as_deref() == Some("enabled"));
     assert!(filter(&running.netns).contains("redirect to :15001"));
 }
+
+// While nobody is there, nobody keeps the list, and what starts then is in no mesh. The next daemon says so, and mends it.
+#[test]
+fn a_list_that_was_rewritten_while_no_daemon_ran_is_repaired_and_pods_that_started_meanwhile_are_taken_in() {
+    let running = Running::with("10.77.0.7/24");
+    let (dir, mut more) = super::installed::folders(Some(super::installed::LIST));
+    more.extend(["--proc-dir".into(), running.proc_dir.path().to_str().unwrap().into()]);
+    let mut stage = stage_with(&[ambient()], &more);
+    let is_installed = || super::installed::is_last(&dir, "10-net.conflist");
+    stage.eventually("installed", is_installed);
+    stage.kill();
+    fs::write(dir.path().join("net/10-net.conflist"), super::installed::LIST).unwrap();
+    // The runtime asks nobody, and the pod runs.
+    stage.tell(&[ambient(), running.object("web", "10.77.0.7")]);
+    stage.start();
+    stage.eventually("repaired", is_installed);
+    let says = |line: &str| super::leave::get(&stage, "/metrics").contains(line);
+    let word = |stage: &Stage| stage.redirection("web");
+    stage.eventually("reported", || {
+        word(&stage).as_deref() == Some("pending") && says("ambit_cni_pending_pods 1\n")
+    });
+    assert_eq!(filter(&running.netns), "", "there is no ztunnel to take its traffic yet");
+    let mesh = super::leave::get(&stage, "/readyz/mesh");
+    assert!(mesh.starts_with("HTTP/1.1 503") && mesh.contains("pods"), "{mesh}");
+    let ztunnel = stage.ztunnel();
+    stage.eventually("found and enrolled", || is_enrolled(&stage, &running, "web"));
+    assert_eq!(ztunnel.namespaces(), [running.netns.id()]);
+    stage.eventually("nobody is reported", || says("ambit_cni_pending_pods 0\n"));
+}
