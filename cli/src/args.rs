@@ -123,14 +123,17 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// Says what went wrong, with its causes, in one line.
-pub(crate) fn fail(error: &dyn std::error::Error) -> ExitCode {
+/// Says what went wrong, with its causes, in one line; and in another what to do, where it does not say so itself.
+pub(crate) fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
     fail_as(1, error)
 }
 
 /// As [`fail`], with an exit code that says more.
-pub(crate) fn fail_as(code: u8, error: &dyn std::error::Error) -> ExitCode {
+pub(crate) fn fail_as(code: u8, error: &(dyn std::error::Error + 'static)) -> ExitCode {
     eprintln!("ambit: {}", chain(error));
+    if let Some(remedy) = cluster::remedy(error) {
+        eprintln!("  → {remedy}");
+    }
     ExitCode::from(code)
 }
 

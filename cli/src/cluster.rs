@@ -1,6 +1,7 @@
 //! Commands about a mesh in a Kubernetes cluster. Owns which cluster is meant, and the way to it; what is asked and
 //! shown is the commands'.
 
+mod aim;
 mod check;
 mod config;
 mod describe;
@@ -10,6 +11,7 @@ mod install;
 mod parts;
 mod proxies;
 mod reason;
+mod remedy;
 mod report;
 mod status;
 mod survey;
@@ -28,6 +30,7 @@ pub(crate) use enrolment::{MODE, Rules, Standing};
 pub(crate) use install::{InstallArgs, UninstallArgs, install, uninstall, upgrade};
 pub(crate) use proxies::{ProxiesArgs, run as proxy_status};
 pub(crate) use reason::why;
+pub(crate) use remedy::remedy;
 pub(crate) use report::{ReportArgs, run as bug_report};
 pub(crate) use status::{StatusArgs, run as status};
 pub(crate) use survey::{LISTED, Survey, survey};

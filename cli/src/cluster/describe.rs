@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use self::pod::PodFacts;
 use self::service::ServiceFacts;
+use super::aim::Aim;
 use super::dump::{Dump, text};
 use super::enrolment::{Rules, Stand};
 use super::parts::{NODE_DAEMONS, Part, ZTUNNELS, fetch, on_node, parts, pod_name};
@@ -48,7 +49,7 @@ enum What {
 
 #[derive(Debug, Clone, Args)]
 struct Named {
-    /// NAME, NAME.NAMESPACE or NAMESPACE/NAME.
+    /// NAME, NAME.NAMESPACE or NAMESPACE/NAME; of a pod also deployment/NAME and the like: the first that is ready.
     name: String,
     /// The namespace; else that of the kubeconfig's context.
     #[arg(short, long)]
@@ -91,7 +92,8 @@ pub(crate) fn run(args: &DescribeArgs) -> ExitCode {
 
 async fn pod_facts(which: &Which, named: &Named) -> Result<PodFacts, Box<dyn Error>> {
     let client = which.client().await?;
-    let (namespace, name) = pod_name(&named.name, named.namespace.as_deref(), client.namespace());
+    let aim = Aim::read(&named.name, named.namespace.as_deref(), client.namespace());
+    let (namespace, name) = aim.pod(&client).await?;
     let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
     let value: Value = found(client.read(&path).await, || format!("there is no pod {name}.{namespace}"))?;
     let pod: Pod = serde_json::from_value(value)?;

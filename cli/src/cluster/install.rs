@@ -104,6 +104,11 @@ enum InstallError {
     There { name: String, namespace: String, app_version: String, status: String },
     #[error("there is no release {name} in {namespace}; `helm list -A` shows what there is")]
     NoRelease { name: String, namespace: String },
+    #[error(
+        "release {name} is {app_version}, and this program has the charts of {}; use an `ambit` that is as new, or go \
+         back with --skip-check", env!("CARGO_PKG_VERSION")
+    )]
+    Older { name: String, app_version: String },
     #[error("{failed} of what was looked at would not work; mend it, or go on with --skip-check")]
     Unfit { failed: usize },
     #[error("the API server refuses {refused} objects; nothing was changed")]
@@ -157,8 +162,12 @@ async fn apply(args: &InstallArgs, verb: Verb) -> Result<bool, Box<dyn Error>> {
     let helm = Helm::find(&args.helm, &args.which)?;
     let client = args.which.client().await?;
     let name = release_name(&args.revision);
-    let before = agreed(&helm, &name, args, verb)?;
     let facts = Facts::gather(&client, &args.which.istio_namespace, &args.revision).await?;
+    if !facts.missing_rights.is_empty() {
+        // Before Helm stumbles over it, whose words do not say what to do.
+        is_fit(args, &facts)?;
+    }
+    let before = agreed(&helm, &name, args, verb)?;
     let charts = Charts::unpack()?;
     let known = known(args, (&helm, before.as_ref()), &facts, &name)?;
     let mut words: Vec<OsString> = vec![name.clone().into(), charts.all().into()];
@@ -202,8 +211,22 @@ fn agreed(
             let namespace = args.which.istio_namespace.clone();
             Err(InstallError::NoRelease { name: name.to_owned(), namespace }.into())
         }
+        (Some(Release { name, app_version, .. }), Verb::Upgrade)
+            if !args.skip_check && is_newer(&app_version, env!("CARGO_PKG_VERSION")) =>
+        {
+            Err(InstallError::Older { name, app_version }.into())
+        }
         (found, _) => Ok(found),
     }
+}
+
+/// By their numbers; what is no version is not newer than anything.
+fn is_newer(there: &str, here: &str) -> bool {
+    let numbers = |version: &str| -> Option<Vec<u64>> {
+        let numbers = version.trim_start_matches('v').split(['-', '+']).next()?;
+        numbers.split('.').map(|it| it.parse().ok()).collect()
+    };
+    numbers(there).zip(numbers(here)).is_some_and(|(there, here)| there > here)
 }
 
 fn known<'a>(

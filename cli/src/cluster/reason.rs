@@ -6,9 +6,9 @@ use std::error::Error;
 use ambit_cluster::api::ApiError;
 use serde_json::Value;
 
+use super::aim::Aim;
 use super::describe::witness;
 use super::dump::text;
-use super::parts::pod_name;
 use super::{Which, block_on};
 use crate::why::{Explanation, explain};
 
@@ -17,7 +17,7 @@ pub(crate) fn why(which: &Which, src: &str, dst: &str) -> Result<Explanation, Bo
     block_on(async {
         let client = which.client().await?;
         let system = which.istio_namespace.as_str();
-        let (namespace, name) = pod_name(src, None, client.namespace());
+        let (namespace, name) = Aim::read(src, None, client.namespace()).pod(&client).await?;
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
         let pod: Value = match client.read(&path).await {
             Err(ApiError::NotFound { .. }) => {

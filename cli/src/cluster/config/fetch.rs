@@ -9,13 +9,15 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::cluster::Which;
+use crate::cluster::aim::Aim;
 use crate::cluster::dump::{DUMP_LIMIT, Dump, text};
-use crate::cluster::parts::{Part, ZTUNNELS, fetch, on_node, parts, pod_name};
+use crate::cluster::parts::{Part, ZTUNNELS, fetch, on_node, parts};
 
 /// Whose dump is meant.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Whose {
-    /// A pod, `[pod/]NAME[.NAMESPACE]`: a ztunnel, or a workload, of which its node's ztunnel tells.
+    /// A pod, `NAME[.NAMESPACE]`: a ztunnel, or a workload, of which its node's ztunnel tells. Or `KIND/NAME`: of a
+    /// deployment, daemonset, statefulset, replicaset, job or service its first pod that is ready.
     pub(super) pod: Option<String>,
     /// The namespace of POD; else that of the kubeconfig's context.
     #[arg(short, long)]
@@ -104,7 +106,8 @@ pub(super) async fn choose(
         return Err(WhoseError::NoZtunnel(system.clone()).into());
     }
     if let Some(given) = &whose.pod {
-        let (namespace, name) = pod_name(given, whose.namespace.as_deref(), client.namespace());
+        let aim = Aim::read(given, whose.namespace.as_deref(), client.namespace());
+        let (namespace, name) = aim.pod(client).await?;
         if let Some(itself) = all.iter().find(|part| part.name == name) {
             return Ok((vec![itself.clone()], None));
         }

@@ -16,6 +16,9 @@ const OLDEST: (u32, u32) = (3, 8);
 /// Since then a rendering may look into the cluster.
 const LOOKS_UP: (u32, u32) = (3, 13);
 
+/// What a chart says of values that mean something else to it (`templates/refused.yaml`).
+const REFUSED: &str = "these values are refused:";
+
 /// Where Helm is.
 #[derive(Debug, Clone, Args)]
 pub(super) struct HelmArgs {
@@ -119,6 +122,11 @@ impl Helm {
 
 /// Values that a schema refuses are the user's to mend, and are listed; everything else is told as Helm says it.
 fn complaint(what: String, said: &str) -> HelmError {
+    if let Some((_, faults)) = said.split_once(REFUSED) {
+        // A chart's own words: named as the user does, with what to do.
+        let faults = faults.lines().filter_map(|it| it.trim().strip_prefix("- "));
+        return HelmError::Values { said: faults.map(|it| format!("\n  {it}")).collect() };
+    }
     if !said.contains("values don't meet the specifications of the schema") {
         let said = said.trim().trim_start_matches("Error: ").to_owned();
         return HelmError::Failed { what, said };
@@ -207,6 +215,17 @@ mod tests {
         assert_eq!((release.revision.as_str(), release.status.as_str()), ("3", "deployed"));
         let error = helm.run(&["rollback", "ambit"]).unwrap_err();
         assert_eq!(error.to_string(), "helm rollback: rollback ambit --namespace mesh --kube-context c");
+    }
+
+    #[test]
+    fn values_that_a_chart_refuses_are_listed_with_what_to_do() {
+        let said = "Error: execution error at (ambit/charts/cni/templates/refused.yaml:24:4): these values are refused:\n\
+                    - cni.repair.enabled: take it out\n- global.sds: take it out\n\nUse --debug flag to render out invalid YAML\n";
+        let error = complaint("template".into(), said);
+        assert!(matches!(error, HelmError::Values { .. }), "{error}");
+        let wanted =
+            "these values are refused:\n  cni.repair.enabled: take it out\n  global.sds: take it out";
+        assert_eq!(error.to_string(), wanted);
     }
 
     #[test]

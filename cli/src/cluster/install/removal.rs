@@ -27,6 +27,8 @@ pub(super) async fn run(args: &UninstallArgs) -> Result<bool, Box<dyn Error>> {
     let client = args.which.client().await?;
     let name = args.name();
     let namespace = args.which.istio_namespace.as_str();
+    // What Helm says of a cluster that cannot be asked does not say what to do.
+    client.read::<Value>("/version").await?;
     let found = helm.release(&name)?;
     if found.is_none() && !args.purge && !args.purge_definitions {
         return Err(InstallError::NoRelease { name, namespace: namespace.to_owned() }.into());

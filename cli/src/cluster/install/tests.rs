@@ -23,6 +23,21 @@ fn a_release_is_called_by_its_revision() {
     assert_eq!((release_name("").as_str(), release_name("blue").as_str()), ("ambit", "ambit-blue"));
 }
 
+#[test]
+fn what_is_installed_is_not_replaced_by_something_older_unawares() {
+    for (there, here, newer) in [
+        ("0.2.0", "0.1.0", true),
+        ("v1.0.0", "0.9.9", true),
+        ("0.1.10", "0.1.9", true),
+        ("0.1.0", "0.1.0", false),
+        ("0.1.0-rc1", "0.1.0", false),
+        ("0.0.9", "0.1.0", false),
+        ("latest", "0.1.0", false),
+    ] {
+        assert_eq!(is_newer(there, here), newer, "{there} {here}");
+    }
+}
+
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]
