@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::{ambient, code, stage};
 use crate::stage::{Stage, Ztunnel, filter, namespace, pause, pod};
 
-/// The plugin's patience is 14 s; who waits behind one hung request needs its 3 s and a new connection.
-const DEADLINE: Duration = Duration::from_secs(8);
+/// The plugin's patience is 30 s; who waits behind one hung request needs its 3 s and a new connection, and the rest
+/// is for a machine that is busy with other things.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Sorts before all others, so that whatever goes by order meets it first.
 const BAD: (&str, &str) = ("a-bad", "u-0");

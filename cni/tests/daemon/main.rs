@@ -17,7 +17,6 @@ mod node;
 mod prober;
 mod proof;
 mod stage;
-mod standing;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -181,7 +180,8 @@ fn a_ztunnel_that_does_not_answer_is_let_go_and_the_next_one_serves_the_pod() {
     let begun = Instant::now();
     let answer = stage.plugin("ADD", "web", "u-1", &netns);
     assert_eq!(code(&answer), 11, "{answer:?}");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // The plugin's own patience would end after 30 s.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     stage.eventually("the hung connection is closed", || hung.is_closed());
     let _ztunnel = stage.ztunnel();
     let retry = Netns::anonymous().unwrap();

@@ -17,7 +17,7 @@ use ambit_wire::node_link::{Certificate, Request, Response, decode_request, enco
 use serde_json::{Value, json};
 
 /// How long anything may take that is expected to happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node.
 pub(crate) struct Stage {
