@@ -16,7 +16,7 @@ use crate::local::{
 };
 
 /// How long a change may take until it is seen; the mesh takes milliseconds, a busy machine more.
-pub(crate) const SOON: Duration = Duration::from_secs(5);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The exit code of `ambit pod fetch` when no good answer came.
 const UNANSWERED: i32 = 1;

@@ -9,8 +9,8 @@ use ambit_sys::netlink::{Family, Netlink};
 
 use crate::local::{SpaceError, within};
 
-/// The kernel answers at once.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The kernel answers at once, but not while namespaces are made and cleared up beside us.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Larger than any message of the kernel's.
 const BUFFER: usize = 64 * 1024;
 

@@ -42,8 +42,8 @@ fn probes_reach_a_pod_that_refuses_plaintext_and_other_plaintext_does_not() {
   - name: app
     command: [ambit, pod, serve]
     ports: [{ name: http, containerPort: 8080 }]
-    readinessProbe: { httpGet: { port: http, path: /ready }, periodSeconds: 1, failureThreshold: 1 }
-    livenessProbe: { tcpSocket: { port: 8080 }, initialDelaySeconds: 2, periodSeconds: 1, failureThreshold: 1 }
+    readinessProbe: { httpGet: { port: http, path: /ready }, periodSeconds: 1, failureThreshold: 1, timeoutSeconds: 20 }
+    livenessProbe: { tcpSocket: { port: 8080 }, initialDelaySeconds: 2, periodSeconds: 1, failureThreshold: 1, timeoutSeconds: 20 }
   - name: other
     command: [ambit, pod, serve, --port, '9090']";
     let agent = "  hostNetwork: true\n  containers: [{ name: app, command: [sleep, infinity] }]";
@@ -80,7 +80,7 @@ fn a_pod_that_is_not_ready_is_sent_no_traffic() {
             .replace("app: two", "app: pair")
     };
     let probe = format!(
-        ", readinessProbe: {{ exec: {{ command: [test, -e, {}] }}, periodSeconds: 1, failureThreshold: 1 }}",
+        ", readinessProbe: {{ exec: {{ command: [test, -e, {}] }}, periodSeconds: 1, failureThreshold: 1, timeoutSeconds: 20 }}",
         file.display()
     );
     let service = "apiVersion: v1\nkind: Service\nmetadata: { name: pair, namespace: shop }\n\
@@ -121,7 +121,7 @@ fn containers_are_started_again_as_their_pod_wants_and_probes_demand() {
     };
     let live = format!(
         "  containers:\n  - name: app\n    command: [sh, -c, \"trap '' TERM; sleep 1000 & wait; wait\"]\n    \
-         livenessProbe: {{ exec: {{ command: [test, '!', -e, {}] }}, periodSeconds: 1, failureThreshold: 2 }}",
+         livenessProbe: {{ exec: {{ command: [test, '!', -e, {}] }}, periodSeconds: 1, failureThreshold: 2, timeoutSeconds: 20 }}",
         wedged.display()
     );
     let image = "  containers: [{ name: app, image: nginx }]";
