@@ -17,6 +17,7 @@ mod node;
 mod prober;
 mod proof;
 mod stage;
+mod standing;
 
 use std::fs;
 use std::io::{Read, Write};
