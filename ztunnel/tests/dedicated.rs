@@ -66,6 +66,16 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_waits_for_a_far_proxy_that_comes_back() {
+        let mut scene = Scene::new("");
+        let served = Answer::Served { seen: ip("10.77.0.1") };
+        assert_eq!(scene.ask(Who::Client, "10.77.0.2:8080", "/"), served, "{}", scene.logs());
+        // A machine that does much else may take longer to start a proxy than a connection waits for one.
+        let waited = |_| scene.ask_while_away(std::time::Duration::from_millis(200)) == served;
+        assert!((0..10).any(waited), "{}", scene.logs());
+    }
+
+    #[test]
     fn a_deny_policy_refuses_the_client_in_tunnel_and_in_plaintext_but_nobody_else() {
         let scene = Scene::new(DENY);
         assert_eq!(scene.ask(Who::Client, "10.77.0.2:8080", "/"), Answer::Cut, "{}", scene.logs());

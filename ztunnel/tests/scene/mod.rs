@@ -3,6 +3,7 @@
 
 #![expect(dead_code, reason = "each test file uses its part of the scene")]
 
+mod again;
 pub(crate) mod agent;
 pub(crate) mod networks;
 mod peer;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,11 +23,18 @@ pub fn ticket() -> String {
 pub struct Mesh {
     dir: TempDir,
     name: String,
+    program: PathBuf,
 }
 
 impl Mesh {
     pub fn up(name: &str) -> Self {
-        let mesh = Self { dir: tempfile::tempdir().unwrap(), name: name.to_owned() };
+        Self::up_from(name, Path::new(ambit().get_program()).parent().unwrap())
+    }
+
+    /// Of the programs in this folder.
+    pub fn up_from(name: &str, programs: &Path) -> Self {
+        let (dir, program) = (tempfile::tempdir().unwrap(), programs.join("ambit"));
+        let mesh = Self { dir, name: name.to_owned(), program };
         let cluster = include_str!("../../../../deploy/demo/00-cluster.yaml");
         let shop = "  name: shop\n";
         let labelled = format!("{shop}  labels:\n    istio.io/dataplane-mode: ambient\n");
@@ -180,6 +187,13 @@ impl Mesh {
         status["components"].as_array().unwrap().iter().filter_map(of).collect()
     }
 
+    /// A program of the mesh as it is shown.
+    pub fn component(&self, name: &str) -> Value {
+        let status = self.status();
+        let all = status["components"].as_array().unwrap();
+        all.iter().find(|it| it["component"] == name).unwrap().clone()
+    }
+
     fn status(&self) -> Value {
         serde_json::from_str(&self.run(&["status", "--json"])).unwrap()
     }
@@ -189,7 +203,7 @@ impl Mesh {
     }
 
     fn local(&self) -> Command {
-        let mut command = ambit();
+        let mut command = Command::new(&self.program);
         command.args(["local", "--name", &self.name, "--run-dir"]).arg(self.run_dir());
         command
     }
