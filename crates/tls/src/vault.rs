@@ -99,6 +99,7 @@ type Board = HashMap<Identity, Seat>;
 enum Wish {
     Want(Identity, Priority),
     Forget(Identity),
+    Again,
 }
 
 /// The readers' end. Cheap to clone.
@@ -152,6 +153,12 @@ impl Vault {
     /// Lets go of `identity`: no workload here has it any more.
     pub async fn forget(&self, identity: Identity) {
         let _ = self.wishes.send(Wish::Forget(identity)).await;
+    }
+
+    /// The control plane was heard of after a while: what could not be had may be had now. Waits only for room in
+    /// the queue.
+    pub async fn try_again(&self) {
+        let _ = self.wishes.send(Wish::Again).await;
     }
 
     /// Every identity that is held or asked for.
@@ -281,6 +288,7 @@ struct Landed {
 fn take(schedule: &mut Schedule<Arc<Credential>>, wish: Wish) {
     match wish {
         Wish::Forget(identity) => schedule.forget(&identity),
+        Wish::Again => schedule.again(Instant::now()),
         Wish::Want(identity, priority) => {
             if !schedule.want(&identity, priority, Instant::now()) {
                 tracing::warn!(%identity, "too many identities on this node, not asking for this one");

@@ -17,6 +17,7 @@ const IDENTITIES_MAX: usize = 10_000;
 /// Traffic that finds a failed attempt starts another, but not more often than this.
 const TRAFFIC_RETRY: Duration = Duration::from_secs(1);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// Long enough for an authority that signs for thousands of nodes; one that is back is noticed sooner (`again`).
 const BACKOFF_MAX: Duration = Duration::from_secs(150);
 
 /// Why something is wanted; later ones are served first.
@@ -157,6 +158,21 @@ impl<C> Schedule<C> {
         }
     }
 
+    /// The authority is back, as far as is known: what has failed is tried again, though never twice within a second.
+    pub(super) fn again(&mut self, now: Instant) {
+        for state in self.states.values_mut() {
+            match state {
+                State::Lapsed { since, retry_at, .. } => {
+                    *retry_at = (*retry_at).min((*since + TRAFFIC_RETRY).max(now));
+                }
+                State::Renewing { call: Call::Due { at, .. }, failures: 1.., .. } => {
+                    *at = (*at).min(now + TRAFFIC_RETRY);
+                }
+                State::Asked { .. } | State::Fresh { .. } | State::Renewing { .. } => {}
+            }
+        }
+    }
+
     /// The next call to make now, if one is due and fewer than the limit are under way.
     pub(super) fn begin(&mut self, now: Instant) -> Option<(Identity, Flight)> {
         if self.flying >= CALLS_MAX {
@@ -186,8 +202,12 @@ impl<C> Schedule<C> {
         if !self.states.get(identity).is_some_and(flies) {
             return; // forgotten, and perhaps wanted again by another call
         }
+        let signed = matches!(landing, Landing::Issued(_));
         if let Some(state) = self.states.remove(identity) {
             self.states.insert(identity.clone(), state.land(landing, now));
+        }
+        if signed {
+            self.again(now);
         }
     }
 
@@ -279,7 +299,7 @@ impl<C> State<C> {
     }
 }
 
-/// 1 s, doubled each time, at most 150 s, a fifth more or less.
+/// 1 s, doubled each time up to a limit, a fifth more or less.
 fn backoff(failures: u32, chance: f64) -> Duration {
     let doubled = BACKOFF_FIRST.saturating_mul(1_u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX));
     doubled.min(BACKOFF_MAX).mul_f64(0.8 + 0.4 * chance)

@@ -99,6 +99,33 @@ fn backoff_doubles_up_to_its_limit() {
 }
 
 #[test]
+fn an_authority_that_signs_again_is_asked_for_all_that_it_did_not_sign() {
+    let start = Instant::now();
+    let mut schedule = Schedule::new();
+    let (mut now, ids) = (start, ["a", "b"].map(identity));
+    ids.iter().for_each(|id| assert!(schedule.want(id, Priority::Warmup, start)));
+    for _ in 0..14 {
+        now = schedule.next_wake().unwrap();
+        let (id, flight) = schedule.begin(now).unwrap();
+        schedule.landed(&id, flight, failure(), now);
+    }
+    // Both wait for most of a minute now; traffic for one finds that the authority is back.
+    let retry = schedule.next_wake().unwrap();
+    assert!(retry > now + secs(20), "{:?}", retry - now);
+    now += secs(5);
+    schedule.want(&ids[0], Priority::Traffic, now);
+    let (id, flight) = schedule.begin(now).unwrap();
+    assert!(schedule.begin(now).is_none(), "the other waits");
+    schedule.landed(&id, flight, lease(now, 1000, 2000), now);
+    let (other, flight) = schedule.begin(now).expect("at once");
+    assert_ne!(other, id);
+    // One that is refused all the same goes on waiting, and longer.
+    schedule.landed(&other, flight, failure(), now);
+    schedule.again(now);
+    assert_eq!(schedule.next_wake(), Some(now + secs(1)));
+}
+
+#[test]
 fn traffic_retries_a_failed_identity_at_most_once_a_second() {
     let now = Instant::now();
     let mut schedule = Schedule::new();
