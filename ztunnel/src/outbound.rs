@@ -30,6 +30,13 @@ use crate::record::{self, ClientSide, Parties, Party, Record, refuse_early};
 /// Endpoints tried for one connection; more would only hide that a service is down.
 const TRIES: usize = 3;
 
+/// How long a connection waits for a proxy that has gone to come back: a container that has crashed runs again after
+/// a second or so, and nothing of what the application sends is lost meanwhile.
+const RETURN_WAIT: Duration = Duration::from_secs(2);
+/// Between two tries of it, the first and the longest.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+const PAUSE_MOST: Duration = Duration::from_millis(160);
+
 /// A name server gets this long.
 const NAME_WAIT: Duration = Duration::from_secs(5);
 
@@ -46,6 +53,7 @@ pub(crate) fn pool(shared: &Shared) -> Pool {
     let settings = PoolSettings {
         streams_per_tunnel: shared.settings.streams_per_tunnel,
         idle: shared.settings.tunnel_idle,
+        idle_tunnels: shared.settings.idle_tunnels,
         windows: shared.settings.windows,
         ..PoolSettings::default()
     };
@@ -107,8 +115,23 @@ async fn carry(lane: &Arc<Lane>, stream: TcpStream, flow: Flow, began: Instant) 
     }
 }
 
-/// Plans and dials, again where that helps.
+/// Plans and dials, also again after a while if the far proxy is away for a moment.
 async fn reach(lane: &Arc<Lane>, flow: &Flow) -> Reached {
+    let (until, mut pause) = (now() + RETURN_WAIT, PAUSE_FIRST);
+    loop {
+        let reached = Box::pin(reach_now(lane, flow)).await;
+        match &reached {
+            Reached::Nowhere(_, Outcome::Open(error)) if error.is_of_absence() && now() + pause < until => {}
+            _ => return reached,
+        }
+        // Spread, for all of a node's connections have found this out at the same time.
+        tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        pause = (pause * 2).min(PAUSE_MOST);
+    }
+}
+
+/// Plans and dials, also to another endpoint where that helps.
+async fn reach_now(lane: &Arc<Lane>, flow: &Flow) -> Reached {
     let mut hints = Hints::default();
     let mut failed: Option<(Plan, Outcome)> = None;
     for attempt in 1.. {

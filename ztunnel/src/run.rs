@@ -136,7 +136,8 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
     ports::serve((config.ports, config.traffic.ipv6), admin, registry, readiness.clone(), &mut until_stop)
         .await?;
     let gate = readiness.gate("state manager");
-    subscribe(&config, feed, Synced { gate, tell: tell_synced }, metrics, &mut until_end);
+    let heard = Heard { synced: Synced { gate, tell: tell_synced }, vault: shared.vault.clone(), metrics };
+    subscribe(&config, feed, heard, &mut until_end);
     serve(&config, &shared, &readiness, board, &stop).await?;
     info!("drained");
     until_stop.drain(END_WAIT).await;
@@ -161,7 +162,12 @@ fn heed_signals(stop: Stop, tasks: &mut Tasks) {
 
 fn release_unused(tasks: &mut Tasks) {
     tasks.spawn("pages", |stop| async move {
-        if let Err(error) = keep_only_used_code(stop, ambit_sys::pages::release_program).await {
+        let release = || {
+            // What a burst of connections has left in pieces.
+            ambit_sys::pages::release_heap();
+            ambit_sys::pages::release_program()
+        };
+        if let Err(error) = keep_only_used_code(stop, release).await {
             warn!(%error, "code that is not in use stays resident");
         }
     });
@@ -306,13 +312,20 @@ impl Synced {
     }
 }
 
-fn subscribe(config: &Config, feed: Feed, synced: Synced, metrics: Metrics, tasks: &mut Tasks) {
+/// Whom the subscription's course concerns.
+struct Heard {
+    synced: Synced,
+    vault: Vault,
+    metrics: Metrics,
+}
+
+fn subscribe(config: &Config, feed: Feed, heard: Heard, tasks: &mut Tasks) {
     let Some(settings) = discovery::settings(&config.control) else {
-        synced.now();
+        heard.synced.now();
         // Kept alive, so that the world's readers go on waiting for what a file did not say.
         tasks.spawn("world", move |stop| async move {
             stop.stopped().await;
-            drop((feed, synced));
+            drop((feed, heard));
         });
         return;
     };
@@ -320,11 +333,13 @@ fn subscribe(config: &Config, feed: Feed, synced: Synced, metrics: Metrics, task
     let (pump, handle) = Pump::new(settings, batches);
     tasks.spawn("world", move |stop| feed.run(received, stop));
     tasks.spawn("discovery", move |stop| pump.run(stop));
-    tasks.spawn("progress", move |stop| follow(handle.progress, synced, metrics, stop));
+    tasks.spawn("progress", move |stop| follow(handle.progress, heard, stop));
 }
 
-/// Follows the subscription: tells of the first complete view, counts how streams end.
-async fn follow(mut progress: watch::Receiver<Progress>, synced: Synced, metrics: Metrics, stop: Stop) {
+/// Follows the subscription: tells of the first complete view, counts how streams end, and has certificates that
+/// could not be had asked for again when the control plane is back, which mostly signs them, too.
+async fn follow(mut progress: watch::Receiver<Progress>, heard: Heard, stop: Stop) {
+    let Heard { synced, vault, metrics } = heard;
     let mut last = Progress::default();
     loop {
         let now = progress.borrow_and_update().clone();
@@ -334,6 +349,9 @@ async fn follow(mut progress: watch::Receiver<Progress>, synced: Synced, metrics
         }
         if let Some(ending) = now.last_ending.as_ref().filter(|_| last.connected && !now.connected) {
             metrics.xds_ended.get_or_create(&discovery::reason(ending)).inc();
+        }
+        if now.connected && !last.connected {
+            vault.try_again().await;
         }
         last = now;
         tokio::select! {

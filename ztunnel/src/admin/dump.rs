@@ -110,6 +110,7 @@ pub(super) fn config(config: &Config) -> Value {
         "selfTerminationDeadline": duration(*drain),
         "poolMaxStreamsPerConn": traffic.streams_per_tunnel,
         "poolUnusedReleaseTimeout": duration(traffic.tunnel_idle),
+        "poolIdleTunnels": traffic.idle_tunnels,
         "socketConfig": {
             "keepaliveEnabled": traffic.keepalive.is_some(),
             "keepaliveTime": traffic.keepalive.map(|k| duration(k.idle)),

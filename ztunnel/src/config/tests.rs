@@ -127,6 +127,7 @@ const TABLE: &[(&str, &[Row])] = &[
     ),
     ("POOL_MAX_STREAMS_PER_CONNECTION", &[Refused("0"), Shows("7", |c| c.traffic.streams_per_tunnel == 7)]),
     ("POOL_UNUSED_RELEASE_TIMEOUT", &[Refused("x"), Shows("7s", |c| c.traffic.tunnel_idle == secs(7))]),
+    ("POOL_IDLE_TUNNELS", &[Refused("x"), Shows("0", |c| c.traffic.idle_tunnels == 0)]),
     (
         "HTTP2_STREAM_WINDOW_SIZE",
         &[Refused("65534"), Refused("2147483648"), Shows("65535", |c| c.traffic.windows.stream == 65_535)],

@@ -24,6 +24,8 @@ pub struct Traffic {
     pub streams_per_tunnel: usize,
     /// When a tunnel without connections is closed.
     pub tunnel_idle: Duration,
+    /// Tunnels without connections that are kept for that long.
+    pub idle_tunnels: usize,
     /// What may be under way to us in tunnels.
     pub windows: Windows,
     /// Tell peers of the workload behind a connection, and believe what they tell.
@@ -64,6 +66,13 @@ const TUNNEL_IDLE: Key<Duration> =
     Key::new("POOL_UNUSED_RELEASE_TIMEOUT", "when an unused tunnel is closed", duration, || {
         Duration::from_secs(300)
     });
+const IDLE_TUNNELS: Key<usize> = Key::new(
+    "POOL_IDLE_TUNNELS",
+    "unused tunnels that all pods together keep for POOL_UNUSED_RELEASE_TIMEOUT; beyond it the longest unused \
+     are closed",
+    number,
+    || ambit_hbone::pool::IDLE_TUNNELS,
+);
 const STREAM_WINDOW: Key<u32> =
     Key::new("HTTP2_STREAM_WINDOW_SIZE", "bytes of one connection under way in a tunnel", window, || {
         Windows::default().stream
@@ -100,6 +109,7 @@ impl Traffic {
             user_timeout: USER_TIMEOUT.read(source, f).then_some(patience),
             streams_per_tunnel: STREAMS.read(source, f),
             tunnel_idle: TUNNEL_IDLE.read(source, f),
+            idle_tunnels: IDLE_TUNNELS.read(source, f),
             windows: Windows {
                 stream: STREAM_WINDOW.read(source, f),
                 tunnel: TUNNEL_WINDOW.read(source, f),
