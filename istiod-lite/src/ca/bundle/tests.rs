@@ -126,7 +126,8 @@ async fn a_namespace_on_its_way_out_is_left_alone_and_so_is_all_when_another_lea
     scene.becomes_right("shop").await;
     assert_eq!(scene.map("going"), None);
     scene.lead.send_replace(false);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Nothing shows that it has noticed.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     scene.fake.remove(MAPS, "shop", NAME);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(scene.map("shop"), None);
