@@ -1,7 +1,7 @@
 //! The plugin against daemons that are there, away, slow of mind, or not speaking HTTP.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
@@ -44,23 +44,29 @@ fn daemon(answer: &'static str) -> (tempfile::TempDir, JoinHandle<(String, Value
     let listener = UnixListener::bind(dir.path().join(SOCKET)).unwrap();
     let thread = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut bytes = Vec::new();
-        let mut part = [0; 1024];
-        let (head, body) = loop {
-            let count = stream.read(&mut part).unwrap();
-            bytes.extend(&part[..count]);
-            let text = String::from_utf8(bytes.clone()).unwrap();
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let length: usize =
-                head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
-            if body.len() == length {
-                break (head.to_owned(), serde_json::from_str(body).unwrap());
-            }
-        };
+        let heard = hear(&mut stream);
         stream.write_all(answer.as_bytes()).unwrap();
-        (head.lines().next().unwrap().to_owned(), body)
+        heard
     });
     (dir, thread)
+}
+
+/// The whole question, which may come in pieces: its first line and its body.
+fn hear(stream: &mut UnixStream) -> (String, Value) {
+    let mut bytes = Vec::new();
+    let mut part = [0; 1024];
+    loop {
+        let count = stream.read(&mut part).unwrap();
+        assert!(count > 0, "cut short: {bytes:?}");
+        bytes.extend(&part[..count]);
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length: usize =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+        if body.len() == length {
+            return (head.lines().next().unwrap().to_owned(), serde_json::from_str(body).unwrap());
+        }
+    }
 }
 
 fn object(answer: &Answer) -> Value {
@@ -133,7 +139,7 @@ fn a_pod_waits_for_a_daemon_that_is_about_to_come_and_fails_when_it_does_not() {
             std::thread::park_timeout(Duration::from_millis(300));
             std::fs::create_dir(socket.parent().unwrap()).unwrap();
             let (mut stream, _) = UnixListener::bind(&socket).unwrap().accept().unwrap();
-            let _ = stream.read(&mut [0; 4096]).unwrap();
+            hear(&mut stream);
             stream.write_all(OK.as_bytes()).unwrap();
         }
     });
