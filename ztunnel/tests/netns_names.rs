@@ -14,12 +14,14 @@ mod names;
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use ambit_kit::pause;
+    use ambit_kit::{eventually, pause};
 
     use super::names::{POD, Scene, question};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// How a pod's resolver asks: by which address, and over what.
     const WAYS: [(&str, &str); 4] = [
@@ -105,29 +107,33 @@ mod tests {
     fn a_proxy_that_takes_over_loses_no_question() {
         let scene = Scene::new();
         let first = scene.start(&[]);
-        let asking = AtomicBool::new(true);
+        let (asking, asked) = (AtomicBool::new(true), [const { AtomicUsize::new(0) }; 4]);
+        let count = || asked.each_ref().map(|it| it.load(Ordering::Relaxed));
         std::thread::scope(|all| {
             // Some that take a while elsewhere are under way at any time.
             let names =
                 ["slow.test", "slow.test", "web.shop.svc.cluster.local", "web.shop.svc.cluster.local"];
-            let askers = names.map(|name| {
-                all.spawn({
-                    let asking = &asking;
-                    let scene = &scene;
-                    move || scene.ask_while(asking, name)
-                })
+            let askers = std::array::from_fn::<_, 4, _>(|n| {
+                let (asking, scene, asked) = (&asking, &scene, &asked[n]);
+                all.spawn(move || scene.ask_while(asking, names[n], asked))
             });
-            pause(Duration::from_millis(300));
+            let each_asks_more = || {
+                let before = count();
+                let more = || std::iter::zip(before, count()).all(|(before, now)| now > before);
+                let outcome = eventually(PATIENCE, || more().then_some(()).ok_or_else(count));
+                pause(Duration::from_millis(300));
+                outcome
+            };
+            let first_alone = each_asks_more();
             let second = scene.start(&[]);
-            pause(Duration::from_millis(300));
+            let both = each_asks_more();
             first.terminate();
             assert!(first.ended().success());
-            pause(Duration::from_millis(500));
+            let second_alone = each_asks_more();
             asking.store(false, Ordering::Relaxed);
-            for asker in askers {
-                let (asked, lost) = asker.join().unwrap();
-                assert!(asked > 3 && lost == 0, "{lost} of {asked} lost\n{}", scene.log());
-            }
+            let lost = askers.map(|asker| asker.join().unwrap());
+            assert_eq!(lost, [0; 4], "of {:?}\n{}", count(), scene.log());
+            assert_eq!((first_alone, both, second_alone), (Ok(()), Ok(()), Ok(())));
             drop(second);
         });
     }

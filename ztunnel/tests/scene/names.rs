@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -140,17 +140,17 @@ impl Scene {
         Resolver { scene: self, file }
     }
 
-    /// Asks for a name again and again; says how often, and how many questions were lost.
-    pub(crate) fn ask_while(&self, going: &AtomicBool, name: &str) -> (usize, usize) {
-        let (mut asked, mut lost) = (0, 0);
+    /// Asks for a name again and again, and counts; says how many questions were lost.
+    pub(crate) fn ask_while(&self, going: &AtomicBool, name: &str, asked: &AtomicUsize) -> usize {
+        let mut lost = 0;
         while going.load(Ordering::Relaxed) {
             let socket = self.pod.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
-            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             socket.send_to(&question(name), "10.96.0.10:53").unwrap();
             lost += usize::from(socket.recv(&mut [0; 512]).is_err());
-            asked += 1;
+            asked.fetch_add(1, Ordering::Relaxed);
         }
-        (asked, lost)
+        lost
     }
 
     /// Leads packets from outside to where names are asked.
