@@ -103,6 +103,8 @@ pub struct Metrics {
     admissions_failed: Gauge,
     admissions_unanswerable: Gauge,
     hooks_written: Counter,
+    status_written: Counter,
+    writers: Gauge,
     times: Times,
 }
 
@@ -137,6 +139,10 @@ impl Metrics {
         registry.register("galley_validation_http_error", error, self.admissions_unanswerable.clone());
         let written = "Times that roots were written into webhook configurations";
         registry.register("webhook_patch_attempts", written, self.hooks_written.clone());
+        let written = "Times that this replica wrote onto an object what became of it";
+        registry.register("status_writes", written, self.status_written.clone());
+        let writers = "Replicas that share these writes; 0: this one has no part in them";
+        registry.register("status_writers", writers, self.writers.clone());
     }
 
     /// As of admissions: upstream's names, which are no counters' names.
@@ -235,6 +241,16 @@ impl Metrics {
     /// Counts roots that were written into a webhook configuration.
     pub fn hook_written(&self) {
         self.hooks_written.inc();
+    }
+
+    /// Counts what was written onto an object.
+    pub fn status_written(&self) {
+        self.status_written.inc();
+    }
+
+    /// Says how many replicas share such writes.
+    pub fn writers(&self, count: usize) {
+        self.writers.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Says until when the root and the signer are valid.

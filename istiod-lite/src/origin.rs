@@ -1,9 +1,14 @@
 //! Where the cluster is read from and written to: a directory and its overlay, or the Kubernetes API.
-//! Owns the choice, and the parts that only a cluster has: an election, a desk for writes, callers by review.
+//! Owns the choice, and the parts that only a cluster has: an election, replicas that share what is written, a desk for
+//! writes, callers by review.
+
+mod own;
 
 use std::path::PathBuf;
 
-use ambit_cluster::api::{self, Candidate, Client, Desk, Hand, OpenError, Orders, Wanted};
+use ambit_cluster::api::{
+    self, Candidate, Client, Desk, Duty, Hand, Member, OpenError, Orders, Share, Wanted,
+};
 use ambit_cluster::files::{self, Keep, WatchError};
 use ambit_cluster::{Kind, Overlay, Source, Writer};
 use ambit_process::tasks::Tasks;
@@ -25,8 +30,11 @@ use crate::trust::{self, Trust, TrustError};
 /// The field manager of what this program writes onto objects.
 const MANAGER: &str = "ambit-istiod";
 
-/// The lease of the one replica that writes. One for all revisions: what is written is said of the same objects.
+/// The lease of the one replica that leads. One for all revisions: what is written is said of the same objects.
 const LEASE: &str = "ambit-istiod-leader";
+
+/// How the leases of replicas that share what is written begin.
+const REPLICA: &str = "ambit-istiod-replica-";
 
 /// Kinds that are followed in a cluster, besides the mesh's own configuration.
 const FOLLOWED: [Kind; 11] = [
@@ -107,6 +115,8 @@ pub struct Inside {
     desk: Desk,
     candidate: Candidate,
     lead: watch::Sender<bool>,
+    member: Member,
+    share: watch::Sender<Share>,
     /// The lease of the revision's own webhooks, where there is a revision: nobody else writes into them.
     revision: Option<(Candidate, watch::Sender<bool>)>,
     hooks: Vec<String>,
@@ -153,8 +163,14 @@ impl Origin {
         let identity = Some(settings.pod_name.clone()).filter(|it| !it.is_empty());
         // Two programs outside of a cluster are told apart by chance.
         let identity = identity.unwrap_or_else(|| format!("istiod-lite-{:016x}", fastrand::u64(..)));
+        let own = own::read();
+        let candidate =
+            Candidate { namespace: namespace.into(), lease: LEASE.into(), identity, owner: own.account };
+        let member = member(&candidate, &config.cluster.revision, own.pod);
         let (lead, leading) = watch::channel(false);
-        let (orders, desk) = Orders::new(Hand::new(client.clone(), MANAGER), leading);
+        let (share, shared) = watch::channel(Share::default());
+        let duty = Duty::new(leading, shared);
+        let (orders, desk) = Orders::new(Hand::new(client.clone(), MANAGER), duty);
         let mut wanted: Vec<_> = FOLLOWED.into_iter().map(Wanted::from).collect();
         wanted.push(Wanted::named(Kind::ConfigMap, namespace, &config.cluster.mesh_config()));
         let callers = match &config.token_key {
@@ -164,7 +180,6 @@ impl Origin {
                 Callers::Review(Box::new(Reviewer::new(client.clone(), domain, audiences)))
             }
         };
-        let candidate = Candidate { namespace: namespace.into(), lease: LEASE.into(), identity };
         let revision = Some(&config.cluster.revision).filter(|it| !it.is_empty());
         let revision = revision.map(|name| {
             let lease = format!("{LEASE}-{name}");
@@ -175,8 +190,29 @@ impl Origin {
             source: api::watch(&client, &wanted, Keep::Slim).into(),
             writer: Writer::Api(orders),
             callers,
-            inside: Some(Inside { client, desk, candidate, lead, revision, hooks: config.hooks() }),
+            inside: Some(Inside {
+                client,
+                desk,
+                candidate,
+                lead,
+                member,
+                share,
+                revision,
+                hooks: config.hooks(),
+            }),
         })
+    }
+}
+
+/// One of those that share what is written: with the replicas of its revision.
+fn member(candidate: &Candidate, revision: &str, owner: Option<api::Owner>) -> Member {
+    Member {
+        namespace: candidate.namespace.clone(),
+        leader: LEASE.into(),
+        prefix: REPLICA.into(),
+        identity: candidate.identity.clone(),
+        group: if revision.is_empty() { "default".into() } else { revision.into() },
+        owner,
     }
 }
 
@@ -200,7 +236,7 @@ impl Inside {
 
     /// Starts the election, and what is done by whoever wins it.
     pub fn start(self, tasks: &mut Tasks, told: Told, metrics: &Metrics) {
-        let Self { client, desk, candidate, lead, revision, hooks } = self;
+        let Self { client, desk, candidate, lead, member, share, revision, hooks } = self;
         if let Some(roots) = told.serving {
             let writes = revision.as_ref().map_or(&lead, |(_, lead)| lead).subscribe();
             let hooks = Hooks::new(client.clone(), roots, writes, hooks, metrics.clone());
@@ -215,7 +251,22 @@ impl Inside {
             let anchors = Anchors::new(client.clone(), roots, lead.subscribe());
             tasks.spawn("trust bundle", |stop| anchors.run(stop));
         }
+        let (written, shown, mut members) = (metrics.clone(), metrics.clone(), share.subscribe());
+        let desk = desk.counted(move || written.status_written());
         tasks.spawn("writes", |stop| desk.run(stop));
+        tasks.spawn("writers shown", |stop| async move {
+            loop {
+                shown.writers(members.borrow_and_update().members());
+                // Cancel-safe. Membership ends with the program.
+                tokio::select! {
+                    () = stop.stopped() => return,
+                    Ok(()) = members.changed() => {}
+                    else => return,
+                }
+            }
+        });
+        let attends = client.clone();
+        tasks.spawn("membership", |stop| member.attend(attends, share, stop));
         if let Some((candidate, lead)) = revision {
             let client = client.clone();
             tasks.spawn("revision's election", |stop| candidate.stand(client, lead, stop));

@@ -1,8 +1,8 @@
 //! Objects from the Kubernetes API: the same events as from a directory of manifests.
 //! Owns the merging of what the followers of the kinds tell; beside it, what is asked of the API server otherwise:
-//! who leads (`lease`), whose token this is (`review`), what is written (`write`, `hook`, `anchor`, `event`), what is
-//! kept (`secret`), what people's commands ask (`ask`). Each kind is followed by a task of its own (`follow`), which decides
-//! by a pure state what to ask (`course`) and what changed (`mirror`).
+//! who leads (`lease`), who writes what (`member`), whose token this is (`review`), what is written (`write`, `hook`,
+//! `anchor`, `event`), what is kept (`secret`), what people's commands ask (`ask`). Each kind is followed by a task of its
+//! own (`follow`), which decides by a pure state what to ask (`course`) and what changed (`mirror`).
 
 mod anchor;
 mod ask;
@@ -14,6 +14,7 @@ mod fleet;
 mod follow;
 mod hook;
 mod lease;
+mod member;
 mod mirror;
 mod reach;
 pub(crate) mod resource;
@@ -38,12 +39,13 @@ pub use client::{Client, Limits, OpenError};
 pub use error::ApiError;
 pub use event::{Warning, stamp};
 pub use fleet::Fleet;
-pub use lease::Candidate;
+pub use lease::{Candidate, Owner};
+pub use member::{Member, Share, TAKEN_OVER};
 pub use reach::{PodPort, PortAnswer, ReachError};
 pub use resource::Wanted;
 pub use review::{ReviewError, Reviewed};
 pub use secret::Secret;
-pub use write::{Desk, Full, Hand, Orders, Spot};
+pub use write::{Desk, Duty, Full, Hand, Orders, Spot};
 
 /// Batches that wait to be taken; a follower that has more to tell stops reading from the server.
 const BATCHES: usize = 16;

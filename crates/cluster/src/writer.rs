@@ -12,7 +12,7 @@ use crate::overlay::{Overlay, OverlayError};
 pub enum Writer {
     /// Into the overlay of a directory, at once.
     Overlay(Overlay),
-    /// Onto the object, soon, and only while this replica leads.
+    /// Onto the object, soon, and only as far as that is this replica's part.
     Api(Orders),
 }
 
@@ -56,7 +56,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits until everything has to be said again: this replica begins to lead. Cancel-safe.
+    /// Waits until everything has to be said again: this replica's part has grown. Cancel-safe.
     pub async fn promoted(&mut self) {
         match self {
             Self::Overlay(_) => std::future::pending().await,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ambit_cluster::api::{Client, Hand, Orders};
+use ambit_cluster::api::{Client, Duty, Hand, Orders, Share};
 use ambit_cluster::files::{Keep, load_once};
 use ambit_process::observe::Registry;
 use ambit_process::ready::Readiness;
@@ -37,7 +37,8 @@ async fn what_the_desk_has_no_room_for_is_written_when_it_has() {
     std::fs::write(folder.path().join("kubeconfig"), config).unwrap();
     let client = Client::from_kubeconfig(&folder.path().join("kubeconfig")).await.unwrap();
     let (_lead, leading) = watch::channel(true);
-    let (orders, desk) = Orders::new(Hand::new(client, "test"), leading);
+    let (_give, share) = watch::channel(Share::new("a", ["a".to_owned()]));
+    let (orders, desk) = Orders::new(Hand::new(client, "test"), Duty::new(leading, share));
     let (library, _view) = watch::channel(Arc::new(Library::default()));
     let (faults, _faults) = watch::channel(Arc::default());
     let metrics = Metrics::registered(&mut Registry::default());
@@ -53,7 +54,7 @@ async fn what_the_desk_has_no_room_for_is_written_when_it_has() {
     assert!(waiting > 0 && waiting < POLICIES, "{waiting}");
     let mut tasks = Tasks::new(&Stop::new());
     tasks.spawn("desk", |stop| desk.run(stop));
-    for _ in 0..100 {
+    for _ in 0..3000 {
         tokio::time::sleep(Duration::from_millis(20)).await;
         feed.report();
         if feed.unreported.is_empty() {

@@ -15,16 +15,16 @@ use crate::api::client::Client;
 use crate::api::error::ApiError;
 
 /// How long a lease holds after it was renewed, as others see it.
-const TERM: Duration = Duration::from_secs(15);
+pub(super) const TERM: Duration = Duration::from_secs(15);
 
 /// How long its holder trusts it: shorter, so that two never lead at once.
-const TRUST: Duration = Duration::from_secs(10);
+pub(super) const TRUST: Duration = Duration::from_secs(10);
 
 /// How often it is renewed, or looked at.
-const EVERY: Duration = Duration::from_secs(3);
+pub(super) const EVERY: Duration = Duration::from_secs(3);
 
 /// A step down at a stop is not waited for longer.
-const STEP_DOWN: Duration = Duration::from_secs(2);
+pub(super) const STEP_DOWN: Duration = Duration::from_secs(2);
 
 /// One who would lead.
 #[derive(Debug, Clone)]
@@ -35,6 +35,47 @@ pub struct Candidate {
     pub lease: String,
     /// This replica: the pod's name.
     pub identity: String,
+    /// What the lease ends with, if that is known: something that every release has, and that is gone after the last.
+    pub owner: Option<Owner>,
+}
+
+/// An object in the lease's namespace that it belongs to: the cluster takes the lease away when none of those is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    kind: &'static str,
+    name: String,
+    uid: String,
+}
+
+impl Owner {
+    /// A pod.
+    #[must_use]
+    pub fn pod(name: &str, uid: &str) -> Self {
+        Self { kind: "Pod", name: name.into(), uid: uid.into() }
+    }
+
+    /// A service account.
+    #[must_use]
+    pub fn account(name: &str, uid: &str) -> Self {
+        Self { kind: "ServiceAccount", name: name.into(), uid: uid.into() }
+    }
+
+    /// As it is written in an object.
+    #[must_use]
+    pub fn reference(&self) -> Value {
+        json!({"apiVersion": "v1", "kind": self.kind, "name": self.name, "uid": self.uid})
+    }
+
+    /// Among those that an object has; in place of a former one of the same name.
+    fn enter(&self, metadata: &mut Value) {
+        let others = metadata.get("ownerReferences").and_then(Value::as_array).cloned().unwrap_or_default();
+        let is_it = |it: &Value| it["kind"] == self.kind && it["name"] == self.name.as_str();
+        let kept = others.into_iter().filter(|it| !is_it(it));
+        let all: Vec<Value> = kept.chain([self.reference()]).collect();
+        if let Some(members) = metadata.as_object_mut() {
+            members.insert("ownerReferences".into(), all.into());
+        }
+    }
 }
 
 /// What is read of a lease; the remainder is given back as it was.
@@ -144,7 +185,11 @@ impl Candidate {
         }
         spec.lease_duration_seconds = Some(TERM.as_secs());
         spec.renew_time = Some(time);
-        self.replace(client, Lease { spec, ..lease }).await
+        let mut metadata = lease.metadata;
+        if let Some(owner) = &self.owner {
+            owner.enter(&mut metadata);
+        }
+        self.replace(client, Lease { metadata, spec }).await
     }
 
     async fn create(&self, client: &Client, time: &str) -> Result<bool, ApiError> {
@@ -155,7 +200,11 @@ impl Candidate {
             renew_time: Some(time.into()),
             lease_transitions: Some(0),
         };
-        let lease = Lease { metadata: json!({"name": self.lease, "namespace": self.namespace}), spec };
+        let mut metadata = json!({"name": self.lease, "namespace": self.namespace});
+        if let Some(owner) = &self.owner {
+            owner.enter(&mut metadata);
+        }
+        let lease = Lease { metadata, spec };
         self.write(client, Method::POST, &self.collection(), &lease).await
     }
 
@@ -196,100 +245,9 @@ impl Candidate {
 }
 
 /// Microseconds, as the API demands of leases.
-fn stamp(now: SystemTime) -> String {
+pub(super) fn stamp(now: SystemTime) -> String {
     jiff::Timestamp::try_from(now).map(|time| format!("{time:.6}")).unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::tests::{client, fake::FakeApi};
-
-    const LEASES: &str = "/apis/coordination.k8s.io/v1/leases";
-
-    fn held_by(holder: &str, renewed: &str) -> Term {
-        Term {
-            holder_identity: Some(holder.into()),
-            renew_time: Some(renewed.into()),
-            lease_duration_seconds: Some(15),
-            ..Term::default()
-        }
-    }
-
-    #[test]
-    fn a_lease_is_free_when_nobody_renewed_it_for_its_term_whatever_its_clock_says() {
-        let (mut seen, begin) = (Seen::default(), clock::now());
-        let at = |seconds| begin + Duration::from_secs(seconds);
-        assert!(seen.is_free(&held_by("", "0"), "me", at(0)));
-        assert!(seen.is_free(&held_by("me", "0"), "me", at(0)));
-        for (renewed, seconds, free) in [
-            ("1970", 0, false),
-            ("1970", 14, false),
-            ("2999", 15, false),
-            ("2999", 29, false),
-            ("2999", 30, true),
-        ] {
-            assert_eq!(
-                seen.is_free(&held_by("other", renewed), "me", at(seconds)),
-                free,
-                "{renewed} {seconds}"
-            );
-        }
-    }
-
-    fn candidate(identity: &str) -> Candidate {
-        Candidate { namespace: "istio-system".into(), lease: "istiod".into(), identity: identity.into() }
-    }
-
-    #[tokio::test]
-    async fn one_of_two_leads_and_the_other_takes_over_when_it_steps_down() {
-        let fake = FakeApi::start().await;
-        let mut leads = Vec::new();
-        let mut stops = Vec::new();
-        let mut tasks = ambit_process::tasks::Tasks::new(&Stop::new());
-        for identity in ["a", "b"] {
-            let (told, leading) = watch::channel(false);
-            let (client, stop) = (client(&fake).await, Stop::new());
-            let heed = stop.clone();
-            tasks.spawn("candidate", |_| candidate(identity).stand(client, told, heed));
-            if identity == "a" {
-                leading.clone().wait_for(|leads| *leads).await.unwrap();
-            }
-            leads.push(leading);
-            stops.push(stop);
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        assert!(!*leads[1].borrow(), "one leads");
-        stops[0].stop();
-        tokio::time::timeout(EVERY * 3, leads[1].wait_for(|leads| *leads)).await.unwrap().unwrap();
-        assert!(!*leads[0].borrow());
-        let lease = fake.object(LEASES, "istio-system", "istiod").unwrap();
-        assert_eq!(lease["spec"]["holderIdentity"], "b");
-        assert_eq!(lease["spec"]["leaseTransitions"], 1);
-    }
-
-    #[tokio::test]
-    async fn a_leader_without_an_api_server_stops_leading_before_its_lease_lapses() {
-        let mut fake = FakeApi::start().await;
-        let (told, mut leading) = watch::channel(false);
-        let (client, stop) = (client(&fake).await, Stop::new());
-        let mut tasks = ambit_process::tasks::Tasks::new(&stop);
-        tasks.spawn("candidate", |stop| candidate("a").stand(client, told, stop));
-        leading.wait_for(|leads| *leads).await.unwrap();
-        fake.fall();
-        let began = clock::now();
-        tokio::time::timeout(TERM, leading.wait_for(|leads| !leads)).await.unwrap().unwrap();
-        assert!(began.elapsed() <= TRUST + Duration::from_secs(1), "{:?}", began.elapsed());
-    }
-
-    #[tokio::test]
-    async fn who_wrote_meanwhile_wins() {
-        let fake = FakeApi::start().await;
-        let (client, me) = (client(&fake).await, candidate("a"));
-        let stale = json!({"name": "istiod", "namespace": "istio-system", "resourceVersion": "0"});
-        fake.put(LEASES, json!({"metadata": {"name": "istiod", "namespace": "istio-system"}, "spec": {}}));
-        let lease = Lease { metadata: stale, spec: held_by("a", "now") };
-        assert!(!me.replace(&client, lease).await.unwrap());
-        assert!(me.attempt(&client, &mut Seen::default()).await.unwrap());
-    }
-}
+mod tests;

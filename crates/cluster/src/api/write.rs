@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use crate::api::client::Client;
 use crate::api::error::ApiError;
+use crate::api::member::Share;
 use crate::api::resource::{object as path_of, with_query};
 use crate::object::ObjectRef;
 
@@ -20,6 +21,9 @@ const QUEUE: usize = 4096;
 
 /// The members of status that the mesh writes.
 const WRITTEN: [&str; 2] = ["conditions", "addresses"];
+
+/// What the leader alone writes: addresses are chosen among all that are given, which two would do differently.
+const LEADERS: &str = "addresses";
 
 /// Objects whose writes wait for the API server; beyond this the caller is refused and tries again.
 const WAITING: usize = 16_384;
@@ -118,13 +122,48 @@ impl Hand {
     }
 }
 
+/// Who writes what: the leader some of it, all that share it the rest.
+#[derive(Debug, Clone)]
+pub struct Duty {
+    leading: watch::Receiver<bool>,
+    share: watch::Receiver<Share>,
+}
+
+impl Duty {
+    /// This replica's, as it changes.
+    #[must_use]
+    pub fn new(leading: watch::Receiver<bool>, share: watch::Receiver<Share>) -> Self {
+        Self { leading, share }
+    }
+
+    fn holds(&self, object: &ObjectRef, member: &str) -> bool {
+        if member == LEADERS { *self.leading.borrow() } else { self.share.borrow().holds(object) }
+    }
+
+    fn now(&mut self) -> (bool, Share) {
+        (*self.leading.borrow_and_update(), self.share.borrow_and_update().clone())
+    }
+
+    /// Waits until it may be another one. Cancel-safe.
+    async fn changed(&mut self) {
+        // Election and membership end with the program only.
+        let gone = tokio::select! {
+            changed = self.leading.changed() => changed.is_err(),
+            changed = self.share.changed() => changed.is_err(),
+        };
+        if gone {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Takes orders to write without making the one who orders wait. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Orders {
     orders: mpsc::Sender<(Spot, Option<Value>)>,
-    leading: watch::Receiver<bool>,
-    /// The present leadership has been told of.
-    is_told: bool,
+    duty: Duty,
+    /// The duty that has been told of.
+    told: (bool, Share),
 }
 
 /// There is no room for another order, or nobody writes any more.
@@ -133,16 +172,16 @@ pub struct Orders {
 pub struct Full;
 
 impl Orders {
-    /// Orders that are carried out by `Desk::run`, while `leading`.
+    /// Orders that are carried out by `Desk::run`, as far as they are this replica's duty.
     #[must_use]
-    pub fn new(hand: Hand, leading: watch::Receiver<bool>) -> (Self, Desk) {
+    pub fn new(hand: Hand, duty: Duty) -> (Self, Desk) {
         let (orders, ordered) = mpsc::channel(QUEUE);
-        let desk = Desk { hand, ordered, leading: leading.clone(), waiting: BTreeMap::new() };
-        (Self { orders, leading, is_told: false }, desk)
+        let desk = Desk { hand, ordered, duty: duty.clone(), waiting: BTreeMap::new(), written: None };
+        (Self { orders, duty, told: Default::default() }, desk)
     }
 
-    /// Says this of the members of an object's status, and nothing else of each any more. Not heard unless this
-    /// replica leads.
+    /// Says this of the members of an object's status, and nothing else of each any more. Not heard unless that is
+    /// this replica's duty.
     ///
     /// # Errors
     /// When too many wait.
@@ -162,24 +201,20 @@ impl Orders {
         WRITTEN.iter().try_for_each(|member| self.order(object, member, None))
     }
 
-    /// Waits until this replica begins to lead: then everything has to be said again. Cancel-safe.
+    /// Waits until this replica's duty grows: then everything has to be said again. Cancel-safe.
     pub async fn promoted(&mut self) {
         loop {
-            let leads = *self.leading.borrow_and_update();
-            if leads != self.is_told {
-                self.is_told = leads;
-                if leads {
-                    return;
-                }
+            let now = self.duty.now();
+            let before = std::mem::replace(&mut self.told, now.clone());
+            if now.0 && !before.0 || now.1 != before.1 && now.1.members() > 0 {
+                return;
             }
-            if self.leading.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            self.duty.changed().await;
         }
     }
 
     fn order(&self, object: &ObjectRef, member: &str, value: Option<Value>) -> Result<(), Full> {
-        if !*self.leading.borrow() {
+        if !self.duty.holds(object, member) {
             return Ok(());
         }
         let spot = Spot { object: object.clone(), member: member.into() };
@@ -192,11 +227,27 @@ impl Orders {
 pub struct Desk {
     hand: Hand,
     ordered: mpsc::Receiver<(Spot, Option<Value>)>,
-    leading: watch::Receiver<bool>,
+    duty: Duty,
     waiting: BTreeMap<Spot, Option<Value>>,
+    written: Option<Count>,
+}
+
+/// Told of each write.
+struct Count(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Count")
+    }
 }
 
 impl Desk {
+    /// Calls this after each write.
+    #[must_use]
+    pub fn counted(self, count: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { written: Some(Count(Box::new(count))), ..self }
+    }
+
     /// Runs until stopped.
     pub async fn run(mut self, stop: Stop) {
         let mut pause = Duration::ZERO;
@@ -216,13 +267,15 @@ impl Desk {
 
     /// Carries out one order; how long to wait before the next.
     async fn write_one(&mut self, pause: Duration) -> Duration {
-        if !*self.leading.borrow() {
-            self.waiting.clear();
+        let Some((spot, value)) = self.waiting.pop_first() else { return Duration::ZERO };
+        if !self.duty.holds(&spot.object, &spot.member) {
             return Duration::ZERO;
         }
-        let Some((spot, value)) = self.waiting.pop_first() else { return Duration::ZERO };
         match self.hand.apply(&spot, value.as_ref()).await {
-            Ok(()) => Duration::ZERO,
+            Ok(()) => {
+                self.written.iter().for_each(|Count(count)| count());
+                Duration::ZERO
+            }
             Err(ApiError::NotFound { .. }) => {
                 debug!(target: "status", object = %spot.object, "gone before its status was written");
                 Duration::ZERO
@@ -251,109 +304,4 @@ fn without_nulls(mut value: Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::tests::fake::{FakeApi, Trick};
-    use crate::api::tests::{asked, client};
-    use crate::object::Kind;
-    use ambit_process::tasks::Tasks;
-
-    const POLICIES: &str = "/apis/security.istio.io/v1/authorizationpolicies";
-    const PODS: &str = "/api/v1/pods";
-
-    fn policy() -> ObjectRef {
-        ObjectRef::new(Kind::AuthorizationPolicy, "shop", "deny")
-    }
-
-    fn said(reason: &str) -> Value {
-        json!({"conditions": [{"type": "ZtunnelAccepted", "reason": reason, "observedGeneration": null}]})
-    }
-
-    async fn until(fake: &FakeApi, pointer: &str, wanted: &Value) {
-        for _ in 0..500 {
-            let object = fake.object(POLICIES, "shop", "deny").unwrap();
-            if object.pointer(pointer).unwrap_or(&Value::Null) == wanted {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("{:#?}", fake.object(POLICIES, "shop", "deny"));
-    }
-
-    #[tokio::test]
-    async fn status_is_written_by_the_leader_only_survives_failures_and_the_newest_wins() {
-        let fake = FakeApi::start().await;
-        fake.put(POLICIES, json!({"metadata": {"name": "deny", "namespace": "shop"}, "spec": {}}));
-        let (lead, leading) = watch::channel(false);
-        let (mut orders, desk) = Orders::new(Hand::new(client(&fake).await, "ambit-istiod"), leading);
-        let mut tasks = Tasks::new(&Stop::new());
-        tasks.spawn("desk", |stop| desk.run(stop));
-        orders.status(&policy(), said("Early")).unwrap();
-        fake.trick("PATCH", Trick::Refuse(503), 3);
-        let promoted = tokio::time::timeout(Duration::from_millis(50), orders.promoted()).await;
-        assert!(promoted.is_err(), "it does not lead yet");
-        lead.send_replace(true);
-        tokio::time::timeout(Duration::from_secs(1), orders.promoted()).await.unwrap();
-        orders.status(&policy(), said("First")).unwrap();
-        asked(&fake, "PATCH", 1).await;
-        orders.status(&policy(), said("Second")).unwrap();
-        until(&fake, "/status/conditions/0/reason", &"Second".into()).await;
-        assert!(!fake.object(POLICIES, "shop", "deny").unwrap().to_string().contains("observedGeneration"));
-        let asked = fake.asked();
-        assert!(asked[0].contains("/status?fieldManager=ambit-istiod-conditions&force=true"), "{asked:#?}");
-        orders.clear(&policy()).unwrap();
-        until(&fake, "/status/conditions", &Value::Null).await;
-    }
-
-    #[tokio::test]
-    async fn an_object_that_is_gone_is_not_made_by_writing_its_status() {
-        let fake = FakeApi::start().await;
-        let hand = Hand::new(client(&fake).await, "ambit-istiod");
-        let spot = Spot { object: policy(), member: "conditions".into() };
-        for value in [Some(&said("Accepted")), None] {
-            assert!(matches!(hand.apply(&spot, value).await, Err(ApiError::NotFound { .. })));
-        }
-        assert_eq!(fake.object(POLICIES, "shop", "deny"), None);
-    }
-
-    #[tokio::test]
-    async fn annotations_are_those_of_the_very_pod() {
-        let fake = FakeApi::start().await;
-        let hand = Hand::new(client(&fake).await, "ambit-cni");
-        let pod = ObjectRef::new(Kind::Pod, "shop", "web");
-        fake.put(
-            PODS,
-            json!({"metadata": {"name": "web", "namespace": "shop", "uid": "1", "annotations": {"a": "b"}}}),
-        );
-        let key = "ambient.istio.io/redirection";
-        hand.annotate((&pod, "1"), &json!({key: "enabled"}), None).await.unwrap();
-        let read = || fake.object(PODS, "shop", "web").unwrap()["metadata"]["annotations"].clone();
-        assert_eq!(read(), json!({"a": "b", key: "enabled"}));
-        let other = hand.annotate((&pod, "2"), &json!({key: null}), None).await;
-        assert!(matches!(other, Err(ApiError::Conflict)), "{other:?}");
-        hand.annotate((&pod, "1"), &json!({key: null}), None).await.unwrap();
-        assert_eq!(read(), json!({"a": "b"}));
-    }
-
-    #[tokio::test]
-    async fn a_condition_is_merged_with_others_of_the_list_and_taken_out_of_it() {
-        let fake = FakeApi::start().await;
-        let hand = Hand::new(client(&fake).await, "ambit-cni");
-        let pod = ObjectRef::new(Kind::Pod, "shop", "web");
-        let ready = json!({"type": "Ready", "status": "True"});
-        fake.put(
-            PODS,
-            json!({"metadata": {"name": "web", "namespace": "shop", "uid": "1"},
-            "status": {"phase": "Running", "conditions": [ready]}}),
-        );
-        let read = || fake.object(PODS, "shop", "web").unwrap()["status"].clone();
-        for status in ["False", "True"] {
-            let ours = json!({"type": "ambit.io/Enrolled", "status": status});
-            hand.annotate((&pod, "1"), &json!({}), Some(&ours)).await.unwrap();
-            assert_eq!(read(), json!({"phase": "Running", "conditions": [ready, ours]}));
-        }
-        let gone = json!({"$patch": "delete", "type": "ambit.io/Enrolled"});
-        hand.annotate((&pod, "1"), &json!({}), Some(&gone)).await.unwrap();
-        assert_eq!(read(), json!({"phase": "Running", "conditions": [ready]}));
-    }
-}
+mod tests;

@@ -1,0 +1,144 @@
+//! How writes are made, by whom, and what becomes of those that fail.
+
+use super::*;
+use crate::api::tests::fake::{FakeApi, Trick};
+use crate::api::tests::{asked, client};
+use crate::object::Kind;
+use ambit_process::tasks::Tasks;
+
+const POLICIES: &str = "/apis/security.istio.io/v1/authorizationpolicies";
+const PODS: &str = "/api/v1/pods";
+
+/// Nothing waits this long when all is well.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn policy() -> ObjectRef {
+    ObjectRef::new(Kind::AuthorizationPolicy, "shop", "deny")
+}
+
+fn said(reason: &str) -> Value {
+    json!({"conditions": [{"type": "ZtunnelAccepted", "reason": reason, "observedGeneration": null}]})
+}
+
+async fn until(fake: &FakeApi, pointer: &str, wanted: &Value) {
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < PATIENCE {
+        let object = fake.object(POLICIES, "shop", "deny").unwrap();
+        if object.pointer(pointer).unwrap_or(&Value::Null) == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{:#?}", fake.object(POLICIES, "shop", "deny"));
+}
+
+#[tokio::test]
+async fn status_is_written_by_whose_part_it_is_survives_failures_and_the_newest_wins() {
+    let fake = FakeApi::start().await;
+    fake.put(POLICIES, json!({"metadata": {"name": "deny", "namespace": "shop"}, "spec": {}}));
+    let (give, share) = watch::channel(Share::default());
+    let (_lead, leading) = watch::channel(false);
+    let duty = Duty::new(leading, share);
+    let (mut orders, desk) = Orders::new(Hand::new(client(&fake).await, "ambit-istiod"), duty);
+    let mut tasks = Tasks::new(&Stop::new());
+    tasks.spawn("desk", |stop| desk.run(stop));
+    orders.status(&policy(), said("Early")).unwrap();
+    fake.trick("PATCH", Trick::Refuse(503), 3);
+    let promoted = tokio::time::timeout(Duration::from_millis(50), orders.promoted()).await;
+    assert!(promoted.is_err(), "it has no part yet");
+    give.send_replace(Share::new("a", ["a".to_owned()]));
+    tokio::time::timeout(PATIENCE, orders.promoted()).await.unwrap();
+    orders.status(&policy(), said("First")).unwrap();
+    asked(&fake, "PATCH", 1).await;
+    orders.status(&policy(), said("Second")).unwrap();
+    until(&fake, "/status/conditions/0/reason", &"Second".into()).await;
+    assert!(!fake.object(POLICIES, "shop", "deny").unwrap().to_string().contains("observedGeneration"));
+    let asked = fake.asked();
+    assert!(asked[0].contains("/status?fieldManager=ambit-istiod-conditions&force=true"), "{asked:#?}");
+    orders.clear(&policy()).unwrap();
+    until(&fake, "/status/conditions", &Value::Null).await;
+}
+
+#[tokio::test]
+async fn an_object_that_is_gone_is_not_made_by_writing_its_status() {
+    let fake = FakeApi::start().await;
+    let hand = Hand::new(client(&fake).await, "ambit-istiod");
+    let spot = Spot { object: policy(), member: "conditions".into() };
+    for value in [Some(&said("Accepted")), None] {
+        assert!(matches!(hand.apply(&spot, value).await, Err(ApiError::NotFound { .. })));
+    }
+    assert_eq!(fake.object(POLICIES, "shop", "deny"), None);
+}
+
+#[tokio::test]
+async fn annotations_are_those_of_the_very_pod() {
+    let fake = FakeApi::start().await;
+    let hand = Hand::new(client(&fake).await, "ambit-cni");
+    let pod = ObjectRef::new(Kind::Pod, "shop", "web");
+    fake.put(
+        PODS,
+        json!({"metadata": {"name": "web", "namespace": "shop", "uid": "1", "annotations": {"a": "b"}}}),
+    );
+    let key = "ambient.istio.io/redirection";
+    hand.annotate((&pod, "1"), &json!({key: "enabled"}), None).await.unwrap();
+    let read = || fake.object(PODS, "shop", "web").unwrap()["metadata"]["annotations"].clone();
+    assert_eq!(read(), json!({"a": "b", key: "enabled"}));
+    let other = hand.annotate((&pod, "2"), &json!({key: null}), None).await;
+    assert!(matches!(other, Err(ApiError::Conflict)), "{other:?}");
+    hand.annotate((&pod, "1"), &json!({key: null}), None).await.unwrap();
+    assert_eq!(read(), json!({"a": "b"}));
+}
+
+#[tokio::test]
+async fn a_condition_is_merged_with_others_of_the_list_and_taken_out_of_it() {
+    let fake = FakeApi::start().await;
+    let hand = Hand::new(client(&fake).await, "ambit-cni");
+    let pod = ObjectRef::new(Kind::Pod, "shop", "web");
+    let ready = json!({"type": "Ready", "status": "True"});
+    fake.put(
+        PODS,
+        json!({"metadata": {"name": "web", "namespace": "shop", "uid": "1"},
+        "status": {"phase": "Running", "conditions": [ready]}}),
+    );
+    let read = || fake.object(PODS, "shop", "web").unwrap()["status"].clone();
+    for status in ["False", "True"] {
+        let ours = json!({"type": "ambit.io/Enrolled", "status": status});
+        hand.annotate((&pod, "1"), &json!({}), Some(&ours)).await.unwrap();
+        assert_eq!(read(), json!({"phase": "Running", "conditions": [ready, ours]}));
+    }
+    let gone = json!({"$patch": "delete", "type": "ambit.io/Enrolled"});
+    hand.annotate((&pod, "1"), &json!({}), Some(&gone)).await.unwrap();
+    assert_eq!(read(), json!({"phase": "Running", "conditions": [ready]}));
+}
+
+#[tokio::test]
+async fn addresses_are_the_leaders_and_conditions_are_of_whose_part_the_object_is() {
+    let fake = FakeApi::start().await;
+    let members = ["a".to_owned(), "b".to_owned()];
+    let (lead, leading) = watch::channel(false);
+    let (give, share) = watch::channel(Share::default());
+    let duty = Duty::new(leading, share);
+    let (mut orders, desk) = Orders::new(Hand::new(client(&fake).await, "ambit-istiod"), duty.clone());
+    let mut all = (0..100).map(|it| ObjectRef::new(Kind::ServiceEntry, "shop", &format!("e{it}")));
+    let mine = all.find(|it| Share::new("a", members.clone()).holds(it)).unwrap();
+    let other = all.find(|it| !Share::new("a", members.clone()).holds(it)).unwrap();
+    let holds = |object, member| duty.holds(object, member);
+    assert!(!holds(&mine, "conditions") && !holds(&mine, "addresses"));
+    give.send_replace(Share::new("a", members));
+    orders.promoted().await;
+    assert!(holds(&mine, "conditions") && !holds(&other, "conditions") && !holds(&mine, "addresses"));
+    let again = tokio::time::timeout(Duration::from_millis(50), orders.promoted()).await;
+    assert!(again.is_err(), "told once");
+    lead.send_replace(true);
+    orders.promoted().await;
+    assert!(holds(&other, "addresses") && !holds(&other, "conditions"));
+    // What was another's when it is its turn is not written.
+    orders.status(&mine, said("Accepted")).unwrap();
+    give.send_replace(Share::new("a", ["b".to_owned()]));
+    lead.send_replace(false);
+    let mut tasks = Tasks::new(&Stop::new());
+    let counted = desk.counted(|| panic!("it was written"));
+    tasks.spawn("desk", |stop| counted.run(stop));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(fake.asked().is_empty(), "{:?}", fake.asked());
+}
