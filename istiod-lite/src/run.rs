@@ -147,6 +147,12 @@ async fn found(config: &Run, metrics: &Metrics) -> Result<(Origin, Here), StartE
     Ok((origin, here))
 }
 
+/// How it names itself to those who look, in upstream's form.
+fn called(config: &Run) -> String {
+    let info = serde_json::json!({"version": env!("CARGO_PKG_VERSION")});
+    serde_json::json!({"Component": "istiod", "ID": config.kubernetes.pod_name, "Info": info}).to_string()
+}
+
 /// Everything, wired but not running.
 pub struct ControlPlane {
     addresses: Addresses,
@@ -160,6 +166,8 @@ pub struct ControlPlane {
     serving: Serving,
     hooks_serving: Serving,
     readers: Vec<String>,
+    namespace: String,
+    called: String,
     guard: Option<Arc<Guard>>,
     authority: Option<Authority>,
     callers: Arc<Callers>,
@@ -187,7 +195,7 @@ impl ControlPlane {
         let doors = Doors::open(&config)?;
         let namespace = config.namespace().to_owned();
         let guard = (!config.http_addr.ip().is_loopback())
-            .then(|| Guard { callers: Arc::clone(&callers), namespace });
+            .then(|| Guard { callers: Arc::clone(&callers), namespace: namespace.clone() });
         if !config.grpc_addr.ip().is_loopback() {
             warn!(address = %config.grpc_addr, "whoever reaches the address without TLS may read the whole mesh");
         }
@@ -209,6 +217,8 @@ impl ControlPlane {
             serving: here.serving(&config, Speaks::Grpc)?,
             hooks_serving: here.serving(&config, Speaks::Http)?,
             readers: config.readers(),
+            namespace,
+            called: called(&config),
             guard: guard.map(Arc::new),
             authority: here.keeper().map(|keeper| {
                 Authority::new(settings, keeper.newest(), Arc::clone(&callers), asks_in, metrics.clone())
@@ -241,7 +251,9 @@ impl ControlPlane {
         let Self { doors, source, feed, asks, library, here, serving, authority, callers, faults, .. } = self;
         let open = Ads::new(library.clone(), serve::anybody(), tasks.stop().clone());
         let open = open.noting(self.metrics.times().notes());
-        let both = Both::new(open.admitting(serve::proven(self.readers)), authority, callers);
+        let closed = open.admitting(serve::proven(self.readers));
+        let closed = closed.shown_to(serve::of_namespace(self.namespace), self.called);
+        let both = Both::new(closed, authority, callers);
         let shown = Shown {
             ready: self.readiness,
             guard: self.guard,

@@ -77,6 +77,19 @@ pub fn proven(readers: Vec<String>) -> Admit {
     })
 }
 
+/// Admits the accounts of a namespace: that of the control plane, whose people look after it.
+#[must_use]
+pub fn of_namespace(namespace: String) -> Admit {
+    Arc::new(move |_, extensions| {
+        let bearer = callers::proven(extensions)?;
+        if bearer.identity.namespace.as_str() != namespace {
+            info!(target: "serve", identity = %bearer.identity, "may not see who subscribes");
+            return Err(Status::permission_denied(format!("only accounts of {namespace} may look")));
+        }
+        Ok(Caller { identity: Some(bearer.identity), peer: None })
+    })
+}
+
 /// Admits whoever reaches the listener.
 #[must_use]
 pub fn anybody() -> Admit {

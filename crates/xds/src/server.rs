@@ -24,6 +24,7 @@ use tonic::{Extensions, Status};
 use self::codec::Requests;
 use self::door::Door;
 pub use self::notes::{Note, Notes};
+use self::shown::Look;
 pub use self::streams::{StreamView, Streams, Totals, TypeView};
 use self::talk::{Starts, Talk};
 use crate::library::Library;
@@ -32,6 +33,7 @@ use crate::publisher::Publisher;
 mod codec;
 mod door;
 mod notes;
+mod shown;
 mod streams;
 mod talk;
 
@@ -64,6 +66,8 @@ pub struct Ads {
     door: Arc<Door>,
     starts: Arc<Starts>,
     notes: Notes,
+    /// Who may see who subscribes, and who says so; none: nobody.
+    shown: Option<(Admit, String)>,
     next_stream: AtomicU64,
 }
 
@@ -79,6 +83,7 @@ impl Ads {
             door: Arc::default(),
             starts: Arc::default(),
             notes: Notes::default(),
+            shown: None,
             next_stream: AtomicU64::new(1),
         }
     }
@@ -100,9 +105,16 @@ impl Ads {
             door: Arc::clone(&self.door),
             starts: Arc::clone(&self.starts),
             notes: self.notes.clone(),
+            shown: None,
             // Odd and even would do for two ports; far apart does for any.
             next_stream: AtomicU64::new(self.next_stream.load(Ordering::Relaxed) + (1 << 32)),
         }
+    }
+
+    /// Shows who subscribes to whoever is admitted by this, in the name of `called`: JSON of component, name, version.
+    #[must_use]
+    pub fn shown_to(self, admit: Admit, called: String) -> Self {
+        Self { shown: Some((admit, called)), ..self }
     }
 
     /// What is known of live streams, for people.
@@ -120,10 +132,7 @@ impl Ads {
     fn answer(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
         match request.uri().path() {
             DELTA => {}
-            STATE_OF_THE_WORLD => {
-                let text = "only delta discovery is served; use DeltaAggregatedResources";
-                return Err(Status::unimplemented(text));
-            }
+            STATE_OF_THE_WORLD => return self.show(request),
             _ => return Err(Status::unimplemented("no such method")),
         }
         let (head, body) = request.into_parts();
@@ -142,11 +151,26 @@ impl Ads {
             caller,
         );
         let talk = talk.through(Arc::clone(&self.door), Arc::clone(&self.starts)).noting(self.notes.clone());
-        let mut response = http::Response::new(talk.into_body(self.stop.clone()));
-        let content = http::HeaderValue::from_static("application/grpc");
-        response.headers_mut().insert(http::header::CONTENT_TYPE, content);
-        Ok(response)
+        Ok(answered(talk.into_body(self.stop.clone())))
     }
+
+    fn show(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        let Some((admit, called)) = &self.shown else {
+            let text = "only delta discovery is served; use DeltaAggregatedResources";
+            return Err(Status::unimplemented(text));
+        };
+        let (head, body) = request.into_parts();
+        admit(&MetadataMap::from_headers(head.headers), &head.extensions)?;
+        let look = Look::new(body, self.streams.clone(), called.clone());
+        Ok(answered(look.into_body(self.stop.clone())))
+    }
+}
+
+fn answered(body: Body) -> http::Response<Body> {
+    let mut response = http::Response::new(body);
+    let content = http::HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, content);
+    response
 }
 
 /// The service. Clones are the same service.

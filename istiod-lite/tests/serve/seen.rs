@@ -1,11 +1,13 @@
 //! What people and scrapers see, and who may look.
 
 use ambit_tls::issue::{Issuer, Token};
-use ambit_wire::pb::discovery::DeltaDiscoveryRequest;
 use ambit_wire::pb::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use ambit_wire::pb::discovery::{ClientConfig, ConfigStatus, DeltaDiscoveryRequest, DiscoveryRequest};
+use prost::Message as _;
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 
-use crate::place::{Place, Running, Tunnel, authority, http, http_with, raw};
+use crate::place::{Place, Running, Tunnel, WAIT, authority, http, http_with, raw};
 
 #[tokio::test]
 async fn people_see_subscribers_faults_and_resources() {
@@ -110,6 +112,59 @@ async fn only_named_accounts_read_the_mesh() {
         let answered = client.delta_aggregated_resources(request).await;
         let code = answered.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok);
         assert_eq!(code, wanted, "{namespace}/{account}: {:?}", answered.err());
+    }
+    running.end().await;
+}
+
+/// As upstream's command line asks: the state of the world, of this one type.
+async fn looked(
+    place: &Place,
+    running: &Running,
+    (namespace, kind): (&str, &str),
+) -> Result<Vec<ClientConfig>, Code> {
+    let channel = place.remote(running.addresses).connect().await.unwrap();
+    let mut client = AggregatedDiscoveryServiceClient::new(channel);
+    let first = DiscoveryRequest { type_url: kind.into(), ..DiscoveryRequest::default() };
+    let mut request = tonic::Request::new(tokio_stream::iter([first]).chain(tokio_stream::pending()));
+    let bearer = format!("Bearer {}", place.token_of(namespace, "default", "n1"));
+    request.metadata_mut().insert("authorization", bearer.parse().unwrap());
+    let mut answers = client.stream_aggregated_resources(request).await.map_err(|it| it.code())?.into_inner();
+    let answer =
+        tokio::time::timeout(WAIT, answers.message()).await.unwrap().map_err(|it| it.code())?.unwrap();
+    assert_eq!((answer.type_url.as_str(), answer.version_info.is_empty()), (kind, false));
+    let called: serde_json::Value = serde_json::from_str(&answer.control_plane.unwrap().identifier).unwrap();
+    assert_eq!(called["Component"], "istiod", "{called}");
+    Ok(answer.resources.iter().map(|it| ClientConfig::decode(it.value.clone()).unwrap()).collect())
+}
+
+#[tokio::test]
+async fn upstreams_command_line_is_told_who_subscribes_if_it_comes_from_the_control_planes_namespace() {
+    const STATUS: &str = "istio.io/debug/syncz";
+    let place = Place::new();
+    let running = Running::start(&place, 0).await;
+    assert_eq!(looked(&place, &running, ("istio-system", STATUS)).await.unwrap(), []);
+    let mut tunnel = Tunnel::start(&place, running.addresses);
+    tunnel.changes(3).await;
+    let begun = std::time::Instant::now();
+    let clients = loop {
+        let clients = looked(&place, &running, ("istio-system", STATUS)).await.unwrap();
+        let all: Vec<_> = clients.iter().flat_map(|it| &it.generic_xds_configs).collect();
+        if all.len() == 2 && all.iter().all(|it| it.config_status() == ConfigStatus::Synced) {
+            break clients;
+        }
+        assert!(begun.elapsed() < WAIT, "{clients:#?}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    let [client] = clients.as_slice() else { panic!("{clients:#?}") };
+    assert!(client.node.as_ref().unwrap().id.contains("ztunnel-n1.istio-system"), "{client:#?}");
+    assert!(
+        client.generic_xds_configs.iter().all(|it| it.last_updated.is_some() && it.error_state.is_none())
+    );
+    for (who, wanted) in [
+        (("shop", STATUS), Code::PermissionDenied),
+        (("istio-system", "type.googleapis.com/istio.workload.Address"), Code::Unimplemented),
+    ] {
+        assert_eq!(looked(&place, &running, who).await, Err(wanted), "{who:?}");
     }
     running.end().await;
 }

@@ -30,11 +30,17 @@ impl Requests {
     /// The next one, and its size in bytes; none when the subscriber has ended the stream. Cancel-safe: bytes stay here until a whole
     /// message is there.
     pub(super) async fn next(&mut self) -> Result<Option<(Asked, usize)>, Status> {
+        let Some(message) = self.bytes().await? else { return Ok(None) };
+        let size = message.len();
+        let read = Asked::read(message).map_err(|error| Status::internal(error.to_string()));
+        read.map(|asked| Some((asked, size)))
+    }
+
+    /// The bytes of the next one. Cancel-safe, as above.
+    pub(super) async fn bytes(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
             if let Some(message) = self.message()? {
-                let size = message.len();
-                let read = Asked::read(message).map_err(|error| Status::internal(error.to_string()));
-                return read.map(|asked| Some((asked, size)));
+                return Ok(Some(message));
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => {

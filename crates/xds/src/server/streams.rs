@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use ambit_process::clock;
 use ambit_wire::convert::ResourceType;
 use ambit_wire::limits;
 
@@ -25,6 +26,8 @@ pub struct StreamView {
     pub node: Option<String>,
     /// The version that the node says it is of.
     pub version: Option<String>,
+    /// The cluster that the node says it is of.
+    pub cluster: Option<String>,
     /// By type, once asked for.
     pub types: BTreeMap<ResourceType, TypeView>,
     since: Instant,
@@ -61,6 +64,8 @@ pub struct TypeView {
     pub stale: u64,
     /// The latest refusal.
     pub refused: Option<Nack>,
+    /// When something was answered last.
+    pub at: Option<SystemTime>,
 }
 
 impl From<&Answers> for TypeView {
@@ -73,6 +78,7 @@ impl From<&Answers> for TypeView {
             nacks: answers.nacks,
             stale: answers.stale,
             refused: answers.refused.clone(),
+            at: None,
         }
     }
 }
@@ -147,8 +153,15 @@ impl Streams {
     }
 
     pub(super) fn register(&self, stream: u64, caller: Caller) -> Registration {
-        let view =
-            StreamView { stream, caller, node: None, version: None, types: BTreeMap::new(), since: now() };
+        let view = StreamView {
+            stream,
+            caller,
+            node: None,
+            version: None,
+            cluster: None,
+            types: BTreeMap::new(),
+            since: now(),
+        };
         self.table().live.insert(stream, view);
         Registration { stream, streams: self.clone() }
     }
@@ -172,11 +185,17 @@ impl Registration {
         if view.node.is_none() {
             view.node = publisher.node().map(|node| node.id.clone());
             let version = publisher.node().map(|node| metadata(node, "ISTIO_VERSION").unwrap_or("unknown"));
+            let cluster = publisher.node().and_then(|node| metadata(node, "CLUSTER_ID"));
+            view.cluster = cluster.map(|text| limits::shortened(text, VERSION).into());
             view.version = version.map(|text| limits::shortened(text, VERSION).into());
         }
         for kind in ResourceType::ALL {
             if let Some(answers) = publisher.answers(kind) {
-                view.types.insert(kind, answers.into());
+                let mut next = TypeView::from(answers);
+                let before = view.types.get(&kind);
+                let same = before.filter(|it| (it.acks, it.nacks) == (next.acks, next.nacks));
+                next.at = same.map_or_else(|| Some(clock::now_system()), |it| it.at);
+                view.types.insert(kind, next);
             }
         }
     }
