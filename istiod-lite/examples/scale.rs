@@ -58,6 +58,8 @@ impl Drop for Measured {
 async fn measure(folder: &Path, signer: &KeyPair) -> anyhow::Result<()> {
     let start = Instant::now();
     let measured = serve(folder)?;
+    listens().await?;
+    println!("start to listening: {:?}", start.elapsed());
     let (world, mut batches) = mpsc::channel(1);
     let mut tasks = Tasks::new(&Stop::new());
     let (pump, _handle) = Pump::new(settings(folder.join("state/root-cert.pem"), token(signer)?), world);
@@ -84,6 +86,16 @@ async fn measure(folder: &Path, signer: &KeyPair) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Waits until somebody listens, so that no client of ours pauses after an attempt that came too early.
+async fn listens() -> anyhow::Result<()> {
+    let began = Instant::now();
+    while std::net::TcpStream::connect(ADDRESS).is_err() {
+        anyhow::ensure!(began.elapsed() < WAIT, "nobody listens on {ADDRESS}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}
+
 fn serve(folder: &Path) -> anyhow::Result<Measured> {
     let here = |name: &str| folder.join(name).into_os_string();
     let child = Command::new(std::env::current_exe()?)
@@ -105,16 +117,8 @@ fn settings(roots: PathBuf, token: String) -> Settings {
     let dial = move || {
         let roots = RootSource::File(roots.clone());
         async move {
-            // The first attempts come before the control plane listens: tried again without the usual pause.
-            let began = Instant::now();
-            loop {
-                let remote = ControlPlane::new(&format!("https://{ADDRESS}"), roots.clone(), None)?;
-                match remote.connect().await {
-                    Ok(channel) => return Ok(channel),
-                    Err(error) if began.elapsed() > WAIT => return Err(error.into()),
-                    Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
-                }
-            }
+            let remote = ControlPlane::new(&format!("https://{ADDRESS}"), roots, None)?;
+            Ok(remote.connect().await?)
         }
         .boxed()
     };

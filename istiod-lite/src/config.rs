@@ -19,7 +19,7 @@ use crate::origin::Kubernetes;
 use crate::trust::{self, Trust};
 use crate::vips::Ranges;
 
-pub use given::Given;
+pub use given::{Given, Unset};
 
 /// The mesh's control plane.
 #[derive(Debug, Parser)]

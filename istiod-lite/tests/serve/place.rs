@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ambit_istiod_lite::config::{Cluster, Given, Run};
+use ambit_istiod_lite::config::{Cluster, Given, Run, Unset};
 use ambit_istiod_lite::run::{Addresses, ControlPlane};
 use ambit_model::delta::Change;
 use ambit_process::stop::Stop;
@@ -83,6 +83,8 @@ impl Place {
                 key: self.path("none"),
                 roots: self.path("none"),
                 trust_bundle: false,
+                external: Unset,
+                in_cacerts: Unset,
             },
             root_lifetime: Duration::from_secs(3650 * 24 * 3600),
             root_overlap: Duration::from_secs(48 * 3600),
