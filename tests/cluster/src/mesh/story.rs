@@ -47,6 +47,11 @@ fn reason(name: &str, error: &anyhow::Error) {
 
 /// How things are. Of access lines there are thousands: they would hide the others.
 fn show(lab: &Lab) {
+    for node in lab.nodes().unwrap_or_default() {
+        for log in node.logs() {
+            eprintln!("--- {} ends with\n{}", log.display(), tail(&log));
+        }
+    }
     let logs = ["app=istiod", "app=ztunnel", "k8s-app=istio-cni-node"].map(|labels| {
         [
             "-n",
@@ -70,11 +75,6 @@ fn show(lab: &Lab) {
         let lines: Vec<&str> = said.lines().filter(|line| !line.contains("\taccess\t")).collect();
         let last = lines.get(lines.len().saturating_sub(SHOWN)..).unwrap_or_default();
         eprintln!("$ kubectl {}\n{}", arguments.join(" "), last.join("\n"));
-    }
-    for node in lab.nodes().unwrap_or_default() {
-        for log in node.logs() {
-            eprintln!("--- {} ends with\n{}", log.display(), tail(&log));
-        }
     }
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     eprintln!("the machine's load: {}", load.trim());

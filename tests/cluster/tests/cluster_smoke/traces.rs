@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use ambit_cluster_lab::{Layout, STATE};
+use ambit_cluster_lab::{Layout, STATE, Spec};
 
 /// Where to look for traces of one cluster.
 pub(crate) struct Traces {
@@ -34,13 +34,27 @@ impl Traces {
                 found.push(format!("process {} {command}", entry.file_name().display()));
             }
         }
-        found.extend(links().into_iter().filter(|link| !self.links.contains(link)));
+        // Another cluster may come or go while links are looked at.
+        let mut others = self.others();
+        let links = links();
+        others.extend(self.others());
+        let is_others = |link: &String| others.iter().any(|name| link.contains(name.as_str()));
+        found.extend(links.into_iter().filter(|link| !self.links.contains(link) && !is_others(link)));
         for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
             let group = hierarchy.path().join(&group);
             found.extend(group.exists().then(|| format!("group {}", group.display())));
         }
         found.extend(self.layout.dir().exists().then(|| format!("folder {dir}")));
         found
+    }
+
+    /// The links of other clusters, each of which writes its journal before it makes one.
+    fn others(&self) -> Vec<String> {
+        let folders = fs::read_dir(STATE).into_iter().flatten().flatten();
+        let names = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let others = names.filter(|name| name != self.layout.name());
+        let specs = others.filter_map(|name| Spec::read(&Layout::new(Path::new(STATE), &name)).ok());
+        specs.map(|spec| spec.slot.link()).collect()
     }
 }
 
