@@ -3,6 +3,8 @@
 
 #![cfg(test)]
 
+mod combinations;
+
 use std::time::Duration;
 
 use ambit_cluster_lab::mesh::{SHOP, STARTS, SYSTEM, Traces, chart, pod, told};
@@ -56,6 +58,7 @@ fn story(lab: &Lab) -> Result<()> {
 fn install(lab: &Lab) -> Result<()> {
     let chart = chart("ambit");
     lab.kubectl(&["create", "namespace", SYSTEM])?;
+    combinations::are_accepted(lab)?;
     let rendered = lab.helm(&["template", "ambit", &chart, "-n", SYSTEM, "--validate"])?;
     // Unknown fields are refused too, not only told of.
     lab.kubectl_with(&["apply", "--dry-run=server", "--validate=strict", "-f", "-"], &rendered)?;
