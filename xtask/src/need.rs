@@ -26,6 +26,9 @@ pub(crate) const NFT: Tool = Tool { program: "nft", package: "nftables" };
 /// Plays another mesh's agent, whose chains the node daemon takes over.
 pub(crate) const IPTABLES: Tool = Tool { program: "iptables-nft", package: "iptables" };
 
+/// Shows programs a clock that is wrong.
+pub(crate) const FAKETIME: Tool = Tool { program: "faketime", package: "faketime" };
+
 /// Asks the dashboards' questions; `promtool`, in the same package, tries the alerts.
 pub(crate) const PROMETHEUS: Tool = Tool { program: "prometheus", package: "prometheus" };
 

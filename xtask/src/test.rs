@@ -102,7 +102,7 @@ fn run_tier(workspace: &Workspace, tier: Tier, seeds: Option<&str>) -> Result<Ta
         }
         Tier::Netns => {
             need::root("the netns tier")?;
-            need::tools(&[&need::IPROUTE, &need::NFT, &need::IPTABLES])?;
+            need::tools(&[&need::IPROUTE, &need::NFT, &need::IPTABLES, &need::FAKETIME])?;
             need::kernel()?;
             demo::programs(workspace)?;
             let mut test = integration(&targets)?;

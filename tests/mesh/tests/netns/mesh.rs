@@ -176,6 +176,17 @@ impl Mesh {
         Load { child, lines: lines.into() }
     }
 
+    /// One connection, asked over again and again until dropped.
+    pub fn hold(&self, pod: &str, url: &str) -> Held {
+        let mut command = self.local();
+        command.args(["exec", pod, "--", "ambit", "pod", "hold", url]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let mut held = Held { child, lines, answers: 0 };
+        held.answers();
+        held
+    }
+
     /// Resident memory of the mesh's programs.
     pub fn resident(&self) -> Vec<String> {
         let status = self.status();
@@ -248,6 +259,39 @@ impl Wire {
         let seen = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
         self.child.wait().unwrap();
         seen
+    }
+}
+
+/// A client that keeps its connection.
+pub struct Held {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+    answers: u64,
+}
+
+impl Held {
+    /// Waits for an answer that came since this was called last; it says every second how many there were.
+    pub fn answers(&mut self) {
+        // What it said meanwhile is of before.
+        let before = Instant::now();
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "the connection's client ended");
+            let told: Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(told["held"], true, "the connection ended: {line}");
+            let answers = told["answers"].as_u64().unwrap();
+            let is_news = answers > std::mem::replace(&mut self.answers, answers);
+            // A line that was waiting is read at once; the next one takes up to a second.
+            if is_news && before.elapsed() > Duration::from_millis(1500) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ended = self.child.kill().and_then(|()| self.child.wait());
     }
 }
 
