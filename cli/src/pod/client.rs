@@ -19,6 +19,8 @@ pub(crate) enum Family {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: String,
+    /// How long it took to learn the server's address.
+    pub(crate) naming: Duration,
 }
 
 /// Why there is no answer.
@@ -41,16 +43,21 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// Asks once over a new connection.
 pub(crate) fn fetch(url: &Url, family: Family, limit: Duration) -> Result<Answer, FetchError> {
-    let (to, stream) = connect(url, family, limit)?;
+    let begun = Instant::now();
+    let to = address(url, family)?;
+    let naming = begun.elapsed();
+    let stream = connect(to, limit)?;
     let broken = |source| FetchError::Broken { to, source };
     stream.set_read_timeout(Some(limit)).map_err(broken)?;
     let mut reader = BufReader::new(stream);
-    ask(&mut reader, url, "close").map_err(broken)
+    let answer = ask(&mut reader, url, "close").map_err(broken)?;
+    Ok(Answer { naming, ..answer })
 }
 
 /// Asks again and again over one connection; prints a line each second, and one when it ended.
 pub(crate) fn hold(url: &Url, every: Duration) -> Result<(), FetchError> {
-    let (to, stream) = connect(url, Family::Any, ANSWER_WAIT)?;
+    let to = address(url, Family::Any)?;
+    let stream = connect(to, ANSWER_WAIT)?;
     let broken = |source| FetchError::Broken { to, source };
     let mut reader = BufReader::new(stream);
     let (mut answers, mut said) = (0_u64, None::<Instant>);
@@ -86,16 +93,17 @@ pub(crate) fn report(line: &serde_json::Value) {
     let _unheard = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-fn connect(url: &Url, family: Family, limit: Duration) -> Result<(SocketAddr, TcpStream), FetchError> {
+fn address(url: &Url, family: Family) -> Result<SocketAddr, FetchError> {
     let no_address = |source| FetchError::NoAddress { host: url.host.clone(), source };
     let found = (url.host.as_str(), url.port).to_socket_addrs().map_err(no_address)?;
-    let to = found
+    found
         .filter(|to| family == Family::Any || to.is_ipv6() == (family == Family::V6))
         .min_by_key(SocketAddr::is_ipv6)
-        .ok_or_else(|| no_address(io::ErrorKind::AddrNotAvailable.into()))?;
-    let stream =
-        TcpStream::connect_timeout(&to, limit).map_err(|source| FetchError::Connect { to, source })?;
-    Ok((to, stream))
+        .ok_or_else(|| no_address(io::ErrorKind::AddrNotAvailable.into()))
+}
+
+fn connect(to: SocketAddr, limit: Duration) -> Result<TcpStream, FetchError> {
+    TcpStream::connect_timeout(&to, limit).map_err(|source| FetchError::Connect { to, source })
 }
 
 fn ask(reader: &mut BufReader<TcpStream>, url: &Url, connection: &str) -> io::Result<Answer> {
@@ -124,5 +132,9 @@ fn ask(reader: &mut BufReader<TcpStream>, url: &Url, connection: &str) -> io::Re
     }
     let mut body = String::new();
     let read = reader.by_ref().take(length.min(BODY_LIMIT)).read_to_string(&mut body)?;
-    if read as u64 == length { Ok(Answer { status, body }) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    if read as u64 == length {
+        Ok(Answer { status, body, naming: Duration::ZERO })
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
 }

@@ -13,6 +13,9 @@ use super::url::Url;
 /// A request that takes longer has failed.
 const REQUEST_LIMIT: Duration = Duration::from_secs(3);
 
+/// One that takes longer than this is told of by itself: with how long it waited for the server's address.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// Asks until standard input ends. Prints a line when requests begin to fail or to succeed, and a summary.
 /// Fails when a request failed.
 pub(crate) fn load(url: &Url, every: Duration) -> Result<(), String> {
@@ -29,7 +32,12 @@ pub(crate) fn load(url: &Url, every: Duration) -> Result<(), String> {
         let begun = Instant::now();
         let result = ask(url);
         sent += 1;
-        longest = longest.max(begun.elapsed());
+        let took = begun.elapsed();
+        longest = longest.max(took);
+        if took > SLOW {
+            let naming = result.as_ref().ok().map(|it| millis(*it));
+            report(&json!({ "request": sent, "slow_ms": millis(took), "naming_ms": naming }));
+        }
         if passing != Some(result.is_ok()) {
             passing = Some(result.is_ok());
             report(&json!({ "request": sent, "passes": result.is_ok(), "why": result.as_ref().err() }));
@@ -40,16 +48,21 @@ pub(crate) fn load(url: &Url, every: Duration) -> Result<(), String> {
         }
         std::thread::park_timeout(every.saturating_sub(begun.elapsed()));
     }
-    let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+    let longest_ms = millis(longest);
     report(&json!({
         "sent": sent, "failed": failed, "longest_ms": longest_ms, "first_failure": first_failure,
     }));
     if failed == 0 { Ok(()) } else { Err(format!("{failed} of {sent} requests failed")) }
 }
 
-fn ask(url: &Url) -> Result<(), String> {
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How long the server's address was waited for.
+fn ask(url: &Url) -> Result<Duration, String> {
     match fetch(url, Family::Any, REQUEST_LIMIT) {
-        Ok(answer) if answer.status < 400 => Ok(()),
+        Ok(answer) if answer.status < 400 => Ok(answer.naming),
         Ok(answer) => Err(format!("status {}", answer.status)),
         Err(e) => Err(e.to_string()),
     }

@@ -37,6 +37,9 @@ pub(crate) fn unharmed(what: &str, load: Running) -> Result<Load> {
     let load = load.finish()?;
     let Load { sent, failed, longest_ms, .. } = load;
     eprintln!("{what}: {sent} requests, {failed} failed, the longest took {longest_ms} ms");
+    for (_, slow) in changes.iter().filter(|(_, line)| line.contains("slow_ms")) {
+        eprintln!("{what}: {slow}");
+    }
     let changes: Vec<&str> = changes.iter().map(|(_, line)| line.as_str()).collect();
     ensure!(sent > 0 && failed == 0, "{what}: {load:?}\n{}", changes.join("\n"));
     Ok(load)
