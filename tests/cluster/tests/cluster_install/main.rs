@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod combinations;
+mod rights;
 
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ fn story(lab: &Lab) -> Result<()> {
     let before = Traces::of(lab)?;
     install(lab)?;
     joins_without_a_restart(lab)?;
+    rights::a_daemon_writes_onto_pods_of_its_node_only(lab)?;
     holds_policies(lab)?;
     reviews_objects(lab)?;
     takes_new_pods(lab)?;
@@ -167,6 +169,11 @@ fn leaves(lab: &Lab, before: &Traces) -> Result<()> {
     lab.wait("nodes to be as they were", PODS, || {
         let now = Traces::of(lab)?;
         ensure!(now == *before, "left:\n{}", now.beside(before));
+        Ok(())
+    })?;
+    lab.wait("leases to go with those they belong to", PODS, || {
+        let left = lab.kubectl(&["-n", SYSTEM, "get", "leases", "-o", "name"])?;
+        ensure!(!left.contains("ambit-istiod"), "left: {left}");
         Ok(())
     })?;
     let capture = lab.capture()?;
