@@ -4,6 +4,8 @@
 
 #![cfg(test)]
 
+mod refusals;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -30,6 +32,7 @@ fn story(lab: &Lab) -> Result<()> {
     lab.import_programs()?;
     let tools = Tools::lay_out(lab)?;
     let before = Traces::of(lab)?;
+    refusals::are_told(lab, &tools.folder)?;
     // All of it is told at once: a document takes a minute.
     let mut wrong = Vec::new();
     for document in DOCUMENTS {
