@@ -130,7 +130,7 @@ fn stories(workspace: &Workspace, targets: &[String], programs: &[&str]) -> Resu
     let runner = format!("CARGO_TARGET_{machine}_UNKNOWN_LINUX_GNU_RUNNER");
     test.env(runner, format!("timeout --kill-after=10 {STORY_LIMIT}"));
     // Where an error was made is of no use beside what it says.
-    test.env("RUST_LIB_BACKTRACE", "0");
+    test.env("RUST_BACKTRACE", "0").env("RUST_LIB_BACKTRACE", "0");
     cargo_test(workspace, test)
 }
 
