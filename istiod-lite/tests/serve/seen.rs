@@ -124,7 +124,10 @@ async fn looked(
 ) -> Result<Vec<ClientConfig>, Code> {
     let channel = place.remote(running.addresses).connect().await.unwrap();
     let mut client = AggregatedDiscoveryServiceClient::new(channel);
-    let first = DiscoveryRequest { type_url: kind.into(), ..DiscoveryRequest::default() };
+    // It answers nothing, and says so by a time.
+    let nonce = "2026-11-21 15:00:00 +0000 UTC".to_owned();
+    let first =
+        DiscoveryRequest { type_url: kind.into(), response_nonce: nonce, ..DiscoveryRequest::default() };
     let mut request = tonic::Request::new(tokio_stream::iter([first]).chain(tokio_stream::pending()));
     let bearer = format!("Bearer {}", place.token_of(namespace, "default", "n1"));
     request.metadata_mut().insert("authorization", bearer.parse().unwrap());

@@ -29,6 +29,9 @@ const STATUS: &str = "istio.io/debug/syncz";
 /// The type of each resource in the answer.
 const CLIENT: &str = "type.googleapis.com/envoy.service.status.v3.ClientConfig";
 
+/// How our answers are told from whatever else is said in that place.
+const NONCE: &str = "syncz-";
+
 /// One who looks.
 pub(super) struct Look {
     requests: Requests,
@@ -74,8 +77,8 @@ impl Look {
                 let text = "only delta discovery is served; use DeltaAggregatedResources";
                 return Err(Status::unimplemented(text));
             }
-            // One that answers asks for nothing.
-            if request.response_nonce.is_empty() {
+            // One that answers asks for nothing. Upstream's tool puts something of its own there when it asks.
+            if !request.response_nonce.starts_with(NONCE) {
                 self.answers += 1;
                 let answer = answer(&self.streams.view(), self.answers, &self.called).encode_to_vec();
                 let mut piece = BytesMut::with_capacity(5 + answer.len());
@@ -98,7 +101,7 @@ fn answer(streams: &[StreamView], number: u64, called: &str) -> DiscoveryRespons
         version_info: number.to_string(),
         resources: packed.collect(),
         type_url: STATUS.into(),
-        nonce: number.to_string(),
+        nonce: format!("{NONCE}{number}"),
         control_plane: Some(ControlPlane { identifier: called.into() }),
     }
 }

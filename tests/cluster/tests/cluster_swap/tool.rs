@@ -1,6 +1,5 @@
 //! Upstream's command line on our ztunnel: what people have in their fingers goes on working. Owns running it and what
-//! its answers have to say. Its `proxy-status` asks the control plane in a way that ours does not answer: that is
-//! `ambit proxy-status`.
+//! its answers have to say.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -33,9 +32,26 @@ fn reads_each_page(lab: &Lab) -> Result<()> {
         ("log --level info", &["log level is info"]),
     ] {
         lab.wait(&format!("istioctl ztunnel-config {words}"), SOON, || {
+            let said = run(lab, &format!("ztunnel-config {words}"))?;
+            let missing = wanted.iter().find(|word| !said.contains(**word));
+            ensure!(missing.is_none(), "it does not say {missing:?}:\n{said}");
+            Ok(())
+        })?;
+    }
+    knows_who_subscribes(lab)
+}
+
+/// It asks each control plane for its subscribers: every node's proxy has all that it was sent.
+fn knows_who_subscribes(lab: &Lab) -> Result<()> {
+    for (words, wanted) in [
+        ("proxy-status", &["ztunnel-", "istiod-", "Kubernetes"][..]),
+        ("proxy-status -o json", &["istio.workload.Address", "istio.security.Authorization", "SYNCED"]),
+    ] {
+        lab.wait(&format!("istioctl {words}"), SOON, || {
             let said = run(lab, words)?;
             let missing = wanted.iter().find(|word| !said.contains(**word));
             ensure!(missing.is_none(), "it does not say {missing:?}:\n{said}");
+            eprintln!("istioctl {words}:\n{said}");
             Ok(())
         })?;
     }
@@ -44,11 +60,11 @@ fn reads_each_page(lab: &Lab) -> Result<()> {
 
 fn run(lab: &Lab, words: &str) -> Result<String> {
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", "30"]).arg(upstream()?.tool).arg("ztunnel-config");
+    command.args(["--kill-after=5", "30"]).arg(upstream()?.tool);
     command.args(words.split(' ')).env("KUBECONFIG", lab.kubeconfig()).env("HOME", lab.layout().dir());
     let output = command.output()?;
     let (said, complained) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "istioctl ztunnel-config {words}: {complained}{said}");
+    ensure!(output.status.success(), "istioctl {words}: {complained}{said}");
     Ok(said.into_owned())
 }
