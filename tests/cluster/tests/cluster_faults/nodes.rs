@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ambit_cluster_lab::mesh::SYSTEM;
 use ambit_cluster_lab::{Component, Lab, pause};
-use anyhow::{Result, ensure};
+use anyhow::{Error, Result, ensure};
 
 use crate::{PODS, SOON, cast, watch};
 
@@ -32,8 +32,10 @@ pub(crate) fn the_api_server_is_away(lab: &Lab) -> Result<()> {
         lab.start(Component::ApiServer)?;
         lab.wait("the API server", SOON, || lab.kubectl(&["get", "--raw", "/readyz"]))?;
         // Nodes that could not report count as silent now, and their pods as not ready, until Kubernetes has heard of
-        // them again: for as long services have no endpoints, with a mesh or without.
+        // them again.
+        let back = Instant::now();
         reached(lab)?;
+        eprintln!("{what}: servers are reached {:.1} s after it is back", back.elapsed().as_secs_f32());
         // A change that is made now arrives. (A pod would wait for kubelets, who by now look twice a minute.)
         // The control plane, which reviews it, was killed meanwhile and may still be on its way back.
         lab.wait("a policy to be taken", SOON, || lab.apply(cast::NOT_THE_CLIENT))?;
@@ -47,12 +49,33 @@ pub(crate) fn the_api_server_is_away(lab: &Lab) -> Result<()> {
     })
 }
 
+/// Both servers are reached, at the latest a moment after Kubernetes itself says that they are ready: whom it holds
+/// unready nobody is to send to, with a mesh or without (docs/troubleshoot.md).
 fn reached(lab: &Lab) -> Result<()> {
-    lab.wait("both servers to be reached", PODS, || {
-        ["near", "far"].iter().try_for_each(|server| {
-            lab.fetch("shop/client", &format!("http://{server}.shop/private-reached")).map(drop)
-        })
-    })
+    let (until, mut missed_since) = (Instant::now() + 2 * PODS, None);
+    loop {
+        let are_ready =
+            SERVERS.iter().try_fold(true, |all, server| Ok::<_, Error>(all && is_ready(lab, server)?))?;
+        let ask = |server: &&str| lab.fetch("shop/client", &format!("http://{server}.shop/private-reached"));
+        let Err(error) = SERVERS.iter().try_for_each(|server| ask(server).map(drop)) else { return Ok(()) };
+        missed_since = if are_ready { missed_since.or(Some(Instant::now())) } else { None };
+        ensure!(
+            missed_since.is_none_or(|since| since.elapsed() < SOON),
+            "Kubernetes has them ready for {SOON:?}, and {error:#}"
+        );
+        ensure!(Instant::now() < until, "Kubernetes does not hold them ready again: {error:#}");
+        pause(Duration::from_millis(500));
+    }
+}
+
+const SERVERS: [&str; 2] = ["near", "far"];
+
+/// Whether Kubernetes holds a service's only endpoint ready.
+fn is_ready(lab: &Lab, service: &str) -> Result<bool> {
+    let named = format!("kubernetes.io/service-name={service}");
+    let shown = "jsonpath={.items[*].endpoints[*].conditions.ready}";
+    let said = lab.kubectl(&["-n", "shop", "get", "endpointslices", "-l", &named, "-o", shown])?;
+    Ok(said.trim() == "true")
 }
 
 /// Where they run: one node's daemon, and the control plane.
@@ -85,6 +108,19 @@ pub(crate) fn a_node_reboots(lab: &Lab) -> Result<()> {
         })?;
         eprintln!("{what}: its pods are reached {:.1} s after it was ready", begun.elapsed().as_secs_f32());
         lab.pods_ready("shop", "app in (far, eager)", AFTER_REBOOT)?;
+        eprintln!("{what}: all its pods are ready {:.1} s after it was", begun.elapsed().as_secs_f32());
+        tries(lab, what)?;
+        let enrolled = [
+            "-n",
+            "shop",
+            "wait",
+            "--for=condition=ambit.io/Enrolled",
+            "--timeout=60s",
+            "pod",
+            "far",
+            "eager",
+        ];
+        lab.kubectl(&enrolled)?;
         lab.mesh_ready()?;
         // What the eager one asked for went through the mesh: its own proxy counts nobody else.
         lab.wait("the eager one to be heard", SOON, || {
@@ -95,6 +131,15 @@ pub(crate) fn a_node_reboots(lab: &Lab) -> Result<()> {
         watch::unharmed("beside a node that reboots", beside).map(drop)
     })?;
     ensure!(before != address(lab, "far")?, "it has the same network as before: nothing was shown");
+    Ok(())
+}
+
+/// Tells how often the runtime had to try to start the node's pods: one that waits for its node is tried once.
+fn tries(lab: &Lab, what: &str) -> Result<()> {
+    let failed = ["get", "events", "-A", "--field-selector=reason=FailedCreatePodSandBox", "-o"];
+    let shown = "jsonpath={range .items[*]}{.involvedObject.name} x{.count}: {.message}{\"\\n\"}{end}";
+    let said = lab.kubectl(&[&failed[..], &[shown]].concat())?;
+    eprintln!("{what}: sandboxes that failed:\n{said}");
     Ok(())
 }
 
