@@ -117,8 +117,14 @@ impl Hand {
         let path = with_query(&format!("{}/status", path_of(pod)), &[("fieldManager", self.manager)]);
         // Kubelet writes conditions of the same list: only this kind of patch knows that they are told by their type.
         let content = "application/strategic-merge-patch+json";
-        self.client.submit::<Value>(Method::PATCH, &path, content, body.to_string().into_bytes()).await?;
-        Ok(())
+        match self.client.submit::<Value>(Method::PATCH, &path, content, body.to_string().into_bytes()).await
+        {
+            // How the API server says that this is another pod by now: its id cannot be changed.
+            Err(ApiError::Refused { code: 422, message }) if message.contains("metadata.uid") => {
+                Err(ApiError::Conflict)
+            }
+            said => said.map(drop),
+        }
     }
 }
 

@@ -237,7 +237,8 @@ impl Store {
         };
         let asked = &body["metadata"]["uid"];
         if !asked.is_null() && *asked != object["metadata"]["uid"] {
-            return Answer::Refusal(409, status(409, "Conflict", &query.place.name));
+            let why = "metadata.uid: Invalid value: field is immutable:";
+            return Answer::Refusal(422, status(422, why, &query.place.name));
         }
         if query.is_status && is_apply {
             // A manager owns one member of status; what it does not say of it any more is removed.
