@@ -1,10 +1,11 @@
 //! Certificates that end under live tunnels: whoever has shown one may end what was begun, and begins nothing more.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, sleep};
+use ambit_process::stop::Stop;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::*;
+use super::Accepted;
 use crate::testing::{Bench, opened};
 
 /// Enough for a handshake on a machine that does much else meanwhile.
