@@ -46,12 +46,7 @@ pub(super) async fn run(args: &UninstallArgs) -> Result<bool, Box<dyn Error>> {
     if set.is_some() {
         plan.push(format!("{} pods leave the mesh", enrolled(&client).await?.len()));
     }
-    if args.purge {
-        plan.push("roots are deleted".to_owned());
-    }
-    if args.purge_definitions {
-        plan.push("definitions are deleted, and every policy with them".to_owned());
-    }
+    plan.extend(purged(args));
     let plan = plan.join("; ");
     if args.dry_run {
         println!("{plan}: if it was not a dry run");
@@ -83,6 +78,13 @@ pub(super) async fn run(args: &UninstallArgs) -> Result<bool, Box<dyn Error>> {
         others => println!("the mesh goes on with {}", few(others)),
     }
     Ok(true)
+}
+
+/// What goes beside the release, as the user is told before.
+fn purged(args: &UninstallArgs) -> impl Iterator<Item = String> {
+    let roots = args.purge.then_some("roots are deleted");
+    let definitions = args.purge_definitions.then_some("definitions are deleted, and every policy with them");
+    roots.into_iter().chain(definitions).map(str::to_owned)
 }
 
 /// The node daemons go first: at their end each lets its node's pods out, in order, and takes its plugin, rules and

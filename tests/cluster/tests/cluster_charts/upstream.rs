@@ -236,7 +236,7 @@ fn uses(templates: &str, path: &str) -> bool {
         let wanted = format!(".Values.{name}");
         let is_whole = |rest: &str| {
             let next = rest.chars().next().unwrap_or(' ');
-            !next.is_alphanumeric() && !(next == '.' && rest.chars().nth(1).is_some_and(char::is_alphabetic))
+            !(next.is_alphanumeric() || next == '.' && rest.chars().nth(1).is_some_and(char::is_alphabetic))
         };
         if templates.match_indices(&wanted).any(|(at, _)| is_whole(&templates[at + wanted.len()..])) {
             return true;
