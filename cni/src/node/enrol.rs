@@ -240,8 +240,8 @@ async fn finish(
     // Without one it may come in a moment: that it does not is said by the pod's keeper.
     let standing = match proven {
         Ok(true) => Some(Standing::Proven),
-        // What was said before is over.
-        Ok(false) if subject.enrolled.is_some() && !subject.is_said_in() => Some(Standing::Awaited),
+        // What was said before is over, also where we have not heard it back yet; it costs no write of its own.
+        Ok(false) if !subject.is_said_in() => Some(Standing::Awaited),
         _ => None,
     };
     let said = say(ground, subject, Word::Enabled, standing.as_ref()).await;

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::credential::{CertificateInfo, Credential};
 use crate::issue::{IssueError, Issuer};
-use calendar::{Calendar, plan};
+use calendar::{Calendar, plan, plan_new};
 use schedule::{Landing, Lease, Schedule};
 
 pub use census::Census;
@@ -306,7 +306,7 @@ fn land(schedule: &mut Schedule<Arc<Credential>>, wall: SystemTime, landed: Land
     }
     let landing = match result {
         Ok(credential) => {
-            let (refresh_at, expires_at) = plan(credential.validity(), wall, now, chance);
+            let (refresh_at, expires_at) = plan_new(credential.validity(), wall, now, chance);
             Landing::Issued(Lease { credential: Arc::new(credential), refresh_at, expires_at })
         }
         Err(error) => Landing::Failed { why: Arc::new(error), chance },

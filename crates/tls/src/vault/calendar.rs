@@ -11,6 +11,9 @@ use crate::credential::Validity;
 const SLACK: Duration = Duration::from_secs(5);
 /// What is left of a life is not used up by renewing: never sooner than a quarter of it, within these.
 const SOONEST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A certificate that begins later than that after now is of a clock that is wrong, ours or the authority's. Nobody
+/// believes it where clocks are right, so another is asked for within one to two of these.
+const AHEAD: Duration = Duration::from_secs(60);
 
 /// The two clocks, side by side.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +57,18 @@ pub(super) fn plan(validity: Validity, wall: SystemTime, now: Instant, chance: f
     (now + until_half.min(before_half).max(least), now + left)
 }
 
+/// The same for a certificate that has just come. (One that was believed stays so when our clock is set back.)
+pub(super) fn plan_new(
+    validity: Validity,
+    wall: SystemTime,
+    now: Instant,
+    chance: f64,
+) -> (Instant, Instant) {
+    let (refresh, end) = plan(validity, wall, now, chance);
+    let is_ahead = validity.not_before.duration_since(wall).is_ok_and(|by| by > AHEAD);
+    (if is_ahead { refresh.min(now + AHEAD.mul_f64(1.0 + chance)) } else { refresh }, end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +108,20 @@ mod tests {
             assert_eq!(plan(validity, wall, now, 0.0), (now + refresh, now + end), "{case}");
         }
         assert_eq!(plan(validity, wall(), now, 1.0).0, now + DAY.mul_f64(0.45));
+    }
+
+    #[test]
+    fn a_new_one_that_begins_later_is_soon_asked_for_again_though_not_by_all_at_once() {
+        let validity = Validity { not_before: wall(), not_after: wall() + DAY };
+        let now = Instant::now();
+        let cases = [
+            ("clocks agree", wall(), 0.0, HOUR * 12),
+            ("clocks differ a little", wall() - AHEAD, 0.0, HOUR * 12),
+            ("our clock is a day behind, or the authority's ahead", wall() - DAY, 0.0, AHEAD),
+            ("the same for another", wall() - DAY, 1.0, AHEAD * 2),
+        ];
+        for (case, wall, chance, refresh) in cases {
+            assert_eq!(plan_new(validity, wall, now, chance), (now + refresh, now + DAY), "{case}");
+        }
     }
 }

@@ -233,10 +233,19 @@ async fn a_clock_set_a_day_back_makes_no_certificate_last_longer_than_it_does() 
     assert_eq!(calls.load(Ordering::Relaxed), 1, "it is as good as before");
     assert!(vault.held(&id).is_some());
     tokio::time::sleep(HOUR + Duration::from_secs(60)).await;
-    assert_eq!(calls.load(Ordering::Relaxed), 2, "half of its life has passed, whatever the clock says");
-    // One that is issued while the clock is behind: by our clock its life has not begun.
-    tokio::time::sleep(HOUR * 6 + Duration::from_secs(60)).await;
-    assert_eq!(calls.load(Ordering::Relaxed), 3, "half of the second life has passed");
+    let asked = || calls.load(Ordering::Relaxed);
+    let before = asked();
+    assert!(before >= 2, "half of its life has passed, whatever the clock says");
+    // One that is issued while the clock is behind: by our clock its life has not begun. Which clock is wrong is not
+    // known, and were it the authority's, nobody would believe what it has signed.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!((5..=10).contains(&(asked() - before)), "another is asked for each one to two minutes");
+    assert!(vault.held(&id).is_some());
+    set_clock(0);
+    tokio::time::sleep(Duration::from_secs(121)).await;
+    let before = asked();
+    tokio::time::sleep(HOUR * 5).await;
+    assert_eq!(asked(), before, "clocks agree");
 }
 
 #[tokio::test(start_paused = true)]
