@@ -162,12 +162,7 @@ fn heed_signals(stop: Stop, tasks: &mut Tasks) {
 
 fn release_unused(tasks: &mut Tasks) {
     tasks.spawn("pages", |stop| async move {
-        let release = || {
-            // What a burst of connections has left in pieces.
-            ambit_sys::pages::release_heap();
-            ambit_sys::pages::release_program()
-        };
-        if let Err(error) = keep_only_used_code(stop, release).await {
+        if let Err(error) = keep_only_used_code(stop, ambit_sys::pages::release_unused).await {
             warn!(%error, "code that is not in use stays resident");
         }
     });

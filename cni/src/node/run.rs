@@ -196,7 +196,7 @@ async fn end_on_signals(pulled: Stop, stop: Stop) {
 }
 
 async fn release_unused(stop: Stop) {
-    if let Err(error) = keep_only_used_code(stop, ambit_sys::pages::release_program).await {
+    if let Err(error) = keep_only_used_code(stop, ambit_sys::pages::release_unused).await {
         warn!(%error, "code that is not in use stays resident");
     }
 }

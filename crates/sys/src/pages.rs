@@ -39,6 +39,15 @@ pub fn release_program() -> io::Result<usize> {
     Ok(covered)
 }
 
+/// Lets go of all that a process keeps resident without need: pages of the heap, then of programs; see both.
+///
+/// # Errors
+/// As [`release_program`].
+pub fn release_unused() -> io::Result<usize> {
+    release_heap();
+    release_program()
+}
+
 /// Gives back the heap's pages that hold nothing. The allocator does so by itself only at the heap's end, where one
 /// small object that lives on keeps all before it.
 pub fn release_heap() {
