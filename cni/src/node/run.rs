@@ -40,16 +40,9 @@ use crate::node::view::{self, View};
 use crate::node::want::Criteria;
 use crate::rules::{Families, NodeRules};
 
-/// Questions of the plugin that may wait for the desk, which takes them at once: as many as are taken from plugins.
-const ASKS: usize = 1024;
-
-/// All pods that a node can have may be started at once and wait, and ztunnel's own is not to wait behind them.
-const PLUGINS: admin::Limits = admin::Limits {
-    head_wait: Duration::from_secs(2),
-    body_wait: Duration::from_secs(2),
-    body_bytes: 256 << 10,
-    connections: 1024,
-};
+/// Plugins that may ask at once: all pods that a node can have may be started together and wait, and ztunnel's own is
+/// not to wait behind them. The desk takes their questions as they come.
+const PLUGINS: usize = 1024;
 
 /// What is going on may take this long to end.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -116,7 +109,7 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
     let (publish, views) = watch::channel(Arc::new(View::default()));
     let node = config.node_name.clone();
     tasks.spawn("view", move |stop| view::follow(source, node, publish, stop));
-    let (asks, asked) = mpsc::channel(ASKS);
+    let (asks, asked) = mpsc::channel(PLUGINS);
     let criteria = criteria(&config);
     let events = Events {
         ground: Arc::clone(&ground),
@@ -127,7 +120,8 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), RunError> {
     // Questions are taken from now on; they wait for the view.
     let plugin = sockets.plugin;
     tasks.spawn("events", move |stop| {
-        admin::serve_within(PLUGINS, plugin, move |ask| events.clone().answer(ask), stop)
+        let limits = admin::Limits { connections: PLUGINS, ..admin::Limits::default() };
+        admin::serve_within(limits, plugin, move |ask| events.clone().answer(ask), stop)
     });
     if let Some(listener) = admin {
         let teller =

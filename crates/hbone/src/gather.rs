@@ -17,6 +17,7 @@ use crate::lent;
 const HELD_MOST: usize = lent::ROOM;
 /// From here on a copy costs more than the call it saves.
 const DIRECT_FROM: usize = 8 * 1024;
+
 /// A stream whose small writes wait for each other.
 pub(crate) struct Gathered<S> {
     inner: S,

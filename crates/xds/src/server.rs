@@ -21,6 +21,7 @@ use tonic::codegen::http;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
 
+use self::answers::Answers as _;
 use self::codec::Requests;
 use self::door::Door;
 pub use self::notes::{Note, Notes};
@@ -30,6 +31,7 @@ use self::talk::{Starts, Talk};
 use crate::library::Library;
 use crate::publisher::Publisher;
 
+mod answers;
 mod codec;
 mod door;
 mod notes;

@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use ambit_cluster::api::Owner;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+
+use crate::ca::review::unproven;
 
 /// Where kubelet mounts it.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -43,10 +43,9 @@ pub(super) fn read() -> Own {
     std::fs::read_to_string(Path::new(TOKEN)).ok().and_then(|token| said(&token)).unwrap_or_default()
 }
 
-/// What a token says. It is ours, and nothing is permitted by it here: its signature is for others to look at.
+/// What a token says. It is ours, and nothing is permitted by it here.
 fn said(token: &str) -> Option<Own> {
-    let claims = URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
-    let Claims { cluster: Cluster { pod, serviceaccount } } = serde_json::from_slice(&claims).ok()?;
+    let Claims { cluster: Cluster { pod, serviceaccount } } = unproven(token.trim())?;
     Some(Own {
         pod: pod.map(|it| Owner::pod(&it.name, &it.uid)),
         account: serviceaccount.map(|it| Owner::account(&it.name, &it.uid)),
@@ -55,6 +54,9 @@ fn said(token: &str) -> Option<Own> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
 
     #[test]

@@ -61,13 +61,12 @@ impl Owner {
     }
 
     /// As it is written in an object.
-    #[must_use]
-    pub fn reference(&self) -> Value {
+    fn reference(&self) -> Value {
         json!({"apiVersion": "v1", "kind": self.kind, "name": self.name, "uid": self.uid})
     }
 
     /// Among those that an object has; in place of a former one of the same name.
-    fn enter(&self, metadata: &mut Value) {
+    pub(super) fn enter(&self, metadata: &mut Value) {
         let others = metadata.get("ownerReferences").and_then(Value::as_array).cloned().unwrap_or_default();
         let is_it = |it: &Value| it["kind"] == self.kind && it["name"] == self.name.as_str();
         let kept = others.into_iter().filter(|it| !is_it(it));
@@ -81,24 +80,24 @@ impl Owner {
 /// What is read of a lease; the remainder is given back as it was.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
-struct Lease {
-    metadata: Value,
-    spec: Term,
+pub(super) struct Lease {
+    pub(super) metadata: Value,
+    pub(super) spec: Term,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Term {
+pub(super) struct Term {
     #[serde(skip_serializing_if = "Option::is_none")]
-    holder_identity: Option<String>,
+    pub(super) holder_identity: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    lease_duration_seconds: Option<u64>,
+    pub(super) lease_duration_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    acquire_time: Option<String>,
+    pub(super) acquire_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    renew_time: Option<String>,
+    pub(super) renew_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    lease_transitions: Option<u64>,
+    pub(super) lease_transitions: Option<u64>,
 }
 
 /// What others were seen to write, and when that was first seen.
@@ -214,13 +213,8 @@ impl Candidate {
     }
 
     async fn write(&self, client: &Client, how: Method, to: &str, lease: &Lease) -> Result<bool, ApiError> {
-        let body = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": lease.metadata, "spec": lease.spec,
-        });
-        let sent = client.submit::<Value>(how, to, "application/json", body.to_string().into_bytes()).await;
-        match sent {
-            Ok(_) => Ok(true),
+        match send(client, how, to, lease).await {
+            Ok(()) => Ok(true),
             Err(ApiError::Conflict) => Ok(false),
             Err(error) => Err(error),
         }
@@ -236,12 +230,26 @@ impl Candidate {
     }
 
     fn collection(&self) -> String {
-        format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", self.namespace)
+        collection(&self.namespace)
     }
 
     fn path(&self) -> String {
         format!("{}/{}", self.collection(), self.lease)
     }
+}
+
+/// The leases of a namespace.
+pub(super) fn collection(namespace: &str) -> String {
+    format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases")
+}
+
+/// Makes a lease, or puts it in the place of what it was.
+pub(super) async fn send(client: &Client, how: Method, to: &str, lease: &Lease) -> Result<(), ApiError> {
+    let body = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": lease.metadata, "spec": lease.spec,
+    });
+    client.submit::<Value>(how, to, "application/json", body.to_string().into_bytes()).await.map(drop)
 }
 
 /// Microseconds, as the API demands of leases.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use ambit_process::clock::{self, Instant};
 use ambit_process::stop::Stop;
 use http::Method;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -19,7 +18,7 @@ use twox_hash::XxHash64;
 
 use crate::api::client::Client;
 use crate::api::error::ApiError;
-use crate::api::lease::{EVERY, Owner, STEP_DOWN, TERM, TRUST, stamp};
+use crate::api::lease::{self, EVERY, Lease, Owner, STEP_DOWN, TERM, TRUST, Term, stamp};
 use crate::object::ObjectRef;
 
 /// The label of members' leases; its value is their group.
@@ -79,27 +78,6 @@ fn score(member: &str, object: &ObjectRef) -> u64 {
     XxHash64::oneshot(0, format!("{member} {object}").as_bytes())
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Lease {
-    metadata: Metadata,
-    spec: Spec,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Metadata {
-    name: String,
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Spec {
-    holder_identity: String,
-    renew_time: String,
-}
-
 /// What was seen of the others: their group, when they were renewed by their clock, and when that was first seen by ours.
 #[derive(Debug, Default)]
 struct Roll {
@@ -113,14 +91,18 @@ impl Roll {
     fn look(&mut self, leases: Vec<Lease>, leader: &str, now: Instant) {
         let mut seen = BTreeMap::new();
         for Lease { metadata, spec } in leases {
-            if metadata.name == leader && !spec.holder_identity.is_empty() {
-                self.leader = spec.holder_identity;
-            } else if let Some(group) = metadata.labels.get(GROUP) {
-                let since = match self.seen.get(&spec.holder_identity) {
-                    Some((_, renewed, since)) if *renewed == spec.renew_time => *since,
+            let (holder, renewed) =
+                (spec.holder_identity.unwrap_or_default(), spec.renew_time.unwrap_or_default());
+            let name = metadata.get("name").and_then(Value::as_str);
+            let group = metadata.get("labels").and_then(|all| all.get(GROUP)).and_then(Value::as_str);
+            if name == Some(leader) && !holder.is_empty() {
+                self.leader = holder;
+            } else if let Some(group) = group {
+                let since = match self.seen.get(&holder) {
+                    Some((_, before, since)) if *before == renewed => *since,
                     _ => now,
                 };
-                seen.insert(spec.holder_identity, (group.clone(), spec.renew_time, since));
+                seen.insert(holder, (group.to_owned(), renewed, since));
             }
         }
         self.seen = seen;
@@ -185,38 +167,35 @@ impl Member {
             Err(ApiError::NotFound { name: Some(_) }) => self.create(client).await?,
             Err(error) => return Err(error),
         }
-        let all = client.list(&self.collection(), &[]).await?;
+        let all = client.list(&lease::collection(&self.namespace), &[]).await?;
         // One that does not read is nobody's.
         Ok(all.into_iter().filter_map(|lease| serde_json::from_value(lease).ok()).collect())
     }
 
     async fn create(&self, client: &Client) -> Result<(), ApiError> {
-        let time = stamp(clock::now_system());
-        let lease = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {
-                "name": self.lease(), "namespace": self.namespace, "labels": {GROUP: self.group},
-                "ownerReferences": self.owner.iter().map(Owner::reference).collect::<Vec<Value>>(),
-            },
-            "spec": {
-                "holderIdentity": self.identity, "leaseDurationSeconds": TERM.as_secs(),
-                "acquireTime": time, "renewTime": time,
-            },
-        });
-        let body = lease.to_string().into_bytes();
-        client.submit::<Value>(Method::POST, &self.collection(), "application/json", body).await.map(drop)
+        let time = Some(stamp(clock::now_system()));
+        let mut metadata =
+            json!({"name": self.lease(), "namespace": self.namespace, "labels": {GROUP: self.group}});
+        if let Some(owner) = &self.owner {
+            owner.enter(&mut metadata);
+        }
+        let spec = Term {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(TERM.as_secs()),
+            acquire_time: time.clone(),
+            renew_time: time,
+            lease_transitions: None,
+        };
+        lease::send(client, Method::POST, &lease::collection(&self.namespace), &Lease { metadata, spec })
+            .await
     }
 
     fn lease(&self) -> String {
         format!("{}{}", self.prefix, self.identity)
     }
 
-    fn collection(&self) -> String {
-        format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", self.namespace)
-    }
-
     fn path(&self) -> String {
-        format!("{}/{}", self.collection(), self.lease())
+        format!("{}/{}", lease::collection(&self.namespace), self.lease())
     }
 }
 

@@ -11,7 +11,7 @@ use tonic::body::Body;
 use crate::publisher::Asked;
 
 /// gRPC: whether a message is compressed, and its length.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 /// Room that is kept from one message to the next.
 const KEPT: usize = 16 << 10;

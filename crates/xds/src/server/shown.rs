@@ -4,23 +4,19 @@
 
 use std::time::SystemTime;
 
-use ambit_process::stop::Stop;
 use ambit_wire::pb::discovery::client_config::GenericXdsConfig;
 use ambit_wire::pb::discovery::{
     ClientConfig, ConfigStatus, ControlPlane, DiscoveryRequest, DiscoveryResponse, Node, Payload,
     UpdateFailureState,
 };
-use bytes::{BufMut as _, Bytes, BytesMut};
-use futures_util::stream::unfold;
-use http_body::Frame;
-use http_body_util::StreamBody;
+use bytes::Bytes;
 use prost::Message as _;
 use prost_types::value::Kind;
 use prost_types::{Struct, Timestamp, Value};
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::http::HeaderMap;
 
+use super::answers::{Answers, begin};
 use super::codec::Requests;
 use super::streams::{StreamView, Streams, TypeView};
 
@@ -45,30 +41,9 @@ impl Look {
     pub(super) fn new(body: Body, streams: Streams, called: String) -> Self {
         Self { requests: Requests::new(body), streams, called, answers: 0 }
     }
+}
 
-    /// The answer's body, until the one who asks closes the stream, or `stop` is pulled.
-    pub(super) fn into_body(self, stop: Stop) -> Body {
-        let frames = unfold(Some((self, stop)), |look| async {
-            let (mut look, stop) = look?;
-            // Cancel-safe: the stream ends here.
-            let piece = tokio::select! {
-                () = stop.stopped() => Err(Status::unavailable("the control plane stops")),
-                piece = look.next() => piece,
-            };
-            let ended = match piece {
-                Ok(Some(piece)) => return Some((Ok::<_, Status>(Frame::data(piece)), Some((look, stop)))),
-                Ok(None) => Status::ok(""),
-                Err(status) => status,
-            };
-            let mut trailers = HeaderMap::new();
-            // A message that no header can hold is left out; the code is there.
-            let _ = ended.add_header(&mut trailers);
-            Some((Ok(Frame::trailers(trailers)), None))
-        });
-        Body::new(StreamBody::new(frames))
-    }
-
-    /// The next answer; none when the stream was closed.
+impl Answers for Look {
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         while let Some(message) = self.requests.bytes().await? {
             let request = DiscoveryRequest::decode(message);
@@ -81,9 +56,7 @@ impl Look {
             if !request.response_nonce.starts_with(NONCE) {
                 self.answers += 1;
                 let answer = answer(&self.streams.view(), self.answers, &self.called).encode_to_vec();
-                let mut piece = BytesMut::with_capacity(5 + answer.len());
-                piece.put_u8(0);
-                piece.put_u32(u32::try_from(answer.len()).unwrap_or(u32::MAX));
+                let mut piece = begin(answer.len(), answer.len());
                 piece.extend_from_slice(&answer);
                 return Ok(Some(piece.freeze()));
             }

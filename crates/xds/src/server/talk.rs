@@ -5,19 +5,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
-use ambit_process::stop::Stop;
 use ambit_wire::limits;
 use ambit_wire::pb::discovery::Node;
-use bytes::{BufMut as _, Bytes, BytesMut};
-use futures_util::stream::unfold;
-use http_body::Frame;
-use http_body_util::StreamBody;
+use bytes::Bytes;
 use tokio::sync::watch;
-use tonic::body::Body;
-use tonic::codegen::http::HeaderMap;
 use tonic::{Code, Status};
 use tracing::{debug, info};
 
+use super::answers::{Answers, begin};
 use super::codec::Requests;
 use super::door::{Door, Pass};
 use super::notes::{Notes, Times};
@@ -116,33 +111,75 @@ impl Talk {
         Self { door, starts, ..self }
     }
 
-    /// The answer's body, until the subscriber closes the stream, or `stop` is pulled.
-    pub(super) fn into_body(self, stop: Stop) -> Body {
-        let frames = unfold(Some((self, stop)), |talk| async {
-            let (mut talk, stop) = talk?;
-            // Cancel-safe: the stream ends here.
-            let piece = tokio::select! {
-                () = stop.stopped() => Err(Status::unavailable("the control plane stops")),
-                piece = talk.next() => piece,
-            };
-            let ended = match piece {
-                Ok(Some(piece)) => return Some((Ok::<_, Status>(Frame::data(piece)), Some((talk, stop)))),
-                Ok(None) => Status::ok(""),
-                Err(status) => status,
-            };
-            if ended.code() == Code::Internal {
-                talk.times.failed();
-            }
-            let mut trailers = HeaderMap::new();
-            // A message that no header can hold is left out; the code is there.
-            let _ = ended.add_header(&mut trailers);
-            Some((Ok(Frame::trailers(trailers)), None))
-        });
-        Body::new(StreamBody::new(frames))
+    fn on_library(&mut self, newest: &Arc<Library>) -> Vec<Action> {
+        let (told, begun) = (self.publisher.generation(), now());
+        let actions = self.publisher.on_library(Arc::clone(newest));
+        self.times.taken(newest, told, (begun, &actions));
+        actions
     }
 
-    /// The next piece; none when the subscriber has closed the stream. Called again only after the transport has
-    /// taken the former one: a newer library is looked at only when everything due was sent.
+    /// What is to be sent next of what is due.
+    fn piece(&mut self) -> Option<Bytes> {
+        if self.sending.is_none() {
+            self.times.gone(now());
+        }
+        if let Some(Sending { content, at }) = &mut self.sending {
+            let end = content.bytes().len().min(*at + PIECE);
+            let piece = content.bytes().slice(*at..end);
+            *at = end;
+            if end == content.bytes().len() {
+                self.sending = None;
+            }
+            return Some(piece);
+        }
+        let response = self.queue.pop_front()?;
+        let (own, shared) = response.bytes();
+        self.times.handed(&response, own.len() + shared.len(), now());
+        let mut piece = begin(own.len() + shared.len(), own.len() + shared.len().min(COPIED));
+        piece.extend_from_slice(&own);
+        if shared.len() <= COPIED {
+            piece.extend_from_slice(&shared);
+        } else {
+            self.sending = Some(Sending { content: Arc::clone(response.content()), at: 0 });
+        }
+        Some(piece.freeze())
+    }
+
+    fn on_request(&mut self, asked: Asked) -> Result<Vec<Action>, Status> {
+        if self.publisher.node().is_none() && !asked.reports_something() {
+            let newest = Arc::clone(&self.library.borrow());
+            self.publisher.begin(self.starts.pick(&newest));
+            self.library.mark_changed();
+        }
+        let request = asked.request();
+        if self.publisher.node().is_none()
+            && let Some(node) = &request.node
+        {
+            vouch(&self.caller, node)?;
+            info!(target: "xds", node = node.id, peer = ?self.caller.peer, "subscriber");
+        }
+        if let Some(error) = &request.error_detail {
+            let text = limits::shortened(&error.message, limits::NACK_TEXT);
+            info!(target: "xds", kind = request.type_url, nonce = request.response_nonce, text, "refused by subscriber");
+        }
+        self.publisher.on_request(asked, now()).map_err(|refusal| match refusal {
+            Refusal::NoNode | Refusal::NodeId { .. } => Status::invalid_argument(refusal.to_string()),
+            Refusal::TooManyNames { .. } => Status::resource_exhausted(refusal.to_string()),
+        })
+    }
+
+    fn obey(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send(response) => self.queue.push_back(response),
+                Action::WakeAt(until) => self.wake = Some(until),
+            }
+        }
+    }
+}
+
+impl Answers for Talk {
+    /// A newer library is looked at only when everything due was sent.
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         if matches!(self.turn, Turn::Before) {
             self.turn = Turn::Inside(self.door.enter().await?);
@@ -184,72 +221,9 @@ impl Talk {
         }
     }
 
-    fn on_library(&mut self, newest: &Arc<Library>) -> Vec<Action> {
-        let (told, begun) = (self.publisher.generation(), now());
-        let actions = self.publisher.on_library(Arc::clone(newest));
-        self.times.taken(newest, told, (begun, &actions));
-        actions
-    }
-
-    /// What is to be sent next of what is due.
-    fn piece(&mut self) -> Option<Bytes> {
-        if self.sending.is_none() {
-            self.times.gone(now());
-        }
-        if let Some(Sending { content, at }) = &mut self.sending {
-            let end = content.bytes().len().min(*at + PIECE);
-            let piece = content.bytes().slice(*at..end);
-            *at = end;
-            if end == content.bytes().len() {
-                self.sending = None;
-            }
-            return Some(piece);
-        }
-        let response = self.queue.pop_front()?;
-        let (own, shared) = response.bytes();
-        self.times.handed(&response, own.len() + shared.len(), now());
-        let mut piece = BytesMut::with_capacity(5 + own.len() + shared.len().min(COPIED));
-        // gRPC: not compressed, and how long it is, which is within what subscribers accept.
-        piece.put_u8(0);
-        piece.put_u32(u32::try_from(own.len() + shared.len()).unwrap_or(u32::MAX));
-        piece.extend_from_slice(&own);
-        if shared.len() <= COPIED {
-            piece.extend_from_slice(&shared);
-        } else {
-            self.sending = Some(Sending { content: Arc::clone(response.content()), at: 0 });
-        }
-        Some(piece.freeze())
-    }
-
-    fn on_request(&mut self, asked: Asked) -> Result<Vec<Action>, Status> {
-        if self.publisher.node().is_none() && !asked.reports_something() {
-            let newest = Arc::clone(&self.library.borrow());
-            self.publisher.begin(self.starts.pick(&newest));
-            self.library.mark_changed();
-        }
-        let request = asked.request();
-        if self.publisher.node().is_none()
-            && let Some(node) = &request.node
-        {
-            vouch(&self.caller, node)?;
-            info!(target: "xds", node = node.id, peer = ?self.caller.peer, "subscriber");
-        }
-        if let Some(error) = &request.error_detail {
-            let text = limits::shortened(&error.message, limits::NACK_TEXT);
-            info!(target: "xds", kind = request.type_url, nonce = request.response_nonce, text, "refused by subscriber");
-        }
-        self.publisher.on_request(asked, now()).map_err(|refusal| match refusal {
-            Refusal::NoNode | Refusal::NodeId { .. } => Status::invalid_argument(refusal.to_string()),
-            Refusal::TooManyNames { .. } => Status::resource_exhausted(refusal.to_string()),
-        })
-    }
-
-    fn obey(&mut self, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Send(response) => self.queue.push_back(response),
-                Action::WakeAt(until) => self.wake = Some(until),
-            }
+    fn ended(&self, how: &Status) {
+        if how.code() == Code::Internal {
+            self.times.failed();
         }
     }
 }

@@ -42,11 +42,12 @@ fn each_object_is_of_one_member_and_only_those_of_one_who_leaves_change_hands() 
 }
 
 fn lease(name: &str, holder: &str, group: Option<&str>, renewed: u64) -> Lease {
-    let labels = group.map(|group| (GROUP.to_owned(), group.to_owned())).into_iter().collect();
-    Lease {
-        metadata: Metadata { name: name.into(), labels },
-        spec: Spec { holder_identity: holder.into(), renew_time: renewed.to_string() },
+    let mut metadata = json!({"name": name});
+    if let Some(group) = group {
+        metadata["labels"] = json!({GROUP: group});
     }
+    let (holder_identity, renew_time) = (Some(holder.into()), Some(renewed.to_string()));
+    Lease { metadata, spec: Term { holder_identity, renew_time, ..Term::default() } }
 }
 
 #[test]
