@@ -43,6 +43,12 @@ pub enum NameError {
         /// The text as given.
         value: String,
     },
+    /// The text is not `<kind>/<namespace>/<name>` of a route.
+    #[error("route {value:?} is not of the form <kind>/<namespace>/<name>, of kind HTTPRoute or GRPCRoute")]
+    Route {
+        /// The text as given.
+        value: String,
+    },
 }
 
 macro_rules! name {
@@ -148,6 +154,9 @@ part_name!(
 part_name!(
     /// The name of a policy object.
     PolicyName, "policy name");
+part_name!(
+    /// The name of a route object.
+    RouteName, "route name");
 free_name!(
     /// A network's id; the default network is the empty text.
     Network);
