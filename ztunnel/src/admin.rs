@@ -3,11 +3,8 @@
 
 mod dump;
 
-use std::sync::Arc;
-
 use ambit_process::admin::{Body, answer, text};
-use ambit_process::observe::{Logs, Registry};
-use ambit_process::scrape;
+use ambit_process::observe::Logs;
 use ambit_process::stop::Stop;
 use ambit_tls::vault::Vault;
 use ambit_wire::local;
@@ -107,13 +104,4 @@ impl Admin {
         }
         dump
     }
-}
-
-/// Answers the metrics port.
-#[must_use]
-pub fn metrics<B>(registry: &Arc<Registry>, request: &Request<B>) -> Response<Body> {
-    if !matches!(request.uri().path(), "/metrics" | "/stats/prometheus") {
-        return text(StatusCode::NOT_FOUND, "not found\n");
-    }
-    scrape::answer(registry, request.headers())
 }

@@ -1,10 +1,8 @@
 //! Everything ztunnel can be told, read once from the environment (`ztunnel.md` 12.2).
 //! Owns which settings exist and what they mean together; reading one is `process::config`'s.
 
-mod control;
 mod layers;
 mod names;
-mod terms;
 mod threads;
 mod traffic;
 mod unsupported;
@@ -18,8 +16,10 @@ use ambit_process::observe::LogConfig;
 use ambit_tls::credential::Terms;
 use ambit_wire::node_link::PodInfo;
 
-use control::Us;
-pub use control::{Control, Credentials, LocalWorld, NodeFacts};
+use ambit_proxy::control::Us;
+pub use ambit_proxy::control::{Control, Credentials, LocalWorld, NodeFacts};
+pub use ambit_proxy::ports::Ports;
+use ambit_proxy::terms;
 use layers::Layers;
 pub use names::Names;
 pub use traffic::{Keepalive, Traffic};
@@ -59,17 +59,6 @@ pub struct Config {
     pub policy_wait: Duration,
     /// The mesh's version, shown in metrics.
     pub mesh_version: Label,
-}
-
-/// Our own ports that may be moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ports {
-    /// Dumps and the log's level, on loopback.
-    pub admin: u16,
-    /// Metrics.
-    pub stats: u16,
-    /// Whether readiness is asked for.
-    pub readiness: u16,
 }
 
 /// For whom ztunnel carries.
@@ -159,8 +148,9 @@ impl Config {
         let (terms, shared) = (terms::read(source, f), matches!(mode, Mode::Shared { .. }));
         let traffic = Traffic::read(source, f, shared);
         let names = names(source, f, &traffic);
+        let us = Us { kind: "ztunnel", node: &node, cluster: &cluster, shared, terms: &terms };
         let this = Self {
-            control: Control::read(source, f, &Us { node: &node, cluster: &cluster, shared, terms: &terms }),
+            control: Control::read(source, f, &us),
             ports: Ports {
                 admin: layers.admin_port.unwrap_or(ADMIN_PORT),
                 stats: layers.stats_port.unwrap_or(STATS_PORT),

@@ -4,7 +4,6 @@ pub mod admin;
 pub mod board;
 mod captured;
 pub mod config;
-pub mod discovery;
 pub mod dns;
 pub mod enrol;
 pub mod feed;
@@ -15,12 +14,10 @@ mod outbound;
 pub mod outcome;
 mod plaintext;
 pub mod pod;
-pub mod ports;
 mod proxy_header;
 pub mod record;
 pub mod run;
 pub mod sockets;
-pub mod unproven;
 pub mod world;
 
 #[cfg(test)]

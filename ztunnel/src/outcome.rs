@@ -9,6 +9,7 @@ use ambit_hbone::pool::{OpenError, RelayError};
 use ambit_hbone::pump::{self, Reset};
 use ambit_model::judge::Denial;
 use ambit_model::route::Refusal;
+pub use ambit_proxy::fault::chain;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -125,15 +126,6 @@ fn refused(denial: &Denial) -> String {
             format!("{start}: allow policies exist, but none allowed: {}", names.join(", "))
         }
         Denial::PolicyMissing(key) => format!("{start}: policy applies but is not known yet: {key}"),
-    }
-}
-
-/// An error with its causes.
-#[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", chain(cause)),
-        None => error.to_string(),
     }
 }
 

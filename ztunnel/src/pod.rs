@@ -12,6 +12,7 @@ use ambit_process::net::{TcpListener, TcpStream};
 use ambit_process::start::Traffic;
 use ambit_process::stop::Stop;
 use ambit_process::tasks::{Drained, Tasks};
+use ambit_proxy::unproven::Unproven;
 use ambit_sys::socket::Listening;
 use ambit_tls::vault::Vault;
 use ambit_wire::node_link::PodInfo;
@@ -24,7 +25,6 @@ use crate::config;
 use crate::ledger::{Ledger, Page};
 use crate::metrics::{Metrics, Reporter};
 use crate::sockets::{Sockets, SocketsError};
-use crate::unproven::Unproven;
 use crate::world::World;
 use crate::{dns, inbound, outbound, plaintext};
 

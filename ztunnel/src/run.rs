@@ -12,29 +12,30 @@ use ambit_process::ready::{Gate, Readiness};
 use ambit_process::start::{Runtimes, keep_only_used_code};
 use ambit_process::stop::{self, Stop};
 use ambit_process::tasks::Tasks;
-use ambit_process::{clock, usage};
-use ambit_tls::issue::{Ca, Directory, Issuer};
+use ambit_process::usage;
+use ambit_proxy::ports::{self, PortError};
+use ambit_proxy::unproven::Unproven;
+use ambit_proxy::{discovery, terms};
 use ambit_tls::vault::Vault;
 use ambit_wire::local::{self, LocalError};
 use ambit_wire::node_link::PodInfo;
 use ambit_xds::pump::{Apply, Progress, Pump};
+use bytes::Bytes;
+use http::Request;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::admin::Admin;
 use crate::board::{Board, PodShown};
-use crate::config::{Config, Credentials, LocalWorld, Mode};
-use crate::discovery;
+use crate::config::{Config, LocalWorld, Mode};
 use crate::dns::{Names, Resolvers};
 use crate::enrol::Shown;
 use crate::enrol::driver::Driver;
 use crate::feed::{BATCHES, Feed, Warm};
 use crate::ledger::Ledger;
-use crate::metrics::{Certificates, Metrics, Process, Revoked};
+use crate::metrics::{Certificates, Metrics, Process, Reason, Revoked};
 use crate::pod::{Running, Shared, StartError};
-use crate::ports::{self, PortError};
 use crate::sockets::{InNamespace, Sockets, SocketsError};
-use crate::unproven::Unproven;
 use crate::world;
 
 /// What ends by itself after a stop gets this long.
@@ -98,8 +99,8 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
     let readiness = Readiness::new();
     let metrics = Metrics::default();
     let (world, writer) = world::empty(config.node.clone());
-    let vault = vault(&config, &mut until_end);
-    follow_revocations(&config, &mut until_end);
+    let vault = config.control.credentials.clone().vault(&mut until_end);
+    terms::follow_revocations(&config.terms, &mut until_end);
     let ledger = Ledger::new(config.policy_wait);
     let warm = warm(&config, &vault);
     let mut feed = Feed::new(writer, ledger.clone(), metrics.clone(), warm);
@@ -133,8 +134,9 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
     };
     let registry =
         registry(&config, &metrics, Process { traffic: runtimes.traffic().into(), log: logs }, certificates);
-    ports::serve((config.ports, config.traffic.ipv6), admin, registry, readiness.clone(), &mut until_stop)
-        .await?;
+    let show = move |request: &Request<Bytes>| admin.answer(request);
+    let at = (config.ports, config.traffic.ipv6);
+    ports::serve(at, show, registry, readiness.clone(), &mut until_stop).await?;
     let gate = readiness.gate("state manager");
     let heard = Heard { synced: Synced { gate, tell: tell_synced }, vault: shared.vault.clone(), metrics };
     subscribe(&config, feed, heard, &mut until_end);
@@ -238,17 +240,6 @@ fn registry(
     Arc::new(registry)
 }
 
-fn follow_revocations(config: &Config, tasks: &mut Tasks) {
-    let Some(lists) = config.terms.revoked.clone() else { return };
-    info!(lists = lists.lists(), path = %lists.path().display(), "certificates may be revoked");
-    tasks.spawn("revocations", move |stop| async move {
-        tokio::select! {
-            () = stop.stopped() => {}
-            () = lists.follow() => {}
-        }
-    });
-}
-
 /// How names are answered, with whom to ask for those that are not ours.
 fn names(config: &Config, tasks: &mut Tasks) -> Option<Arc<Names>> {
     config.names.as_ref()?;
@@ -256,19 +247,6 @@ fn names(config: &Config, tasks: &mut Tasks) -> Option<Arc<Names>> {
     let names = Names::new(config, Arc::clone(&resolvers));
     tasks.spawn("resolvers", move |stop| async move { resolvers.follow(stop).await });
     names
-}
-
-fn vault(config: &Config, tasks: &mut Tasks) -> Vault {
-    match config.control.credentials.clone() {
-        Credentials::Ca(settings) => drive(Ca::new(*settings), tasks),
-        Credentials::Directory(path, terms) => drive(Directory::new(path, terms), tasks),
-    }
-}
-
-fn drive<I: Issuer>(issuer: I, tasks: &mut Tasks) -> Vault {
-    let (vault, driver) = Vault::new(issuer, clock::now_system);
-    tasks.spawn("certificates", move |stop| async move { driver.run(stop.stopped()).await });
-    vault
 }
 
 fn warm(config: &Config, vault: &Vault) -> Option<Warm> {
@@ -343,7 +321,7 @@ async fn follow(mut progress: watch::Receiver<Progress>, heard: Heard, stop: Sto
             synced.now();
         }
         if let Some(ending) = now.last_ending.as_ref().filter(|_| last.connected && !now.connected) {
-            metrics.xds_ended.get_or_create(&discovery::reason(ending)).inc();
+            metrics.xds_ended.get_or_create(&Reason(discovery::reason(ending))).inc();
         }
         if now.connected && !last.connected {
             vault.try_again().await;

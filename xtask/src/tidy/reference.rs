@@ -53,9 +53,13 @@ fn is_program_text(path: &str) -> bool {
         && !path.ends_with("tests.rs")
 }
 
-/// What all programs read is listed once.
+/// What all programs read is listed once, and so is what all proxies do.
 fn owner(path: &str) -> &str {
-    if path.starts_with("crates/") { "every program" } else { path.split('/').next().unwrap_or(path) }
+    match path.split('/').next().unwrap_or(path) {
+        "crates" if path.starts_with("crates/proxy/") => "every proxy",
+        "crates" => "every program",
+        program => program,
+    }
 }
 
 /// Two string literals after a word that makes a key: its name and its meaning.

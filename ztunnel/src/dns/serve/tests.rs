@@ -64,7 +64,7 @@ impl Scene {
             world,
             vault,
             ledger: crate::ledger::Ledger::default(),
-            unproven: crate::unproven::Unproven::default(),
+            unproven: ambit_proxy::unproven::Unproven::default(),
             metrics: Metrics::default(),
             names: Names::new(&config, Arc::new(resolvers)).map(|names| {
                 let mut names = Arc::into_inner(names).unwrap();

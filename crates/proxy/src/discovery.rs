@@ -11,8 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 
-use crate::config::{Control, NodeFacts};
-use crate::metrics::Reason;
+use crate::control::{Control, NodeFacts};
 
 /// Settings of the subscription; none when discovery is switched off.
 #[must_use]
@@ -42,13 +41,13 @@ pub fn settings(control: &Control) -> Option<Settings> {
 
 /// The label of an ending.
 #[must_use]
-pub fn reason(ending: &Ending) -> Reason {
-    Reason(match ending {
+pub fn reason(ending: &Ending) -> &'static str {
+    match ending {
         Ending::Unreachable(_) => "ConnectionError",
         Ending::Lost(_) => "Reconnect",
         Ending::Refused(_) => "Error",
         Ending::Closed => "Complete",
-    })
+    }
 }
 
 fn node(facts: &NodeFacts) -> Node {

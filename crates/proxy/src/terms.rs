@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use ambit_process::config::{Faults, Key, Source, flag, path};
+use ambit_process::tasks::Tasks;
 use ambit_tls::configs::{Algorithms, Revocations};
 use ambit_tls::credential::Terms;
+use tracing::info;
 
-use crate::outcome::chain;
+use crate::fault::chain;
 
 const POLICY: Key<bool> = Key::new(
     "COMPLIANCE_POLICY",
@@ -23,7 +25,9 @@ const LISTS: Key<Option<PathBuf>> = Key::new(
     || None,
 );
 
-pub(super) fn read(source: &dyn Source, f: &mut Faults) -> Terms {
+/// Reads them; what is wrong goes to `f`.
+#[must_use]
+pub fn read(source: &dyn Source, f: &mut Faults) -> Terms {
     let algorithms = match (POLICY.read(source, f), TLS12.read(source, f)) {
         (false, false) => Algorithms::Usual,
         (false, true) => Algorithms::WithTls12,
@@ -58,4 +62,16 @@ fn post_quantum(given: &str) -> Result<bool, String> {
         "pqc" => Ok(true),
         _ => Err("this version knows pqc only; leave it out for the usual algorithms".into()),
     }
+}
+
+/// Re-reads the revocation lists as they change.
+pub fn follow_revocations(terms: &Terms, tasks: &mut Tasks) {
+    let Some(lists) = terms.revoked.clone() else { return };
+    info!(lists = lists.lists(), path = %lists.path().display(), "certificates may be revoked");
+    tasks.spawn("revocations", move |stop| async move {
+        tokio::select! {
+            () = stop.stopped() => {}
+            () = lists.follow() => {}
+        }
+    });
 }

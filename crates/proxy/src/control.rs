@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ambit_model::name::ClusterId;
+use ambit_process::clock;
 use ambit_process::config::{Faults, Key, Prefix, Source, duration, text};
+use ambit_process::tasks::Tasks;
 use ambit_tls::configs::control_plane::{ControlPlane, RootSource};
 use ambit_tls::credential::Terms;
-use ambit_tls::issue::{CaSettings, Token};
+use ambit_tls::issue::{Ca, CaSettings, Directory, Issuer, Token};
+use ambit_tls::vault::Vault;
 use http::{HeaderName, HeaderValue};
 
 /// Where the world and certificates come from.
@@ -48,7 +51,7 @@ pub enum Credentials {
 /// What we say of ourselves to the control plane (`ztunnel.md` 8.2).
 #[derive(Debug, Clone, Default)]
 pub struct NodeFacts {
-    /// `ztunnel~<ip>~<pod>.<namespace>~<namespace>.svc.cluster.local`.
+    /// `<kind>~<ip>~<pod>.<namespace>~<namespace>.svc.cluster.local`.
     pub id: String,
     /// The `clusterid` header.
     pub cluster: String,
@@ -59,11 +62,17 @@ pub struct NodeFacts {
 }
 
 /// What is known of ourselves before the control plane is.
-pub(super) struct Us<'a> {
-    pub(super) node: &'a str,
-    pub(super) cluster: &'a ClusterId,
-    pub(super) shared: bool,
-    pub(super) terms: &'a Terms,
+pub struct Us<'a> {
+    /// What kind of proxy we are, as the control plane knows it: `ztunnel` or `waypoint`.
+    pub kind: &'a str,
+    /// Our node.
+    pub node: &'a str,
+    /// Our cluster.
+    pub cluster: &'a ClusterId,
+    /// Certificates are asked for in the name of others.
+    pub shared: bool,
+    /// How peers must prove themselves.
+    pub terms: &'a Terms,
 }
 
 type Text = Key<Option<String>>;
@@ -94,19 +103,38 @@ const INSTANCE_IP: Text = optional("INSTANCE_IP", "our pod's address");
 const POD_NAME: Text = optional("POD_NAME", "our pod's name");
 const POD_NAMESPACE: Text = optional("POD_NAMESPACE", "our pod's namespace");
 
+impl Credentials {
+    /// The vault that they fill, kept going by a task.
+    #[must_use]
+    pub fn vault(self, tasks: &mut Tasks) -> Vault {
+        match self {
+            Self::Ca(settings) => drive(Ca::new(*settings), tasks),
+            Self::Directory(path, terms) => drive(Directory::new(path, terms), tasks),
+        }
+    }
+}
+
+fn drive<I: Issuer>(issuer: I, tasks: &mut Tasks) -> Vault {
+    let (vault, driver) = Vault::new(issuer, clock::now_system);
+    tasks.spawn("certificates", move |stop| async move { driver.run(stop.stopped()).await });
+    vault
+}
+
 /// Where Kubernetes puts the token and the root.
 const TOKEN_FILE: &str = "./var/run/secrets/tokens/istio-token";
 const ROOT_FILE: &str = "./var/run/secrets/istio/root-cert.pem";
 
 impl Control {
-    pub(super) fn read(source: &dyn Source, f: &mut Faults, us: &Us<'_>) -> Self {
+    /// Reads everything; what is wrong goes to `f`.
+    #[must_use]
+    pub fn read(source: &dyn Source, f: &mut Faults, us: &Us<'_>) -> Self {
         let token = token(AUTH_TOKEN.read(source, f));
         Self {
             xds: plane(source, f, (&XDS_ADDRESS, &XDS_ROOT, &ALT_XDS), us),
             xds_headers: headers(source, f, XDS_HEADERS),
             credentials: credentials(source, f, &token, us),
             token,
-            node: facts(source, f, us.node, us.cluster),
+            node: facts(source, f, us),
             local: local(source, f),
         }
     }
@@ -218,7 +246,8 @@ fn local(source: &dyn Source, f: &mut Faults) -> Option<LocalWorld> {
     }
 }
 
-fn facts(source: &dyn Source, f: &mut Faults, node: &str, cluster: &ClusterId) -> NodeFacts {
+fn facts(source: &dyn Source, f: &mut Faults, us: &Us<'_>) -> NodeFacts {
+    let (node, cluster) = (us.node, us.cluster);
     let ip = INSTANCE_IP.read(source, f).unwrap_or_else(|| "1.1.1.1".into());
     let name = POD_NAME.read(source, f).unwrap_or_default();
     let namespace = POD_NAMESPACE.read(source, f).unwrap_or_default();
@@ -237,8 +266,9 @@ fn facts(source: &dyn Source, f: &mut Faults, node: &str, cluster: &ClusterId) -
             Err(_) => f.add(format!("{}{key}", META_JSON.name), value, "write JSON"),
         }
     }
+    let kind = us.kind;
     NodeFacts {
-        id: format!("ztunnel~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local"),
+        id: format!("{kind}~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local"),
         cluster: cluster.to_string(),
         metadata,
         json,
