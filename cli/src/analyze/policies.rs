@@ -209,7 +209,9 @@ pub(super) fn conditions(kind: Kind, meta: &Meta, conditions: &[PolicyCondition]
     let ours = |it: &&PolicyCondition| {
         let kind = it.kind.rsplit('/').next().unwrap_or_default();
         let kinds = ["Accepted", "ZtunnelAccepted", "WaypointAccepted", "WaypointBound", "VisibilityApplied"];
-        kinds.contains(&kind) && (it.status == "False" || it.reason == "PartiallyInvalid")
+        // Upstream says of a policy that lost its HTTP attributes that it is accepted, and so does ours.
+        let is_less = ["PartiallyInvalid", "UnsupportedValue"].contains(&it.reason.as_str());
+        kinds.contains(&kind) && (it.status == "False" || is_less)
     };
     let finding = |it: &PolicyCondition| {
         let what = format!("{}: {}", it.reason, it.message);

@@ -133,6 +133,7 @@ fn what_the_mesh_says_of_an_object_is_told_where_it_is_not_as_asked() {
     for (kind, status, reason, told) in [
         ("ZtunnelAccepted", "True", "Accepted", 0),
         ("ZtunnelAccepted", "True", "PartiallyInvalid", 1),
+        ("ZtunnelAccepted", "True", "UnsupportedValue", 1),
         ("ZtunnelAccepted", "False", "Invalid", 1),
         ("istio.io/Accepted", "False", "Invalid", 1),
         ("example.com/Accepted-by-nobody", "False", "Invalid", 0),

@@ -38,6 +38,10 @@ const KEYS: [&str; 15] = [
     "experimental.envoy.filters.",
 ];
 
+/// Those of them that a tunnel sees.
+const SEEN_KEYS: [&str; 5] =
+    ["source.ip", "source.namespace", "source.principal", "destination.ip", "destination.port"];
+
 pub(super) fn authorization(policy: &AuthorizationPolicy, findings: &mut Findings) {
     let spec = &policy.spec;
     if let Some(given) = &spec.selector {
@@ -166,12 +170,7 @@ fn paths(field: &str, to: &To, findings: &mut Findings) {
 }
 
 fn condition(field: &str, when: &When, findings: &mut Findings) {
-    let known = KEYS.iter().any(|key| match key.strip_suffix('[') {
-        Some(_) => when.key.starts_with(key) && when.key.ends_with(']') && when.key.len() > key.len() + 1,
-        None if key.ends_with('.') => when.key.starts_with(key) && when.key.len() > key.len(),
-        None => when.key == *key,
-    });
-    if !known {
+    if !is_known(&when.key) {
         let remedy = "use an attribute like source.ip, destination.port or request.headers[name]";
         findings.refuse(format!("{field}.key"), &when.key, "unknown attribute", remedy);
     }
@@ -182,20 +181,51 @@ fn condition(field: &str, when: &When, findings: &mut Findings) {
     }
 }
 
-/// A tunnel does not see HTTP: a deny rule that asks for nothing else there denies more, or nothing.
+fn is_known(given: &str) -> bool {
+    KEYS.iter().any(|key| match key.strip_suffix('[') {
+        Some(_) => given.starts_with(key) && given.ends_with(']') && given.len() > key.len() + 1,
+        None if key.ends_with('.') => given.starts_with(key) && given.len() > key.len(),
+        None => given == *key,
+    })
+}
+
+/// A tunnel does not see HTTP: a rule that asks for something there allows nobody, or denies more, or nothing.
 fn hidden(policy: &AuthorizationPolicy, at: usize, rule: &Rule, findings: &mut Findings) {
-    let by_tunnels = policy.spec.targets().next().is_none() && policy.spec.action == PolicyAction::Deny;
-    let asks_http = |to: &To| {
-        let seen = Operation {
-            ports: to.operation.ports.clone(),
-            not_ports: to.operation.not_ports.clone(),
-            ..Operation::default()
-        };
-        seen != to.operation
+    let outcome = match policy.spec.action {
+        // A waypoint's.
+        _ if policy.spec.targets().next().is_some() => return,
+        PolicyAction::Deny => "which deny without them or not at all",
+        PolicyAction::Allow => "which leave such a rule out: it allows nobody",
+        PolicyAction::Audit | PolicyAction::Custom => return,
     };
-    if by_tunnels && rule.to.iter().any(asks_http) {
-        let remedy = "attach the policy to a waypoint with targetRefs";
-        let problem = "HTTP attributes are not seen by tunnels, which deny without them or not at all";
-        findings.warn(format!("spec.rules[{at}].to"), "", problem, remedy);
+    let remedy = "attach the policy to a waypoint with targetRefs";
+    let http = format!("HTTP attributes are not seen by tunnels, {outcome}");
+    for (part, asks) in
+        [("from", rule.from.iter().any(|it| is_hidden(&it.source))), ("to", rule.to.iter().any(asks_http))]
+    {
+        if asks {
+            findings.warn(format!("spec.rules[{at}].{part}"), "", &http, remedy);
+        }
     }
+    for (number, when) in rule.when.iter().enumerate() {
+        if is_known(&when.key) && !SEEN_KEYS.contains(&when.key.as_str()) {
+            let field = format!("spec.rules[{at}].when[{number}].key");
+            findings.warn(field, &when.key, &format!("not seen by tunnels, {outcome}"), remedy);
+        }
+    }
+}
+
+fn asks_http(to: &To) -> bool {
+    let seen = Operation {
+        ports: to.operation.ports.clone(),
+        not_ports: to.operation.not_ports.clone(),
+        ..Operation::default()
+    };
+    seen != to.operation
+}
+
+fn is_hidden(source: &Source) -> bool {
+    let words = [&source.request_principals, &source.not_request_principals];
+    let ranges = [&source.remote_ip_blocks, &source.not_remote_ip_blocks];
+    words.iter().any(|list| !list.is_empty()) || ranges.iter().any(|list| !list.is_empty())
 }

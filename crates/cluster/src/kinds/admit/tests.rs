@@ -67,7 +67,27 @@ const CASES: &[(&str, &str, &str)] = &[
         "{rules: [{when: [{key: 'request.headers[]', values: [a]}]}]}",
         "!spec.rules[0].when[0].key: request.headers[]: unknown",
     ),
-    ("AuthorizationPolicy", "{rules: [{when: [{key: 'request.headers[x]', values: [a]}]}]}", ""),
+    (
+        "AuthorizationPolicy",
+        "{rules: [{when: [{key: 'request.headers[x]', values: [a]}]}]}",
+        "?spec.rules[0].when[0].key: request.headers[x]: not seen by tunnels, which leave such a rule out",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{targetRefs: [{kind: Service, name: s}], rules: [{when: [{key: 'request.headers[x]', values: [a]}]}]}",
+        "",
+    ),
+    ("AuthorizationPolicy", "{rules: [{when: [{key: destination.port, values: ['80']}]}]}", ""),
+    (
+        "AuthorizationPolicy",
+        "{rules: [{to: [{operation: {methods: [GET]}}]}]}",
+        "?spec.rules[0].to: HTTP attributes are not seen by tunnels, which leave such a rule out: it allows nobody",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{action: DENY, rules: [{from: [{source: {requestPrincipals: ['*']}}]}]}",
+        "?spec.rules[0].from: HTTP attributes are not seen by tunnels, which deny",
+    ),
     (
         "AuthorizationPolicy",
         "{rules: [{when: [{key: source.namespace, values: ['']}]}]}",
