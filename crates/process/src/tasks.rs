@@ -2,6 +2,8 @@
 //! Owns the only calls of tokio's `spawn`; what a task does is its caller's.
 
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -40,7 +42,7 @@ impl Tasks {
         Fut: Future<Output = ()> + Send + 'static,
     {
         self.reap();
-        self.set.spawn(named(name, task(self.stop.clone())));
+        self.set.spawn(Named::new(name, task(self.stop.clone())));
     }
 
     /// Starts a task on a traffic thread; the set still owns it.
@@ -50,7 +52,7 @@ impl Tasks {
         Fut: Future<Output = ()> + Send + 'static,
     {
         self.reap();
-        self.set.spawn_on(named(name, task(self.stop.clone())), thread.handle());
+        self.set.spawn_on(Named::new(name, task(self.stop.clone())), thread.handle());
     }
 
     /// Tasks that have not ended.
@@ -113,20 +115,37 @@ impl Tasks {
     }
 }
 
-/// Says which task panicked; the set's owner keeps running.
-struct Name(&'static str);
+/// A task under its name. In a box of its own: the set keeps what it has started until somebody asks how it ended,
+/// which may be much later, and a task that has ended should not keep the room that it worked in.
+struct Named {
+    name: &'static str,
+    task: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
 
-impl Drop for Name {
+impl Named {
+    fn new(name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { name, task: Box::pin(task) }
+    }
+}
+
+impl Future for Named {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let _panics = Panics(self.name);
+        self.task.as_mut().poll(cx)
+    }
+}
+
+/// Says which task panicked; the set's owner keeps running.
+struct Panics(&'static str);
+
+impl Drop for Panics {
     fn drop(&mut self) {
         if std::thread::panicking() {
             error!(task = self.0, "a task panicked");
         }
     }
-}
-
-async fn named<Fut: Future<Output = ()>>(name: &'static str, task: Fut) {
-    let _name = Name(name);
-    task.await;
 }
 
 #[cfg(test)]
@@ -159,6 +178,32 @@ mod tests {
         tasks.spawn("panics", |_| async { panic!("on purpose") });
         assert!(tasks.one_ended().await);
         assert!(tasks.is_empty());
+    }
+
+    /// Resident KiB that are no file's.
+    fn anonymous() -> usize {
+        let text = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = text.lines().find(|line| line.starts_with("RssAnon")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn tasks_that_have_ended_keep_no_room_though_nobody_has_asked_how() {
+        const ROOM: usize = 64 * 1024;
+        let (before, mut sets) = (anonymous(), Vec::new());
+        for number in 0..500 {
+            let (mut tasks, room) = (Tasks::new(&Stop::new()), [1_u8; ROOM]);
+            tasks.spawn("works", |_| async move {
+                tokio::task::yield_now().await;
+                assert_eq!(room[number % ROOM], 1);
+            });
+            while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
+                tokio::task::yield_now().await;
+            }
+            sets.push(tasks);
+        }
+        let grown = anonymous().saturating_sub(before);
+        assert!(grown < 500 * ROOM / 1024 / 4, "{grown} KiB for {} tasks that have ended", sets.len());
     }
 
     #[tokio::test]
