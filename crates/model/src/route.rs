@@ -8,6 +8,7 @@ mod find;
 mod gateway;
 mod inbound;
 mod refusal;
+mod waypoint;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,7 @@ pub use find::{service_by_address, service_by_host};
 use gateway::Found;
 pub use inbound::{Admission, Handed, NotAdmitted, admit, served};
 pub use refusal::{Blame, Refusal, Unresolved};
+pub use waypoint::{Bound, NotBound, Waypoint, bound, plan_endpoint, plan_workload};
 
 /// Where peers listen for HBONE.
 pub const HBONE_PORT: u16 = 15008;
@@ -158,8 +160,13 @@ impl<P: Pick> Planner<'_, P> {
             }
             return self.through(&waypoint, None).map(Plan::ViaWaypoint);
         }
+        Ok(self.addressed(workload))
+    }
+
+    /// To the workload itself, at the address and port that were asked for.
+    fn addressed(&self, workload: &Arc<Workload>) -> Plan {
         let target = self.flow.dst.socket();
-        Ok(match workload.tunnel {
+        match workload.tunnel {
             Tunnel::Hbone => Plan::Tunnel(Tunnelled {
                 hop: HopAddr::new(SocketAddr::new(target.ip(), HBONE_PORT)),
                 authority: Authority::Address(target),
@@ -172,7 +179,7 @@ impl<P: Pick> Planner<'_, P> {
                 destination: Some(Arc::clone(workload)),
                 service: None,
             }),
-        })
+        }
     }
 
     /// The application addressed a service.
@@ -185,6 +192,11 @@ impl<P: Pick> Planner<'_, P> {
             }
             return self.through(&waypoint, Some(service)).map(Plan::ViaWaypoint);
         }
+        self.beyond_waypoint(service)
+    }
+
+    /// To an endpoint, whatever waypoint the service has.
+    fn beyond_waypoint(&mut self, service: &Arc<Service>) -> Result<Plan, Refusal> {
         if service.load_balancing.as_ref().is_some_and(|l| l.mode == BalanceMode::Passthrough) {
             let service = Some(Arc::clone(service));
             return Ok(Plan::Direct(Direct { hop: self.original(), destination: None, service }));

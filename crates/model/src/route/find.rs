@@ -48,7 +48,22 @@ pub(super) fn services_at<'a>(
 
 /// The client's own namespace goes first, then the canonical one, then the smaller key.
 fn best<'a>(services: &'a [Arc<Service>], client: Option<&Namespace>) -> Option<&'a Arc<Service>> {
-    services.iter().filter(|s| visible(s, client)).min_by_key(|s| (!is_own(s, client), !s.canonical))
+    among(services.iter(), client)
+}
+
+/// The same among some of them, which come by exact address first.
+pub(super) fn preferred<'a>(
+    services: impl Iterator<Item = &'a Arc<Service>>,
+    client: &Namespace,
+) -> Option<&'a Arc<Service>> {
+    among(services, Some(client))
+}
+
+fn among<'a>(
+    services: impl Iterator<Item = &'a Arc<Service>>,
+    client: Option<&Namespace>,
+) -> Option<&'a Arc<Service>> {
+    services.filter(|s| visible(s, client)).min_by_key(|s| (!is_own(s, client), !s.canonical))
 }
 
 pub(crate) fn visible(service: &Service, client: Option<&Namespace>) -> bool {
