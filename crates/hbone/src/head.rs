@@ -145,6 +145,8 @@ pub enum Refusal {
     Bad,
     /// Policy says no: 401.
     Denied,
+    /// It is not served here: 404, a waypoint's answer.
+    Elsewhere,
     /// It cannot be served now: 503.
     Unavailable,
 }
@@ -156,6 +158,7 @@ impl Refusal {
         match self {
             Self::Bad => StatusCode::BAD_REQUEST,
             Self::Denied => StatusCode::UNAUTHORIZED,
+            Self::Elsewhere => StatusCode::NOT_FOUND,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

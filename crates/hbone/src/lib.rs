@@ -8,7 +8,7 @@ mod gather;
 pub mod head;
 mod lent;
 mod liveness;
-mod nested;
+pub mod nested;
 pub mod pool;
 pub mod pump;
 mod settings;

@@ -1,28 +1,36 @@
-//! A tunnel's stream as bytes to read and write, for the tunnel that goes through it.
-//! Owns flow control on both halves and the order of the end; what the bytes mean is the inner tunnel's.
+//! A tunnel's stream as bytes to read and write, for the tunnel or the protocol that goes through it.
+//! Owns flow control on both halves and the order of the end; what the bytes mean is for who reads them.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use crate::stream::{Stream, is_over};
 
-/// One stream of an outer tunnel. Dropped while a half is open, it is reset with CANCEL.
-pub(crate) struct Nested {
+/// How long the other half may stay open once ours has ended. By then a peer that lives has said the rest.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// One open stream. Dropped while a half is open, it is reset with CANCEL.
+pub struct Nested {
     stream: Stream,
     /// What has arrived and is not yet read. The peer gets room for it as it is read.
     got: Bytes,
     /// Room for the next piece; it comes back once earlier ones are on the wire.
     room: BytesMut,
-    said_all: bool,
+    /// Set when our half has ended: until when the other's end is waited for.
+    said_all: Option<Pin<Box<Sleep>>>,
 }
 
 impl Nested {
-    pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, got: Bytes::new(), room: BytesMut::new(), said_all: false }
+    /// Takes a stream that has just been opened.
+    #[must_use]
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, got: Bytes::new(), room: BytesMut::new(), said_all: None }
     }
 
     /// The next bytes; none at the end.
@@ -85,14 +93,21 @@ impl AsyncWrite for Nested {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends our half, and then waits for the other's end: a stream that is dropped before is reset, and the reset
-    /// could overtake, at the gateway, what it has yet to pass on.
+    /// Ends our half, and then waits a while for the other's end: a stream that is dropped before is reset, and the
+    /// reset could overtake, at the gateway, what it has yet to pass on.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !std::mem::replace(&mut self.said_all, true) {
+        if self.said_all.is_none() {
             self.stream.send.send_data(Bytes::new(), true).map_err(broken)?;
+            self.said_all = Some(Box::pin(sleep(LINGER)));
         }
         loop {
-            ready!(self.poll_got(cx))?;
+            match self.poll_got(cx) {
+                Poll::Ready(got) => got?,
+                Poll::Pending => {
+                    let linger = self.said_all.as_mut().map(|linger| linger.as_mut().poll(cx));
+                    return if linger == Some(Poll::Ready(())) { Poll::Ready(Ok(())) } else { Poll::Pending };
+                }
+            }
             if self.take(usize::MAX).is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -102,4 +117,35 @@ impl AsyncWrite for Nested {
 
 fn broken(error: h2::Error) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::testing::{Bench, opened};
+
+    #[tokio::test]
+    async fn a_peer_that_never_ends_its_half_is_not_waited_for_for_ever() {
+        let mut bench = Bench::new();
+        let (keep, mut kept) = mpsc::channel(1);
+        let hop = bench
+            .listen(move |accepted, stop| {
+                let keep = keep.clone();
+                async move {
+                    accepted.serve(stop, |arrival| drop(keep.try_send(opened(arrival)))).await;
+                }
+            })
+            .await;
+        let mut near = Nested::new(bench.open(hop).await.unwrap().stream);
+        let _far = kept.recv().await.unwrap().unwrap();
+        near.write_all(b"all").await.unwrap();
+        let began = tokio::time::Instant::now();
+        // From here on time passes only while nothing else can happen.
+        tokio::time::pause();
+        near.shutdown().await.unwrap();
+        assert!(began.elapsed() >= LINGER, "{:?}", began.elapsed());
+    }
 }
