@@ -5,6 +5,7 @@
 //! `Netns::run` and bound the time.
 
 mod address;
+mod names;
 mod nft;
 mod open;
 mod probes;
@@ -138,9 +139,19 @@ pub fn ease_pod(netns: &Netns, wanted: &PodRules) -> Result<(), ApplyError> {
 /// Takes everything of ours, and what an earlier agent left, out of a pod's namespace. Nothing there is success.
 pub fn remove_pod(netns: &Netns) -> Result<(), ApplyError> {
     netns.run(|| {
-        nft::remove(Whose::Pod)?;
+        if nft::remove(Whose::Pod)? == Change::Made
+            && let Err(error) = names::forget()
+        {
+            warn!(%error, "queries for names are remembered that were led to ztunnel");
+        }
         route::remove()
     })?
+}
+
+/// Whether somebody in a pod's namespace waits for ztunnel's answer to a query for a name.
+pub fn asks_for_names(netns: &Netns) -> Result<bool, ApplyError> {
+    let asked = netns.run(names::are_asked)?;
+    asked.map_err(|source| ApplyError::Kernel { what: "read the list of flows", source })
 }
 
 /// Brings the calling thread's namespace, the node's, to its rules. Sets keep their elements if nothing else differs.
@@ -150,7 +161,7 @@ pub fn install_node(wanted: &NodeRules) -> Result<Change, ApplyError> {
 
 /// Takes everything of ours out of the node's namespace.
 pub fn remove_node() -> Result<(), ApplyError> {
-    nft::remove(Whose::Node)
+    nft::remove(Whose::Node).map(drop)
 }
 
 /// The families that the calling thread's namespace can use at all: without IPv6 in the kernel there is only one.
@@ -159,5 +170,7 @@ pub fn usable_families() -> Families {
     if std::path::Path::new("/proc/sys/net/ipv6").exists() { Families::Both } else { Families::V4 }
 }
 
+#[cfg(test)]
+mod pair;
 #[cfg(test)]
 mod tests;

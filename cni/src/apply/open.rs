@@ -13,10 +13,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use ambit_sys::netlink::attribute::{Attributes, Messages};
 use ambit_sys::netlink::nftables::{Batch, NEW_CHAIN, NEW_RULE, NEW_TABLE, head};
 use ambit_sys::netlink::talk::{Talk, TalkError};
-use ambit_sys::netlink::{ACK, CREATE, EXCLUSIVE, Family, REQUEST};
+use ambit_sys::netlink::{ACK, APPEND, CREATE, EXCLUSIVE, Family, REQUEST};
 
 use crate::apply::nft::{chain_attributes, rule_attributes};
-use crate::rules::{Action, Chain, ChainKind, Hook, Is, Match, RETURN_MARK, Rule, Table};
+use crate::rules::{Action, Chain, ChainKind, Hook, Is, Match, RETURN_MARK, Rule, Table, joining_chain};
 
 /// The table by which the kernel tracks flows; nobody sees it for longer than joining takes.
 const TRACKING: &str = "ambit-joining";
@@ -103,22 +103,24 @@ pub(super) fn remember() -> Result<Option<Tracked>, TalkError> {
     Ok(Some(tracked))
 }
 
-/// A table whose one rule needs flows to be known, and does nothing.
+/// A table one of whose rules needs flows to be known, and does nothing.
 fn tracking() -> (Messages, u32) {
     let rule = Rule { when: vec![Match::FlowMark(Is::Equal, RETURN_MARK)], then: Action::Return };
-    let chain = Chain {
-        name: "track",
-        kind: ChainKind::Filter,
-        hook: Hook::Output,
-        priority: 0,
-        rules: vec![rule.clone()],
-    };
-    let table = Table { name: TRACKING, sets: Vec::new(), chains: vec![chain.clone()] };
+    let chain =
+        Chain { name: "track", kind: ChainKind::Filter, hook: Hook::Output, priority: 0, rules: vec![rule] };
+    let chains = vec![joining_chain(), chain];
+    let table = Table { name: TRACKING, sets: Vec::new(), chains };
     let mut batch = Batch::begin();
     let owned = Attributes::new().text(1, TRACKING).be32(TABLE_FLAGS, OWNED);
     batch.add(NEW_TABLE, CREATE | EXCLUSIVE, &owned);
-    batch.add(NEW_CHAIN, CREATE, &chain_attributes(&table, &chain));
-    batch.add(NEW_RULE, CREATE, &rule_attributes(&table, &chain, &rule));
+    for chain in &table.chains {
+        batch.add(NEW_CHAIN, CREATE, &chain_attributes(&table, chain));
+    }
+    for chain in &table.chains {
+        for rule in &chain.rules {
+            batch.add(NEW_RULE, CREATE | APPEND, &rule_attributes(&table, chain, rule));
+        }
+    }
     batch.end()
 }
 

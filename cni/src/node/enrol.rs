@@ -2,8 +2,8 @@
 //! Owns the order and the undoing. When to do which is `keeper`'s.
 //!
 //! In: listeners, certificate, rules, probe targets, annotation. Out: annotation, a wait for peers to learn it, no
-//! redirection of what is new, a wait for what is under way, rules, listeners, probe targets. At no instant is traffic
-//! steered to a closed port, nor a tunnel sent to a pod that takes none.
+//! redirection of what is new, a wait for what is under way and for names that were asked, rules, listeners, probe
+//! targets. At no instant is traffic steered to a closed port, nor a tunnel sent to a pod that takes none.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,7 +18,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::apply::{ApplyError, Change, Drift, Life, ease_pod, install_pod, remove_pod, verify_pod};
+use crate::apply::{
+    ApplyError, Change, Drift, Life, asks_for_names, ease_pod, install_pod, remove_pod, verify_pod,
+};
 use crate::config::Kubernetes;
 use crate::install::keep::State;
 use crate::metrics::Metrics;
@@ -73,6 +75,11 @@ const KERNEL_WAIT: Duration = Duration::from_secs(3);
 /// A certificate takes milliseconds. A pod that runs is not redirected before it is there: its traffic would stop.
 const CERTIFICATE_WAIT: Duration = Duration::from_secs(2);
 const CERTIFICATE_LOOK: Duration = Duration::from_millis(10);
+
+/// A query for a name, of a pod that leaves, may wait this long for its answer: resolvers that heard nothing ask again
+/// after five seconds only. The plugin's questions about the pod wait as long.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+const ANSWER_LOOK: Duration = Duration::from_millis(50);
 
 /// Why a pod is not where it should be.
 #[derive(Debug, thiserror::Error)]
@@ -293,9 +300,22 @@ pub(crate) async fn leave(
         let rules = subject.rules.clone();
         in_pod(ground, netns, move |netns| ease_pod(netns, &rules)).await?;
         tokio::time::sleep(ground.leave_wait).await;
+        names_answered(ground, subject, netns).await;
     }
     in_pod(ground, netns, remove_pod).await?;
     forget(ground, subject).await
+}
+
+/// Waits for answers to what was asked before redirection ended: without the rules, none would arrive.
+async fn names_answered(ground: &Ground, subject: &Subject, netns: &Arc<Netns>) {
+    let until = clock::now() + ANSWER_WAIT;
+    while subject.rules.dns && clock::now() < until {
+        match in_pod(ground, netns, asks_for_names).await {
+            Ok(true) => tokio::time::sleep(ANSWER_LOOK).await,
+            Ok(false) => return,
+            Err(error) => return warn!(error = %chain(&error), "answers to queries for names may be lost"),
+        }
+    }
 }
 
 /// Lets go of a pod whose namespace is gone or about to be.

@@ -23,9 +23,11 @@ pub struct PodRules {
 const OUTBOUND: u16 = 15001;
 const INBOUND_PLAIN: u16 = 15006;
 const INBOUND_TUNNEL: u16 = 15008;
-const NAMES: u16 = 15053;
+/// Where ztunnel is asked for names.
+pub(crate) const NAMES: u16 = 15053;
 const DNS: u16 = 53;
-/// ztunnel's own queries are tracked apart from the application's, whose addresses and ports they may repeat.
+/// ztunnel's own queries are tracked apart from the application's redirected ones, whose addresses and ports they may
+/// repeat.
 const DNS_ZONE: u16 = 1;
 
 /// Where other owners' destination translation stands too; theirs still see what we accept.
@@ -45,24 +47,50 @@ pub fn pod_table(pod: &PodRules) -> Table {
         chain("mangle-output", ChainKind::Route, Hook::Output, MANGLE, vec![mark_answers()]),
     ];
     if pod.dns {
-        let queries = vec![Match::Protocol(L4::Udp), Match::ToPort(Is::Equal, DNS), from_proxy()];
-        let answers = vec![Match::Protocol(L4::Udp), Match::FromPort(Is::Equal, DNS), not_from_proxy()];
-        let zone = |when| vec![Rule { when, then: Action::Zone(DNS_ZONE) }];
-        chains.push(chain("raw-output", ChainKind::Filter, Hook::Output, RAW, zone(queries)));
-        chains.push(chain("raw-prerouting", ChainKind::Filter, Hook::Prerouting, RAW, zone(answers)));
+        chains.extend(apart(Some(from_proxy())));
     }
     Table { name: TABLE, sets: Vec::new(), chains }
 }
 
 /// The table of a pod that leaves: nothing new is redirected, and what was goes on. Its translation is the flows' own;
 /// the kernel does it for as long as there are chains of that kind, though they be empty.
+///
+/// A flow of UDP has no end, and resolvers use its ports again: a query would be redirected as the one before it was,
+/// and its answer, should the rules be gone by then, would come from an address that was not asked. So all queries are
+/// told apart from those before.
 #[must_use]
 pub fn leaving_table(pod: &PodRules) -> Table {
     let mut table = pod_table(pod);
     for chain in table.chains.iter_mut().filter(|chain| chain.kind == ChainKind::Nat) {
         chain.rules.clear();
     }
+    if pod.dns {
+        table.chains.retain(|chain| chain.priority != RAW);
+        table.chains.extend(apart(None));
+    }
     table
+}
+
+/// The chain of a namespace that is about to be redirected: answers are not taken for those of an earlier time in the
+/// mesh, to a query from the same port. One would be lost, for its flow cannot stand beside the other. Queries must not
+/// be told apart here: once they are redirected, their answers would be looked for at the wrong place.
+#[must_use]
+pub(crate) fn joining_chain() -> Chain {
+    let [_, answers] = apart(None);
+    answers
+}
+
+/// Tracks in a zone of their own the queries of these, or of everybody, and what answers queries that went out.
+fn apart(who: Option<Match>) -> [Chain; 2] {
+    let mut queries = vec![Match::Protocol(L4::Udp), Match::ToPort(Is::Equal, DNS)];
+    queries.extend(who);
+    let answers = vec![Match::Protocol(L4::Udp), Match::FromPort(Is::Equal, DNS), not_from_proxy()];
+    [("raw-output", Hook::Output, queries), ("raw-prerouting", Hook::Prerouting, answers)].map(
+        |(name, hook, when)| {
+            let rules = vec![Rule { when, then: Action::Zone(DNS_ZONE) }];
+            Chain { name, kind: ChainKind::Filter, hook, priority: RAW, rules }
+        },
+    )
 }
 
 /// Packets that enter the namespace: a tunnel's own port is left alone, plain connections go to ztunnel.

@@ -24,7 +24,9 @@ fn a_pods_rules_are_the_golden_ones() {
     let interfaces = || vec!["tap0".parse().unwrap(), "net1".parse().unwrap()];
     for (families, suffix) in [(Families::V4, "v4"), (Families::Both, "both")] {
         golden(&format!("pod-{suffix}.nft"), &pod_table(&pod(families)));
-        golden(&format!("pod-dns-{suffix}.nft"), &pod_table(&PodRules { dns: true, ..pod(families) }));
+        let names = PodRules { dns: true, ..pod(families) };
+        golden(&format!("pod-dns-{suffix}.nft"), &pod_table(&names));
+        golden(&format!("pod-dns-leaving-{suffix}.nft"), &leaving_table(&names));
         let bypass = PodRules { bypass_inbound: true, ..pod(families) };
         golden(&format!("pod-bypass-{suffix}.nft"), &pod_table(&bypass));
         let inner = PodRules { inner_interfaces: interfaces(), ..pod(families) };

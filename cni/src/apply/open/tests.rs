@@ -2,14 +2,14 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::Command;
 use std::time::Duration;
 
-use ambit_kit::{eventually, until_up};
+use ambit_kit::eventually;
 use ambit_sys::netns::Netns;
 
 use super::*;
+use crate::apply::pair::{PEER, pair};
 use crate::apply::{Life, ease_pod, install_pod, remove_pod};
 use crate::rules::{Families, PodRules};
 
@@ -19,32 +19,8 @@ const RULES: PodRules =
 const PATIENCE: Duration = Duration::from_secs(30);
 /// For what must not.
 const A_WHILE: Duration = Duration::from_secs(1);
-const PEER_V4: &str = "10.99.0.2";
-const PEER_V6: &str = "fd99::2";
-
-/// A pod's namespace and another, on one link.
-fn pair() -> (Netns, Netns) {
-    let (pod, peer) = (Netns::anonymous().expect("needs root"), Netns::anonymous().expect("needs root"));
-    let into = format!("/proc/{}/fd/{}", std::process::id(), peer.as_fd().as_raw_fd());
-    ip(&pod, &["link", "add", "eth0", "type", "veth", "peer", "name", "eth1", "netns", &into]);
-    for (ns, link, last) in [(&pod, "eth0", "1"), (&peer, "eth1", "2")] {
-        ip(ns, &["addr", "add", &format!("10.99.0.{last}/24"), "dev", link]);
-        ip(ns, &["addr", "add", &format!("fd99::{last}/64"), "dev", link, "nodad"]);
-        for link in [link, "lo"] {
-            ip(ns, &["link", "set", link, "up"]);
-        }
-    }
-    for (ns, link) in [(&pod, "eth0"), (&peer, "eth1")] {
-        ns.run(|| until_up(&[link])).unwrap();
-    }
-    (pod, peer)
-}
-
-fn ip(netns: &Netns, words: &[&str]) {
-    let output = netns.run(|| Command::new("ip").args(words).output()).unwrap();
-    let output = output.expect("needs ip: apt-get install iproute2");
-    assert!(output.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
+const PEER_V4: &str = PEER[0];
+const PEER_V6: &str = PEER[1];
 
 fn connect(from: &Netns, to: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = from.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap()?;
