@@ -2,19 +2,22 @@
 
 use std::error::Error;
 
-const SCHEMAS: [&str; 5] = ["workload.proto", "security.proto", "auth.proto", "discovery.proto", "zds.proto"];
+const SCHEMAS: [&str; 6] =
+    ["workload.proto", "security.proto", "auth.proto", "discovery.proto", "zds.proto", "waypoint.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let files = protox::compile(SCHEMAS, ["proto"])?;
     // Ordered maps: the same message always has the same bytes, which resource versions rest on.
     // `Bytes`: a payload shares the memory of the message it came in.
-    // Boxed: an address costs what it holds, not the larger of the two kinds.
+    // Boxed: an address costs what it holds, not the larger of the two kinds; nor does a rule without filters.
     tonic_prost_build::configure()
         .btree_map(".")
         .bytes(".")
         .boxed(".istio.workload.Address.type.workload")
         .boxed(".istio.workload.Address.type.service")
+        .boxed(".ambit.waypoint.v1.Rule.change.filters")
+        .boxed(".ambit.waypoint.v1.Backend.change.filters")
         .compile_fds(files)?;
     Ok(())
 }

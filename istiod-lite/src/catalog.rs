@@ -76,6 +76,7 @@ fn key(noun: &Change) -> ResourceKey {
         Change::Workload(it) => ResourceKey::Workload(it.uid.clone()),
         Change::Service(it) => ResourceKey::Service(it.key()),
         Change::Policy(it) => ResourceKey::Policy(it.key.clone()),
+        Change::Route(it) => ResourceKey::Route(it.key.clone()),
         gone => encode(gone).0,
     }
 }

@@ -58,6 +58,7 @@ struct OfType {
 enum Type {
     Address,
     Authorization,
+    Route,
 }
 
 impl From<ResourceType> for OfType {
@@ -65,6 +66,7 @@ impl From<ResourceType> for OfType {
         let r#type = match kind {
             ResourceType::Address => Type::Address,
             ResourceType::Authorization => Type::Authorization,
+            ResourceType::Route => Type::Route,
         };
         Self { r#type }
     }

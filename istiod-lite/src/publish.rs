@@ -170,7 +170,7 @@ impl Feed {
         if next.generation() == self.library.generation() && !first {
             return;
         }
-        let resources = next.len(ResourceType::Address) + next.len(ResourceType::Authorization);
+        let resources = ResourceType::ALL.into_iter().map(|kind| next.len(kind)).sum();
         let ready = clock::now();
         self.library = Arc::new(next.timed(Moment { heard: heard.into_std(), ready: ready.into_std() }));
         self.told.library.send_replace(Arc::clone(&self.library));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::http_route::{Route, RouteKey};
 use crate::name::{PolicyKey, ServiceKey, WorkloadUid};
 use crate::policy::Policy;
 use crate::service::Service;
@@ -37,10 +38,14 @@ pub enum Change {
     Service(Arc<Service>),
     /// A policy is new or replaced.
     Policy(Arc<Policy>),
+    /// A route is new or replaced.
+    Route(Arc<Route>),
     /// A workload is gone.
     WorkloadGone(WorkloadUid),
     /// A service is gone.
     ServiceGone(ServiceKey),
     /// A policy is gone.
     PolicyGone(PolicyKey),
+    /// A route is gone.
+    RouteGone(RouteKey),
 }

@@ -14,6 +14,7 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
 use crate::address::NetworkAddress;
 use crate::delta::{Change, Delta};
+use crate::http_route::{Route, RouteKey};
 use crate::name::{Hostname, Label, Namespace, NodeName, PolicyKey, ServiceAccount, ServiceKey, WorkloadUid};
 use crate::policy::{Policy, PolicyScope};
 use crate::service::Service;
@@ -42,6 +43,9 @@ pub struct Snapshot {
     policies: HashTrieMapSync<PolicyKey, Arc<Policy>>,
     by_namespace: Family<Namespace, PolicyKey, Policy>,
     global: RedBlackTreeMapSync<PolicyKey, Arc<Policy>>,
+    routes: HashTrieMapSync<RouteKey, Arc<Route>>,
+    /// Kept for services that are not known (yet).
+    by_parent: Family<ServiceKey, RouteKey, Route>,
 }
 
 /// How many changes led to a snapshot. Says nothing about what is in it, so any two are equal.
@@ -181,6 +185,17 @@ impl Snapshot {
         self.by_namespace.members(namespace)
     }
 
+    /// The route of a key.
+    #[must_use]
+    pub fn route(&self, key: &RouteKey) -> Option<&Arc<Route>> {
+        self.routes.get(key)
+    }
+
+    /// The routes that are attached to a service, to whichever of its ports, by key.
+    pub fn routes_of<'a>(&'a self, service: &ServiceKey) -> impl Iterator<Item = &'a Arc<Route>> + use<'a> {
+        self.by_parent.members(service)
+    }
+
     /// All workloads, in no order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
         self.workloads.values()
@@ -194,6 +209,11 @@ impl Snapshot {
     /// All policies, in no order.
     pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
         self.policies.values()
+    }
+
+    /// All routes, in no order.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.values()
     }
 
     /// Services that workloads are endpoints of but that are not known, in no order.
@@ -215,9 +235,14 @@ impl Snapshot {
                 self.drop_policy(&policy.key);
                 self.put_policy(policy);
             }
+            Change::Route(route) => {
+                self.drop_route(&route.key);
+                self.put_route(route);
+            }
             Change::WorkloadGone(uid) => self.drop_workload(uid),
             Change::ServiceGone(key) => self.drop_service(key),
             Change::PolicyGone(key) => self.drop_policy(key),
+            Change::RouteGone(key) => self.drop_route(key),
         }
     }
 
@@ -298,6 +323,21 @@ impl Snapshot {
             PolicyScope::Selector => {}
         }
     }
+
+    fn put_route(&mut self, route: &Arc<Route>) {
+        self.routes.insert_mut(route.key.clone(), Arc::clone(route));
+        for parent in &route.parents {
+            self.by_parent.put(&parent.service, route.key.clone(), route);
+        }
+    }
+
+    fn drop_route(&mut self, key: &RouteKey) {
+        let Some(old) = self.routes.get(key).cloned() else { return };
+        self.routes.remove_mut(key);
+        for parent in &old.parents {
+            self.by_parent.take(&parent.service, key);
+        }
+    }
 }
 
 impl fmt::Debug for Snapshot {
@@ -307,6 +347,7 @@ impl fmt::Debug for Snapshot {
             .field("workloads", &self.workloads.size())
             .field("services", &self.services.size())
             .field("policies", &self.policies.size())
+            .field("routes", &self.routes.size())
             .finish_non_exhaustive()
     }
 }

@@ -6,14 +6,17 @@ mod address;
 mod gateway;
 mod policy;
 mod resource;
+mod route;
 mod service;
 mod workload;
 
 pub use policy::{policy_from_pb, policy_to_pb};
 pub use resource::{Decoded, Encoded, ResourceKey, ResourceType, decode, encode};
+pub use route::{route_from_pb, route_to_pb};
 pub use service::{service_from_pb, service_to_pb};
 pub use workload::{workload_from_pb, workload_to_pb};
 
+use ambit_model::http_route::{OriginError, PathTextError, PatternError, Protected};
 use ambit_model::name::NameError;
 
 /// Why a message is no noun of the model. Every variant but the first names the field.
@@ -97,6 +100,56 @@ pub enum ConvertError {
         /// The number.
         value: u32,
     },
+    /// More of something than is accepted.
+    #[error("{field}: {found} is more than {limit}")]
+    TooMany {
+        /// The field.
+        field: &'static str,
+        /// How many.
+        found: usize,
+        /// What is accepted.
+        limit: usize,
+    },
+    /// A text that is longer than is accepted.
+    #[error("{field} has {found} bytes, more than {limit}")]
+    TooLong {
+        /// The field.
+        field: &'static str,
+        /// How many.
+        found: usize,
+        /// What is accepted.
+        limit: usize,
+    },
+    /// A text that is not what it should be.
+    #[error("{field} is {value:?}, wanted {wanted}")]
+    Value {
+        /// The field.
+        field: &'static str,
+        /// The text.
+        value: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// A regular expression that is none.
+    #[error("{field} is refused")]
+    Pattern {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        source: PatternError,
+    },
+    /// A header that nobody may change.
+    #[error("a header is refused")]
+    Header(#[from] Protected),
+    /// A path that is none.
+    #[error("a path is refused")]
+    Path(#[from] PathTextError),
+    /// An origin that is none.
+    #[error("cors.origins is refused")]
+    Origin(#[from] OriginError),
+    /// A change of a path's prefix where something else than a prefix is matched.
+    #[error("a prefix is replaced, but not every match is of a prefix")]
+    NoPrefix,
 }
 
 impl ConvertError {

@@ -26,6 +26,42 @@ pub const NAMES_PER_REQUEST: usize = 200_000;
 /// The text of a NACK: it names every refused resource, and is logged and kept by the publisher.
 pub const NACK_TEXT: usize = 4096;
 
+/// Services that one route is attached to (`waypoint.md` 2.2, as the following).
+pub const ROUTE_PARENTS: usize = 32;
+
+/// Rules of one route.
+pub const ROUTE_RULES: usize = 16;
+
+/// Matches of all rules of one route.
+pub const ROUTE_MATCHES: usize = 128;
+
+/// Backends of one rule.
+pub const ROUTE_BACKENDS: usize = 16;
+
+/// A backend's weight.
+pub const ROUTE_WEIGHT: u32 = 1_000_000;
+
+/// Headers or parameters in one match, changes of headers of one sort, or mirrors.
+pub const ROUTE_LIST: usize = 16;
+
+/// A path, or why something is broken.
+pub const ROUTE_TEXT: usize = 1024;
+
+/// A header's name.
+pub const HEADER_NAME: usize = 256;
+
+/// A header's value.
+pub const HEADER_VALUE: usize = 4096;
+
+/// Origins, methods or headers that are allowed across origins.
+pub const CORS_LIST: usize = 64;
+
+/// How often one request is tried again. The Gateway API has no limit; more than this only makes an outage larger.
+pub const RETRIES: usize = 100;
+
+/// Status codes or events that are retried after; there are 200 codes.
+pub const RETRY_CODES: usize = 200;
+
 /// Cuts a text to at most `limit` bytes, at a character's boundary.
 #[must_use]
 pub fn shortened(text: &str, limit: usize) -> &str {

@@ -4,6 +4,7 @@
 
 mod fault;
 mod read;
+mod route;
 mod shape;
 mod write;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use fault::{FieldFault, LocalError};
+pub use route::route;
 
 /// The longest local configuration or dump that is read: what a mesh of 50,000 workloads takes, twice.
 pub const TEXT_LIMIT: usize = 128 << 20;

@@ -31,3 +31,6 @@ generated!(
 generated!(
     /// The node link.
     zds, "istio.workload.zds");
+generated!(
+    /// Routes, for waypoints.
+    waypoint, "ambit.waypoint.v1");

@@ -28,11 +28,20 @@ pub struct Content(Bytes);
 /// Responses, in order.
 pub(crate) type Contents = Vec<Arc<Content>>;
 
-/// What is to be said of a type: at once, and after what was said of the others.
+/// What is to be said of a type: in its turn, and after what was said of the others.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     pub(crate) now: Contents,
     pub(crate) later: Contents,
+}
+
+/// When something is said to be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// With what is new.
+    InTurn,
+    /// After everything else.
+    Last,
 }
 
 /// What is to be said, not encoded yet.
@@ -61,12 +70,11 @@ impl From<&DeltaDiscoveryResponse> for Content {
 }
 
 impl Due {
-    /// Policies that are gone are said after the addresses that named them, so that nobody ever holds a workload
-    /// without its policies.
-    pub(crate) fn told(mut self, kind: ResourceType) -> Told {
-        let removed = match kind {
-            ResourceType::Address => Vec::new(),
-            ResourceType::Authorization => std::mem::take(&mut self.removed),
+    /// As responses.
+    pub(crate) fn told(mut self, kind: ResourceType, farewell: Farewell) -> Told {
+        let removed = match farewell {
+            Farewell::InTurn => Vec::new(),
+            Farewell::Last => std::mem::take(&mut self.removed),
         };
         let later = Self { removed, ..Self::default() };
         Told { now: self.encoded(kind), later: later.encoded(kind) }

@@ -20,7 +20,7 @@ use twox_hash::XxHash64;
 use self::index::Index;
 pub(crate) use self::print::Print;
 use self::shared::Shared;
-use crate::content::{Contents, Due, Told};
+use crate::content::{Contents, Due, Farewell, Told};
 
 mod index;
 mod print;
@@ -76,7 +76,7 @@ impl Record {
 struct Step {
     changed: Vec<Changed>,
     /// What was there before, of each type.
-    before: [Print; 2],
+    before: [Print; 3],
     moment: Option<Moment>,
 }
 
@@ -103,6 +103,7 @@ pub struct Library {
     generation: u64,
     addresses: RedBlackTreeMapSync<Name, Arc<Record>>,
     policies: RedBlackTreeMapSync<Name, Arc<Record>>,
+    routes: RedBlackTreeMapSync<Name, Arc<Record>>,
     by_alias: Index,
     by_service: Index,
     by_node: Index,
@@ -111,7 +112,7 @@ pub struct Library {
     /// The changes of the latest generations, newest last.
     steps: VecDeque<Arc<Step>>,
     /// What is there, of each type.
-    prints: [Print; 2],
+    prints: [Print; 3],
     shared: Shared,
 }
 
@@ -257,34 +258,39 @@ impl Library {
     pub(crate) fn everything(&self, kind: ResourceType) -> Contents {
         self.shared.everything(kind, || {
             let changed = self.records(kind).cloned().collect();
-            Due { changed, owed: true, ..Due::default() }.told(kind).now
+            Due { changed, owed: true, ..Due::default() }.told(kind, Farewell::InTurn).now
         })
     }
 
     /// What is to be said to those who have `older`, an ancestor of this view.
-    pub(crate) fn difference(&self, older: &Self, kind: ResourceType) -> Arc<Told> {
-        self.recent_difference(older.generation, kind).unwrap_or_else(|| {
+    pub(crate) fn difference(&self, older: &Self, kind: ResourceType, farewell: Farewell) -> Arc<Told> {
+        self.recent_difference(older.generation, kind, farewell).unwrap_or_else(|| {
             let former = |name: Name| {
                 let former = older.record(kind, &name);
                 (name, former)
             };
             let touched = self.compared_with(older, kind).into_iter().map(former).collect();
-            Arc::new(self.due(kind, touched).told(kind))
+            Arc::new(self.due(kind, touched).told(kind, farewell))
         })
     }
 
     /// What is to be said to those who have what a generation had, if that is remembered.
-    pub(crate) fn recent_difference(&self, generation: u64, kind: ResourceType) -> Option<Arc<Told>> {
+    pub(crate) fn recent_difference(
+        &self,
+        generation: u64,
+        kind: ResourceType,
+        farewell: Farewell,
+    ) -> Option<Arc<Told>> {
         let behind = usize::try_from(self.generation.checked_sub(generation)?).ok()?;
         let first = self.steps.len().checked_sub(behind)?;
-        Some(self.shared.difference(generation, kind, || {
+        Some(self.shared.difference((generation, kind, farewell), || {
             let mut touched: BTreeMap<Name, Option<&Arc<Record>>> = BTreeMap::new();
             let changed = self.steps.iter().skip(first).flat_map(|step| &step.changed);
             for it in changed.filter(|it| it.kind == kind) {
                 // The first change knows what was there in that generation.
                 touched.entry(Arc::clone(&it.name)).or_insert(it.former.as_ref());
             }
-            self.due(kind, touched).told(kind)
+            self.due(kind, touched).told(kind, farewell)
         }))
     }
 
@@ -324,6 +330,7 @@ impl Library {
         match kind {
             ResourceType::Address => &self.addresses,
             ResourceType::Authorization => &self.policies,
+            ResourceType::Route => &self.routes,
         }
     }
 
@@ -331,6 +338,7 @@ impl Library {
         match kind {
             ResourceType::Address => &mut self.addresses,
             ResourceType::Authorization => &mut self.policies,
+            ResourceType::Route => &mut self.routes,
         }
     }
 
@@ -382,6 +390,7 @@ fn place(kind: ResourceType) -> usize {
     match kind {
         ResourceType::Address => 0,
         ResourceType::Authorization => 1,
+        ResourceType::Route => 2,
     }
 }
 

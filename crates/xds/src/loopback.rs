@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ambit_wire::convert::ResourceType;
 use ambit_wire::pb::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 
 use crate::backoff::Ending;
@@ -74,6 +75,13 @@ impl Loopback {
             refused: None,
             streams: 0,
         }
+    }
+
+    /// The same that asks for these types, in this order.
+    #[must_use]
+    pub fn asking(mut self, kinds: &'static [ResourceType]) -> Self {
+        self.subscriber = self.subscriber.asking(kinds);
+        self
     }
 
     /// Opens a stream to a server that holds `library`. Does nothing while one is open.

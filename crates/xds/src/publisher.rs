@@ -2,7 +2,9 @@
 //! Owns what this subscriber asked for, what it was told and what it answered. A push is the difference between
 //! the library told last and the present one, so changes pile up nowhere: the newest wins.
 //! Order within a push: new and changed policies, then addresses that may name them, then removed policies, so
-//! that nobody ever holds a workload without its policies. Reads no socket (`server`).
+//! that nobody ever holds a workload without its policies. To a subscriber that asks for routes: routes after the
+//! addresses they may point to, and what is gone of addresses after the routes that pointed there, so that nobody ever
+//! holds a route to what is not known (any more). Reads no socket (`server`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ pub use self::answers::{Answers, Nack};
 use self::interest::Interest;
 pub use self::reported::Asked;
 pub use self::response::Response;
-use crate::content::{Contents, Told};
+use crate::content::{Contents, Farewell, Told};
 use crate::library::Library;
 
 mod answers;
@@ -193,7 +195,7 @@ impl Publisher {
                 self.waits_for_policies = Some(until);
                 vec![Action::WakeAt(until)]
             }
-            ResourceType::Address => self.push(),
+            ResourceType::Address | ResourceType::Route => self.push(),
             ResourceType::Authorization => {
                 self.waits_for_policies = None;
                 self.push()
@@ -201,24 +203,30 @@ impl Publisher {
         }
     }
 
-    /// Everything that is due, in the order that keeps policies ahead of what they protect.
+    /// Everything that is due, in the order that keeps policies ahead of what they protect, and what routes point to
+    /// ahead of routes.
     fn push(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
-        let policies = self.due(ResourceType::Authorization);
+        let policies = self.due(ResourceType::Authorization, Farewell::Last);
         self.say(ResourceType::Authorization, &policies.now, &mut actions);
         if self.waits_for_policies.is_none() {
-            let addresses = self.due(ResourceType::Address);
+            let routed = self.topics.contains_key(&ResourceType::Route);
+            let farewell = if routed { Farewell::Last } else { Farewell::InTurn };
+            let addresses = self.due(ResourceType::Address, farewell);
             self.say(ResourceType::Address, &addresses.now, &mut actions);
+            let routes = self.due(ResourceType::Route, Farewell::InTurn);
+            self.say(ResourceType::Route, &routes.now, &mut actions);
+            self.say(ResourceType::Address, &addresses.later, &mut actions);
         }
         // The removals are an answer of their own.
         self.say(ResourceType::Authorization, &policies.later, &mut actions);
         actions
     }
 
-    fn due(&mut self, kind: ResourceType) -> Arc<Told> {
+    fn due(&mut self, kind: ResourceType, farewell: Farewell) -> Arc<Told> {
         let own_node = self.node.as_ref().map(node_name).unwrap_or_default();
         match self.topics.get_mut(&kind) {
-            Some(topic) => topic.interest.due(kind, &self.library, &own_node),
+            Some(topic) => topic.interest.due((kind, farewell), &self.library, &own_node),
             None => Arc::default(),
         }
     }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use ambit_process::stop::Stop;
+use ambit_wire::convert::ResourceType;
 use ambit_wire::limits;
 use ambit_wire::pb::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use ambit_wire::pb::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
@@ -111,6 +112,13 @@ impl Pump {
         let subscriber = Subscriber::new(node, mode);
         let pump = Self { subscriber, mode, dial, headers, world, progress, waiters };
         (pump, Handle { progress: progress_view, lookups })
+    }
+
+    /// The same to these types, which are asked for in this order.
+    #[must_use]
+    pub fn asking(mut self, kinds: &'static [ResourceType]) -> Self {
+        self.subscriber = self.subscriber.asking(kinds);
+        self
     }
 
     /// Subscribes until stopped, or until the world's writer is gone.

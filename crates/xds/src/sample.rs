@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ambit_model::delta::{Change, Delta};
-use ambit_wire::convert::{policy_from_pb, service_from_pb, workload_from_pb};
-use ambit_wire::pb::{security, workload};
+use ambit_wire::convert::{policy_from_pb, route_from_pb, service_from_pb, workload_from_pb};
+use ambit_wire::pb::{security, waypoint, workload};
 
 /// A pod named `name`, with a revision that tells its versions apart.
 pub(crate) fn pod(name: &str, revision: u32) -> Change {
@@ -56,6 +56,18 @@ pub(crate) fn policy(name: &str, revision: u32) -> Change {
         ..Default::default()
     };
     Change::Policy(Arc::new(policy_from_pb(raw).unwrap()))
+}
+
+/// A route `ns/<name>` of a service `ns/<host>` to itself.
+pub(crate) fn route(name: &str, host: &str) -> Change {
+    let raw = waypoint::Route {
+        kind: waypoint::Kind::Http.into(),
+        namespace: "ns".into(),
+        name: name.into(),
+        parents: vec![waypoint::Parent { service: format!("ns/{host}"), port: 0 }],
+        ..Default::default()
+    };
+    Change::Route(Arc::new(route_from_pb(raw).unwrap()))
 }
 
 /// Takes out what a change brought in.

@@ -19,7 +19,7 @@ mod batch;
 /// random makes as many of them as it likes. Names that exist are as many as the mesh has.
 const DEMANDED: usize = 10_000;
 
-/// How addresses are subscribed to. Policies are always subscribed to as a whole.
+/// How addresses are subscribed to. All else is always subscribed to as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Everything.
@@ -96,6 +96,7 @@ struct Pending {
 #[derive(Debug)]
 pub struct Subscriber {
     node: Node,
+    kinds: &'static [ResourceType],
     mode: Mode,
     link: Link,
     backoff: Backoff,
@@ -112,11 +113,12 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// A subscription that has not begun.
+    /// A subscription to what a node's proxy needs, that has not begun.
     #[must_use]
     pub fn new(node: Node, mode: Mode) -> Self {
         Self {
             node,
+            kinds: &ResourceType::OF_NODES,
             mode,
             link: Link::Idle,
             backoff: Backoff::default(),
@@ -126,6 +128,13 @@ impl Subscriber {
             pending: VecDeque::new(),
             in_step: BTreeSet::new(),
         }
+    }
+
+    /// The same to these types, which are asked for in this order.
+    #[must_use]
+    pub fn asking(mut self, kinds: &'static [ResourceType]) -> Self {
+        self.kinds = kinds;
+        self
     }
 
     /// Begins.
@@ -139,7 +148,7 @@ impl Subscriber {
     /// was refused: one bad resource must not keep a node from serving.
     #[must_use]
     pub fn is_in_step(&self) -> bool {
-        ResourceType::ALL.iter().all(|kind| self.is_on_demand(*kind) || self.in_step.contains(kind))
+        self.kinds.iter().all(|kind| self.is_on_demand(*kind) || self.in_step.contains(kind))
     }
 
     /// True while a stream is open.
@@ -158,7 +167,7 @@ impl Subscriber {
     #[must_use]
     pub fn on_opened(&mut self) -> Vec<Action> {
         self.link = Link::Open { worked: false };
-        ResourceType::ALL.iter().map(|kind| send(self.first_request(*kind))).collect()
+        self.kinds.iter().map(|kind| send(self.first_request(*kind))).collect()
     }
 
     /// The stream, or the attempt to open one, ended. The world stays as it is.

@@ -25,9 +25,12 @@ pub struct Protected {
     pub name: HeaderName,
 }
 
-/// Changes to headers, of names that may be changed.
+/// Changes to headers, of names that may be changed. Nearly all rules have none, which takes no room.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HeaderEdits {
+pub struct HeaderEdits(Option<Box<Edits>>);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Edits {
     set: Vec<(HeaderName, HeaderValue)>,
     add: Vec<(HeaderName, HeaderValue)>,
     remove: Vec<HeaderName>,
@@ -36,58 +39,65 @@ pub struct HeaderEdits {
 impl HeaderEdits {
     /// Also puts this value in the place of all that are there.
     pub fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Protected> {
-        self.set.push((free(name)?, value));
+        let name = free(name)?;
+        self.edits().set.push((name, value));
         Ok(())
     }
 
     /// Also appends this value to what is there.
     pub fn add(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Protected> {
-        self.add.push((free(name)?, value));
+        let name = free(name)?;
+        self.edits().add.push((name, value));
         Ok(())
     }
 
     /// Also takes out all values of a name.
     pub fn remove(&mut self, name: HeaderName) -> Result<(), Protected> {
-        self.remove.push(free(name)?);
+        let name = free(name)?;
+        self.edits().remove.push(name);
         Ok(())
     }
 
     /// What is set.
     #[must_use]
     pub fn sets(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.set
+        self.0.as_ref().map_or(&[], |edits| &edits.set)
     }
 
     /// What is added.
     #[must_use]
     pub fn adds(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.add
+        self.0.as_ref().map_or(&[], |edits| &edits.add)
     }
 
     /// What is removed.
     #[must_use]
     pub fn removes(&self) -> &[HeaderName] {
-        &self.remove
+        self.0.as_ref().map_or(&[], |edits| &edits.remove)
     }
 
     /// True when nothing is changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+        self.0.is_none()
     }
 
     /// Changes headers. A header that is there more often than a map can hold stays as it is: messages that are
     /// accepted have far fewer.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        for (name, value) in &self.set {
+        for (name, value) in self.sets() {
             let _ = headers.try_insert(name.clone(), value.clone());
         }
-        for (name, value) in &self.add {
+        for (name, value) in self.adds() {
             let _ = headers.try_append(name.clone(), value.clone());
         }
-        for name in &self.remove {
+        for name in self.removes() {
             headers.remove(name);
         }
+    }
+
+    fn edits(&mut self) -> &mut Edits {
+        self.0.get_or_insert_default()
     }
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::{Broken, Cors, HeaderEdits, Upstream};
 use crate::name::Hostname;
 
-/// Everything that is changed; most of it is nothing.
+/// Everything that is changed; most of it is nothing, and what is nothing takes little room.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filters {
     /// Headers of requests.
@@ -16,13 +16,13 @@ pub struct Filters {
     /// Headers of answers.
     pub response_headers: HeaderEdits,
     /// Requests are sent elsewhere by their client.
-    pub redirect: Option<Redirect>,
+    pub redirect: Option<Box<Redirect>>,
     /// Requests are sent on under another name or path.
-    pub rewrite: Option<Rewrite>,
+    pub rewrite: Option<Box<Rewrite>>,
     /// Who gets copies.
     pub mirrors: Vec<Mirror>,
     /// What pages of other origins may do.
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
 }
 
 /// An answer that sends the client elsewhere.

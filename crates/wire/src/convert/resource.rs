@@ -1,10 +1,12 @@
 //! Discovery resources: which type, under which name, with which content. Owns type URLs and names
-//! (`wire.md` 2, 3). Leaves versions and subscriptions to `xds`.
+//! (`wire.md` 2, 3;
+//! what waypoints get beside is of our own schema). Leaves versions and subscriptions to `xds`.
 
 use std::fmt;
 use std::sync::Arc;
 
 use ambit_model::delta::Change;
+use ambit_model::http_route::{Route, RouteKey};
 use ambit_model::name::{NodeName, PolicyKey, ServiceKey, WorkloadUid};
 use ambit_model::policy::Policy;
 use ambit_model::service::Service;
@@ -13,12 +15,13 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    ConvertError, policy_from_pb, policy_to_pb, service_from_pb, service_to_pb, workload_from_pb,
-    workload_to_pb,
+    ConvertError, policy_from_pb, policy_to_pb, route_from_pb, route_to_pb, service_from_pb, service_to_pb,
+    workload_from_pb, workload_to_pb,
 };
 use crate::limits;
 use crate::pb::discovery::Payload;
 use crate::pb::security::Authorization;
+use crate::pb::waypoint;
 use crate::pb::workload::{Address, address};
 
 /// A type of resource that is subscribed to.
@@ -28,11 +31,16 @@ pub enum ResourceType {
     Address,
     /// Policies.
     Authorization,
+    /// Routes of requests; only waypoints ask for them.
+    Route,
 }
 
 impl ResourceType {
     /// All types, in the order a subscriber asks for them.
-    pub const ALL: [Self; 2] = [Self::Address, Self::Authorization];
+    pub const ALL: [Self; 3] = [Self::Address, Self::Authorization, Self::Route];
+
+    /// What a node's proxy asks for, in that order.
+    pub const OF_NODES: [Self; 2] = [Self::Address, Self::Authorization];
 
     /// Its type URL.
     #[must_use]
@@ -40,6 +48,7 @@ impl ResourceType {
         match self {
             Self::Address => "type.googleapis.com/istio.workload.Address",
             Self::Authorization => "type.googleapis.com/istio.security.Authorization",
+            Self::Route => "type.googleapis.com/ambit.waypoint.v1.Route",
         }
     }
 
@@ -59,6 +68,8 @@ pub enum ResourceKey {
     Service(ServiceKey),
     /// A policy.
     Policy(PolicyKey),
+    /// A route.
+    Route(RouteKey),
 }
 
 impl ResourceKey {
@@ -68,6 +79,7 @@ impl ResourceKey {
         match self {
             Self::Workload(_) | Self::Service(_) => ResourceType::Address,
             Self::Policy(_) => ResourceType::Authorization,
+            Self::Route(_) => ResourceType::Route,
         }
     }
 
@@ -78,6 +90,7 @@ impl ResourceKey {
             Self::Workload(uid) => Change::WorkloadGone(uid),
             Self::Service(key) => Change::ServiceGone(key),
             Self::Policy(key) => Change::PolicyGone(key),
+            Self::Route(key) => Change::RouteGone(key),
         }
     }
 }
@@ -88,6 +101,7 @@ impl fmt::Display for ResourceKey {
             Self::Workload(uid) => uid.fmt(f),
             Self::Service(key) => key.fmt(f),
             Self::Policy(key) => key.fmt(f),
+            Self::Route(key) => key.fmt(f),
         }
     }
 }
@@ -115,6 +129,10 @@ pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Resul
         ResourceType::Authorization => {
             let policy = policy_from_pb(Authorization::decode(value)?)?;
             Decoded { key: ResourceKey::Policy(policy.key.clone()), change: Change::Policy(Arc::new(policy)) }
+        }
+        ResourceType::Route => {
+            let route = route_from_pb(waypoint::Route::decode(value)?)?;
+            Decoded { key: ResourceKey::Route(route.key.clone()), change: Change::Route(Arc::new(route)) }
         }
     };
     if decoded.key.to_string() != name {
@@ -161,9 +179,11 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
         Change::Workload(noun) => (ResourceKey::Workload(noun.uid.clone()), Some(encode_workload(noun))),
         Change::Service(noun) => (ResourceKey::Service(noun.key()), Some(encode_service(noun))),
         Change::Policy(noun) => (ResourceKey::Policy(noun.key.clone()), Some(encode_policy(noun))),
+        Change::Route(noun) => (ResourceKey::Route(noun.key.clone()), Some(encode_route(noun))),
         Change::WorkloadGone(uid) => (ResourceKey::Workload(uid.clone()), None),
         Change::ServiceGone(key) => (ResourceKey::Service(key.clone()), None),
         Change::PolicyGone(key) => (ResourceKey::Policy(key.clone()), None),
+        Change::RouteGone(key) => (ResourceKey::Route(key.clone()), None),
     }
 }
 
@@ -190,10 +210,19 @@ fn encode_service(service: &Service) -> Encoded {
 }
 
 fn encode_policy(policy: &Policy) -> Encoded {
+    plain(&policy_to_pb(policy))
+}
+
+fn encode_route(route: &Route) -> Encoded {
+    plain(&route_to_pb(route))
+}
+
+/// What is known by nothing but its own name.
+fn plain(message: &impl Message) -> Encoded {
     Encoded {
         aliases: Vec::new(),
         node: NodeName::default(),
         services: Vec::new(),
-        body: policy_to_pb(policy).encode_to_vec().into(),
+        body: message.encode_to_vec().into(),
     }
 }

@@ -1,5 +1,7 @@
 //! Conversions against the specification's golden bytes, what upstream really sends, and arbitrary input.
 
 mod arbitrary;
+mod arbitrary_route;
 mod golden;
 mod refused;
+mod routes;

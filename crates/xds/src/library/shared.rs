@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ambit_wire::convert::ResourceType;
 
-use crate::content::{Content, Contents, Told};
+use crate::content::{Content, Contents, Farewell, Told};
+
+/// What a difference is of, and how it is told.
+type Of = (u64, ResourceType, Farewell);
 
 /// Differences that are remembered: most subscribers come from the view before, those who are behind from a few.
 const DIFFERENCES: usize = 64;
@@ -13,7 +16,7 @@ const DIFFERENCES: usize = 64;
 #[derive(Debug, Default)]
 struct Kept {
     everything: Vec<(ResourceType, Vec<Weak<Content>>)>,
-    differences: Vec<(u64, ResourceType, Arc<Told>)>,
+    differences: Vec<(Of, Arc<Told>)>,
 }
 
 /// What may be shared.
@@ -44,17 +47,16 @@ impl Shared {
     }
 
     /// The difference from a generation, made by `make` unless it is remembered.
-    pub(super) fn difference(&self, from: u64, kind: ResourceType, make: impl FnOnce() -> Told) -> Arc<Told> {
+    pub(super) fn difference(&self, of: Of, make: impl FnOnce() -> Told) -> Arc<Told> {
         let mut kept = self.kept();
-        let known = kept.differences.iter().find(|(each, of, _)| (*each, *of) == (from, kind));
-        if let Some((_, _, told)) = known {
+        if let Some((_, told)) = kept.differences.iter().find(|(each, _)| *each == of) {
             return Arc::clone(told);
         }
         let made = Arc::new(make());
         if kept.differences.len() == DIFFERENCES {
             kept.differences.remove(0);
         }
-        kept.differences.push((from, kind, Arc::clone(&made)));
+        kept.differences.push((of, Arc::clone(&made)));
         made
     }
 

@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::sample::{gone, pod_of, policy, service};
+use crate::sample::{gone, pod_of, policy, route, service};
 
 /// What one subscriber holds: the world a node would have.
 #[derive(Debug, Default, PartialEq)]
@@ -42,7 +42,7 @@ enum Step {
 
 fn change() -> impl Strategy<Value = Change> {
     let name = proptest::sample::select(vec!["a", "b", "cc", "ddd"]);
-    (name, 0u32..4, 0..6usize).prop_map(|(name, revision, kind)| match kind {
+    (name, 0u32..4, 0..8usize).prop_map(|(name, revision, kind)| match kind {
         0 => gone(&pod_of(name, 0, "", &[])),
         1 => gone(&service(name, 0)),
         2 => gone(&policy(name, 0)),
@@ -53,6 +53,8 @@ fn change() -> impl Strategy<Value = Change> {
             &["a", "b"][..revision as usize % 3],
         ),
         4 => service(name, revision),
+        6 => gone(&route(name, "x")),
+        7 => route(name, ["a", "b", "cc", "ddd"][revision as usize]),
         _ => policy(name, revision),
     })
 }
@@ -97,6 +99,12 @@ impl Mesh {
             now: Instant::now(),
             wanted: Vec::new(),
         }
+    }
+
+    fn of_a_waypoint() -> Self {
+        let mut mesh = Self::new(Mode::Wildcard);
+        mesh.link = mesh.link.asking(&ResourceType::ALL);
+        mesh
     }
 
     fn take(&mut self, step: Step) {
@@ -167,7 +175,7 @@ proptest! {
         steps.into_iter().for_each(|step| mesh.take(step));
         mesh.end();
         let mut truth = mesh.truth(ResourceType::Address);
-        truth.0.extend(mesh.truth(ResourceType::Authorization).0);
+        truth.0.extend(mesh.truth(ResourceType::Authorization).0); // and no routes
         prop_assert_eq!(&mesh.world, &truth);
         prop_assert!(mesh.link.subscriber.is_in_step());
         prop_assert_eq!(mesh.link.subscriber.retained(), truth.0.len());
@@ -192,6 +200,36 @@ proptest! {
     }
 
     #[test]
+    fn whatever_is_lost_in_between_a_waypoint_ends_with_everything(steps in vec(step(), 0..80)) {
+        let mut mesh = Mesh::of_a_waypoint();
+        steps.into_iter().for_each(|step| mesh.take(step));
+        mesh.end();
+        let truth = ResourceType::ALL.into_iter().flat_map(|kind| mesh.truth(kind).0);
+        prop_assert_eq!(&mesh.world, &World(truth.collect()));
+        prop_assert!(mesh.link.subscriber.is_in_step());
+    }
+
+    #[test]
+    fn on_an_open_stream_no_route_is_held_that_points_to_nothing(revisions in vec(0..3usize, 1..20)) {
+        // Each generation moves the route to another service and takes the former one away.
+        let mut mesh = Mesh::of_a_waypoint();
+        mesh.take(Step::Open);
+        let mut former = None;
+        for host in revisions.into_iter().map(|at| ["a", "b", "cc"][at]) {
+            let gone = former.replace(host).filter(|former| *former != host).map(|host| gone(&service(host, 0)));
+            mesh.take(Step::Publish([service(host, 0), route("r", host)].into_iter().chain(gone).collect()));
+            let world = &mut mesh.world;
+            let mut sound = true;
+            mesh.link.settle(mesh.now, |batch| {
+                world.apply(&batch.delta);
+                sound &= points_somewhere(world);
+            });
+            prop_assert!(sound, "{:?}", mesh.world);
+        }
+        prop_assert_eq!(mesh.world.0.len(), 2);
+    }
+
+    #[test]
     fn a_workload_is_never_held_without_the_policies_published_with_it(steps in vec(step(), 0..60)) {
         // Every generation publishes a pod and a policy of the same revision: the pod must never be ahead.
         let mut mesh = Mesh::new(Mode::Wildcard);
@@ -209,6 +247,14 @@ proptest! {
             prop_assert!(pod_revision(&mesh.world) <= policy_revision(&mesh.world));
         }
     }
+}
+
+fn points_somewhere(world: &World) -> bool {
+    let targets = world.0.values().filter_map(|change| match change {
+        Change::Route(route) => Some(ResourceKey::Service(route.parents[0].service.clone())),
+        _ => None,
+    });
+    targets.into_iter().all(|service| world.0.contains_key(&service))
 }
 
 fn pod_revision(world: &World) -> usize {

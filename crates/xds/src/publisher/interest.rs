@@ -7,7 +7,7 @@ use ambit_model::name::NodeName;
 use ambit_wire::convert::ResourceType;
 
 use super::reported::Reported;
-use crate::content::{Due, Told};
+use crate::content::{Due, Farewell, Told};
 use crate::library::{Library, Name, Record};
 
 /// Everything.
@@ -40,7 +40,7 @@ pub(super) struct Named {
 }
 
 impl Interest {
-    /// The interest a first request declares. Policies are never asked for by name.
+    /// The interest a first request declares. Only addresses are ever asked for by name.
     pub(super) fn first(
         kind: ResourceType,
         subscribe: Vec<String>,
@@ -49,7 +49,7 @@ impl Interest {
     ) -> Self {
         let asks_all = subscribe.is_empty() || subscribe.iter().any(|name| name == ALL);
         let drops_all = unsubscribe.iter().any(|name| name == ALL);
-        if kind == ResourceType::Authorization || (asks_all && !drops_all) {
+        if kind != ResourceType::Address || (asks_all && !drops_all) {
             // A name asked for beside everything, and unknown here, is answered as gone.
             let named = subscribe.into_iter().filter(|name| name != ALL);
             return Self::Returning { reported: reported.with_names(named) };
@@ -91,7 +91,7 @@ impl Interest {
     /// What is to be said now; it counts as said.
     pub(super) fn due(
         &mut self,
-        kind: ResourceType,
+        (kind, farewell): (ResourceType, Farewell),
         library: &Arc<Library>,
         own_node: &NodeName,
     ) -> Arc<Told> {
@@ -99,14 +99,14 @@ impl Interest {
             Self::Returning { reported } if reported.is_empty() => {
                 Arc::new(Told { now: library.everything(kind), later: Vec::new() })
             }
-            Self::Returning { reported } => returning(reported, kind, library),
-            Self::Everything { told, asked } if asked.is_empty() => library.difference(told, kind),
+            Self::Returning { reported } => returning(reported, (kind, farewell), library),
+            Self::Everything { told, asked } if asked.is_empty() => library.difference(told, kind, farewell),
             Self::Everything { told, asked } => {
                 let mut due = difference(told, kind, library);
                 answer_asked(&mut due, std::mem::take(asked), library);
-                Arc::new(due.told(kind))
+                Arc::new(due.told(kind, farewell))
             }
-            Self::Named(named) => return Arc::new(named.due(library, own_node).told(kind)),
+            Self::Named(named) => return Arc::new(named.due(library, own_node).told(kind, farewell)),
         };
         *self = Self::Everything { told: Arc::clone(library), asked: BTreeSet::new() };
         told
@@ -115,18 +115,22 @@ impl Interest {
 
 /// What those are told who come back. Mostly they have what all had in a generation that is remembered; then they
 /// are told alike. An answer is owed to them.
-fn returning(reported: &Reported, kind: ResourceType, library: &Library) -> Arc<Told> {
+fn returning(
+    reported: &Reported,
+    (kind, farewell): (ResourceType, Farewell),
+    library: &Library,
+) -> Arc<Told> {
     let recent = library
         .with_print(kind, reported.print())
-        .and_then(|generation| library.recent_difference(generation, kind));
+        .and_then(|generation| library.recent_difference(generation, kind, farewell));
     match recent {
         Some(told) if told.now.len() == 1 => told,
         Some(told) if told.now.is_empty() => {
-            let answer = Due { owed: true, ..Due::default() }.told(kind);
+            let answer = Due { owed: true, ..Due::default() }.told(kind, farewell);
             Arc::new(Told { later: told.later.clone(), ..answer })
         }
         // The difference of a long time is more than one message, and then the first of them is no whole answer.
-        _ => Arc::new(compared(reported, kind, library).told(kind)),
+        _ => Arc::new(compared(reported, kind, library).told(kind, farewell)),
     }
 }
 

@@ -5,10 +5,11 @@ use ambit_wire::pb::discovery::DeltaDiscoveryResponse;
 
 use super::*;
 use crate::loopback::node;
-use crate::sample::{delta, gone, pod, pod_of, policy, service};
+use crate::sample::{delta, gone, pod, pod_of, policy, route, service};
 
 const ADDRESS: ResourceType = ResourceType::Address;
 const POLICIES: ResourceType = ResourceType::Authorization;
+const ROUTES: ResourceType = ResourceType::Route;
 
 fn library(delta: &Delta) -> Arc<Library> {
     Arc::new(Library::default().with(delta))
@@ -38,7 +39,11 @@ fn sent(actions: Vec<Action>) -> Vec<DeltaDiscoveryResponse> {
 fn said(actions: Vec<Action>) -> Vec<String> {
     let short = |name: &str| name.rsplit('/').next().unwrap().to_owned();
     let line = |response: DeltaDiscoveryResponse| {
-        let kind = if response.type_url == ADDRESS.url() { "address" } else { "policy" };
+        let kind = match ResourceType::from_url(&response.type_url).unwrap() {
+            ResourceType::Address => "address",
+            ResourceType::Authorization => "policy",
+            ResourceType::Route => "route",
+        };
         let added = response.resources.iter().map(|resource| format!(" +{}", short(&resource.name)));
         let removed = response.removed_resources.iter().map(|name| format!(" -{}", short(name)));
         added.chain(removed).fold(kind.to_owned(), |line, part| line + &part)
@@ -88,6 +93,38 @@ fn a_push_adds_policies_before_and_removes_them_after_the_addresses() {
     let (mut publisher, library) = in_step(&delta([pod("a", 1), policy("old", 1)]));
     let next = library.with(&delta([pod("a", 2), gone(&policy("old", 1)), policy("new", 1)]));
     assert_eq!(said(publisher.on_library(Arc::new(next))), ["policy +new", "address +a", "policy -old"]);
+}
+
+#[test]
+fn routes_come_after_what_they_point_to_and_what_is_gone_of_it_after_them() {
+    let (mut publisher, library) = in_step(&delta([service("old", 1), pod("a", 1), route("r", "old")]));
+    let first = publisher.on_request(request(ROUTES), Instant::now()).unwrap();
+    assert_eq!(said(first), ["route +r"]);
+    let next = delta([service("new", 1), route("r", "new"), gone(&service("old", 1)), policy("p", 1)]);
+    let next = library.with(&next).with(&delta([gone(&route("other", "x")), pod("a", 2)]));
+    let wanted = ["policy +p", "address +a +new", "route +r", "address -old"];
+    assert_eq!(said(publisher.on_library(Arc::new(next.clone()))), wanted);
+    let last = next.with(&delta([gone(&service("new", 1)), gone(&route("r", "new"))]));
+    assert_eq!(said(publisher.on_library(Arc::new(last))), ["route -r", "address -new"]);
+}
+
+#[test]
+fn routes_wait_with_the_addresses_for_policies() {
+    let now = Instant::now();
+    let mut publisher = Publisher::new(1, library(&delta([service("s", 1), route("r", "s")])));
+    assert_eq!(said(publisher.on_request(request(ADDRESS), now).unwrap()), [""; 0]);
+    assert_eq!(said(publisher.on_request(request(ROUTES), now).unwrap()), [""; 0]);
+    let answers = publisher.on_request(request(POLICIES), now).unwrap();
+    assert_eq!(said(answers), ["policy", "address +s", "route +r"]);
+}
+
+#[test]
+fn who_asks_for_no_routes_is_told_of_none_and_hears_in_one_answer_what_is_new_and_gone() {
+    let (mut publisher, library) = in_step(&delta([service("old", 1), route("r", "old")]));
+    let next = library.with(&delta([service("new", 1), route("r", "new"), gone(&service("old", 1))]));
+    assert_eq!(said(publisher.on_library(Arc::new(next.clone()))), ["address +new -old"]);
+    let last = next.with(&delta([route("r", "newer")]));
+    assert_eq!(said(publisher.on_library(Arc::new(last))), [""; 0]);
 }
 
 #[test]

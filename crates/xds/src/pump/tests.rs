@@ -182,7 +182,7 @@ async fn after_a_restart_of_the_server_only_changes_come() {
     let (address, world) = plane.end().await;
     // Another server: it has the same content and none of the history.
     let mut anew = Library::default();
-    for kind in ResourceType::ALL {
+    for kind in ResourceType::OF_NODES {
         assert!(world.len(kind) == 2);
     }
     anew = anew.with(&delta([pod("a", 1), pod("b", 2), pod("c", 1), policy("p", 1)]));

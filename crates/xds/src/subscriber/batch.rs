@@ -57,6 +57,7 @@ fn removed(kind: ResourceType, name: &str, subscriber: &mut Subscriber) -> Optio
             name.parse().ok().map(ResourceKey::Service),
         ],
         ResourceType::Authorization => [name.parse().ok().map(ResourceKey::Policy), None],
+        ResourceType::Route => [name.parse().ok().map(ResourceKey::Route), None],
     };
     let held = candidates.into_iter().flatten().find(|key| subscriber.retained.contains_key(key))?;
     subscriber.retained.remove(&held);

@@ -419,7 +419,7 @@ impl Simulation {
                 return fail(wrong);
             }
             let publisher = node.stream.and_then(|id| self.control.publishers.get(&id));
-            for kind in ResourceType::ALL {
+            for kind in ResourceType::OF_NODES {
                 let answers = publisher.and_then(|p| p.answers(kind));
                 let settled =
                     answers.is_some_and(|a| a.unanswered() == 0 && a.sent == a.answered && a.sent.is_some());

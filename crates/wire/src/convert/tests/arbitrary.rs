@@ -25,7 +25,7 @@ use proptest::prelude::*;
 use super::super::{ResourceType, decode, encode};
 use crate::pb::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Payload};
 
-const PART: &str = "[a-z*._-]{1,12}";
+pub(super) const PART: &str = "[a-z*._-]{1,12}";
 const FREE: &str = ".{0,12}";
 
 fn ip() -> impl Strategy<Value = IpAddr> {
@@ -43,7 +43,7 @@ fn range() -> impl Strategy<Value = IpNet> {
     })
 }
 
-fn service_key() -> impl Strategy<Value = ServiceKey> {
+pub(super) fn service_key() -> impl Strategy<Value = ServiceKey> {
     (PART, PART)
         .prop_map(|(ns, host)| ServiceKey { namespace: ns.parse().unwrap(), hostname: host.parse().unwrap() })
 }
@@ -61,7 +61,9 @@ fn gateway() -> impl Strategy<Value = GatewayRef> {
     (destination, any::<u16>()).prop_map(|(destination, hbone_port)| GatewayRef { destination, hbone_port })
 }
 
-fn one_of<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<Value = T> + use<T> {
+pub(super) fn one_of<T: Clone + std::fmt::Debug + 'static>(
+    values: &[T],
+) -> impl Strategy<Value = T> + use<T> {
     proptest::sample::select(values.to_vec())
 }
 
@@ -231,7 +233,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         .prop_map(|(key, scope, action, rules, dry_run)| Policy { key, scope, action, rules, dry_run })
 }
 
-fn reads_back(change: &Change) -> Result<(), TestCaseError> {
+pub(super) fn reads_back(change: &Change) -> Result<(), TestCaseError> {
     let (key, encoded) = encode(change);
     let kind = key.kind();
     let payload = Payload { type_url: kind.url().into(), value: encoded.unwrap().body };

@@ -1,0 +1,204 @@
+//! Arbitrary routes read back as they were written; damaged ones are read or refused, never a panic.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_model::delta::Change;
+use ambit_model::http_route::{
+    Backend, Broken, Cors, Filters, HeaderEdits, HeaderMatch, Match, Mirror, Names, Parent, PathChange,
+    PathMatch, QueryMatch, Redirect, RedirectStatus, Retry, RetryOn, Rewrite, Route, RouteKey, RouteKind,
+    Rule, Scheme, Share, TimeLimit, Timeouts, Upstream, ValueMatch,
+};
+use http::{HeaderName, HeaderValue, Method};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::super::{ResourceType, decode, encode};
+use super::arbitrary::{PART, one_of, reads_back, service_key};
+use crate::pb::discovery::Payload;
+
+const TEXT: &str = ".{0,12}";
+const PATH: &str = "(/[a-z0-9%.]{0,4}){0,3}";
+
+fn value_match() -> impl Strategy<Value = ValueMatch> {
+    prop_oneof![
+        TEXT.prop_map(|text| ValueMatch::Exact(text.into())),
+        "[a-z.*+|]{0,4}".prop_filter_map("an expression", |text| Some(ValueMatch::Regex(text.parse().ok()?))),
+    ]
+}
+
+fn path_match() -> impl Strategy<Value = PathMatch> {
+    prop_oneof![
+        TEXT.prop_map(|text| PathMatch::Exact(text.into())),
+        TEXT.prop_map(|text| PathMatch::Prefix(text.into())),
+        "[a-z.*/]{0,4}".prop_filter_map("an expression", |text| Some(PathMatch::Regex(text.parse().ok()?))),
+        (option::of(value_match()), option::of(value_match()))
+            .prop_map(|(service, method)| PathMatch::Grpc { service, method }),
+    ]
+}
+
+fn header_name() -> impl Strategy<Value = HeaderName> {
+    "x-[a-z0-9-]{0,8}".prop_map(|name| name.parse().unwrap())
+}
+
+fn header_value() -> impl Strategy<Value = HeaderValue> {
+    vec(any::<u8>(), 0..8).prop_filter_map("a header's value", |value| HeaderValue::from_bytes(&value).ok())
+}
+
+fn method() -> impl Strategy<Value = Method> {
+    one_of(&[Method::GET, Method::POST, Method::from_bytes(b"BREW").unwrap()])
+}
+
+fn one_match() -> impl Strategy<Value = Match> {
+    let header = (header_name(), value_match()).prop_map(|(name, value)| HeaderMatch { name, value });
+    let query = (TEXT, value_match()).prop_map(|(name, value)| QueryMatch { name: name.into(), value });
+    (path_match(), option::of(method()), vec(header, 0..3), vec(query, 0..3))
+        .prop_map(|(path, method, headers, query)| Match { path, method, headers, query })
+}
+
+fn edits() -> impl Strategy<Value = HeaderEdits> {
+    let header = || (header_name(), header_value());
+    (vec(header(), 0..2), vec(header(), 0..2), vec(header_name(), 0..2)).prop_map(|(set, add, remove)| {
+        let mut edits = HeaderEdits::default();
+        set.into_iter().for_each(|(name, value)| edits.set(name, value).unwrap());
+        add.into_iter().for_each(|(name, value)| edits.add(name, value).unwrap());
+        remove.into_iter().for_each(|name| edits.remove(name).unwrap());
+        edits
+    })
+}
+
+fn path_change() -> impl Strategy<Value = PathChange> {
+    PATH.prop_map(|path| PathChange::Full(path.parse().unwrap()))
+}
+
+fn redirect() -> impl Strategy<Value = Redirect> {
+    let places = (option::of(PART), option::of(1u16..), option::of(path_change()));
+    (option::of(one_of(&[Scheme::Http, Scheme::Https])), places, one_of(&RedirectStatus::ALL)).prop_map(
+        |(scheme, (hostname, port, path), status)| Redirect {
+            scheme,
+            hostname: hostname.map(|host| host.parse().unwrap()),
+            port,
+            path,
+            status,
+        },
+    )
+}
+
+fn upstream() -> impl Strategy<Value = Result<Upstream, Broken>> {
+    prop_oneof![
+        3 => (service_key(), any::<u16>()).prop_map(|(service, port)| Ok(Upstream { service, port })),
+        1 => TEXT.prop_map(|why| Err(Broken::because(&why))),
+    ]
+}
+
+fn names<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<Value = Names<T>> + use<T> {
+    prop_oneof![Just(Names::Any), vec(one_of(values), 0..3).prop_map(Names::These)]
+}
+
+fn cors() -> impl Strategy<Value = Cors> {
+    let origins = ["https://a.b", "http://*.c:8080"].map(|text| text.parse().unwrap());
+    let headers = ["x-a", "x-b"].map(HeaderName::from_static);
+    let lists = (names(&origins), names(&[Method::GET, Method::PUT]), names(&headers), names(&headers));
+    (lists, any::<bool>(), any::<u32>()).prop_map(
+        |((origins, methods, headers, expose), credentials, max_age_s)| Cors {
+            origins,
+            credentials,
+            methods,
+            headers,
+            expose,
+            max_age_s,
+        },
+    )
+}
+
+fn filters() -> impl Strategy<Value = Filters> {
+    let rewrite = (option::of(PART), option::of(path_change()))
+        .prop_map(|(hostname, path)| Rewrite { hostname: hostname.map(|host| host.parse().unwrap()), path });
+    let mirror = (upstream(), 0..5u32)
+        .prop_map(|(to, parts)| Mirror { to, share: Share::new(parts, parts + 1).unwrap() });
+    (edits(), edits(), option::of(redirect()), option::of(rewrite), vec(mirror, 0..2), option::of(cors()))
+        .prop_map(|(request_headers, response_headers, redirect, rewrite, mirrors, cors)| Filters {
+            request_headers,
+            response_headers,
+            redirect: redirect.map(Box::new),
+            rewrite: rewrite.map(Box::new),
+            mirrors,
+            cors: cors.map(Box::new),
+        })
+}
+
+fn change() -> impl Strategy<Value = Result<Filters, Broken>> {
+    prop_oneof![3 => filters().prop_map(Ok), 1 => TEXT.prop_map(|why| Err(Broken::because(&why)))]
+}
+
+fn time_limit() -> impl Strategy<Value = TimeLimit> {
+    prop_oneof![
+        Just(TimeLimit::Unset),
+        Just(TimeLimit::Off),
+        (1..100_000u64).prop_map(|ms| TimeLimit::After(Duration::from_millis(ms))),
+    ]
+}
+
+fn retry() -> impl Strategy<Value = Retry> {
+    let events = [RetryOn::Any5xx, RetryOn::Reset, RetryOn::AttemptTimeout, RetryOn::Unavailable];
+    (0..10u32, vec(400..600u16, 0..3), vec(one_of(&events), 0..3), option::of(0..1000u64)).prop_map(
+        |(attempts, codes, on, backoff)| Retry {
+            attempts,
+            codes,
+            on,
+            backoff: backoff.map(Duration::from_millis),
+        },
+    )
+}
+
+fn rule() -> impl Strategy<Value = Arc<Rule>> {
+    let backend = (upstream(), 0..=1_000_000u32, change()).prop_map(|(to, weight, filters)| Backend {
+        to,
+        weight,
+        filters,
+    });
+    let times = (time_limit(), time_limit())
+        .prop_map(|(request, backend_request)| Timeouts { request, backend_request });
+    (TEXT, vec(one_match(), 0..3), change(), vec(backend, 0..3), times, option::of(retry())).prop_map(
+        |(name, matches, filters, backends, timeouts, retry)| {
+            Arc::new(Rule { name: name.into(), matches, filters, backends, timeouts, retry })
+        },
+    )
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    let parent = (service_key(), option::of(1u16..)).prop_map(|(service, port)| Parent { service, port });
+    let key = (one_of(&RouteKind::ALL), PART, PART).prop_map(|(kind, namespace, name)| RouteKey {
+        kind,
+        namespace: namespace.parse().unwrap(),
+        name: name.parse().unwrap(),
+    });
+    (key, any::<u64>(), vec(parent, 0..3), vec(rule(), 0..3))
+        .prop_map(|(key, created_s, parents, rules)| Route { key, created_s, parents, rules })
+}
+
+proptest! {
+    #[test]
+    fn a_route_reads_back_as_it_was_written(noun in route()) {
+        reads_back(&Change::Route(Arc::new(noun)))?;
+    }
+
+    #[test]
+    fn damaged_routes_are_read_or_refused(noun in route(), at: proptest::sample::Index, with: u8) {
+        let (key, encoded) = encode(&Change::Route(Arc::new(noun)));
+        let mut value = encoded.unwrap().body.to_vec();
+        let at = at.index(value.len());
+        value[at] = with;
+        let payload = Payload { type_url: ResourceType::Route.url().into(), value: value.into() };
+        let _ = decode(ResourceType::Route, &key.to_string(), Some(payload));
+    }
+
+    /// A dump shows any route.
+    #[test]
+    fn every_route_can_be_shown(noun in route()) {
+        let shown = crate::local::route(&noun);
+        prop_assert_eq!(shown["name"].as_str(), Some(noun.key.name.as_str()));
+        prop_assert_eq!(shown["rules"].as_array().map_or(0, Vec::len), noun.rules.len());
+    }
+}
