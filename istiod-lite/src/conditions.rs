@@ -1,16 +1,18 @@
 //! What the authors of objects are told of them (`control-plane.md` 3.5): pure. Owns each condition's words.
-//! What is said is what holds: while no waypoint is attached to anything, what asks for one reads so.
+//! What is said is what holds. Of waypoints it is said in `bound`.
 //! Writing it down is `status`'s.
+
+mod bound;
 
 use ambit_cluster::fault::{Fault, Wrong};
 use ambit_cluster::kinds::entry::{Resolution, ServiceEntry};
 use ambit_cluster::kinds::mesh::Visible;
-use ambit_cluster::kinds::meta::Meta;
-use ambit_cluster::kinds::policy::{AuthorizationPolicy, PolicyTarget};
+use ambit_cluster::kinds::policy::AuthorizationPolicy;
 use ambit_cluster::{Kind, ObjectRef};
 use ambit_model::policy::{Action, Clause, Match, Policy};
 
-use crate::index::{Space, World};
+use crate::index::World;
+use crate::translate::waypoint::{self, Asker};
 use crate::translate::{Reason, Verdict, verdict};
 
 /// What tunnels make of a policy.
@@ -64,14 +66,16 @@ pub fn of(world: &World, at: &ObjectRef) -> Vec<Condition> {
             space.policies.get(&at.name).map(|it| policy(world, it)).unwrap_or_default()
         }
         Kind::Service => {
-            space.services.get(&at.name).and_then(|it| bound(space, &it.metadata)).into_iter().collect()
+            let service = space.services.get(&at.name);
+            service.and_then(|it| bound::bound(world, Asker::Service(it))).into_iter().collect()
         }
         Kind::WorkloadEntry => {
-            space.workloads.get(&at.name).and_then(|it| bound(space, &it.metadata)).into_iter().collect()
+            let workload = space.workloads.get(&at.name);
+            let labels = workload.map(|it| waypoint::labels_of(it));
+            let said = labels.and_then(|it| bound::bound(world, Asker::Workload(&at.namespace, &it)));
+            said.into_iter().collect()
         }
-        Kind::ServiceEntry => {
-            space.entries.get(&at.name).map(|it| entry(world, space, it)).unwrap_or_default()
-        }
+        Kind::ServiceEntry => space.entries.get(&at.name).map(|it| entry(world, it)).unwrap_or_default(),
         _ => Vec::new(),
     }
 }
@@ -93,7 +97,7 @@ pub fn policy(world: &World, policy: &AuthorizationPolicy) -> Vec<Condition> {
     let accepted =
         |status, message: &str| Condition::new(ZTUNNEL_ACCEPTED, status, "UnsupportedValue", message);
     let said = match verdict(world, policy) {
-        Verdict::NotSent(Reason::Targeted) => return targeted(world, policy).into_iter().collect(),
+        Verdict::NotSent(Reason::Targeted) => return bound::targeted(world, policy).into_iter().collect(),
         Verdict::NotSent(Reason::DryRun) => {
             accepted("False", "a dry run is not carried out by ztunnel, so the policy is not sent")
         }
@@ -129,52 +133,7 @@ fn reduced(policy: &Policy) -> (&'static str, &'static str) {
     }
 }
 
-/// Nobody enforces a policy that is attached to objects while no waypoint is attached to these.
-fn targeted(world: &World, policy: &AuthorizationPolicy) -> Option<Condition> {
-    let targets: Vec<&PolicyTarget> = policy.spec.targets().collect();
-    let failing: Vec<_> = targets.iter().map(|target| unbound(world, policy, target)).collect();
-    let named = |target: &&PolicyTarget| {
-        let group = if target.group.is_empty() { "core" } else { &target.group };
-        format!("{}.{group}:{}/{}", target.kind, policy.metadata.namespace, target.name)
-    };
-    let list = targets.iter().map(named).collect::<Vec<_>>().join(", ");
-    let (reason, why) = match failing.as_slice() {
-        [] => return None,
-        [one] => *one,
-        [..] => ("Invalid", "bound to none of its targets"),
-    };
-    Some(Condition::new(WAYPOINT_ACCEPTED, "False", reason, format!("{why}: {list}")))
-}
-
-fn unbound(
-    world: &World,
-    policy: &AuthorizationPolicy,
-    target: &PolicyTarget,
-) -> (&'static str, &'static str) {
-    let (home, name) = (policy.metadata.namespace.as_str(), target.name.as_str());
-    let space = world.space(home);
-    let is_there = match (target.group.as_str(), target.kind.as_str()) {
-        ("" | "core", "Service") => space.is_some_and(|space| space.services.contains_key(name)),
-        ("networking.istio.io", "ServiceEntry") => {
-            space.is_some_and(|space| space.entries.contains_key(name))
-        }
-        ("gateway.networking.k8s.io", "Gateway") => {
-            space.is_some_and(|space| space.gateways.contains_key(name))
-        }
-        ("gateway.networking.k8s.io", "GatewayClass") if home != world.mesh.root_namespace => {
-            return ("Invalid", "a class is a target only in the root namespace");
-        }
-        ("gateway.networking.k8s.io", "GatewayClass") => true,
-        _ => return ("Invalid", "a policy cannot be attached to objects of this kind"),
-    };
-    if is_there {
-        ("AncestorNotBound", "no waypoint enforces it, for none is attached to the target")
-    } else {
-        ("TargetNotFound", "the target does not exist")
-    }
-}
-
-fn entry(world: &World, space: &Space, entry: &ServiceEntry) -> Vec<Condition> {
+fn entry(world: &World, entry: &ServiceEntry) -> Vec<Condition> {
     let meta = &entry.metadata;
     let visible = world.visibility(&meta.namespace).map(|visible| match visible {
         Visible::Unspecified | Visible::Public => ("Public", "every namespace may see it"),
@@ -182,7 +141,9 @@ fn entry(world: &World, space: &Space, entry: &ServiceEntry) -> Vec<Condition> {
         Visible::None => ("None", "nobody may see it, so nothing of it is sent"),
     });
     let visible = visible.map(|(reason, text)| Condition::new(VISIBILITY_APPLIED, "True", reason, text));
-    [bound(space, meta), missing(entry), visible].into_iter().flatten().collect()
+    let bound = bound::bound(world, Asker::Entry(entry));
+    let missing = missing(entry).filter(|_| bound.as_ref().is_none_or(|it| it.status == "False"));
+    [bound, missing, visible].into_iter().flatten().collect()
 }
 
 /// What an object without a waypoint cannot do.
@@ -200,24 +161,6 @@ fn missing(entry: &ServiceEntry) -> Option<Condition> {
             "connections are raced by a waypoint only, so this has no effect until it is attached to one";
         Condition::new(WAYPOINT_MISSING, "True", "NoWaypointForRacingConnectStrategy", text)
     })
-}
-
-/// The waypoint that an object asks for, or else its namespace, is attached to nothing yet.
-fn bound(space: &Space, meta: &Meta) -> Option<Condition> {
-    let managed = meta.label("gateway.istio.io/managed").unwrap_or_default();
-    if matches!(managed, "istio.io-mesh-controller" | "istio.io-eastwest-controller") {
-        return None;
-    }
-    let namespace = space.object.as_ref().map(|it| &it.metadata);
-    let (by, home) = match (meta.label("istio.io/use-waypoint"), namespace) {
-        (Some(_), _) => (meta, meta.namespace.as_str()),
-        (None, Some(of)) => (of, of.name.as_str()),
-        (None, None) => return None,
-    };
-    let name = by.label("istio.io/use-waypoint").filter(|name| !name.is_empty() && *name != "none")?;
-    let namespace = by.label("istio.io/use-waypoint-namespace").unwrap_or(home);
-    let text = format!("waypoint \"{namespace}/{name}\" is not ready; traffic goes without it");
-    Some(Condition::new(WAYPOINT_BOUND, "False", "WaypointIsNotReady", text))
 }
 
 #[cfg(test)]

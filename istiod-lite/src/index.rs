@@ -3,23 +3,29 @@
 
 mod aside;
 pub mod gateway;
+mod links;
+pub mod routed;
 pub mod touch;
 pub mod unit;
+pub mod users;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use ambit_cluster::kinds::Carried;
 use ambit_cluster::kinds::core::{Namespace, Node, Pod};
 use ambit_cluster::kinds::entry::{ServiceEntry, WorkloadEntry};
+use ambit_cluster::kinds::gateway::{Gateway, GatewayClass};
 use ambit_cluster::kinds::mesh::{ConfigMap, Visible};
 use ambit_cluster::kinds::meta::Texts;
 use ambit_cluster::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
+use ambit_cluster::kinds::route::{GrpcRoute, HttpRoute};
 use ambit_cluster::kinds::service::{EndpointSlice, Service};
 use ambit_cluster::{Body, Fault, Kind, Object, ObjectRef};
 
 use self::gateway::NetworkGateway;
+use self::routed::Routed;
 use self::unit::Unit;
+use self::users::Users;
 use crate::mesh::Mesh;
 use crate::trust;
 
@@ -46,7 +52,11 @@ pub struct Space {
     /// Peer authentications.
     pub peers: Shelf<PeerAuthentication>,
     /// Gateways.
-    pub gateways: Shelf<Carried>,
+    pub gateways: Shelf<Gateway>,
+    /// Routes of HTTP requests.
+    pub http_routes: Shelf<HttpRoute>,
+    /// Routes of gRPC calls.
+    pub grpc_routes: Shelf<GrpcRoute>,
     /// Config maps that configure a mesh.
     pub configs: Shelf<ConfigMap>,
 }
@@ -62,6 +72,8 @@ impl Space {
             && self.policies.is_empty()
             && self.peers.is_empty()
             && self.gateways.is_empty()
+            && self.http_routes.is_empty()
+            && self.grpc_routes.is_empty()
             && self.configs.is_empty()
     }
 
@@ -84,6 +96,7 @@ pub struct World {
     /// Objects that are there and not looked at.
     aside: BTreeMap<ObjectRef, Body>,
     nodes: HashMap<Arc<str>, Arc<Node>>,
+    classes: BTreeMap<Arc<str>, Arc<GatewayClass>>,
     spaces: BTreeMap<Arc<str>, Space>,
     /// Who claims a host name, in any namespace.
     hosts: HashMap<Box<str>, BTreeSet<Unit>>,
@@ -91,6 +104,9 @@ pub struct World {
     placed: HashMap<Box<str>, BTreeSet<ObjectRef>>,
     /// Ways into networks, by network, in the order in which they are preferred.
     networks: BTreeMap<Box<str>, BTreeMap<ObjectRef, Vec<NetworkGateway>>>,
+    /// Who names which gateway.
+    users: Users,
+    routed: Routed,
     peers: usize,
 }
 
@@ -105,9 +121,12 @@ impl World {
             aside: BTreeMap::new(),
             networks: BTreeMap::new(),
             nodes: HashMap::new(),
+            classes: BTreeMap::new(),
             spaces: BTreeMap::new(),
             hosts: HashMap::new(),
             placed: HashMap::new(),
+            users: Users::default(),
+            routed: Routed::default(),
             peers: 0,
         }
     }
@@ -134,6 +153,12 @@ impl World {
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.get(name).map(AsRef::as_ref)
+    }
+
+    /// A class of gateways.
+    #[must_use]
+    pub fn class(&self, name: &str) -> Option<&GatewayClass> {
+        self.classes.get(name).map(AsRef::as_ref)
     }
 
     /// Who claims a host name.
@@ -226,10 +251,11 @@ impl World {
 
     fn put(&mut self, at: &ObjectRef, body: Body) {
         let name = at.name.clone();
-        if let Body::Node(node) = body {
-            self.nodes.insert(name, node);
-            return;
-        }
+        let body = match body {
+            Body::Node(node) => return drop(self.nodes.insert(name, node)),
+            Body::GatewayClass(class) => return drop(self.classes.insert(name, class)),
+            body => body,
+        };
         let home = if at.kind == Kind::Namespace { &at.name } else { &at.namespace };
         let space = self.spaces.entry(home.clone()).or_default();
         match body {
@@ -244,15 +270,18 @@ impl World {
                 self.peers += usize::from(space.peers.insert(name, it).is_none());
             }
             Body::Gateway(it) => drop(space.gateways.insert(name, it)),
+            Body::HttpRoute(it) => drop(space.http_routes.insert(name, it)),
+            Body::GrpcRoute(it) => drop(space.grpc_routes.insert(name, it)),
             Body::ConfigMap(it) => drop(space.configs.insert(name, it)),
             Body::Node(_) | Body::ServiceAccount(_) | Body::GatewayClass(_) => {}
         }
     }
 
     fn drop(&mut self, at: &ObjectRef) {
-        if at.kind == Kind::Node {
-            self.nodes.remove(&at.name);
-            return;
+        match at.kind {
+            Kind::Node => return drop(self.nodes.remove(&at.name)),
+            Kind::GatewayClass => return drop(self.classes.remove(&at.name)),
+            _ => {}
         }
         let home = if at.kind == Kind::Namespace { &at.name } else { &at.namespace };
         let Some(space) = self.spaces.get_mut(home) else { return };
@@ -266,86 +295,13 @@ impl World {
             Kind::AuthorizationPolicy => drop(space.policies.remove(&at.name)),
             Kind::PeerAuthentication => self.peers -= usize::from(space.peers.remove(&at.name).is_some()),
             Kind::Gateway => drop(space.gateways.remove(&at.name)),
+            Kind::HttpRoute => drop(space.http_routes.remove(&at.name)),
+            Kind::GrpcRoute => drop(space.grpc_routes.remove(&at.name)),
             Kind::ConfigMap => drop(space.configs.remove(&at.name)),
             Kind::Node | Kind::ServiceAccount | Kind::GatewayClass => {}
         }
         if space.is_empty() {
             self.spaces.remove(home);
-        }
-    }
-
-    fn attach(&mut self, at: &ObjectRef) {
-        for (host, unit) in self.claimed_by(at) {
-            self.hosts.entry(host).or_default().insert(unit);
-        }
-        for node in self.nodes_of(at) {
-            self.placed.entry(node).or_default().insert(at.clone());
-        }
-        for gateway in self.ways_of(at) {
-            let network = self.networks.entry(gateway.network.clone()).or_default();
-            network.entry(at.clone()).or_default().push(gateway);
-        }
-    }
-
-    fn detach(&mut self, at: &ObjectRef) {
-        if at.kind == Kind::Gateway {
-            self.networks.retain(|_, ways| {
-                ways.remove(at);
-                !ways.is_empty()
-            });
-        }
-        for (host, unit) in self.claimed_by(at) {
-            if let Some(units) = self.hosts.get_mut(&host) {
-                units.remove(&unit);
-            }
-            if self.hosts.get(&host).is_some_and(BTreeSet::is_empty) {
-                self.hosts.remove(&host);
-            }
-        }
-        for node in self.nodes_of(at) {
-            if let Some(objects) = self.placed.get_mut(&node) {
-                objects.remove(at);
-                if objects.is_empty() {
-                    self.placed.remove(&node);
-                }
-            }
-        }
-    }
-
-    fn ways_of(&self, at: &ObjectRef) -> Vec<NetworkGateway> {
-        let object =
-            (at.kind == Kind::Gateway).then(|| self.space(&at.namespace)?.gateways.get(&at.name)).flatten();
-        object.map(|it| gateway::read(it)).unwrap_or_default()
-    }
-
-    /// The nodes whose labels an object's translation reads.
-    fn nodes_of(&self, at: &ObjectRef) -> BTreeSet<Box<str>> {
-        let Some(space) = self.space(&at.namespace) else { return BTreeSet::new() };
-        let names: Vec<&str> = match at.kind {
-            Kind::Pod => space.pods.get(&at.name).map(|it| it.spec.node_name.as_str()).into_iter().collect(),
-            Kind::EndpointSlice => {
-                let endpoints = space.slices.get(&at.name).map(|it| it.endpoints.as_slice());
-                endpoints.unwrap_or_default().iter().map(|it| it.node_name.as_str()).collect()
-            }
-            _ => Vec::new(),
-        };
-        names.into_iter().filter(|name| !name.is_empty()).map(Into::into).collect()
-    }
-
-    fn claimed_by(&self, at: &ObjectRef) -> Vec<(Box<str>, Unit)> {
-        let Some(space) = self.space(&at.namespace) else { return Vec::new() };
-        let unit = || Unit::new(at);
-        match at.kind {
-            Kind::Service if space.services.contains_key(&at.name) => {
-                let host = self.hostname(&at.namespace, &at.name).into();
-                unit().map(|unit| (host, unit)).into_iter().collect()
-            }
-            Kind::ServiceEntry => {
-                let hosts =
-                    space.entries.get(&at.name).map(|it| it.spec.hosts.as_slice()).unwrap_or_default();
-                hosts.iter().filter_map(|host| Some((host.0.as_str().into(), unit()?))).collect()
-            }
-            _ => Vec::new(),
         }
     }
 }

@@ -149,13 +149,23 @@ impl Feed {
 
     fn take(&mut self, event: Event) {
         self.told.metrics.times().came(&event);
-        match &event {
-            Event::Fault(fault) => warn!(target: "manifests", fault = %fault, "refused"),
-            Event::Complete => self.complete = true,
-            Event::Applied(object) => self.note(&object.reference),
-            Event::Gone(object) => self.note(object),
-        }
+        let changed = match &event {
+            Event::Fault(fault) => {
+                warn!(target: "manifests", fault = %fault, "refused");
+                None
+            }
+            Event::Complete => {
+                self.complete = true;
+                None
+            }
+            Event::Applied(object) => Some(object.reference.clone()),
+            Event::Gone(object) => Some(object.clone()),
+        };
+        // Of others something else is to be said by what the object was about, and by what it is about now.
+        changed.iter().for_each(|object| self.note(object));
         self.catalog.take(event);
+        let more = changed.iter().flat_map(|object| status::affected(self.catalog.world(), object));
+        self.unreported.extend(more);
     }
 
     fn publish(&mut self) {

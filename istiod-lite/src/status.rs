@@ -11,8 +11,12 @@ use ambit_cluster::{Fault, Kind, ObjectRef, Writer};
 use serde_json::{Value, json};
 
 use crate::conditions::{self, Condition, KINDS};
+use crate::index::users::Named;
 use crate::index::{Space, World};
 use crate::vips::{self, Given};
+
+/// The kinds whose authors are told something.
+const TOLD: [Kind; 4] = [Kind::AuthorizationPolicy, Kind::Service, Kind::ServiceEntry, Kind::WorkloadEntry];
 
 /// What an object says of itself now.
 struct Known<'a> {
@@ -78,8 +82,14 @@ fn is_peer(world: &World, at: &ObjectRef) -> bool {
 /// The objects of which something else may have to be said when this one changes.
 #[must_use]
 pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
+    if at.kind == Kind::GatewayClass {
+        return world.gateways_of(&at.name).flat_map(|gateway| told_of(world, gateway)).collect();
+    }
     let home = if at.kind == Kind::Namespace { &at.name } else { &at.namespace };
-    let Some(space) = world.space(home) else { return own(at).collect() };
+    let users = || told_of(world, Named { namespace: home, name: &at.name });
+    let Some(space) = world.space(home) else {
+        return own(at).chain(users().into_iter().filter(|_| at.kind == Kind::Gateway)).collect();
+    };
     match at.kind {
         Kind::Namespace => all_of(home, space),
         Kind::ConfigMap => all(world),
@@ -87,10 +97,31 @@ pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
         Kind::Service | Kind::ServiceEntry | Kind::Gateway => {
             let targeted = space.policies.iter().filter(|(_, it)| it.spec.targets().next().is_some());
             let policies = targeted.map(|(name, _)| ObjectRef::new(Kind::AuthorizationPolicy, home, name));
-            own(at).chain(policies).collect()
+            let users = users().into_iter().filter(|_| at.kind == Kind::Gateway);
+            own(at).chain(policies).chain(users).collect()
         }
+        Kind::AuthorizationPolicy => own(at).chain(targets(world, space, at)).collect(),
         _ => own(at).collect(),
     }
+}
+
+/// Those who go through a waypoint are told of it, unless there are too many of them to be told.
+fn told_of(world: &World, gateway: Named<'_>) -> Vec<ObjectRef> {
+    world.users(gateway).into_iter().filter(|it| TOLD.contains(&it.kind)).collect()
+}
+
+/// While a waypoint is not there, what becomes of traffic depends on whether a policy is attached.
+fn targets(world: &World, space: &Space, policy: &ObjectRef) -> Vec<ObjectRef> {
+    let policy = space.policies.get_key_value(&policy.name).map(|(_, it)| (&policy.namespace, it));
+    let targets = policy.into_iter().flat_map(|(home, it)| it.spec.targets().map(move |it| (home, it)));
+    let told = targets.flat_map(|(namespace, target)| match target.kind.as_str() {
+        "Service" => vec![ObjectRef::new(Kind::Service, namespace, &target.name)],
+        "ServiceEntry" => vec![ObjectRef::new(Kind::ServiceEntry, namespace, &target.name)],
+        "Gateway" => told_of(world, Named { namespace, name: &target.name }),
+        "GatewayClass" => world.gateways_of(&target.name).flat_map(|it| told_of(world, it)).collect(),
+        _ => Vec::new(),
+    });
+    told.collect()
 }
 
 /// All objects of which something may have to be said.
@@ -100,8 +131,7 @@ pub fn all(world: &World) -> Vec<ObjectRef> {
 }
 
 fn own(at: &ObjectRef) -> impl Iterator<Item = ObjectRef> {
-    let told = [Kind::AuthorizationPolicy, Kind::Service, Kind::ServiceEntry, Kind::WorkloadEntry];
-    told.contains(&at.kind).then(|| at.clone()).into_iter()
+    TOLD.contains(&at.kind).then(|| at.clone()).into_iter()
 }
 
 fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {

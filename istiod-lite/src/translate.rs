@@ -10,9 +10,11 @@ mod peer;
 mod pod;
 mod policy;
 mod protocol;
+pub mod route;
 mod service;
 mod service_entry;
 mod slice;
+pub mod waypoint;
 mod workload_entry;
 
 use std::sync::Arc;
@@ -53,10 +55,16 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
                 .map(|it| vec![Change::Policy(Arc::new(it))])
                 .unwrap_or_default(),
             UnitKind::Gateway => gateway::translate(&home, space.gateways.get(&unit.name)?),
+            UnitKind::HttpRoute => routed(route::http(world, space.http_routes.get(&unit.name)?)),
+            UnitKind::GrpcRoute => routed(route::grpc(world, space.grpc_routes.get(&unit.name)?)),
             UnitKind::Strict => Vec::new(),
         })
     };
     nouns().unwrap_or_default()
+}
+
+fn routed(reading: route::Reading) -> Vec<Change> {
+    reading.route.map(|it| Change::Route(Arc::new(it))).into_iter().collect()
 }
 
 fn workload(workload: Option<Workload>) -> Vec<Change> {

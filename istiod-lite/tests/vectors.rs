@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use ambit_cluster::Body;
 use ambit_cluster::files::{Keep, load_once};
-use ambit_istiod_lite::conditions::{self, ZTUNNEL_ACCEPTED};
+use ambit_istiod_lite::conditions::{self, WAYPOINT_BOUND, ZTUNNEL_ACCEPTED};
 use ambit_istiod_lite::dump::{self, json};
 use ambit_istiod_lite::index::World;
 use ambit_istiod_lite::mesh::Mesh;
@@ -54,7 +54,7 @@ fn recorded_bytes_are_written_as_the_recorded_json() {
             checked += 1;
         }
     }
-    assert!(checked == 85, "{checked} resources were checked");
+    assert!(checked == 114, "{checked} resources were checked");
 }
 
 #[test]
@@ -97,4 +97,32 @@ fn policies_are_told_what_upstream_told_them_but_for_those_that_protect_nothing(
     // A deny policy of which nothing is left: upstream says that it is accepted.
     assert_eq!(differing, ["jwt-when", "l7-deny-only"]);
     assert!(policies.len() > 20);
+}
+
+#[test]
+fn whoever_asks_for_a_waypoint_is_told_what_upstream_told_them() {
+    let source = data().join("waypoints/cluster.yaml");
+    let mut world = World::new(Mesh::default());
+    let mut recorded = Vec::new();
+    for object in load_once(&source, None, Keep::Slim).unwrap().objects {
+        let conditions = match &object.body {
+            Body::Service(it) => it.status.conditions.clone(),
+            Body::ServiceEntry(it) => it.status.conditions.clone(),
+            _ => Vec::new(),
+        };
+        recorded.push((object.reference.clone(), conditions));
+        world.apply(object);
+    }
+    let mut told = BTreeSet::new();
+    for (object, conditions) in &recorded {
+        let theirs = conditions.iter().filter(|it| it.kind == WAYPOINT_BOUND);
+        let theirs: Vec<_> = theirs.map(|it| (it.status.as_str(), it.reason.as_str())).collect();
+        let ours = conditions::of(&world, object);
+        let ours = ours.iter().filter(|it| it.kind == WAYPOINT_BOUND);
+        let ours: Vec<_> = ours.map(|it| (it.status, it.reason)).collect();
+        assert_eq!(ours, theirs, "{object}");
+        told.extend(ours.into_iter().map(|(_, reason)| reason));
+    }
+    let all = ["AttachmentDenied", "UnsupportedTrafficType", "WaypointAccepted", "WaypointIsNotReady"];
+    assert_eq!(told, BTreeSet::from(all));
 }

@@ -92,6 +92,8 @@ impl<'a> View<'a> {
             | Body::Node(_)
             | Body::EndpointSlice(_)
             | Body::GatewayClass(_)
+            | Body::HttpRoute(_)
+            | Body::GrpcRoute(_)
             | Body::ConfigMap(_) => {}
         }
     }

@@ -5,10 +5,12 @@ pub mod admit;
 pub mod core;
 pub mod definition;
 pub mod entry;
+pub mod gateway;
 pub mod mesh;
 pub mod meta;
 pub mod policy;
 pub(crate) mod pool;
+pub mod route;
 pub mod scalar;
 pub mod schema;
 pub mod service;
@@ -17,25 +19,11 @@ pub mod texts;
 
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use self::meta::Meta;
 use crate::fault::Wrong;
 use crate::object::{Body, Kind};
-
-/// An object whose specification is handed on unread.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct Carried {
-    /// Metadata.
-    pub metadata: Meta,
-    /// What was asked for.
-    pub spec: Value,
-    /// What is.
-    pub status: Value,
-}
 
 /// Reads an object of a kind from JSON, nulls and all.
 pub(crate) fn read_text(kind: Kind, text: &str) -> Result<Body, Wrong> {
@@ -59,6 +47,8 @@ fn straight(kind: Kind, text: &str) -> Option<Body> {
         Kind::EndpointSlice => Body::EndpointSlice(from_text(text)?),
         Kind::Gateway
         | Kind::GatewayClass
+        | Kind::HttpRoute
+        | Kind::GrpcRoute
         | Kind::ConfigMap
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
@@ -80,8 +70,22 @@ pub(crate) fn read(kind: Kind, value: &Value) -> Result<Body, Wrong> {
         Kind::Pod => Body::Pod(typed(value)?),
         Kind::Service => Body::Service(typed(value)?),
         Kind::EndpointSlice => Body::EndpointSlice(typed(value)?),
-        Kind::Gateway => Body::Gateway(typed(value)?),
+        Kind::Gateway => {
+            let gateway: Arc<gateway::Gateway> = typed(value)?;
+            gateway.check()?;
+            Body::Gateway(gateway)
+        }
         Kind::GatewayClass => Body::GatewayClass(typed(value)?),
+        Kind::HttpRoute => {
+            let route: Arc<route::HttpRoute> = typed(value)?;
+            route.check()?;
+            Body::HttpRoute(route)
+        }
+        Kind::GrpcRoute => {
+            let route: Arc<route::GrpcRoute> = typed(value)?;
+            route.check()?;
+            Body::GrpcRoute(route)
+        }
         Kind::AuthorizationPolicy => {
             let policy: Arc<policy::AuthorizationPolicy> = typed(value)?;
             policy.check()?;

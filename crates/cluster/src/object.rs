@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::kinds::Carried;
 use crate::kinds::core::{Namespace, Node, Pod, ServiceAccount};
 use crate::kinds::entry::{ServiceEntry, WorkloadEntry};
+use crate::kinds::gateway::{Gateway, GatewayClass};
 use crate::kinds::mesh::ConfigMap;
 use crate::kinds::meta::Meta;
 use crate::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
+use crate::kinds::route::{GrpcRoute, HttpRoute};
 use crate::kinds::service::{EndpointSlice, Service};
 
 /// The kinds that are read.
@@ -32,6 +33,10 @@ pub enum Kind {
     Gateway,
     /// A Gateway API class.
     GatewayClass,
+    /// A Gateway API route of HTTP requests.
+    HttpRoute,
+    /// A Gateway API route of gRPC calls.
+    GrpcRoute,
     /// Who may talk to whom.
     AuthorizationPolicy,
     /// Whether peers must prove who they are.
@@ -46,7 +51,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Node,
         Self::Namespace,
         Self::ServiceAccount,
@@ -55,6 +60,8 @@ impl Kind {
         Self::EndpointSlice,
         Self::Gateway,
         Self::GatewayClass,
+        Self::HttpRoute,
+        Self::GrpcRoute,
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::ServiceEntry,
@@ -74,6 +81,8 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Gateway => "Gateway",
             Self::GatewayClass => "GatewayClass",
+            Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::ServiceEntry => "ServiceEntry",
@@ -93,7 +102,9 @@ impl Kind {
             | Self::Service
             | Self::ConfigMap => "",
             Self::EndpointSlice => "discovery.k8s.io",
-            Self::Gateway | Self::GatewayClass => "gateway.networking.k8s.io",
+            Self::Gateway | Self::GatewayClass | Self::HttpRoute | Self::GrpcRoute => {
+                "gateway.networking.k8s.io"
+            }
             Self::AuthorizationPolicy | Self::PeerAuthentication => "security.istio.io",
             Self::ServiceEntry | Self::WorkloadEntry => "networking.istio.io",
         }
@@ -186,10 +197,14 @@ pub enum Body {
     Service(Arc<Service>),
     /// Endpoints of a service.
     EndpointSlice(Arc<EndpointSlice>),
-    /// A Gateway API gateway, carried but not read.
-    Gateway(Arc<Carried>),
-    /// A Gateway API class, carried but not read.
-    GatewayClass(Arc<Carried>),
+    /// A Gateway API gateway.
+    Gateway(Arc<Gateway>),
+    /// A Gateway API class.
+    GatewayClass(Arc<GatewayClass>),
+    /// A Gateway API route of HTTP requests.
+    HttpRoute(Arc<HttpRoute>),
+    /// A Gateway API route of gRPC calls.
+    GrpcRoute(Arc<GrpcRoute>),
     /// Who may talk to whom.
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     /// Whether peers must prove who they are.
@@ -213,7 +228,10 @@ impl Body {
             Self::Pod(it) => &it.metadata,
             Self::Service(it) => &it.metadata,
             Self::EndpointSlice(it) => &it.metadata,
-            Self::Gateway(it) | Self::GatewayClass(it) => &it.metadata,
+            Self::Gateway(it) => &it.metadata,
+            Self::GatewayClass(it) => &it.metadata,
+            Self::HttpRoute(it) => &it.metadata,
+            Self::GrpcRoute(it) => &it.metadata,
             Self::AuthorizationPolicy(it) => &it.metadata,
             Self::PeerAuthentication(it) => &it.metadata,
             Self::ServiceEntry(it) => &it.metadata,

@@ -69,9 +69,13 @@ impl World {
             || self.mesh.discovery.is_empty() || self.mesh.discovers(&self.labels_of(&at.namespace));
         match at.kind {
             Kind::Node | Kind::Namespace | Kind::GatewayClass | Kind::ConfigMap => true,
-            Kind::ServiceAccount | Kind::Pod | Kind::Service | Kind::EndpointSlice | Kind::Gateway => {
-                discovered()
-            }
+            Kind::ServiceAccount
+            | Kind::Pod
+            | Kind::Service
+            | Kind::EndpointSlice
+            | Kind::Gateway
+            | Kind::HttpRoute
+            | Kind::GrpcRoute => discovered(),
             Kind::AuthorizationPolicy
             | Kind::PeerAuthentication
             | Kind::ServiceEntry
@@ -128,6 +132,8 @@ fn objects<'a>(namespace: &'a Arc<str>, space: &'a Space) -> impl Iterator<Item 
         .chain(all((namespace, Kind::AuthorizationPolicy), &space.policies, Body::AuthorizationPolicy))
         .chain(all((namespace, Kind::PeerAuthentication), &space.peers, Body::PeerAuthentication))
         .chain(all((namespace, Kind::Gateway), &space.gateways, Body::Gateway))
+        .chain(all((namespace, Kind::HttpRoute), &space.http_routes, Body::HttpRoute))
+        .chain(all((namespace, Kind::GrpcRoute), &space.grpc_routes, Body::GrpcRoute))
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 
 use std::net::IpAddr;
 
-use ambit_cluster::kinds::Carried;
+use ambit_cluster::kinds::gateway::{Gateway, GatewayAddress};
 use ambit_cluster::kinds::meta::Meta;
-use serde_json::Value;
 
 /// The label that names the network behind a gateway.
 const NETWORK: &str = "topology.istio.io/network";
@@ -50,16 +49,16 @@ impl std::fmt::Display for Place {
 
 /// The ways that a gateway object stands for.
 #[must_use]
-pub fn read(object: &Carried) -> Vec<NetworkGateway> {
+pub fn read(object: &Gateway) -> Vec<NetworkGateway> {
     let (meta, spec) = (&object.metadata, &object.spec);
-    let class = spec.get("gatewayClassName").and_then(Value::as_str).unwrap_or_default();
-    let Some(network) = meta.label(NETWORK).filter(|network| !network.is_empty() && class == REMOTE) else {
+    let is_remote = spec.gateway_class_name == REMOTE;
+    let Some(network) = meta.label(NETWORK).filter(|network| !network.is_empty() && is_remote) else {
         return Vec::new();
     };
-    let Some(port) = hbone_port(spec) else { return Vec::new() };
-    let list =
-        object.status.get("addresses").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let way = |address: &Value| {
+    // The port of the first listener for HBONE.
+    let hbone = spec.listeners.iter().find(|it| it.protocol == "HBONE").map(|it| it.port.0);
+    let Some(port) = hbone.filter(|port| *port != 0) else { return Vec::new() };
+    let way = |address: &GatewayAddress| {
         Some(NetworkGateway {
             namespace: meta.namespace.as_str().into(),
             name: meta.name.as_str().into(),
@@ -69,20 +68,14 @@ pub fn read(object: &Carried) -> Vec<NetworkGateway> {
             account: account(meta).into(),
         })
     };
-    list.iter().filter_map(way).collect()
+    object.status.addresses.iter().filter_map(way).collect()
 }
 
-/// The port of the first listener for HBONE.
-fn hbone_port(spec: &Value) -> Option<u16> {
-    let listeners = spec.get("listeners")?.as_array()?;
-    let hbone = listeners.iter().find(|it| it.get("protocol").and_then(Value::as_str) == Some("HBONE"))?;
-    hbone.get("port")?.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)
-}
-
-fn place(address: &Value) -> Option<Place> {
-    let text = |key: &str| address.get(key).and_then(Value::as_str).unwrap_or_default();
-    let value = text("value");
-    match (value.parse::<IpAddr>(), text("type")) {
+/// Where an address is; nowhere, if it is of a kind that is not known.
+#[must_use]
+pub fn place(address: &GatewayAddress) -> Option<Place> {
+    let value = address.value.as_str();
+    match (value.parse::<IpAddr>(), address.kind.as_str()) {
         (Ok(ip), _) => Some(Place::Ip(ip.to_canonical())),
         (Err(_), "Hostname") if !value.is_empty() => Some(Place::Host(value.into())),
         (Err(_), _) => None,

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ambit_cluster::kinds::meta::{Texts, selects};
+use ambit_cluster::kinds::policy::PolicyTarget;
 use ambit_cluster::{Kind, ObjectRef};
 
 use crate::index::unit::{Unit, UnitKind};
+use crate::index::users::{Named, USE};
 use crate::index::{Space, World};
 
 /// The units that an object, as it is now, takes part in.
@@ -19,6 +21,10 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         units.extend(pods.filter_map(Unit::new));
         return units;
     }
+    if at.kind == Kind::GatewayClass {
+        world.gateways_of(&at.name).for_each(|gateway| going_through(world, gateway, &mut units));
+        return units;
+    }
     units.extend(Unit::new(at));
     let home = if at.kind == Kind::Namespace { &at.name } else { &at.namespace };
     let Some(space) = world.space(home) else { return units };
@@ -27,9 +33,13 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         Kind::Namespace => {
             units.extend(named(UnitKind::Service, home, space.services.keys()));
             units.extend(named(UnitKind::ServiceEntry, home, space.entries.keys()));
+            waypointed(space, home, &mut units);
             visible(world, space, &mut units);
         }
         Kind::Gateway if !world.ways_of(at).is_empty() => everything(world, &mut units),
+        Kind::Gateway => {
+            going_through(world, Named { namespace: home, name: &at.name }, &mut units);
+        }
         Kind::Service => service(world, space, at, &mut units),
         Kind::ServiceEntry => entry(world, space, at, &mut units),
         Kind::EndpointSlice => slice(space, at, &mut units),
@@ -39,11 +49,25 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         | Kind::WorkloadEntry
         | Kind::Node
         | Kind::ServiceAccount
-        | Kind::Gateway
         | Kind::GatewayClass
+        | Kind::HttpRoute
+        | Kind::GrpcRoute
         | Kind::ConfigMap => {}
     }
     units
+}
+
+/// All that goes through a waypoint, or is a part of it.
+fn going_through(world: &World, gateway: Named<'_>, units: &mut BTreeSet<Unit>) {
+    units.extend(world.users(gateway).iter().filter_map(Unit::new));
+}
+
+/// Workloads go through a waypoint of their namespace, or are let through to another's by their namespace's labels.
+fn waypointed(space: &Space, home: &Arc<str>, units: &mut BTreeSet<Unit>) {
+    let by_namespace = space.object.as_ref().is_some_and(|it| it.metadata.label(USE).is_some());
+    let pods = space.pods.iter().filter(|(_, it)| by_namespace || it.metadata.label(USE).is_some());
+    units.extend(named(UnitKind::Pod, home, pods.map(|(name, _)| name)));
+    units.extend(named(UnitKind::WorkloadEntry, home, space.workloads.keys()));
 }
 
 /// When visibility goes by labels of a namespace, which entry is preferred for a host does so as well.
@@ -56,6 +80,7 @@ fn visible(world: &World, space: &Space, units: &mut BTreeSet<Unit>) {
 }
 
 fn service(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
+    units.extend(world.routes_of(at).iter().filter_map(Unit::new));
     let Some(service) = space.services.get(&at.name) else { return };
     if !service.spec.selector.is_empty() {
         chosen(space, &at.namespace, &service.spec.selector, units);
@@ -70,6 +95,7 @@ fn service(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Un
 }
 
 fn entry(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
+    units.extend(world.routes_of(at).iter().filter_map(Unit::new));
     let Some(entry) = space.entries.get(&at.name) else { return };
     if let Some(selector) = entry.spec.workload_selector.as_ref().filter(|it| !it.labels.is_empty()) {
         chosen(space, &at.namespace, &selector.labels, units);
@@ -108,6 +134,7 @@ fn targets(space: &Space, namespace: &Arc<str>, slice: &str) -> Vec<Unit> {
 
 fn policy(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
     let Some(policy) = space.policies.get(&at.name) else { return };
+    policy.spec.targets().for_each(|target| targeted(world, &at.namespace, target, units));
     let Some(selector) = policy.spec.selector.as_ref().filter(|it| !it.match_labels.is_empty()) else {
         return;
     };
@@ -117,6 +144,19 @@ fn policy(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Uni
         }
     } else {
         chosen(space, &at.namespace, &selector.match_labels, units);
+    }
+}
+
+/// While a waypoint is not there, what goes through it goes otherwise when a policy is attached.
+fn targeted(world: &World, home: &Arc<str>, target: &PolicyTarget, units: &mut BTreeSet<Unit>) {
+    let name = target.name.as_str();
+    let unit = |kind| Unit { kind, namespace: home.clone(), name: name.into() };
+    match target.kind.as_str() {
+        "Service" => drop(units.insert(unit(UnitKind::Service))),
+        "ServiceEntry" => drop(units.insert(unit(UnitKind::ServiceEntry))),
+        "Gateway" => going_through(world, Named { namespace: home, name }, units),
+        "GatewayClass" => world.gateways_of(name).for_each(|it| going_through(world, it, units)),
+        _ => {}
     }
 }
 
@@ -163,6 +203,8 @@ fn everything(world: &World, units: &mut BTreeSet<Unit>) {
         units.extend(named(UnitKind::ServiceEntry, name, space.entries.keys()));
         units.extend(named(UnitKind::WorkloadEntry, name, space.workloads.keys()));
         units.extend(named(UnitKind::Gateway, name, space.gateways.keys()));
+        units.extend(named(UnitKind::HttpRoute, name, space.http_routes.keys()));
+        units.extend(named(UnitKind::GrpcRoute, name, space.grpc_routes.keys()));
     }
 }
 

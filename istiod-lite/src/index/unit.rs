@@ -24,6 +24,10 @@ pub enum UnitKind {
     Peer,
     /// A gateway: workloads for its addresses, when it leads into another network.
     Gateway,
+    /// A route of HTTP requests: a route.
+    HttpRoute,
+    /// A route of gRPC calls: a route.
+    GrpcRoute,
     /// The one policy "peers must prove who they are".
     Strict,
 }
@@ -52,6 +56,8 @@ impl Unit {
             Kind::AuthorizationPolicy => UnitKind::Policy,
             Kind::PeerAuthentication => UnitKind::Peer,
             Kind::Gateway => UnitKind::Gateway,
+            Kind::HttpRoute => UnitKind::HttpRoute,
+            Kind::GrpcRoute => UnitKind::GrpcRoute,
             Kind::Node | Kind::Namespace | Kind::ServiceAccount | Kind::GatewayClass | Kind::ConfigMap => {
                 return None;
             }

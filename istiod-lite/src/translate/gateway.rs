@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ambit_cluster::kinds::Carried;
+use ambit_cluster::kinds::gateway::Gateway;
 use ambit_model::address::NetworkAddress;
 use ambit_model::delta::Change;
 use ambit_model::workload::{GatewayDestination, GatewayRef, Tunnel, Workload};
@@ -24,7 +24,7 @@ pub(super) fn into(world: &World, network: &str) -> Option<GatewayRef> {
 }
 
 /// Each way as a workload, so that its identity is known.
-pub(super) fn translate(at: &At<'_>, object: &Carried) -> Vec<Change> {
+pub(super) fn translate(at: &At<'_>, object: &Gateway) -> Vec<Change> {
     let ways = read(object).into_iter().filter(|way| is_first(at, way));
     ways.filter_map(|way| workload(at, &way)).map(|it| Change::Workload(Arc::new(it))).collect()
 }

@@ -3,7 +3,7 @@
 use ambit_cluster::kinds::core::Pod;
 use ambit_model::workload::{Health, Locality, Workload};
 
-use super::{At, membership, names, policy};
+use super::{At, membership, names, policy, waypoint};
 
 /// The workload of a pod; none while it has no address, or when it has ended.
 pub(super) fn translate(at: &At<'_>, pod: &Pod) -> Option<Workload> {
@@ -25,6 +25,11 @@ pub(super) fn translate(at: &At<'_>, pod: &Pod) -> Option<Workload> {
     names::tunnel(&mut workload, &pod.metadata.labels, &pod.metadata.annotations);
     workload.services = membership::of_pod(at, pod);
     workload.policies = policy::attached(at, &pod.metadata.labels);
+    match waypoint::instance(at.world, at.namespace, pod) {
+        // What comes out of a waypoint goes through no other.
+        Some(handover) => workload.application_tunnel = handover,
+        None => workload.waypoint = waypoint::of_workload(at.world, at.namespace, &pod.metadata.labels),
+    }
     Some(workload)
 }
 

@@ -9,6 +9,7 @@ use ambit_cluster::kinds::service::{
 use ambit_model::address::NetworkAddress;
 use ambit_model::service::{Families, LoadBalancing, Service, ServicePort, Visibility};
 
+use super::waypoint::{self, Asker};
 use super::{At, balance, protocol};
 
 /// The service; none for one that is only another name.
@@ -18,7 +19,7 @@ pub(super) fn translate(at: &At<'_>, object: &Object) -> Option<Service> {
         return None;
     }
     let network = at.network();
-    Some(Service {
+    let mut service = Service {
         name: at.name.into(),
         namespace: at.namespace.parse().ok()?,
         hostname: at.world.hostname(at.namespace, at.name).parse().ok()?,
@@ -33,7 +34,9 @@ pub(super) fn translate(at: &At<'_>, object: &Object) -> Option<Service> {
         canonical: true,
         ingress_use_waypoint: false,
         visibility: Visibility::Public,
-    })
+    };
+    waypoint::on_service(at.world, Asker::Service(object), &mut service);
+    Some(service)
 }
 
 /// The same number over TCP and UDP is one port to the mesh: that of TCP, the only one it carries.

@@ -13,6 +13,7 @@ use ambit_model::name::ServiceKey;
 use ambit_model::service::{Families, Service, ServicePort, Visibility};
 use ambit_model::workload::Workload;
 
+use super::waypoint::{self, Asker};
 use super::{At, balance, hosts, locality, membership, names, policy, protocol};
 
 /// The services and workloads of an entry; none for hosts that another object is in force for.
@@ -31,7 +32,7 @@ fn service(at: &At<'_>, entry: &ServiceEntry, key: &ServiceKey) -> Option<Servic
         let target = membership::entry_port(port);
         (port.number.0, ServicePort { target, protocol: protocol::of_entry(&port.protocol) })
     };
-    Some(Service {
+    let mut service = Service {
         name: at.name.into(),
         namespace: at.namespace.parse().ok()?,
         hostname: key.hostname.clone(),
@@ -52,7 +53,9 @@ fn service(at: &At<'_>, entry: &ServiceEntry, key: &ServiceKey) -> Option<Servic
             Some(Visible::Namespace) => Visibility::Namespace,
             _ => Visibility::Public,
         },
-    })
+    };
+    waypoint::on_service(at.world, Asker::Entry(entry), &mut service);
+    Some(service)
 }
 
 /// The addresses written down, or else those that were given to the host.
@@ -139,5 +142,6 @@ fn workload<'k>(
     names::canonical(&mut workload, labels);
     names::tunnel(&mut workload, labels, &entry.metadata.annotations);
     workload.policies = policy::attached(at, labels);
+    workload.waypoint = waypoint::of_workload(at.world, at.namespace, &endpoint.labels);
     Some(workload)
 }

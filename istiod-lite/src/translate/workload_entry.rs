@@ -1,16 +1,15 @@
 //! A workload entry to a workload (`control-plane.md` 1.5).
 
 use ambit_cluster::kinds::entry::WorkloadEntry;
-use ambit_cluster::kinds::meta::Texts;
 use ambit_cluster::kinds::policy::PolicyCondition;
 use ambit_model::workload::{Health, Workload};
 
-use super::{At, locality, membership, names, policy};
+use super::{At, locality, membership, names, policy, waypoint};
 
 /// The workload of an entry.
 pub(super) fn translate(at: &At<'_>, entry: &WorkloadEntry) -> Option<Workload> {
     let (meta, spec) = (&entry.metadata, &entry.spec);
-    let labels = labels(entry);
+    let labels = waypoint::labels_of(entry);
     let uid =
         format!("{}/networking.istio.io/WorkloadEntry/{}/{}", at.world.mesh.cluster, at.namespace, at.name);
     let mut workload = at.blank(uid)?;
@@ -38,12 +37,6 @@ pub(super) fn translate(at: &At<'_>, entry: &WorkloadEntry) -> Option<Workload> 
     names::tunnel(&mut workload, &labels, &meta.annotations);
     workload.services = membership::of_entry(at, entry, &labels);
     workload.policies = policy::attached(at, &labels);
+    workload.waypoint = waypoint::of_workload(at.world, at.namespace, &labels);
     Some(workload)
-}
-
-/// Both sets of labels; the object's own win.
-fn labels(entry: &WorkloadEntry) -> Texts {
-    let mut labels = entry.spec.labels.clone();
-    labels.extend(entry.metadata.labels.clone());
-    labels
 }

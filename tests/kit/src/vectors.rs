@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 /// The recorded clusters that there are.
-pub const ALL: [&str; 4] = ["basic", "workloads", "services", "policies"];
+pub const ALL: [&str; 5] = ["basic", "workloads", "services", "policies", "waypoints"];
 
 /// One place in which a resource differs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

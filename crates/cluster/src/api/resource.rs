@@ -44,6 +44,8 @@ pub(crate) fn plural(kind: Kind) -> &'static str {
         Kind::EndpointSlice => "endpointslices",
         Kind::Gateway => "gateways",
         Kind::GatewayClass => "gatewayclasses",
+        Kind::HttpRoute => "httproutes",
+        Kind::GrpcRoute => "grpcroutes",
         Kind::AuthorizationPolicy => "authorizationpolicies",
         Kind::PeerAuthentication => "peerauthentications",
         Kind::ServiceEntry => "serviceentries",
@@ -64,6 +66,8 @@ pub(crate) fn definition(kind: Kind) -> Option<String> {
         | Kind::ConfigMap => None,
         Kind::Gateway
         | Kind::GatewayClass
+        | Kind::HttpRoute
+        | Kind::GrpcRoute
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::ServiceEntry
@@ -84,6 +88,8 @@ pub(crate) fn accept(kind: Kind) -> (&'static str, &'static str) {
         | Kind::EndpointSlice
         | Kind::Gateway
         | Kind::GatewayClass
+        | Kind::HttpRoute
+        | Kind::GrpcRoute
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::ServiceEntry

@@ -201,7 +201,8 @@ pub(crate) fn is_label_word(text: &str) -> bool {
 }
 
 fn annotations<'de, D: Deserializer<'de>>(input: D) -> Result<Texts, D::Error> {
-    let of_mesh = |key: &str| key.split_once('/').is_some_and(|(domain, _)| domain.ends_with("istio.io"));
+    let is_ours = |domain: &str| domain.ends_with("istio.io") || domain == "ambit.io";
+    let of_mesh = |key: &str| key.split_once('/').is_some_and(|(domain, _)| is_ours(domain));
     let kept =
         Texts::deserialize(input)?.into_iter().filter(|(key, _)| of_mesh(key) || key == STATIC_POD_UID);
     let cut = |value: String| if value.len() > ANNOTATION_KEPT { String::new() } else { value };

@@ -39,6 +39,8 @@ impl Pool {
             | Body::ServiceAccount(_)
             | Body::Gateway(_)
             | Body::GatewayClass(_)
+            | Body::HttpRoute(_)
+            | Body::GrpcRoute(_)
             | Body::AuthorizationPolicy(_)
             | Body::PeerAuthentication(_)
             | Body::ServiceEntry(_)

@@ -42,7 +42,9 @@ fn story(lab: &Lab) -> Result<()> {
     lab.kubectl(&["create", "namespace", SYSTEM])?;
     definitions::are_installed_where_nobody_else_has(lab)?;
     definitions::hold_what_is_written(lab)?;
-    let clusters: Vec<Recorded> = vectors::ALL.into_iter().map(Recorded::read).collect::<Result<_>>()?;
+    // Waypoints come with resource definitions of the Gateway API, which this cluster does not have.
+    let without = vectors::ALL.into_iter().filter(|it| *it != "waypoints");
+    let clusters: Vec<Recorded> = without.map(Recorded::read).collect::<Result<_>>()?;
     prepare(lab, &clusters)?;
     for cluster in &clusters {
         cluster.apply(lab)?;

@@ -1,0 +1,91 @@
+//! Which routes name which services: as what they are attached to, or as where they lead. Owns finding, by a service, the
+//! routes that have to be looked at again when it changes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use ambit_cluster::kinds::route::{BackendRef, Filter, GrpcRoute, HttpRoute, ParentRef};
+use ambit_cluster::{Kind, ObjectRef};
+
+use crate::index::World;
+
+/// What a route names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Mention {
+    /// A service or a service entry: namespace and name.
+    Object(Box<str>, Box<str>),
+    /// Whatever has this host name.
+    Host(Box<str>),
+}
+
+/// Routes by what they name.
+pub(super) type Routed = HashMap<Mention, BTreeSet<ObjectRef>>;
+
+impl World {
+    /// The routes that name a service, a service entry or one of its hosts.
+    #[must_use]
+    pub fn routes_of(&self, at: &ObjectRef) -> BTreeSet<ObjectRef> {
+        let own = Mention::Object(at.namespace.as_ref().into(), at.name.as_ref().into());
+        let hosts = self.claimed_by(at).into_iter().map(|(host, _)| Mention::Host(host));
+        let named = std::iter::once(own).chain(hosts).filter_map(|it| self.routed.get(&it));
+        named.flatten().cloned().collect()
+    }
+
+    /// The services and service entries that a route is attached to.
+    #[must_use]
+    pub fn parents_of(&self, at: &ObjectRef) -> Vec<ObjectRef> {
+        let refs = self.route(at).map(|(parents, _)| parents).unwrap_or_default();
+        let object = |it: &ParentRef| {
+            let kind = parent_kind(it)?;
+            Some(ObjectRef::new(kind, it.namespace.as_deref().unwrap_or(&at.namespace), &it.name))
+        };
+        refs.iter().filter_map(object).collect()
+    }
+
+    /// What a route names.
+    pub(super) fn mentions(&self, at: &ObjectRef) -> Vec<Mention> {
+        let Some((_, backends)) = self.route(at) else { return Vec::new() };
+        let object = |namespace: Option<&str>, name: &str| {
+            Mention::Object(namespace.unwrap_or(&at.namespace).into(), name.into())
+        };
+        let parents = self.parents_of(at).into_iter().map(|it| object(Some(&it.namespace), &it.name));
+        let backends = backends.into_iter().map(|it| match it.kind.as_str() {
+            "Hostname" => Mention::Host(it.name.as_str().into()),
+            _ => object(it.namespace.as_deref(), &it.name),
+        });
+        parents.chain(backends).collect()
+    }
+
+    fn route(&self, at: &ObjectRef) -> Option<(&[ParentRef], Vec<&BackendRef>)> {
+        let space = self.space(&at.namespace)?;
+        match at.kind {
+            Kind::HttpRoute => {
+                let route: &Arc<HttpRoute> = space.http_routes.get(&at.name)?;
+                let rules = route.spec.rules.iter().flat_map(|it| backends(&it.backend_refs, &it.filters));
+                Some((&route.spec.parent_refs, rules.collect()))
+            }
+            Kind::GrpcRoute => {
+                let route: &Arc<GrpcRoute> = space.grpc_routes.get(&at.name)?;
+                let rules = route.spec.rules.iter().flat_map(|it| backends(&it.backend_refs, &it.filters));
+                Some((&route.spec.parent_refs, rules.collect()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The kind of a parent that is the mesh's.
+#[must_use]
+pub fn parent_kind(parent: &ParentRef) -> Option<Kind> {
+    match (parent.group.as_str(), parent.kind.as_str()) {
+        ("" | "core", "Service") => Some(Kind::Service),
+        ("networking.istio.io", "ServiceEntry") => Some(Kind::ServiceEntry),
+        _ => None,
+    }
+}
+
+fn backends<'a>(refs: &'a [BackendRef], filters: &'a [Filter]) -> impl Iterator<Item = &'a BackendRef> {
+    let own = refs.iter().flat_map(|it| &it.filters);
+    let mirrors = filters.iter().chain(own).filter_map(|it| it.request_mirror.as_ref());
+    refs.iter().chain(mirrors.map(|it| &it.backend_ref))
+}

@@ -1,0 +1,169 @@
+//! What makes a gateway a waypoint, where it is and whom it lets in (`control-plane.md` 3.1).
+
+use std::borrow::Cow;
+
+use ambit_cluster::kinds::gateway::{From, Gateway, Listener};
+use ambit_cluster::kinds::policy::{AuthorizationPolicy, PolicyTarget};
+use ambit_model::address::NetworkAddress;
+use ambit_model::workload::{ApplicationTunnel, GatewayDestination, GatewayRef, Handover};
+
+use super::Asker;
+use crate::index::World;
+use crate::index::gateway::{Place, place as place_of};
+use crate::index::users::Named;
+
+/// The port of waypoints.
+const HBONE_PORT: u16 = 15008;
+/// The label that says what traffic a waypoint is for.
+const FOR: &str = "istio.io/waypoint-for";
+/// The annotation that says how a waypoint of somebody else's is handed what is for it.
+const BINDING: &str = "ambient.istio.io/waypoint-inbound-binding";
+
+/// A class of waypoints that is there without anybody having made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaypointClass {
+    /// Its name.
+    pub name: &'static str,
+    /// The name of its controller.
+    pub controller: &'static str,
+    /// Whether gateways of this class are deployed here.
+    pub is_ours: bool,
+}
+
+/// Classes of waypoints: the one that users know, ours beside it, and one of upstream's that is carried out elsewhere.
+pub const CLASSES: [WaypointClass; 3] = [
+    WaypointClass { name: "istio-waypoint", controller: "istio.io/mesh-controller", is_ours: true },
+    WaypointClass { name: "ambit-waypoint", controller: "ambit.io/waypoint-controller", is_ours: true },
+    WaypointClass {
+        name: "istio-agentgateway-waypoint",
+        controller: "istio.io/agentgateway-waypoint-controller",
+        is_ours: false,
+    },
+];
+
+/// The class of waypoints that a gateway is of: by its class's controller, or by the name of a class that nobody made.
+#[must_use]
+pub fn class_of(world: &World, gateway: &Gateway) -> Option<WaypointClass> {
+    let name = gateway.spec.gateway_class_name.as_str();
+    let made = world.class(name).map(|it| it.spec.controller_name.as_str());
+    CLASSES.into_iter().find(|it| made.map_or(it.name == name, |controller| it.controller == controller))
+}
+
+/// Whether a gateway is a waypoint: by its class, or because it says for what traffic, or how it is handed some.
+#[must_use]
+pub fn is_waypoint(world: &World, gateway: &Gateway) -> bool {
+    class_of(world, gateway).is_some()
+        || said(world, gateway, Said::Label(FOR)).is_some()
+        || said(world, gateway, Said::Annotation(BINDING)).is_some()
+}
+
+/// Whether the value of the label of managed objects is that of a controller of waypoints.
+pub(super) fn is_controller(label: &str) -> bool {
+    CLASSES.into_iter().any(|it| it.controller.replace('/', "-") == label)
+}
+
+#[derive(Clone, Copy)]
+enum Said {
+    Label(&'static str),
+    Annotation(&'static str),
+}
+
+/// What a gateway says, or else its class.
+fn said<'a>(world: &'a World, gateway: &'a Gateway, what: Said) -> Option<&'a str> {
+    let class = world.class(&gateway.spec.gateway_class_name).map(|it| &it.metadata);
+    let mut all = std::iter::once(&gateway.metadata).chain(class);
+    all.find_map(|it| match what {
+        Said::Label(key) => it.label(key),
+        Said::Annotation(key) => it.annotation(key),
+    })
+}
+
+/// Where a waypoint is; nowhere before its status says so.
+pub(super) fn place(world: &World, gateway: &Gateway) -> Option<GatewayRef> {
+    let namespace = gateway.metadata.namespace.as_str();
+    let places: Vec<Place> = gateway.status.addresses.iter().filter_map(place_of).collect();
+    let host = places.iter().find_map(|it| match it {
+        Place::Host(host) => at_host(namespace, host),
+        Place::Ip(_) => None,
+    });
+    host.or_else(|| {
+        places.iter().find_map(|it| match it {
+            Place::Ip(ip) => {
+                let address = NetworkAddress::new(world.network().into(), *ip);
+                Some(GatewayRef { destination: GatewayDestination::Address(address), hbone_port: HBONE_PORT })
+            }
+            Place::Host(_) => None,
+        })
+    })
+}
+
+pub(super) fn at_host(namespace: &str, host: &str) -> Option<GatewayRef> {
+    let key = format!("{namespace}/{host}").parse().ok()?;
+    Some(GatewayRef { destination: GatewayDestination::Host(key), hbone_port: HBONE_PORT })
+}
+
+/// Whether something of a namespace may go through a waypoint.
+pub(super) fn admits(world: &World, gateway: &Gateway, namespace: &str) -> bool {
+    let allowed = listener(world, gateway).map(|it| Cow::Borrowed(&it.allowed_routes.namespaces));
+    let allowed = allowed.unwrap_or_default();
+    match allowed.from {
+        From::All => true,
+        From::Same => gateway.metadata.namespace == namespace,
+        From::Selector => allowed.selector.as_ref().is_some_and(|it| it.selects(&world.labels_of(namespace))),
+        From::Nobody => false,
+    }
+}
+
+/// The listener that traffic of the mesh comes to.
+fn listener<'a>(world: &World, gateway: &'a Gateway) -> Option<&'a Listener> {
+    let binding = said(world, gateway, Said::Annotation(BINDING));
+    let bound = binding.and_then(|it| {
+        let port = it.split_once('/').and_then(|(_, port)| port.parse::<u16>().ok());
+        let is_it = |listener: &&Listener| match port {
+            Some(port) => listener.port.0 == port,
+            None => listener.protocol == "istio.io/PROXY",
+        };
+        gateway.spec.listeners.iter().find(is_it)
+    });
+    let usual = |it: &&Listener| it.protocol == "HBONE" && it.port.0 == HBONE_PORT;
+    bound.or_else(|| gateway.spec.listeners.iter().find(usual))
+}
+
+/// Whether a waypoint is for traffic to services, or to workloads.
+pub(super) fn is_for(world: &World, gateway: &Gateway, traffic: &str) -> bool {
+    let word = said(world, gateway, Said::Label(FOR)).unwrap_or("service");
+    word == "all" || word == traffic
+}
+
+/// How a waypoint's pods are handed what is for them, if otherwise than by a tunnel.
+pub(super) fn handover(world: &World, gateway: &Gateway) -> Option<ApplicationTunnel> {
+    let word = said(world, gateway, Said::Annotation(BINDING))?;
+    let (protocol, port) = word.split_once('/').map_or((word, None), |(it, port)| (it, Some(port)));
+    let protocol = match protocol {
+        "NONE" => Handover::Plain,
+        "PROXY" => Handover::Proxy,
+        _ => return None,
+    };
+    Some(ApplicationTunnel { protocol, port: port.and_then(|it| it.parse().ok()).filter(|it| *it != 0) })
+}
+
+/// Whether a policy is attached to a waypoint, to all of its class, or to what goes through it.
+pub(super) fn has_policy(world: &World, waypoint: Named<'_>, asker: Asker<'_>) -> bool {
+    let class = world.space(waypoint.namespace).and_then(|space| space.gateways.get(waypoint.name));
+    let class = class.map(|it| it.spec.gateway_class_name.as_str());
+    let of = |namespace: &str, is_it: &dyn Fn(&PolicyTarget) -> bool| {
+        let policies = world.space(namespace).into_iter().flat_map(|space| space.policies.values());
+        let mut targets = policies.flat_map(|it: &std::sync::Arc<AuthorizationPolicy>| it.spec.targets());
+        targets.any(is_it)
+    };
+    let (kind, name) = match asker {
+        Asker::Service(it) => ("Service", it.metadata.name.as_str()),
+        Asker::Entry(it) => ("ServiceEntry", it.metadata.name.as_str()),
+        Asker::Workload(..) => ("", ""),
+    };
+    of(waypoint.namespace, &|it| it.kind == "Gateway" && it.name == waypoint.name)
+        || of(asker.namespace(), &|it| it.kind == kind && it.name == name)
+        || class.is_some_and(|class| {
+            of(&world.mesh.root_namespace, &|it| it.kind == "GatewayClass" && it.name == class)
+        })
+}
