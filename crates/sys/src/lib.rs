@@ -1,5 +1,6 @@
 //! Linux calls, and the only crate where unsafe code may live.
-//! Owns namespaces, socket options, descriptors over a socket, raw netlink bytes and pages of memory.
+//! Owns namespaces, socket options, descriptors over a socket, raw netlink bytes, pages of memory and where
+//! the heap gets them.
 //! Knows nothing of the mesh.
 #![expect(
     unsafe_code,
@@ -7,6 +8,7 @@
 )]
 
 pub mod cgroup;
+pub mod heap;
 pub mod limits;
 pub mod netlink;
 pub mod netns;

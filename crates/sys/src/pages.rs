@@ -51,6 +51,7 @@ pub fn release_unused() -> io::Result<usize> {
 /// Gives back the heap's pages that hold nothing. The allocator does so by itself only at the heap's end, where one
 /// small object that lives on keeps all before it.
 pub fn release_heap() {
+    crate::heap::release();
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes the allocator's own locks, and touches nothing that is allocated.
     // WHY: there is no safe wrapper.
