@@ -8,6 +8,10 @@ mod filter;
 mod matching;
 mod pattern;
 mod retry;
+mod share;
+mod table;
+mod tables;
+mod target;
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,6 +27,10 @@ pub use filter::{
 pub use matching::{HeaderMatch, Match, PathMatch, QueryMatch, ValueMatch};
 pub use pattern::{Pattern, PatternError};
 pub use retry::{Retry, RetryOn};
+pub use share::NoBackend;
+pub use table::{Asked, Found, Table};
+pub use tables::{Choice, Tables};
+pub use target::Redirected;
 
 /// One route object, as far as it speaks of services.
 #[derive(Debug, Clone, PartialEq, Eq)]

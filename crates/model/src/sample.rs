@@ -4,9 +4,16 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderName, Method};
+
 use crate::address::{ClientAddr, NetworkAddress, OriginalDst};
 use crate::balance::Pick;
 use crate::delta::{Change, Delta};
+use crate::http_path::{Normalization, RequestTarget};
+use crate::http_route::{
+    Asked, Backend, Filters, HeaderMatch, Match as HttpMatch, Parent, PathMatch, QueryMatch, Route,
+    Rule as HttpRule, Timeouts, Upstream, ValueMatch,
+};
 use crate::name::{Identity, Label, Network, PolicyKey, ServiceAccount, TrustDomain};
 use crate::policy::{Action, Clause, Match, Policy, PolicyScope, Rule};
 use crate::route::Flow;
@@ -159,5 +166,94 @@ pub(crate) struct Always(pub(crate) u64);
 impl Pick for Always {
     fn below(&mut self, limit: u64) -> u64 {
         self.0.min(limit - 1)
+    }
+}
+
+/// A route `<kind>/<ns>/<name>` of a service, of these rules.
+pub(crate) fn route(key: &str, service: &str, rules: Vec<HttpRule>) -> Route {
+    Route {
+        key: key.parse().unwrap(),
+        created_s: 0,
+        parents: vec![parent(service)],
+        rules: rules.into_iter().map(Arc::new).collect(),
+    }
+}
+
+/// `<ns>/<host>`, or `<ns>/<host>:<port>`.
+pub(crate) fn parent(text: &str) -> Parent {
+    let (service, port) = text.split_once(':').map_or((text, None), |(s, port)| (s, port.parse().ok()));
+    Parent { service: service.parse().unwrap(), port }
+}
+
+/// A rule that sends what matches to port 80 of a service; it is called as that.
+pub(crate) fn rule(matches: Vec<HttpMatch>, to: &str) -> HttpRule {
+    let upstream = Upstream { service: to.parse().unwrap(), port: 80 };
+    HttpRule {
+        name: to.into(),
+        matches,
+        filters: Ok(Filters::default()),
+        backends: vec![Backend { to: Ok(upstream), weight: 1, filters: Ok(Filters::default()) }],
+        timeouts: Timeouts::default(),
+        retry: None,
+    }
+}
+
+/// Demands, one after the other: `=/exact`, `/prefix`, `~/regex`, `grpc:<service>/<method>` (`*`: any, `~`: regex),
+/// `<METHOD>`, `<header>:<value>`, `?<parameter>=<value>`; values may begin with `~`.
+pub(crate) fn matching(text: &str) -> HttpMatch {
+    let value = |text: &str| match text.strip_prefix('~') {
+        Some(pattern) => ValueMatch::Regex(pattern.parse().unwrap()),
+        None => ValueMatch::Exact(text.into()),
+    };
+    let mut one = HttpMatch::default();
+    for part in text.split_whitespace() {
+        let part_value = |text: &str| (text != "*").then(|| value(text));
+        if let Some((service, method)) = part.strip_prefix("grpc:").and_then(|it| it.split_once('/')) {
+            one.path = PathMatch::Grpc { service: part_value(service), method: part_value(method) };
+        } else if let Some(path) = part.strip_prefix('=') {
+            one.path = PathMatch::Exact(path.into());
+        } else if let Some(pattern) = part.strip_prefix('~') {
+            one.path = PathMatch::Regex(pattern.parse().unwrap());
+        } else if part.starts_with('/') {
+            one.path = PathMatch::Prefix(part.into());
+        } else if let Some((name, of)) = part.strip_prefix('?').and_then(|it| it.split_once('=')) {
+            one.query.push(QueryMatch { name: name.into(), value: value(of) });
+        } else if let Some((name, of)) = part.split_once(':') {
+            one.headers.push(HeaderMatch { name: name.parse().unwrap(), value: value(of) });
+        } else {
+            one.method = Some(part.parse().unwrap());
+        }
+    }
+    one
+}
+
+/// A request: `<METHOD> <target> <header>:<value>…`; a method may be left out.
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) target: RequestTarget<'static>,
+    pub(crate) headers: HeaderMap,
+}
+
+pub(crate) fn request(text: &str) -> Request {
+    let mut parts = text.split(' ').peekable();
+    let method = parts.next_if(|part| !part.starts_with('/')).unwrap_or("GET").parse().unwrap();
+    let target = parts.next().unwrap().to_owned().leak();
+    let mut headers = HeaderMap::new();
+    for (name, value) in parts.map(|part| part.split_once(':').unwrap()) {
+        headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+    }
+    Request { method, target: RequestTarget::read(target, Normalization::Base).unwrap(), headers }
+}
+
+impl Request {
+    pub(crate) fn asked(&self) -> Asked<'_> {
+        let RequestTarget { path, query } = &self.target;
+        Asked { path, query: *query, method: &self.method, headers: &self.headers }
+    }
+}
+
+impl From<Route> for Change {
+    fn from(route: Route) -> Self {
+        Self::Route(Arc::new(route))
     }
 }

@@ -5,6 +5,7 @@
 //! were told the same agree. Where upstream lets the last one win, the smaller key does here.
 
 mod ranges;
+mod routes;
 mod shelf;
 
 use std::fmt;
@@ -14,12 +15,13 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
 use crate::address::NetworkAddress;
 use crate::delta::{Change, Delta};
-use crate::http_route::{Route, RouteKey};
+use crate::http_route::{Route, RouteKey, Tables};
 use crate::name::{Hostname, Label, Namespace, NodeName, PolicyKey, ServiceAccount, ServiceKey, WorkloadUid};
 use crate::policy::{Policy, PolicyScope};
 use crate::service::Service;
 use crate::workload::{Health, Tunnel, Workload};
 use ranges::Ranges;
+use routes::Routes;
 use shelf::{Family, Shelf};
 
 /// The known world at one moment. Clones share everything.
@@ -43,9 +45,7 @@ pub struct Snapshot {
     policies: HashTrieMapSync<PolicyKey, Arc<Policy>>,
     by_namespace: Family<Namespace, PolicyKey, Policy>,
     global: RedBlackTreeMapSync<PolicyKey, Arc<Policy>>,
-    routes: HashTrieMapSync<RouteKey, Arc<Route>>,
-    /// Kept for services that are not known (yet).
-    by_parent: Family<ServiceKey, RouteKey, Route>,
+    routes: Routes,
 }
 
 /// How many changes led to a snapshot. Says nothing about what is in it, so any two are equal.
@@ -69,6 +69,7 @@ impl Snapshot {
         for change in &delta.changes {
             next.apply(change);
         }
+        next.routes.settle();
         next
     }
 
@@ -188,12 +189,18 @@ impl Snapshot {
     /// The route of a key.
     #[must_use]
     pub fn route(&self, key: &RouteKey) -> Option<&Arc<Route>> {
-        self.routes.get(key)
+        self.routes.route(key)
     }
 
     /// The routes that are attached to a service, to whichever of its ports, by key.
     pub fn routes_of<'a>(&'a self, service: &ServiceKey) -> impl Iterator<Item = &'a Arc<Route>> + use<'a> {
-        self.by_parent.members(service)
+        self.routes.of(service)
+    }
+
+    /// The tables in which requests to a service are looked up. None: no route is attached to it.
+    #[must_use]
+    pub fn tables_of(&self, service: &ServiceKey) -> Option<&Arc<Tables>> {
+        self.routes.tables(service)
     }
 
     /// All workloads, in no order.
@@ -213,7 +220,7 @@ impl Snapshot {
 
     /// All routes, in no order.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.routes.values()
+        self.routes.all()
     }
 
     /// Services that workloads are endpoints of but that are not known, in no order.
@@ -235,14 +242,11 @@ impl Snapshot {
                 self.drop_policy(&policy.key);
                 self.put_policy(policy);
             }
-            Change::Route(route) => {
-                self.drop_route(&route.key);
-                self.put_route(route);
-            }
+            Change::Route(route) => self.routes.put(route),
             Change::WorkloadGone(uid) => self.drop_workload(uid),
             Change::ServiceGone(key) => self.drop_service(key),
             Change::PolicyGone(key) => self.drop_policy(key),
-            Change::RouteGone(key) => self.drop_route(key),
+            Change::RouteGone(key) => self.routes.take(key),
         }
     }
 
@@ -323,21 +327,6 @@ impl Snapshot {
             PolicyScope::Selector => {}
         }
     }
-
-    fn put_route(&mut self, route: &Arc<Route>) {
-        self.routes.insert_mut(route.key.clone(), Arc::clone(route));
-        for parent in &route.parents {
-            self.by_parent.put(&parent.service, route.key.clone(), route);
-        }
-    }
-
-    fn drop_route(&mut self, key: &RouteKey) {
-        let Some(old) = self.routes.get(key).cloned() else { return };
-        self.routes.remove_mut(key);
-        for parent in &old.parents {
-            self.by_parent.take(&parent.service, key);
-        }
-    }
 }
 
 impl fmt::Debug for Snapshot {
@@ -347,7 +336,7 @@ impl fmt::Debug for Snapshot {
             .field("workloads", &self.workloads.size())
             .field("services", &self.services.size())
             .field("policies", &self.policies.size())
-            .field("routes", &self.routes.size())
+            .field("routes", &self.routes.len())
             .finish_non_exhaustive()
     }
 }

@@ -58,6 +58,11 @@ impl Pattern {
         self.compiled().is_some_and(|regex| regex.is_match(value))
     }
 
+    /// Compiles it now rather than with the first request.
+    pub(crate) fn prepare(&self) {
+        let _ = self.compiled();
+    }
+
     fn compiled(&self) -> Option<&Regex> {
         // It compiled when it was read, so it does.
         self.0.compiled.get_or_init(|| compile(&whole(&self.0.text)).ok()).as_ref()
