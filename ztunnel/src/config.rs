@@ -18,6 +18,7 @@ use ambit_wire::node_link::PodInfo;
 
 use ambit_proxy::control::Us;
 pub use ambit_proxy::control::{Control, Credentials, LocalWorld, NodeFacts};
+use ambit_proxy::place::{self, Place};
 pub use ambit_proxy::ports::Ports;
 use ambit_proxy::terms;
 use layers::Layers;
@@ -86,25 +87,6 @@ const LINK: Key<PathBuf> =
     Key::new("INPOD_UDS", "the node agent's socket", path, || "/var/run/ztunnel/ztunnel.sock".into());
 const REUSE_PORT: Key<bool> =
     Key::new("INPOD_PORT_REUSE", "let two processes share a pod's ports", flag, || true);
-const NODE: Key<String> = Key::new("NODE_NAME", "our node's name", text, String::new);
-const NETWORK: Key<String> = Key::new("NETWORK", "our network's id", text, String::new);
-const CLUSTER: Key<String> = Key::new("CLUSTER_ID", "our cluster's id", text, || "Kubernetes".into());
-const META_CLUSTER: Key<Option<String>> =
-    Key::new("ISTIO_META_CLUSTER_ID", "our cluster's id; wins", |t| text(t).map(Some), || None);
-const DOMAIN: Key<String> =
-    Key::new("CLUSTER_DOMAIN", "the cluster's domain", text, || "cluster.local".into());
-const DEADLINE: Key<Option<Duration>> = Key::new(
-    "CONNECTION_TERMINATION_DEADLINE",
-    "how long open connections may go on after a stop",
-    |t| duration(t).map(Some),
-    || None,
-);
-const GRACE: Key<Option<Duration>> = Key::new(
-    "TERMINATION_GRACE_PERIOD_SECONDS",
-    "what the pod is given to end; a little less is left to connections",
-    |t| duration(t).map(Some),
-    || None,
-);
 const LOG_DECISIONS: Key<bool> =
     Key::new("AUTHZ_POLICY_INFO_LOGGING", "log policy decisions at info", flag, || false);
 const POLICY_WAIT: Key<Duration> = Key::new(
@@ -120,9 +102,6 @@ const MESH_VERSION: Key<String> =
 const ADMIN_PORT: u16 = 15000;
 const STATS_PORT: u16 = 15020;
 const READINESS_PORT: u16 = 15021;
-
-/// Without any word on it, open connections get this long.
-const DRAIN_DEFAULT: Duration = Duration::from_secs(5);
 
 impl Config {
     /// Reads everything.
@@ -141,14 +120,11 @@ impl Config {
         let source = &layers as &dyn Source;
         unsupported::refuse(source, f);
         let mode = mode(source, f);
-        let node = NODE.read(source, f);
-        let network = NETWORK.read(source, f);
-        let cluster: ClusterId =
-            META_CLUSTER.read(source, f).unwrap_or_else(|| CLUSTER.read(source, f)).into();
+        let Place { node, network, cluster, domain } = Place::read(source, f);
         let (terms, shared) = (terms::read(source, f), matches!(mode, Mode::Shared { .. }));
         let traffic = Traffic::read(source, f, shared);
         let names = names(source, f, &traffic);
-        let us = Us { kind: "ztunnel", node: &node, cluster: &cluster, shared, terms: &terms };
+        let us = Us { kind: "ztunnel", node: node.as_str(), cluster: &cluster, shared, terms: &terms };
         let this = Self {
             control: Control::read(source, f, &us),
             ports: Ports {
@@ -156,17 +132,17 @@ impl Config {
                 stats: layers.stats_port.unwrap_or(STATS_PORT),
                 readiness: READINESS_PORT,
             },
-            domain: DOMAIN.read(source, f),
+            domain,
             traffic,
             names,
-            drain: drain(DEADLINE.read(source, f), GRACE.read(source, f)),
+            drain: place::drain(source, f),
             threads: threads::read(source, f, layers.concurrency),
             log: LogConfig::read(source, f, "ambit_ztunnel::"),
             log_decisions: LOG_DECISIONS.read(source, f),
             policy_wait: POLICY_WAIT.read(source, f),
             mesh_version: MESH_VERSION.read(source, f).into(),
-            node: node.into(),
-            network: network.into(),
+            node,
+            network,
             mode,
             terms,
             cluster,
@@ -223,17 +199,6 @@ fn workload(given: &str) -> Result<Option<PodInfo>, String> {
         namespace: namespace.parse().map_err(|_| shape())?,
         service_account: account.parse().map_err(|_| shape())?,
     }))
-}
-
-/// What is left for connections: the deadline as given, or the pod's grace less what ending takes.
-fn drain(deadline: Option<Duration>, grace: Option<Duration>) -> Duration {
-    let second = Duration::from_secs(1);
-    match (deadline, grace) {
-        (Some(deadline), _) => deadline,
-        (None, Some(grace)) if grace > Duration::from_secs(10) => grace - Duration::from_secs(5),
-        (None, Some(grace)) => grace.saturating_sub(second).max(second),
-        (None, None) => DRAIN_DEFAULT,
-    }
 }
 
 #[cfg(test)]

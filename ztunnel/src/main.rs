@@ -3,9 +3,14 @@
 use std::process::ExitCode;
 
 use ambit_process::config::Env;
+use ambit_sys::heap::Heap;
 use ambit_ztunnel::config::Config;
 use ambit_ztunnel::outcome::chain;
 use ambit_ztunnel::run::run;
+
+/// Of an idle tunnel's buffers only what is used is to be in memory.
+#[global_allocator]
+static HEAP: Heap = Heap;
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {

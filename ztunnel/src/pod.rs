@@ -1,6 +1,8 @@
-//! The listeners of one pod, on every traffic thread, from binding to the last connection.
+//! The listeners of one pod, on one of the traffic threads, from binding to the last connection.
 //! Owns accepting, and the limits and ends of it. What is done with a connection is `inbound`'s, `plaintext`'s
-//! and `outbound`'s. An accepted connection stays on the thread that accepted it.
+//! and `outbound`'s; which thread takes it is `deal`'s, and there it stays.
+
+mod deal;
 
 use std::io;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use crate::metrics::{Metrics, Reporter};
 use crate::sockets::{Sockets, SocketsError};
 use crate::world::World;
 use crate::{dns, inbound, outbound, plaintext};
+use deal::{Deal, Place};
 
 /// What all pods share.
 pub struct Shared {
@@ -62,6 +65,8 @@ pub struct Shared {
 pub struct Lane {
     /// What all pods share.
     pub shared: Arc<Shared>,
+    /// The thread.
+    pub thread: Traffic,
     /// Whose traffic it is.
     pub pod: Arc<PodInfo>,
     /// The pod's sockets.
@@ -145,8 +150,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Binds every listener, then serves. `threads` are those that take part: one only, where a port cannot be
-    /// shared.
+    /// Binds every listener, then serves.
     ///
     /// # Errors
     /// When any listener cannot be bound; then none is.
@@ -154,35 +158,20 @@ impl Running {
         shared: &Arc<Shared>,
         pod: &PodInfo,
         sockets: &Arc<dyn Sockets>,
-        threads: &[Traffic],
     ) -> Result<Self, StartError> {
         let pod = Arc::new(pod.clone());
-        let mut bound = Vec::new();
-        for thread in threads.iter().filter(|_| shared.settings.carry) {
-            bound.push((thread, bind(sockets.as_ref(), thread)?));
+        let mut this = Self { tasks: Tasks::new(&Stop::new()), accepting: Stop::new(), lanes: Vec::new() };
+        // Pods spread over the threads, and each takes one that has little to do.
+        let Some(home) = shared.threads.iter().min_by_key(|thread| thread.tasks_alive()) else {
+            return Ok(this);
+        };
+        let listeners = if shared.settings.carry { bind(sockets.as_ref(), home)? } else { Vec::new() };
+        let names = dns::bind(shared, sockets.as_ref(), home)?;
+        if shared.settings.carry {
+            this.carry(home, listeners, (shared, &pod, sockets));
         }
-        // Questions for names are few: one thread takes a pod's, and pods spread over all.
-        let clerk = fastrand::choice(threads);
-        let names = clerk.map(|thread| dns::bind(shared, sockets.as_ref(), thread)).transpose()?.flatten();
-        let accepting = Stop::new();
-        let mut this = Self { tasks: Tasks::new(&Stop::new()), accepting, lanes: Vec::new() };
-        for (thread, listeners) in bound {
-            let page = shared.ledger.page();
-            this.lanes.push(Arc::clone(&page));
-            let lane = Arc::new(Lane {
-                shared: Arc::clone(shared),
-                pod: Arc::clone(&pod),
-                sockets: Arc::clone(sockets),
-                page,
-                pool: outbound::pool(shared),
-                borrow_source: listeners.iter().all(|bound| bound.transparent),
-            });
-            for bound in listeners {
-                this.serve(thread, bound, &lane);
-            }
-        }
-        if let Some((names, thread)) = names.zip(clerk) {
-            dns::serve(names, (shared, &pod, sockets), (&mut this.tasks, thread, &this.accepting));
+        if let Some(names) = names {
+            dns::serve(names, (shared, &pod, sockets), (&mut this.tasks, home, &this.accepting));
         }
         Ok(this)
     }
@@ -205,11 +194,33 @@ impl Running {
         self.tasks.finish(limit + GRACE, GRACE * 2).await
     }
 
-    fn serve(&mut self, thread: &Traffic, bound: Bound, lane: &Arc<Lane>) {
-        let (accepting, lane) = (self.accepting.clone(), Arc::clone(lane));
-        let span = info_span!("proxy", wl = %format_args!("{}/{}", lane.pod.namespace, lane.pod.name));
-        self.tasks
-            .spawn_on(thread, "accept", move |stop| accept(bound, lane, accepting, stop).instrument(span));
+    fn carry(
+        &mut self,
+        home: &Traffic,
+        listeners: Vec<Bound>,
+        (shared, pod, sockets): (&Arc<Shared>, &Arc<PodInfo>, &Arc<dyn Sockets>),
+    ) {
+        let borrow_source = listeners.iter().all(|bound| bound.transparent);
+        let lane = |thread: &Traffic| {
+            Arc::new(Lane {
+                shared: Arc::clone(shared),
+                thread: thread.clone(),
+                pod: Arc::clone(pod),
+                sockets: Arc::clone(sockets),
+                page: shared.ledger.page(),
+                pool: outbound::pool(shared),
+                borrow_source,
+            })
+        };
+        let others = shared.threads.iter().filter(|thread| thread.number() != home.number());
+        let (first, others) = (lane(home), others.map(lane).collect::<Vec<_>>());
+        self.lanes = std::iter::once(&first).chain(&others).map(|lane| Arc::clone(&lane.page)).collect();
+        for bound in listeners {
+            let (accepting, deal) = (self.accepting.clone(), Deal::new(&first, &others));
+            let span = info_span!("proxy", wl = %format_args!("{}/{}", pod.namespace, pod.name));
+            self.tasks
+                .spawn_on(home, "accept", move |stop| accept(bound, deal, accepting, stop).instrument(span));
+        }
     }
 }
 
@@ -233,8 +244,9 @@ fn bind(sockets: &dyn Sockets, thread: &Traffic) -> Result<Vec<Bound>, StartErro
     Ok(all)
 }
 
-async fn accept(bound: Bound, lane: Arc<Lane>, accepting: Stop, stop: Stop) {
-    let mut synced = lane.shared.synced.clone();
+async fn accept(bound: Bound, deal: Deal, accepting: Stop, stop: Stop) {
+    let shared = deal.shared();
+    let mut synced = shared.synced.clone();
     // Cancel-safe: nothing is taken from the kernel's queue before the world is known.
     tokio::select! {
         () = accepting.stopped() => return,
@@ -246,7 +258,7 @@ async fn accept(bound: Bound, lane: Arc<Lane>, accepting: Stop, stop: Stop) {
         tokio::select! {
             () = accepting.stopped() => break,
             taken = bound.listener.accept() => match taken {
-                Ok((stream, _)) => begin(&bound, &lane, &accepting, &mut open, stream),
+                Ok((stream, _)) => begin(bound.way, &deal, &accepting, (&mut open, stream)),
                 Err(error) => {
                     warn!(port = bound.way.port(), %error, "cannot accept");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -259,20 +271,20 @@ async fn accept(bound: Bound, lane: Arc<Lane>, accepting: Stop, stop: Stop) {
     }
     // What has connected before the stop is served: closing a listener resets what still waits in its queue.
     while let Ok(Ok((stream, _))) = timeout(Duration::from_millis(1), bound.listener.accept()).await {
-        begin(&bound, &lane, &accepting, &mut open, stream);
+        begin(bound.way, &deal, &accepting, (&mut open, stream));
     }
     drop(bound);
     let left = open.len();
     // The stop cuts this short: it is pulled when the pod has gone.
     let ended = tokio::select! {
         () = stop.stopped() => true,
-        () = tokio::time::sleep(lane.shared.drain) => true,
+        () = tokio::time::sleep(shared.drain) => true,
         () = all_ended(&mut open) => false,
     };
     if !ended {
         return;
     }
-    lane.page.end();
+    deal.end();
     let drained = open.drain(GRACE).await;
     debug!(left, finished = drained.finished, aborted = drained.aborted, "listener drained");
 }
@@ -281,33 +293,47 @@ async fn all_ended(open: &mut Tasks) {
     while open.one_ended().await {}
 }
 
-fn begin(bound: &Bound, lane: &Arc<Lane>, accepting: &Stop, open: &mut Tasks, stream: TcpStream) {
-    let gauge = lane.shared.metrics.sockets.get_or_create(&bound.way.reporter()).clone();
-    let (lane, accepting, way) = (Arc::clone(lane), accepting.clone(), bound.way);
-    // A connection does not look at the stop itself: the page cuts it, which costs nothing while bytes flow.
-    open.spawn("connection", move |_| async move {
-        let _counted = Counted::new(gauge);
-        match way {
-            Way::Tunnels => inbound::serve(lane, stream, accepting).await,
-            Way::Plaintext => plaintext::serve(lane, stream).await,
-            Way::Outbound => outbound::serve(lane, stream).await,
-        }
-    });
+fn begin(way: Way, deal: &Deal, accepting: &Stop, (open, stream): (&mut Tasks, TcpStream)) {
+    let (stream, lane, place) = match deal.out(stream) {
+        Ok(dealt) => dealt,
+        Err(error) => return debug!(port = way.port(), %error, "a connection is lost"),
+    };
+    let counted = Counted::new(lane.shared.metrics.sockets.get_or_create(&way.reporter()).clone(), place);
+    let (thread, accepting) = (lane.thread.clone(), accepting.clone());
+    // Each way has a task of its own: none keeps room for what another needs. A connection does not look at the stop
+    // itself: the page cuts it, which costs nothing while bytes flow.
+    match way {
+        Way::Tunnels => open.spawn_on(&thread, "connection", |_| async move {
+            let _counted = counted;
+            inbound::serve(lane, stream, accepting).await;
+        }),
+        Way::Plaintext => open.spawn_on(&thread, "connection", |_| async move {
+            let _counted = counted;
+            plaintext::serve(lane, stream).await;
+        }),
+        Way::Outbound => open.spawn_on(&thread, "connection", |_| async move {
+            let _counted = counted;
+            outbound::serve(lane, stream).await;
+        }),
+    }
 }
 
-/// One in a gauge, also when its task is aborted.
-struct Counted(Gauge);
+/// One in a gauge and in its lane, also when its task is aborted.
+struct Counted {
+    gauge: Gauge,
+    _place: Place,
+}
 
 impl Counted {
-    fn new(gauge: Gauge) -> Self {
+    fn new(gauge: Gauge, place: Place) -> Self {
         gauge.inc();
-        Self(gauge)
+        Self { gauge, _place: place }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.dec();
+        self.gauge.dec();
     }
 }
 

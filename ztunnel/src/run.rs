@@ -23,7 +23,7 @@ use ambit_xds::pump::{Apply, Progress, Pump};
 use bytes::Bytes;
 use http::Request;
 use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::admin::Admin;
 use crate::board::{Board, PodShown};
@@ -77,7 +77,9 @@ pub enum RunError {
 /// # Errors
 /// When a part does not start.
 pub fn run(config: Config) -> Result<(), RunError> {
+    let narrowly = ambit_sys::pages::map_narrowly();
     let logs = init_logs(&config.log);
+    debug!(bytes = narrowly, "code comes into memory as it is used");
     match ambit_sys::limits::raise_open_files() {
         Ok(most) => info!(descriptors = most, threads = config.threads, "ztunnel starts"),
         Err(error) => warn!(%error, "the limit on descriptors stays as it is"),
@@ -211,7 +213,7 @@ fn dedicated(shared: &Arc<Shared>, pod: &PodInfo) -> Result<Running, RunError> {
         alone.listen_names(*at).map_err(|source| StartError::Listen { port: at.port(), source })?;
     }
     let sockets: Arc<dyn Sockets> = Arc::new(InNamespace::new(None, &shared.settings, true));
-    Ok(Running::start(shared, pod, &sockets, &shared.threads)?)
+    Ok(Running::start(shared, pod, &sockets)?)
 }
 
 /// Finds out now what would otherwise fail for every pod.

@@ -33,6 +33,19 @@ impl Nested {
         Self { stream, got: Bytes::new(), room: BytesMut::new(), said_all: None }
     }
 
+    /// Ends our half and goes on reading the other: what half-closing a connection is. Shutting down waits for the
+    /// other's end, and takes what still comes for nobody's.
+    ///
+    /// # Errors
+    /// When the stream is gone.
+    pub fn end(&mut self) -> io::Result<()> {
+        if self.said_all.is_none() {
+            self.stream.send.send_data(Bytes::new(), true).map_err(broken)?;
+            self.said_all = Some(Box::pin(sleep(LINGER)));
+        }
+        Ok(())
+    }
+
     /// The next bytes; none at the end.
     fn poll_got(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.got.is_empty() {
@@ -96,10 +109,7 @@ impl AsyncWrite for Nested {
     /// Ends our half, and then waits a while for the other's end: a stream that is dropped before is reset, and the
     /// reset could overtake, at the gateway, what it has yet to pass on.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.said_all.is_none() {
-            self.stream.send.send_data(Bytes::new(), true).map_err(broken)?;
-            self.said_all = Some(Box::pin(sleep(LINGER)));
-        }
+        self.end()?;
         loop {
             match self.poll_got(cx) {
                 Poll::Ready(got) => got?,

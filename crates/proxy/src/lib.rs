@@ -4,6 +4,7 @@
 pub mod control;
 pub mod discovery;
 pub mod fault;
+pub mod place;
 pub mod ports;
 pub mod terms;
 pub mod unproven;

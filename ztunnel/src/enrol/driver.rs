@@ -214,8 +214,7 @@ impl Driver {
         migrate_queues(&inside);
         let sockets: Arc<dyn Sockets> =
             Arc::new(InNamespace::new(Some(inside), &shared.settings, self.reuse_port));
-        let threads = if self.reuse_port { &shared.threads[..] } else { one_of(&shared.threads, netns.id()) };
-        let running = Running::start(shared, info, &sockets, threads)?;
+        let running = Running::start(shared, info, &sockets)?;
         info!(%uid, pod = %info.name, namespace = %info.namespace, "pod is carried for");
         self.shared.metrics.pods_started.inc();
         self.running.insert(uid.clone(), Carried { info: info.clone(), running });
@@ -334,11 +333,4 @@ fn migrate_queues(netns: &Netns) {
     if !matches!(wrote, Ok(Ok(()))) {
         debug!("queued connections will not migrate between processes");
     }
-}
-
-/// Where a port cannot be shared, a pod lives on one thread; pods spread over all.
-fn one_of<T>(threads: &[T], netns: NetnsId) -> &[T] {
-    let count = u64::try_from(threads.len()).unwrap_or(1).max(1);
-    let chosen = usize::try_from(netns.inode % count).unwrap_or(0);
-    threads.get(chosen..=chosen).unwrap_or_default()
 }

@@ -53,7 +53,7 @@ impl Sockets for Fake {
     }
 }
 
-/// One pod named `web`, carried for on one thread, with an application that echoes.
+/// One pod named `web`, with an application that echoes.
 struct Scene {
     runtimes: Runtimes,
     shared: Arc<Shared>,
@@ -69,7 +69,11 @@ impl Scene {
 
     /// Connections of its pods may go on for this long.
     fn draining(known: bool, drain: Duration) -> Self {
-        let runtimes = Runtimes::start("test", 1).unwrap();
+        Self::on(1, known, drain)
+    }
+
+    fn on(threads: usize, known: bool, drain: Duration) -> Self {
+        let runtimes = Runtimes::start("test", threads).unwrap();
         let (world, mut writer) = world::empty("n1".into());
         if known {
             writer.apply(&sample::world(&["127.0.0.1 web n1"]));
@@ -105,7 +109,7 @@ impl Scene {
 
     fn start(&self) -> Running {
         let sockets: Arc<dyn Sockets> = Arc::clone(&self.fake) as _;
-        Running::start(&self.shared, &sample::pod("web"), &sockets, self.runtimes.traffic()).unwrap()
+        Running::start(&self.shared, &sample::pod("web"), &sockets).unwrap()
     }
 
     fn port(&self, port: u16) -> SocketAddr {
@@ -140,6 +144,30 @@ fn nothing_is_accepted_before_the_world_is_known_and_nothing_is_lost() {
         scene.synced.send_replace(true);
         early.read_exact(&mut buffer).await.unwrap();
         drop(early);
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_pods_few_connections_share_a_thread_and_many_are_spread_over_all() {
+    let scene = Scene::on(3, true, Duration::from_secs(60));
+    let runtimes = Runtimes::start("other", 0).unwrap();
+    runtimes.run(async {
+        scene.synced.send_replace(true);
+        let running = scene.start();
+        let by_thread = || running.pages().iter().map(|page| page.dump().0.len()).collect::<Vec<_>>();
+        let mut open = Vec::new();
+        for (count, wanted) in [(4, [4, 0, 0]), (12, [4, 4, 4]), (15, [5, 5, 5])] {
+            while open.len() < count {
+                let mut stream = TcpStream::connect(scene.port(15006)).await.unwrap();
+                assert!(echoes(&mut stream).await);
+                open.push(stream);
+            }
+            assert_eq!(by_thread(), wanted);
+        }
+        for stream in &mut open {
+            assert!(echoes(stream).await);
+        }
         running.stop().await;
     });
 }

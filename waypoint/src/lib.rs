@@ -1,0 +1,18 @@
+//! The waypoint: takes tunnels, understands the HTTP inside them, and sends each request on through another tunnel.
+
+mod accept;
+mod admin;
+mod body;
+pub mod config;
+mod crew;
+mod inner;
+mod lane;
+mod line;
+pub mod metrics;
+mod opaque;
+mod phases;
+mod refused;
+pub mod run;
+mod sniff;
+mod stream;
+mod upstream;

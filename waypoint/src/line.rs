@@ -1,0 +1,95 @@
+//! What HTTP is spoken over: a stream of a tunnel, or a plain connection to who has no tunnel. Owns putting back what
+//! was read too early; neither knows what is said.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use ambit_hbone::nested::Nested;
+use ambit_hbone::stream::Stream;
+use ambit_process::net::TcpStream;
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// One connection of bytes.
+pub(crate) struct Line {
+    /// Read already, and not yet by whom it is for.
+    ahead: Bytes,
+    io: Io,
+    /// Whether one half may end before the other.
+    halves: bool,
+}
+
+enum Io {
+    Tunnel(Box<Nested>),
+    Plain(TcpStream),
+}
+
+impl From<Stream> for Line {
+    fn from(stream: Stream) -> Self {
+        Self { ahead: Bytes::new(), io: Io::Tunnel(Box::new(Nested::new(stream))), halves: false }
+    }
+}
+
+impl From<TcpStream> for Line {
+    fn from(stream: TcpStream) -> Self {
+        Self { ahead: Bytes::new(), io: Io::Plain(stream), halves: false }
+    }
+}
+
+impl Line {
+    /// Puts bytes back, to be read again before all others.
+    pub(crate) fn put_back(&mut self, bytes: Bytes) {
+        self.ahead = bytes;
+    }
+
+    /// From now on each half ends by itself: HTTP is no longer, or never was, spoken here.
+    pub(crate) fn by_halves(mut self) -> Self {
+        self.halves = true;
+        self
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(self.ahead.get(..count).unwrap_or_default());
+            self.ahead.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.io {
+            Io::Tunnel(io) => Pin::new(io.as_mut()).poll_read(cx, buffer),
+            Io::Plain(io) => Pin::new(io).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Tunnel(io) => Pin::new(io.as_mut()).poll_write(cx, bytes),
+            Io::Plain(io) => Pin::new(io).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Tunnel(io) => Pin::new(io.as_mut()).poll_flush(cx),
+            Io::Plain(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let halves = self.halves;
+        match &mut self.io {
+            Io::Tunnel(io) if halves => Poll::Ready(io.end()),
+            Io::Tunnel(io) => Pin::new(io.as_mut()).poll_shutdown(cx),
+            Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Every metric of the waypoint, declared (`waypoint.md` 5.1). Owns names and labels, which are closed: kinds, status
+//! codes, and names of mesh objects. Who counts what is `phases::record`'s and the callers'.
+
+use std::fmt;
+
+use ambit_hbone::head::Baggage;
+use ambit_model::name::{Identity, Label};
+use ambit_model::service::Service;
+use ambit_model::workload::Workload;
+use ambit_process::observe::Registry;
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+/// Upper bounds of milliseconds and of bytes, as dashboards know them.
+const BUCKETS: [f64; 19] = [
+    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5, 1.8e6,
+    3.6e6,
+];
+
+type Spread = Family<RequestLabels, Histogram, fn() -> Histogram>;
+
+/// All counters and gauges. Clones share them.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Requests that are over.
+    pub requests: Family<RequestLabels, Counter>,
+    /// How long they took.
+    pub duration: Spread,
+    /// Bytes of their bodies.
+    pub request_bytes: Spread,
+    /// Bytes of the answers' bodies.
+    pub response_bytes: Spread,
+    /// Connections begun that are not HTTP.
+    pub opened: Family<ConnectionLabels, Counter>,
+    /// Those that ended.
+    pub closed: Family<ConnectionLabels, Counter>,
+    /// Their bytes from client to server.
+    pub received: Family<ConnectionLabels, Counter>,
+    /// Their bytes from server to client.
+    pub sent: Family<ConnectionLabels, Counter>,
+    /// What was refused before a request or a connection was there to be recorded.
+    pub refused: Family<Reason, Counter>,
+    /// Tunnels that are open.
+    pub tunnels: Gauge,
+    /// Streams of discovery that ended.
+    pub xds_ended: Family<Reason, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let spread = || Spread::new_with_constructor(|| Histogram::new(BUCKETS));
+        Self {
+            requests: Family::default(),
+            duration: spread(),
+            request_bytes: spread(),
+            response_bytes: spread(),
+            opened: Family::default(),
+            closed: Family::default(),
+            received: Family::default(),
+            sent: Family::default(),
+            refused: Family::default(),
+            tunnels: Gauge::default(),
+            xds_ended: Family::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Declares everything.
+    pub fn register(&self, to: &mut Registry, version: &Label) {
+        let m = self.clone();
+        to.register("istio_requests", "Requests that are over", m.requests);
+        to.register("istio_request_duration_milliseconds", "How long requests took", m.duration);
+        to.register("istio_request_bytes", "Bytes of requests' bodies", m.request_bytes);
+        to.register("istio_response_bytes", "Bytes of answers' bodies", m.response_bytes);
+        to.register("istio_tcp_connections_opened", "Connections opened", m.opened);
+        to.register("istio_tcp_connections_closed", "Connections closed", m.closed);
+        to.register("istio_tcp_received_bytes", "Bytes from client to server", m.received);
+        to.register("istio_tcp_sent_bytes", "Bytes from server to client", m.sent);
+        to.register("ambit_waypoint_refused", "Refused before a record (unstable)", m.refused);
+        to.register("ambit_waypoint_tunnels", "Tunnels that are open (unstable)", m.tunnels);
+        let ended = "Discovery streams that ended (unstable)";
+        to.register("istio_xds_connection_terminations", ended, m.xds_ended);
+        let build = Family::<Build, Gauge>::default();
+        build.get_or_create(&Build(version.clone())).set(1);
+        to.register("istio_build", "The version", build);
+    }
+}
+
+/// A word out of a closed set.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Reason(pub &'static str);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Build(Label);
+
+/// Who talks to whom.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ConnectionLabels {
+    /// The client.
+    pub source: Side,
+    /// The server.
+    pub destination: Side,
+    /// Host, namespace and name of the service.
+    pub service: [Label; 3],
+    /// `http`, `grpc` or `tcp`.
+    pub protocol: &'static str,
+    /// `response_flags`.
+    pub flags: &'static str,
+}
+
+/// A request's, and how it went.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestLabels {
+    /// Who talks to whom.
+    pub ends: ConnectionLabels,
+    /// The status code; 0 when the client left before one.
+    pub code: u16,
+    /// The status that gRPC gave; none for others.
+    pub grpc: Option<u16>,
+}
+
+/// One end's labels. Empty ones read `unknown`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Side {
+    /// The owner's name.
+    pub workload: Label,
+    /// The canonical service.
+    pub canonical: Label,
+    /// Its revision.
+    pub revision: Label,
+    /// The namespace.
+    pub namespace: Label,
+    /// The identity.
+    pub principal: Label,
+    /// The application.
+    pub app: Label,
+    /// The cluster.
+    pub cluster: Label,
+}
+
+impl Side {
+    /// A workload of the world, as whom `principal` spoke.
+    #[must_use]
+    pub fn of(workload: &Workload, principal: Label) -> Self {
+        Self {
+            workload: workload.workload_name.clone(),
+            canonical: workload.canonical_name.clone(),
+            revision: workload.canonical_revision.clone(),
+            namespace: workload.namespace.as_str().into(),
+            app: workload.canonical_name.clone(),
+            cluster: workload.cluster.as_str().into(),
+            principal,
+        }
+    }
+
+    /// A client that the world does not know, by what it told; who it is, it has proven.
+    #[must_use]
+    pub fn told(told: &Baggage, who: &Identity) -> Self {
+        let workload: Label = told.workload.as_ref().map_or("", |(_, name)| name).into();
+        Self {
+            canonical: told.service.as_str().into(),
+            revision: told.revision.as_str().into(),
+            namespace: who.namespace.as_str().into(),
+            app: workload.clone(),
+            cluster: told.cluster.as_str().into(),
+            principal: who.to_string().into(),
+            workload,
+        }
+    }
+}
+
+/// Host, namespace and name of a service.
+#[must_use]
+pub fn names(service: Option<&Service>) -> [Label; 3] {
+    service.map_or_else(Default::default, |s| {
+        [s.hostname.as_str().into(), s.namespace.as_str().into(), s.name.clone()]
+    })
+}
+
+fn put(e: &mut LabelSetEncoder<'_>, name: &str, value: &str) -> fmt::Result {
+    (name, if value.is_empty() { "unknown" } else { value }).encode(e.encode_label())
+}
+
+impl Side {
+    fn put(&self, e: &mut LabelSetEncoder<'_>, names: [&str; 8]) -> fmt::Result {
+        let values = [
+            &self.workload,
+            &self.canonical,
+            &self.revision,
+            &self.namespace,
+            &self.principal,
+            &self.app,
+            &self.revision,
+            &self.cluster,
+        ];
+        names.into_iter().zip(values).try_for_each(|(name, value)| put(e, name, value.as_str()))
+    }
+}
+
+const SOURCE: [&str; 8] = [
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+];
+
+const DESTINATION: [&str; 8] = [
+    "destination_workload",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_cluster",
+];
+
+impl EncodeLabelSet for ConnectionLabels {
+    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        put(e, "reporter", "waypoint")?;
+        self.source.put(e, SOURCE)?;
+        self.destination.put(e, DESTINATION)?;
+        let [host, namespace, name] = &self.service;
+        put(e, "destination_service", host.as_str())?;
+        put(e, "destination_service_name", name.as_str())?;
+        put(e, "destination_service_namespace", namespace.as_str())?;
+        put(e, "request_protocol", self.protocol)?;
+        put(e, "response_flags", self.flags)?;
+        put(e, "connection_security_policy", "mutual_tls")
+    }
+}
+
+impl EncodeLabelSet for RequestLabels {
+    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        EncodeLabelSet::encode(&self.ends, e)?;
+        put(e, "response_code", &self.code.to_string())?;
+        let grpc = self.grpc.map(|status| status.to_string()).unwrap_or_default();
+        ("grpc_response_status", grpc.as_str()).encode(e.encode_label())
+    }
+}
+
+impl EncodeLabelSet for Reason {
+    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        put(e, "reason", self.0)
+    }
+}
+
+impl EncodeLabelSet for Build {
+    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        put(e, "component", "waypoint")?;
+        put(e, "tag", self.0.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_requests_series_says_who_asked_whom_and_how_it_went() {
+        let metrics = Metrics::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry, &"1.0".into());
+        let ends = ConnectionLabels {
+            source: Side {
+                workload: "web".into(),
+                principal: "spiffe://td/ns/a/sa/b".into(),
+                ..Side::default()
+            },
+            destination: Side::default(),
+            service: ["cart.shop.svc".into(), "shop".into(), "cart".into()],
+            protocol: "http",
+            flags: "-",
+        };
+        metrics.requests.get_or_create(&RequestLabels { ends, code: 200, grpc: None }).inc();
+        let text = ambit_process::observe::encode(&registry);
+        let line = text.lines().find(|l| l.starts_with("istio_requests_total{")).unwrap();
+        for part in [
+            "reporter=\"waypoint\",source_workload=\"web\"",
+            "source_principal=\"spiffe://td/ns/a/sa/b\"",
+            "destination_workload=\"unknown\"",
+            "destination_service=\"cart.shop.svc\"",
+            "response_code=\"200\"",
+            "grpc_response_status=\"\"",
+            "connection_security_policy=\"mutual_tls\"",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Connections that are not HTTP: carried as they are, to an endpoint of the service or the workload itself. Owns the
+//! tries, as long as no byte has gone anywhere, and both halves' ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ambit_hbone::accept::Arrival;
+use ambit_hbone::head::{Opened, Refusal};
+use ambit_model::route::Hints;
+use ambit_process::clock::{Instant, now};
+use tokio::io::copy_bidirectional;
+
+use crate::line::Line;
+use crate::metrics::{ConnectionLabels, Side, names};
+use crate::phases::record::say_connection;
+use crate::refused::Refused;
+use crate::stream::Inbound;
+use crate::upstream::{Met, connect, endpoint, plan};
+
+/// Endpoints tried for one connection; more would only hide that a service is down.
+const TRIES: usize = 3;
+
+/// Reaches an endpoint first and only then opens the stream, so that the client learns when there is none.
+pub(crate) async fn dial_first(inbound: &Arc<Inbound>, mut arrival: Arrival) {
+    let began = now();
+    // Cancel-safe: a dial that nobody waits for is given up.
+    let reached = tokio::select! {
+        reached = Box::pin(reach(inbound)) => reached,
+        () = arrival.abandoned() => return,
+    };
+    match reached {
+        Ok((far, met)) => match arrival.open(&Opened::default()) {
+            Ok(stream) => copy(inbound, Line::from(stream), (far, met), began).await,
+            Err(_) => Connection::new(inbound, Some(&met), began).close("DC", None, (0, 0)),
+        },
+        Err(why) => {
+            arrival.refuse(Refusal::Unavailable);
+            refuse(inbound, &why, began);
+        }
+    }
+}
+
+/// Carries a stream that is open already.
+pub(crate) async fn carry(inbound: &Arc<Inbound>, line: Line) {
+    let began = now();
+    match Box::pin(reach(inbound)).await {
+        Ok(far) => copy(inbound, line, far, began).await,
+        // Dropped, the stream is reset: nobody takes that for an end.
+        Err(why) => refuse(inbound, &why, began),
+    }
+}
+
+async fn reach(inbound: &Inbound) -> Result<(Line, Met), Refused> {
+    let (lane, mut hints) = (&inbound.lane, Hints::default());
+    let mut failed = None;
+    for _ in 0..TRIES {
+        let plan = match (plan(lane, &inbound.bound, &mut hints).await, failed.take()) {
+            (Ok(plan), _) => plan,
+            // Nothing else is left to try: the failure says more than that.
+            (Err(_), Some(failure)) => return Err(Refused::Upstream(failure)),
+            (Err(refusal), None) => return Err(Refused::NoEndpoint(refusal)),
+        };
+        let client: SocketAddr = inbound.caller.from.socket();
+        match connect(lane, &plan, Some(client)).await {
+            Ok((line, met)) => return Ok((line, met)),
+            Err(failure) if failure.is_unseen() && inbound.service().is_some() => {
+                hints.avoid.extend(endpoint(&plan).map(|workload| workload.uid.clone()));
+                failed = Some(failure);
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+    Err(failed.map_or(Refused::TimedOut, Refused::Upstream))
+}
+
+async fn copy(inbound: &Inbound, near: Line, (far, met): (Line, Met), began: Instant) {
+    let connection = Connection::new(inbound, Some(&met), began);
+    let (mut near, mut far) = (near.by_halves(), far.by_halves());
+    match copy_bidirectional(&mut near, &mut far).await {
+        Ok((to_server, to_client)) => connection.close("-", None, (to_server, to_client)),
+        Err(error) => connection.close("-", Some(&error), (0, 0)),
+    }
+}
+
+fn refuse(inbound: &Inbound, why: &Refused, began: Instant) {
+    Connection::new(inbound, None, began).close(why.words().flags, Some(why), (0, 0));
+}
+
+/// A connection's record.
+struct Connection<'a> {
+    inbound: &'a Inbound,
+    labels: ConnectionLabels,
+    target: Option<String>,
+    began: Instant,
+}
+
+impl<'a> Connection<'a> {
+    fn new(inbound: &'a Inbound, met: Option<&Met>, began: Instant) -> Self {
+        let known = met.and_then(|met| Some((met.workload.as_ref()?, met)));
+        let labels = ConnectionLabels {
+            source: inbound.source.clone(),
+            destination: known.map(|(w, met)| Side::of(w, met.principal.clone())).unwrap_or_default(),
+            service: names(inbound.service().map(AsRef::as_ref)),
+            protocol: "tcp",
+            flags: "-",
+        };
+        inbound.lane.shared.metrics.opened.get_or_create(&labels).inc();
+        Self { inbound, labels, target: met.map(|met| met.target.clone()), began }
+    }
+
+    fn close(
+        mut self,
+        flags: &'static str,
+        why: Option<&dyn std::error::Error>,
+        (to_server, to_client): (u64, u64),
+    ) {
+        let metrics = &self.inbound.lane.shared.metrics;
+        metrics.received.get_or_create(&self.labels).inc_by(to_server);
+        metrics.sent.get_or_create(&self.labels).inc_by(to_client);
+        self.labels.flags = flags;
+        metrics.closed.get_or_create(&self.labels).inc();
+        let ends = (self.target.as_deref(), why.map(ambit_proxy::fault::chain));
+        say_connection((self.inbound, &self.labels), ends, (to_server, to_client), self.began);
+    }
+}

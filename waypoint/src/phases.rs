@@ -1,0 +1,41 @@
+//! What a request goes through, in this order, a file each. Owns the order; a phase that refuses ends it with our own
+//! answer, and every request ends in one record.
+
+mod answer;
+mod forward;
+mod identify;
+pub(crate) mod record;
+mod rewrite;
+mod route;
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::body::{Download, Source};
+use crate::refused::Refused;
+use crate::stream::Inbound;
+use crate::upstream::Got;
+use record::Record;
+
+/// Answers one request.
+pub(crate) async fn serve(inbound: Arc<Inbound>, mut request: Request<Incoming>) -> Response<Download> {
+    let upgrade = request.headers().contains_key(http::header::UPGRADE);
+    let upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
+    let (parts, body) = request.into_parts();
+    let source = Source::new(body);
+    let mut record = Record::begin(inbound, &parts, source.clone());
+    match Box::pin(through(&mut record, parts, source)).await {
+        Ok(got) => answer::pass(record, got, upgrade),
+        Err(refused) => answer::own(record, &refused),
+    }
+}
+
+async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Result<Got, Refused> {
+    let asked = identify::identify(&mut parts)?;
+    let route = route::route(record.inbound(), &parts)?;
+    let outgoing = rewrite::rewrite(parts, asked, record.inbound());
+    forward::forward(record, &outgoing, &source, &route).await
+}

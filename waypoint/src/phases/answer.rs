@@ -1,0 +1,128 @@
+//! What a client is answered (`waypoint.md` 1.6, 1.8): the endpoint's answer as it comes, or our own words. Owns the
+//! headers of both, gRPC's way to say no, and what follows an answer that ends HTTP.
+
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER, UPGRADE};
+use http::{Response, StatusCode, Version};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::copy_bidirectional;
+
+use super::identify::take_out;
+use super::record::Record;
+use crate::body::{Download, Passing};
+use crate::refused::Refused;
+use crate::upstream::Got;
+
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Passes an endpoint's answer on.
+pub(crate) fn pass(mut record: Record, got: Got, upgrade: Option<OnUpgrade>) -> Response<Download> {
+    let Got { mut response, met, lease } = got;
+    record.answered(response.status(), response.headers(), &met);
+    let protocol = response.headers().get(UPGRADE).cloned();
+    take_out(response.headers_mut());
+    let took = record.upstream_took().as_millis();
+    let took = HeaderValue::from(u64::try_from(took).unwrap_or(u64::MAX));
+    response.headers_mut().insert(SERVICE_TIME, took);
+    *response.version_mut() = Version::HTTP_11;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let (Some(near), Some(protocol)) = (upgrade, protocol)
+    {
+        let far = hyper::upgrade::on(&mut response);
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        response.headers_mut().insert(UPGRADE, protocol);
+        let crew = record.lane().crew.clone();
+        crew.add("upgraded", async move { between(near, far, record).await });
+        return response.map(|_| Download::Own(None));
+    }
+    response.map(|body| {
+        Download::Upstream(Box::new(Passing { body, record, lease: Some(lease), deadline: None }))
+    })
+}
+
+/// Carries what is no longer HTTP.
+async fn between(near: OnUpgrade, far: OnUpgrade, mut record: Record) {
+    let (Ok(near), Ok(far)) = tokio::join!(near, far) else { return };
+    let (mut near, mut far) = (TokioIo::new(near), TokioIo::new(far));
+    if let Ok((_, to_client)) = copy_bidirectional(&mut near, &mut far).await {
+        record.passed(to_client);
+    }
+    record.complete();
+}
+
+/// Answers in an endpoint's place.
+pub(crate) fn own(mut record: Record, refused: &Refused) -> Response<Download> {
+    let words = refused.words();
+    record.refused(refused, &words);
+    let mut response = Response::new(Download::Own(None));
+    let headers = response.headers_mut();
+    headers.insert(SERVER, HeaderValue::from_static("ambit-waypoint"));
+    if matches!(refused, Refused::Bad(_) | Refused::Coding | Refused::TooLong) && !record.is_http2() {
+        // Where one message ends and the next begins is no longer certain.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if record.is_grpc() {
+        let status = match refused {
+            // A method that no route has is one that is not implemented.
+            Refused::NoRoute => 12,
+            Refused::Broken(_) => 14,
+            _ => grpc_status(words.status),
+        };
+        say_grpc(headers, status, &words.body);
+        record.grpc(status);
+        return response;
+    }
+    let text = words.body.into_owned();
+    if !text.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    *response.status_mut() = words.status;
+    response.map(|_| Download::Own(Some(text.into())))
+}
+
+/// A status alone: HTTP says 200, and gRPC the rest.
+fn say_grpc(headers: &mut HeaderMap, status: u16, message: &str) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(GRPC_STATUS, HeaderValue::from(status));
+    let plain = |c: char| if c.is_ascii_graphic() && c != '%' || c == ' ' { c } else { '?' };
+    let message: String = message.chars().map(plain).collect();
+    if let Ok(message) = HeaderValue::try_from(message) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+}
+
+/// gRPC's word for a status of HTTP.
+fn grpc_status(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_says_what_http_means() {
+        for (http, grpc) in
+            [(400, 13), (401, 16), (403, 7), (404, 12), (429, 14), (500, 2), (503, 14), (504, 14)]
+        {
+            assert_eq!(grpc_status(StatusCode::from_u16(http).unwrap()), grpc, "{http}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_no_header_can_hold_is_said_without_what_it_cannot() {
+        let mut headers = HeaderMap::new();
+        say_grpc(&mut headers, 14, "50% of\nshop");
+        assert_eq!(headers[GRPC_MESSAGE], "50? of?shop");
+        assert_eq!(headers[GRPC_STATUS], "14");
+    }
+}

@@ -1,0 +1,298 @@
+//! What is said of a request (`waypoint.md` 5.1, 5.2): one line at its end, and its counters. Owns the keys of the line
+//! and the labels; what happened is told to it. Ends exactly once: by word, or as left by the client when dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_model::route::Plan;
+use ambit_process::clock::{Instant, now};
+use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use tracing::{Level, enabled, info};
+
+use crate::body::Source;
+use crate::lane::Lane;
+use crate::metrics::{ConnectionLabels, RequestLabels, Side, names};
+use crate::refused::{Refused, Words};
+use crate::stream::Inbound;
+use crate::upstream::{Met, endpoint};
+
+/// A request's record.
+pub(crate) struct Record {
+    inbound: Arc<Inbound>,
+    began: Instant,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    told: Told,
+    grpc: bool,
+    source: Source,
+    attempts: u32,
+    sent_at: Instant,
+    status: u16,
+    grpc_status: Option<u16>,
+    flags: &'static str,
+    details: &'static str,
+    failure: Option<String>,
+    connect_status: Option<u16>,
+    destination: Option<Side>,
+    target: Option<String>,
+    service_time: Option<Duration>,
+    sent: u64,
+    ended: bool,
+}
+
+/// What a request says that is shown again.
+struct Told {
+    host: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    forwarded_for: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
+}
+
+impl Record {
+    /// Begins the record of a request whose head has come.
+    pub(crate) fn begin(inbound: Arc<Inbound>, parts: &Parts, source: Source) -> Self {
+        let header = |name: &str| parts.headers.get(name).cloned();
+        let kind = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let began = now();
+        Self {
+            inbound,
+            began,
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            version: parts.version,
+            told: Told {
+                host: header(HOST.as_str()),
+                user_agent: header(USER_AGENT.as_str()),
+                forwarded_for: header("x-forwarded-for"),
+                request_id: header("x-request-id"),
+            },
+            grpc: kind.is_some_and(|kind| kind.starts_with(b"application/grpc")),
+            source,
+            attempts: 0,
+            sent_at: began,
+            status: 0,
+            grpc_status: None,
+            flags: "-",
+            details: "downstream_remote_disconnect",
+            failure: None,
+            connect_status: None,
+            destination: None,
+            target: None,
+            service_time: None,
+            sent: 0,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn inbound(&self) -> &Inbound {
+        &self.inbound
+    }
+
+    pub(crate) fn lane(&self) -> Arc<Lane> {
+        Arc::clone(&self.inbound.lane)
+    }
+
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.grpc
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        self.version >= Version::HTTP_2
+    }
+
+    /// Whether all of the request's body has gone on.
+    pub(crate) fn upload_is_over(&self) -> bool {
+        self.source.is_over()
+    }
+
+    /// How long the endpoint took to answer.
+    pub(crate) fn upstream_took(&self) -> Duration {
+        self.service_time.unwrap_or_default()
+    }
+
+    /// An attempt begins.
+    pub(crate) fn tried(&mut self, plan: &Plan, attempt: u32) {
+        self.attempts = attempt;
+        self.sent_at = now();
+        self.destination = endpoint(plan).map(|workload| Side::of(workload, Default::default()));
+        self.target = Some(match plan {
+            Plan::Tunnel(to) | Plan::ViaWaypoint(to) => to.authority.to_string(),
+            Plan::ViaGateway(to) => to.outer.authority.to_string(),
+            Plan::Direct(to) => to.hop.to_string(),
+        });
+    }
+
+    /// An endpoint has answered.
+    pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap, met: &Met) {
+        self.status = status.as_u16();
+        self.details = "via_upstream";
+        self.service_time = Some(self.sent_at.elapsed());
+        self.target = Some(met.target.clone());
+        self.destination = met.workload.as_ref().map(|workload| Side::of(workload, met.principal.clone()));
+        // An answer without a body says it in its head.
+        self.trailers(headers);
+    }
+
+    /// We have answered ourselves.
+    pub(crate) fn refused(&mut self, refused: &Refused, words: &Words) {
+        self.status = words.status.as_u16();
+        self.flags = words.flags;
+        self.details = words.details;
+        self.failure = Some(ambit_proxy::fault::chain(refused));
+        if let Refused::Upstream(failure) = refused {
+            self.connect_status = failure.connect_status();
+        }
+        self.sent = u64::try_from(words.body.len()).unwrap_or(u64::MAX);
+        self.ended = true;
+    }
+
+    /// What gRPC was told in our own answer.
+    pub(crate) fn grpc(&mut self, status: u16) {
+        self.grpc_status = Some(status);
+        self.status = StatusCode::OK.as_u16();
+    }
+
+    /// Bytes of the answer have gone on.
+    pub(crate) fn passed(&mut self, bytes: u64) {
+        self.sent += bytes;
+    }
+
+    /// Trailers have come.
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        let status = trailers.get("grpc-status").filter(|_| self.grpc);
+        self.grpc_status = status.and_then(|status| status.to_str().ok()?.parse().ok()).or(self.grpc_status);
+    }
+
+    /// The endpoint broke off in the middle of its answer.
+    pub(crate) fn broken(&mut self, error: &hyper::Error) {
+        self.flags = "UC";
+        self.failure = Some(ambit_proxy::fault::chain(error));
+        self.ended = true;
+    }
+
+    /// The answer took too long.
+    pub(crate) fn timed_out(&mut self) {
+        self.flags = "UT";
+        self.details = "response_timeout";
+        self.ended = true;
+    }
+
+    /// The answer has gone on to its end.
+    pub(crate) fn complete(&mut self) {
+        self.ended = true;
+    }
+
+    fn labels(&mut self) -> RequestLabels {
+        let service = self.inbound.service();
+        let unknown = || Side {
+            namespace: service.map(|service| service.namespace.as_str().into()).unwrap_or_default(),
+            ..Side::default()
+        };
+        let ends = ConnectionLabels {
+            source: self.inbound.source.clone(),
+            destination: self.destination.take().unwrap_or_else(unknown),
+            service: names(service.map(AsRef::as_ref)),
+            protocol: if self.grpc { "grpc" } else { "http" },
+            flags: self.flags,
+        };
+        RequestLabels { ends, code: self.status, grpc: self.grpc_status }
+    }
+
+    fn count(&self, labels: &RequestLabels) {
+        let metrics = &self.inbound.lane.shared.metrics;
+        metrics.requests.get_or_create(labels).inc();
+        metrics.duration.get_or_create(labels).observe(self.began.elapsed().as_secs_f64() * 1000.0);
+        metrics.request_bytes.get_or_create(labels).observe(float(self.source.bytes()));
+        metrics.response_bytes.get_or_create(labels).observe(float(self.sent));
+    }
+
+    fn say(&self, labels: &RequestLabels) {
+        let text =
+            |value: &Option<HeaderValue>| value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let filled =
+            |label: &ambit_model::name::Label| Some(label.to_string()).filter(|text| !text.is_empty());
+        let ends = &labels.ends;
+        let authority = self.uri.authority().map(|a| a.as_str().to_owned());
+        let service_time = self.service_time.map(|took| took.as_millis());
+        let (source, destination) = (&ends.source, &ends.destination);
+        let duration = format!("{}ms", self.began.elapsed().as_millis());
+        info!(target: "access", {
+            method = %self.method,
+            path = self.uri.path_and_query().map(|path| path.as_str()),
+            protocol = ?self.version,
+            response_code = self.status,
+            response_flags = self.flags,
+            response_code_details = self.details,
+            connect_status = self.connect_status,
+            bytes_received = self.source.bytes(),
+            bytes_sent = self.sent,
+            duration = duration,
+            upstream_service_time = service_time.map(|ms| ms.to_string()),
+            upstream_attempts = self.attempts,
+            x_forwarded_for = text(&self.told.forwarded_for),
+            user_agent = text(&self.told.user_agent),
+            request_id = text(&self.told.request_id),
+            authority = authority.or_else(|| text(&self.told.host)),
+            upstream_host = self.target.as_deref(),
+            upstream_cluster = filled(&ends.service[0]),
+            downstream_local_address = self.inbound.asked,
+            downstream_remote_address = %self.inbound.caller.from,
+            source_principal = %self.inbound.caller.peer,
+            source_workload = filled(&source.workload),
+            destination_principal = filled(&destination.principal),
+            destination_workload = filled(&destination.workload),
+            grpc_status = labels.grpc,
+            error = self.failure.as_deref(),
+        }, "request complete");
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.flags = "DC";
+            self.details = "downstream_remote_disconnect";
+        }
+        let labels = self.labels();
+        self.count(&labels);
+        if enabled!(target: "access", Level::INFO) {
+            self.say(&labels);
+        }
+    }
+}
+
+/// Counts are shown, not calculated with.
+#[expect(clippy::cast_precision_loss, reason = "a histogram keeps sums as floating point numbers")]
+fn float(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+/// The line of a connection that was not HTTP.
+pub(crate) fn say_connection(
+    (inbound, labels): (&Inbound, &ConnectionLabels),
+    (target, error): (Option<&str>, Option<String>),
+    (to_server, to_client): (u64, u64),
+    began: Instant,
+) {
+    let filled = |label: &ambit_model::name::Label| Some(label.to_string()).filter(|text| !text.is_empty());
+    let duration = format!("{}ms", began.elapsed().as_millis());
+    info!(target: "access", {
+        protocol = "tcp",
+        response_flags = labels.flags,
+        bytes_received = to_server,
+        bytes_sent = to_client,
+        duration = duration,
+        upstream_host = target,
+        upstream_cluster = filled(&labels.service[0]),
+        downstream_local_address = inbound.asked,
+        downstream_remote_address = %inbound.caller.from,
+        source_principal = %inbound.caller.peer,
+        source_workload = filled(&labels.source.workload),
+        destination_principal = filled(&labels.destination.principal),
+        destination_workload = filled(&labels.destination.workload),
+        error = error,
+    }, "connection complete");
+}

@@ -1,0 +1,177 @@
+//! What leaves us in a request's place (`waypoint.md` 1.6, 6.3): the head as an endpoint gets it, in either version of
+//! HTTP. Owns which headers we add, and which of ours nobody may send through us.
+
+use http::header::{COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Uri, Version};
+
+use super::identify::Asked;
+use crate::body::Upload;
+use crate::stream::Inbound;
+use ambit_model::service::AppProtocol;
+
+/// What proxies tell applications and each other; nobody else does.
+const OURS: &str = "x-envoy-";
+const CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const ATTEMPT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+
+/// A request as it leaves us.
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) target: PathAndQuery,
+    pub(crate) authority: Option<Authority>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) http2: bool,
+    upgrade: Option<HeaderValue>,
+}
+
+/// Makes the head that an endpoint gets.
+pub(crate) fn rewrite(parts: Parts, asked: Asked, inbound: &Inbound) -> Outgoing {
+    let http2 = match inbound.protocol() {
+        AppProtocol::Http2 | AppProtocol::Grpc => true,
+        // What the client speaks, it would speak to the application, too.
+        AppProtocol::Http11 | AppProtocol::Unknown | AppProtocol::Tcp | AppProtocol::Tls => {
+            parts.version >= Version::HTTP_2
+        }
+    };
+    let Asked { authority, upgrade } = asked;
+    let fallback = || inbound.service().and_then(|service| service.hostname.as_str().parse().ok());
+    let mut headers = parts.headers;
+    let scheme = if parts.uri.scheme() == Some(&Scheme::HTTPS) { "https" } else { "http" };
+    own(&mut headers, scheme);
+    Outgoing {
+        method: parts.method,
+        target: parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
+        authority: authority.or_else(fallback),
+        headers,
+        // Another protocol is asked for in HTTP/1.1's way.
+        http2: http2 && upgrade.is_none(),
+        upgrade,
+    }
+}
+
+/// Takes out what only proxies say, and adds what we do.
+fn own(headers: &mut HeaderMap, scheme: &'static str) {
+    let forged: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(OURS)).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
+    headers.remove(CERTIFICATE);
+    if !headers.contains_key(PROTO) {
+        headers.insert(PROTO, HeaderValue::from_static(scheme));
+    }
+    if !headers.contains_key(REQUEST_ID) {
+        let made = HeaderValue::try_from(request_id(fastrand::u128(..)));
+        headers.extend(made.ok().map(|id| (REQUEST_ID, id)));
+    }
+}
+
+/// RFC 9562, 5.4: a UUID of chance.
+fn request_id(chance: u128) -> String {
+    let set = (chance & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{set:032x}");
+    let mut parts = [8, 4, 4, 4, 12].into_iter().scan(hex.as_str(), |rest, length| {
+        let (part, more) = rest.split_at_checked(length)?;
+        *rest = more;
+        Some(part)
+    });
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |id, part| id + "-" + part)
+}
+
+impl Outgoing {
+    /// The request of one attempt, counted from 1.
+    pub(crate) fn request(&self, attempt: u32, upload: Upload) -> Request<Upload> {
+        let mut request = Request::new(upload);
+        *request.method_mut() = self.method.clone();
+        *request.headers_mut() = self.headers.clone();
+        request.headers_mut().insert(ATTEMPT, HeaderValue::from(attempt));
+        if self.http2 {
+            self.in_http2(&mut request)
+        } else {
+            self.in_http1(&mut request)
+        }
+        request
+    }
+
+    /// RFC 9113, 8.3.1: the authority is no header.
+    fn in_http2(&self, request: &mut Request<Upload>) {
+        request.headers_mut().remove(HOST);
+        *request.version_mut() = Version::HTTP_2;
+        let mut uri = http::uri::Parts::default();
+        uri.path_and_query = Some(self.target.clone());
+        if let Some(authority) = &self.authority {
+            uri.scheme = Some(Scheme::HTTP);
+            uri.authority = Some(authority.clone());
+        }
+        // All three are well formed, and together they always make one.
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+    }
+
+    fn in_http1(&self, request: &mut Request<Upload>) {
+        *request.uri_mut() = Uri::from(self.target.clone());
+        let headers = request.headers_mut();
+        let authority = self.authority.as_ref();
+        headers.remove(HOST);
+        headers.extend(authority.and_then(|a| Some((HOST, HeaderValue::try_from(a.as_str()).ok()?))));
+        join_cookies(headers);
+        if let Some(protocol) = &self.upgrade {
+            headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, protocol.clone());
+        }
+    }
+}
+
+/// RFC 9113, 8.2.3: HTTP/2 may send them in pieces, HTTP/1.1 knows one header.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let all: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_proxies_say_is_not_taken_from_clients() {
+        let mut headers = HeaderMap::new();
+        for name in ["x-envoy-max-retries", "x-envoy-internal", "x-forwarded-client-cert", "x-mine"] {
+            headers.insert(name, HeaderValue::from_static("1"));
+        }
+        headers.insert(PROTO, HeaderValue::from_static("https"));
+        own(&mut headers, "http");
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["x-forwarded-proto", "x-mine", "x-request-id"]);
+        assert_eq!(headers[PROTO], "https");
+        let given = HeaderValue::from_static("mine");
+        headers.insert(REQUEST_ID, given.clone());
+        own(&mut headers, "http");
+        assert_eq!(headers[REQUEST_ID], given);
+    }
+
+    #[test]
+    fn a_requests_id_is_a_uuid_of_version_4() {
+        assert_eq!(request_id(0), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(request_id(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    }
+
+    #[test]
+    fn cookies_in_pieces_are_one_header_again() {
+        let mut headers = HeaderMap::new();
+        for piece in ["a=1", "b=2", "c=3"] {
+            headers.append(COOKIE, HeaderValue::from_static(piece));
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+    }
+}

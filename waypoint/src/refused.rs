@@ -1,0 +1,81 @@
+//! Why a request is answered by the waypoint itself, and with what (`waypoint.md` 1.8, 2.14). Owns status, flags and
+//! words; gRPC's way to say the same is `phases::answer`'s.
+
+use std::borrow::Cow;
+
+use ambit_model::route::Refusal;
+use http::StatusCode;
+
+use crate::upstream::Failure;
+
+/// Why a request goes no further.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// It is no request that means the same to everybody.
+    #[error("the request is malformed: {0}")]
+    Bad(&'static str),
+    /// Its target is longer than any we accept.
+    #[error("the target is too long")]
+    TooLong,
+    /// Its body comes in a coding that we do not know.
+    #[error("the transfer coding is not known")]
+    Coding,
+    /// It asks for another protocol, one that is not passed on.
+    #[error("the protocol asked for is not passed on")]
+    Upgrade,
+    /// Routes there are, but none for it.
+    #[error("no route matches")]
+    NoRoute,
+    /// What its route says cannot be honoured.
+    #[error("the route cannot be honoured: {0}")]
+    Broken(String),
+    /// There is no endpoint to send it to.
+    #[error("no healthy endpoint")]
+    NoEndpoint(#[source] Refusal),
+    /// No endpoint took it, or gave an answer.
+    #[error("the endpoint gave no answer")]
+    Upstream(#[from] Failure),
+    /// It took longer than it may.
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+/// What is said, here and in records.
+pub(crate) struct Words {
+    pub(crate) status: StatusCode,
+    pub(crate) flags: &'static str,
+    pub(crate) details: &'static str,
+    pub(crate) body: Cow<'static, str>,
+}
+
+impl Refused {
+    pub(crate) fn words(&self) -> Words {
+        let say = |status, flags, details, body: &'static str| Words {
+            status,
+            flags,
+            details,
+            body: Cow::Borrowed(body),
+        };
+        match self {
+            Self::Bad(why) => say(StatusCode::BAD_REQUEST, "DPE", "http1.codec_error", why),
+            Self::TooLong => say(StatusCode::URI_TOO_LONG, "DPE", "request_headers_too_large", ""),
+            Self::Coding => say(StatusCode::NOT_IMPLEMENTED, "DPE", "http1.invalid_transfer_encoding", ""),
+            Self::Upgrade => say(StatusCode::FORBIDDEN, "-", "upgrade_failed", ""),
+            Self::NoRoute => say(StatusCode::NOT_FOUND, "NR", "route_not_found", ""),
+            Self::Broken(_) => say(StatusCode::INTERNAL_SERVER_ERROR, "-", "direct_response", ""),
+            Self::NoEndpoint(_) => {
+                say(StatusCode::SERVICE_UNAVAILABLE, "UH", "no_healthy_upstream", "no healthy upstream")
+            }
+            Self::Upstream(failure) => {
+                let (flags, details, reason) = failure.words();
+                let body = format!(
+                    "upstream connect error or disconnect/reset before headers. reset reason: {reason}"
+                );
+                Words { status: StatusCode::SERVICE_UNAVAILABLE, flags, details, body: body.into() }
+            }
+            Self::TimedOut => {
+                say(StatusCode::GATEWAY_TIMEOUT, "UT", "response_timeout", "upstream request timeout")
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! From settings to a running program and back: builds the parts, starts them in order, ends them in order
+//! (`waypoint.md` 6.5). Owns wiring only; what each part does is its own.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_model::route::HBONE_PORT;
+use ambit_process::clock::now;
+use ambit_process::net::TcpListener;
+use ambit_process::observe::{Registry, init_logs};
+use ambit_process::ready::{Gate, Readiness};
+use ambit_process::start::Runtimes;
+use ambit_process::stop::{self, Stop};
+use ambit_process::tasks::Tasks;
+use ambit_process::usage;
+use ambit_proxy::ports::{self, PortError};
+use ambit_proxy::unproven::Unproven;
+use ambit_proxy::world::{self, Writer};
+use ambit_proxy::{discovery, terms};
+use ambit_tls::vault::Vault;
+use ambit_xds::pump::{Apply, Progress, Pump};
+use bytes::Bytes;
+use http::Request;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::accept::listen;
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::lane::{Lane, Shared};
+use crate::metrics::{Metrics, Reason};
+
+/// What ends by itself after a stop gets this long.
+const END_WAIT: Duration = Duration::from_secs(1);
+/// How often connections are looked through for those that nobody uses.
+const SWEEP_EACH: Duration = Duration::from_secs(15);
+/// Batches under way; the subscription waits for each, so there is never more than one.
+const BATCHES: usize = 1;
+
+/// Why the program does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Threads or event queues are not to be had.
+    #[error("cannot start the runtimes")]
+    Runtimes(#[source] io::Error),
+    /// The tunnels' port is taken, or the machine lets nobody listen.
+    #[error("cannot listen on {at}; another process may hold the port: see `ss -ltnp`")]
+    Listen {
+        /// Where.
+        at: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A port of our own is taken.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// Runs until a signal or `/quitquitquit`, and through the drain.
+///
+/// # Errors
+/// When a part does not start.
+pub fn run(config: Config) -> Result<(), RunError> {
+    let logs = init_logs(&config.log);
+    match ambit_sys::limits::raise_open_files() {
+        Ok(most) => info!(descriptors = most, threads = config.threads, "waypoint starts"),
+        Err(error) => warn!(%error, "the limit on descriptors stays as it is"),
+    }
+    let runtimes = Runtimes::start("waypoint", config.threads).map_err(RunError::Runtimes)?;
+    let outcome = runtimes.run(main(config, &runtimes));
+    drop(runtimes);
+    logs.flush();
+    outcome
+}
+
+async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
+    // Two stops: the first begins the drain, the second ends what the drain itself needs.
+    let (stop, end) = (Stop::new(), Stop::new());
+    let mut until_end = Tasks::new(&end);
+    let readiness = Readiness::new();
+    heed_signals(stop.clone(), &mut until_end);
+    let metrics = Metrics::default();
+    let (world, writer) = world::empty(config.place.node.clone());
+    let vault = config.control.credentials.clone().vault(&mut until_end);
+    terms::follow_revocations(&config.terms, &mut until_end);
+    vault.prepare(config.identity.clone()).await;
+    let (tell, synced) = watch::channel(false);
+    let shared = Arc::new(Shared {
+        world: world.clone(),
+        vault: vault.clone(),
+        metrics: metrics.clone(),
+        unproven: Unproven::default(),
+        waypoint: config.waypoint.clone(),
+        pod: config.pod.clone(),
+        identity: config.identity.clone(),
+        place: config.place.clone(),
+        windows: config.windows,
+        drain: config.drain,
+        synced,
+    });
+    let mut registry = Registry::default();
+    usage::register(&mut registry);
+    metrics.register(&mut registry, &config.mesh_version);
+    let admin = Admin { config: config.clone(), world, vault: vault.clone(), stop: stop.clone() };
+    let show = move |request: &Request<Bytes>| admin.answer(request);
+    let at = (config.ports, config.ipv6);
+    ports::serve(at, show, Arc::new(registry), readiness.clone(), &mut until_end).await?;
+    let heard = Heard { gate: readiness.gate("world"), tell, vault, metrics };
+    subscribe(&config, writer, heard, &mut until_end);
+    let accepting = Stop::new();
+    let tunnels = serve(&config, &shared, runtimes, &accepting)?;
+    let gate = readiness.gate("proxy");
+    gate.set(true);
+    stop.stopped().await;
+    // Who sends us traffic learns it from the control plane, which learns it from this.
+    gate.set(false);
+    sleep(config.grace).await;
+    accepting.stop();
+    // Each listener ends its own connections in time; this is for what does not.
+    let drained = tunnels.finish(config.drain + END_WAIT, END_WAIT).await;
+    info!(aborted = drained.aborted, "drained");
+    until_end.drain(END_WAIT).await;
+    Ok(())
+}
+
+/// Pulls `stop` at a signal.
+fn heed_signals(stop: Stop, tasks: &mut Tasks) {
+    tasks.spawn("signals", |end| async move {
+        tokio::select! {
+            caught = stop::on_signals(stop.clone()) => {
+                if let Err(error) = caught {
+                    tracing::error!(%error, "cannot wait for signals");
+                    stop.stop();
+                }
+            }
+            () = end.stopped() => {}
+        }
+    });
+}
+
+/// Takes tunnels on every thread, from one listener: whichever thread is free takes the next.
+fn serve(
+    config: &Config,
+    shared: &Arc<Shared>,
+    runtimes: &Runtimes,
+    accepting: &Stop,
+) -> Result<Tasks, RunError> {
+    let listener = bind(config)?;
+    let mut tasks = Tasks::new(&Stop::new());
+    for thread in runtimes.traffic() {
+        let mine = listener.try_clone().and_then(|mine| thread.enter(|| TcpListener::from_std(mine)));
+        let mine = mine.map_err(RunError::Runtimes)?;
+        let lane = Arc::new(Lane::new(Arc::clone(shared)));
+        let accepting = accepting.clone();
+        tasks.spawn_on(thread, "accept", move |stop| keep(mine, lane, accepting, stop));
+    }
+    Ok(tasks)
+}
+
+/// Where we are told; else on all addresses, on those of IPv4 alone where the machine has no IPv6.
+fn bind(config: &Config) -> Result<StdListener, RunError> {
+    let any = if config.ipv6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+    let at = SocketAddr::new(config.listen.unwrap_or(any), HBONE_PORT);
+    let bound = match StdListener::bind(at) {
+        Err(error) if config.listen.is_none() && error.kind() != io::ErrorKind::AddrInUse => {
+            StdListener::bind((Ipv4Addr::UNSPECIFIED, HBONE_PORT))
+        }
+        bound => bound,
+    };
+    let listener = bound.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listener.map_err(|source| RunError::Listen { at, source })
+}
+
+/// Serves one thread to its end.
+async fn keep(listener: TcpListener, lane: Arc<Lane>, accepting: Stop, stop: Stop) {
+    let mut serving = Box::pin(listen(listener, Arc::clone(&lane), accepting, stop));
+    loop {
+        // Cancel-safe: what serves keeps its own state.
+        tokio::select! {
+            () = &mut serving => break,
+            () = sleep(SWEEP_EACH) => lane.lines.sweep(now()),
+        }
+    }
+    lane.crew.end(END_WAIT).await;
+}
+
+/// Whom the subscription's course concerns.
+struct Heard {
+    gate: Gate,
+    tell: watch::Sender<bool>,
+    vault: Vault,
+    metrics: Metrics,
+}
+
+fn subscribe(config: &Config, writer: Writer, heard: Heard, tasks: &mut Tasks) {
+    let Some(settings) = discovery::settings(&config.control) else {
+        warn!("discovery is switched off: nothing will be served");
+        return;
+    };
+    let (batches, received) = mpsc::channel::<Apply>(BATCHES);
+    let (pump, handle) = Pump::new(settings, batches);
+    tasks.spawn("world", move |stop| feed(writer, received, stop));
+    tasks.spawn("discovery", move |stop| pump.run(stop));
+    tasks.spawn("progress", move |stop| follow(handle.progress, heard, stop));
+}
+
+/// Brings what discovery tells into force. A request that has begun keeps the world it began with.
+async fn feed(mut writer: Writer, mut batches: mpsc::Receiver<Apply>, stop: Stop) {
+    loop {
+        // Cancel-safe: a batch not taken stays in the queue.
+        let next = tokio::select! {
+            () = stop.stopped() => return,
+            next = batches.recv() => next,
+        };
+        let Some(Apply { batch, done }) = next else { return };
+        writer.apply(&batch.delta);
+        // The subscription may have ended meanwhile; then nobody waits for the word.
+        let _ = done.send(());
+    }
+}
+
+/// Follows the subscription: tells of the first complete view, counts how streams end, and has certificates that
+/// could not be had asked for again when the control plane is back.
+async fn follow(mut progress: watch::Receiver<Progress>, heard: Heard, stop: Stop) {
+    let Heard { gate, tell, vault, metrics } = heard;
+    let mut last = Progress::default();
+    loop {
+        let now = progress.borrow_and_update().clone();
+        if now.in_step && !last.in_step {
+            info!(resources = now.retained, "the world is known");
+            gate.set(true);
+            tell.send_replace(true);
+        }
+        if let Some(ending) = now.last_ending.as_ref().filter(|_| last.connected && !now.connected) {
+            metrics.xds_ended.get_or_create(&Reason(discovery::reason(ending))).inc();
+        }
+        if now.connected && !last.connected {
+            vault.try_again().await;
+        }
+        last = now;
+        tokio::select! {
+            () = stop.stopped() => return,
+            changed = progress.changed() => if changed.is_err() { return },
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! One request for a stream of a tunnel: what it is for, whether it is ours to serve, and what is spoken there
+//! (`waypoint.md` 1.3). Owns that order; HTTP is `inner`'s, everything else `opaque`'s.
+
+use std::sync::Arc;
+
+use ambit_hbone::accept::Arrival;
+use ambit_hbone::head::{Connect, HeadError, Opened, Refusal};
+use ambit_model::address::{ClientAddr, NetworkAddress};
+use ambit_model::name::{Identity, Network};
+use ambit_model::route::{Bound, NotBound, bound};
+use ambit_model::service::{AppProtocol, Service};
+use ambit_process::stop::Stop;
+use tracing::warn;
+
+use crate::lane::Lane;
+use crate::line::Line;
+use crate::metrics::{Reason, Side};
+use crate::sniff::{SILENCE, Spoken, sniff};
+use crate::{inner, opaque};
+
+/// Who opened the tunnel.
+pub(crate) struct Caller {
+    /// Who it proved to be.
+    pub(crate) peer: Identity,
+    /// Where it is.
+    pub(crate) from: ClientAddr,
+}
+
+/// One open stream: who asks, and for what.
+pub(crate) struct Inbound {
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) caller: Arc<Caller>,
+    /// The client, as records show it.
+    pub(crate) source: Side,
+    /// What was dialled.
+    pub(crate) asked: String,
+    pub(crate) bound: Bound,
+}
+
+/// Why a stream is not opened.
+#[derive(Debug, thiserror::Error)]
+enum NotOpened {
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    #[error(transparent)]
+    NotBound(#[from] NotBound),
+}
+
+impl Inbound {
+    pub(crate) fn service(&self) -> Option<&Arc<Service>> {
+        match &self.bound {
+            Bound::Service { service, .. } => Some(service),
+            Bound::Workload { .. } => None,
+        }
+    }
+
+    /// What the port says is spoken there.
+    pub(crate) fn protocol(&self) -> AppProtocol {
+        match &self.bound {
+            Bound::Service { service, port } => {
+                service.ports.get(port).map_or(AppProtocol::Unknown, |port| port.protocol)
+            }
+            Bound::Workload { .. } => AppProtocol::Unknown,
+        }
+    }
+}
+
+/// Serves one stream to its end.
+pub(crate) async fn serve(lane: Arc<Lane>, caller: Arc<Caller>, arrival: Arrival, accepting: Stop) {
+    match admit(&lane, &caller, &arrival) {
+        Ok(inbound) => Box::pin(open(Arc::new(inbound), arrival, accepting)).await,
+        Err(why) => {
+            let (refusal, label) = match &why {
+                NotOpened::Head(_) => (Refusal::Bad, "bad_request"),
+                NotOpened::NotBound(_) => (Refusal::Elsewhere, "target_not_ours"),
+            };
+            lane.shared.metrics.refused.get_or_create(&Reason(label)).inc();
+            let error = ambit_proxy::fault::chain(&why);
+            let (from, peer) = (caller.from, &caller.peer);
+            warn!(target: "access", { src.addr = %from, src.identity = %peer, error = error }, "connection refused");
+            arrival.refuse(refusal);
+        }
+    }
+}
+
+fn admit(lane: &Arc<Lane>, caller: &Arc<Caller>, arrival: &Arrival) -> Result<Inbound, NotOpened> {
+    let head = arrival.head().map_err(Clone::clone)?;
+    let world = lane.shared.world.load();
+    let bound = bound(&world, &lane.shared.waypoint, &head.authority, &caller.peer.namespace)?;
+    Ok(Inbound {
+        source: source(lane, caller, head),
+        asked: head.authority.to_string(),
+        lane: Arc::clone(lane),
+        caller: Arc::clone(caller),
+        bound,
+    })
+}
+
+/// The client as the world knows it, if the address is its own; else as it tells of itself.
+fn source(lane: &Lane, caller: &Caller, head: &Connect) -> Side {
+    let shared = &lane.shared;
+    let own = |network: &Network| network.as_str().eq_ignore_ascii_case(shared.place.network.as_str());
+    let world = shared.world.load();
+    let address = NetworkAddress::new(shared.place.network.clone(), caller.from.ip());
+    let here = head.network.as_ref().is_none_or(own);
+    let known = world.workload_by_address(&address).filter(|w| here && w.identity() == caller.peer);
+    match known {
+        Some(workload) => Side::of(workload, caller.peer.to_string().into()),
+        None => Side::told(&head.baggage, &caller.peer),
+    }
+}
+
+async fn open(inbound: Arc<Inbound>, arrival: Arrival, accepting: Stop) {
+    let spoken = match inbound.protocol() {
+        AppProtocol::Tcp | AppProtocol::Tls => return opaque::dial_first(&inbound, arrival).await,
+        AppProtocol::Http11 | AppProtocol::Http2 | AppProtocol::Grpc | AppProtocol::Unknown => {
+            inbound.protocol()
+        }
+    };
+    // The client may be gone, and then there is nobody to tell.
+    let Ok(stream) = arrival.open(&Opened::default()) else { return };
+    let mut line = Line::from(stream);
+    let patience = if spoken == AppProtocol::Unknown { SILENCE } else { inner::IDLE };
+    match sniff(&mut line, patience).await {
+        Ok(Spoken::Other) if spoken == AppProtocol::Unknown => opaque::carry(&inbound, line).await,
+        // What is no HTTP on a port of HTTP is answered as HTTP/1.1 answers what it cannot read.
+        Ok(Spoken::Other | Spoken::Http1) => inner::serve_http1(inbound, line, accepting).await,
+        Ok(Spoken::Http2) => inner::serve_http2(inbound, line, accepting).await,
+        Err(_) => {}
+    }
+}

@@ -1,0 +1,269 @@
+//! The way on to an endpoint: which one, and the connection to it, in a tunnel under our own identity wherever the
+//! endpoint has one. Owns what can go wrong there, and when another endpoint may be tried. `lines` keeps connections
+//! that speak HTTP.
+
+mod lines;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_hbone::dial::DialError;
+use ambit_hbone::head::{Baggage, Connect, Forwarded, Trace};
+use ambit_hbone::pool::{Key, OpenError, RelayError, Through};
+use ambit_model::address::{ClientAddr, HopAddr, OriginalDst};
+use ambit_model::balance::Pick;
+use ambit_model::name::{Identity, Label};
+use ambit_model::route::{
+    Bound, Direct, Flow, Hints, Plan, Refusal, Relayed, Tunnelled, plan_endpoint, plan_workload,
+};
+use ambit_model::service::Service;
+use ambit_model::workload::Workload;
+use ambit_process::net::{TcpStream, lookup_host};
+use http::StatusCode;
+use tokio::time::timeout;
+
+use crate::lane::Lane;
+use crate::line::Line;
+pub(crate) use lines::{Got, Lease, Lines};
+
+/// Longer than any healthy network needs, shorter than people wait.
+const CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// A name server gets this long.
+const NAME_WAIT: Duration = Duration::from_secs(5);
+
+/// Why an endpoint gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// There is no tunnel to it, or its end of it says no.
+    #[error("no way through the tunnel")]
+    Open(#[from] OpenError),
+    /// The same by way of another network's gateway.
+    #[error("no way through the gateway")]
+    Relay(#[from] RelayError),
+    /// It does not accept.
+    #[error("the endpoint does not accept")]
+    Connect(#[source] io::Error),
+    /// It accepts, and does not speak HTTP.
+    #[error("the endpoint does not speak HTTP")]
+    Handshake(#[source] hyper::Error),
+    /// The connection broke before anything of the request was sent.
+    #[error("the connection broke before the request was sent")]
+    Unsent(#[source] hyper::Error),
+    /// The connection broke before an answer came.
+    #[error("the connection broke before the answer")]
+    Lost {
+        /// What broke.
+        source: hyper::Error,
+        /// It had carried requests before: it may have been closed for being idle.
+        reused: bool,
+    },
+    /// One attempt took longer than it may.
+    #[error("no answer within {limit:?}")]
+    Slow {
+        /// How long was waited.
+        limit: Duration,
+    },
+}
+
+impl Failure {
+    /// Flags, details, and the reason in the words that people search for.
+    pub(crate) fn words(&self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Open(_) | Self::Relay(_) | Self::Connect(_) | Self::Handshake(_) => (
+                "UF",
+                "upstream_reset_before_response_started{remote_connection_failure}",
+                "remote connection failure",
+            ),
+            Self::Lost { source, .. } if refused_stream(source) => {
+                ("UR", "upstream_reset_before_response_started{remote_reset}", "remote reset")
+            }
+            Self::Unsent(_) | Self::Lost { .. } => (
+                "UC",
+                "upstream_reset_before_response_started{connection_termination}",
+                "connection termination",
+            ),
+            Self::Slow { .. } => ("UT", "upstream_per_try_timeout", "connection timeout"),
+        }
+    }
+
+    /// Whether no endpoint has seen anything of the request, so that another may be given it.
+    pub(crate) fn is_unseen(&self) -> bool {
+        match self {
+            // Policy speaks for all endpoints, and our own certificate is missing for all.
+            Self::Open(error) => match error {
+                OpenError::Refused { status } => *status == StatusCode::SERVICE_UNAVAILABLE,
+                OpenError::Dial(error) => {
+                    !matches!(**error, DialError::Certificate { .. } | DialError::Closed)
+                }
+                OpenError::Head(_) => false,
+                OpenError::Silent { .. } | OpenError::Broken(_) => true,
+            },
+            Self::Relay(_) | Self::Connect(_) | Self::Handshake(_) | Self::Unsent(_) => true,
+            Self::Lost { source, .. } => refused_stream(source),
+            Self::Slow { .. } => false,
+        }
+    }
+
+    /// Whether the connection was one that may have been closed for being idle, when the request came.
+    pub(crate) fn is_of_idleness(&self) -> bool {
+        matches!(self, Self::Lost { reused: true, .. })
+    }
+
+    /// What the tunnel's far end answered, if that was it.
+    pub(crate) fn connect_status(&self) -> Option<u16> {
+        match self {
+            Self::Open(OpenError::Refused { status }) => Some(status.as_u16()),
+            _ => None,
+        }
+    }
+}
+
+/// HTTP/2 says so when a request was not looked at (RFC 9113, 8.7).
+fn refused_stream(error: &hyper::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if inner.to_string().contains("refused stream") {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
+/// Whom a connection leads to.
+#[derive(Clone)]
+pub(crate) struct Met {
+    /// The endpoint, where it is one we know.
+    pub(crate) workload: Option<Arc<Workload>>,
+    /// Where it listens.
+    pub(crate) target: String,
+    /// Who it has proven to be; empty without a tunnel.
+    pub(crate) principal: Label,
+}
+
+/// Plans the way to an endpoint of what was asked for.
+pub(crate) async fn plan(lane: &Lane, to: &Bound, hints: &mut Hints) -> Result<Plan, Refusal> {
+    loop {
+        let world = lane.shared.world.load();
+        let own = lane.shared.own(&world);
+        let (address, client) = (lane.shared.address(), ClientAddr::new(lane.shared.address()));
+        let planned = match to {
+            Bound::Service { service, port } => {
+                let vip = service.vips.iter().map(|vip| vip.ip).find(|ip| ip.is_ipv4() == address.is_ipv4());
+                let dst = OriginalDst::new(SocketAddr::new(vip.unwrap_or_else(|| address.ip()), *port));
+                plan_endpoint(&world, &Flow { source: own, client, dst }, service, hints, &mut Chance)
+            }
+            Bound::Workload { workload, target } => {
+                let dst = OriginalDst::new(*target);
+                Ok(plan_workload(&world, &Flow { source: own, client, dst }, workload, &mut Chance))
+            }
+        };
+        match planned {
+            Err(Refusal::NameNeeded { hostname }) if !hints.names.contains_key(&hostname) => {
+                let found = resolve(&hostname).await;
+                hints.names.insert(hostname, found);
+            }
+            planned => return planned,
+        }
+    }
+}
+
+/// Chance, as `model::balance` asks for it.
+pub(crate) struct Chance;
+
+impl Pick for Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        fastrand::u64(..limit)
+    }
+}
+
+/// What a workload's name resolves to; nothing when there is no answer.
+async fn resolve(hostname: &Label) -> Vec<IpAddr> {
+    match timeout(NAME_WAIT, lookup_host((hostname.as_str(), 0))).await {
+        Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()).collect(),
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
+}
+
+/// The endpoint of a plan, which another may stand in for.
+pub(crate) fn endpoint(plan: &Plan) -> Option<&Arc<Workload>> {
+    match plan {
+        Plan::Tunnel(to) | Plan::ViaWaypoint(to) => Some(&to.destination),
+        Plan::ViaGateway(to) => Some(&to.destination),
+        Plan::Direct(to) => to.destination.as_ref(),
+    }
+}
+
+/// Connects as planned. `client` is for whom, as far as only one connection is meant.
+pub(crate) async fn connect(
+    lane: &Lane,
+    plan: &Plan,
+    client: Option<SocketAddr>,
+) -> Result<(Line, Met), Failure> {
+    match plan {
+        Plan::Tunnel(to) | Plan::ViaWaypoint(to) => Box::pin(tunnel(lane, to, client)).await,
+        Plan::ViaGateway(to) => Box::pin(relay(lane, to, client)).await,
+        Plan::Direct(Direct { hop, destination, .. }) => {
+            let tcp = dial(hop.socket()).await.map_err(Failure::Connect)?;
+            let met =
+                Met { workload: destination.clone(), target: hop.to_string(), principal: Label::default() };
+            Ok((tcp.into(), met))
+        }
+    }
+}
+
+async fn tunnel(lane: &Lane, to: &Tunnelled, client: Option<SocketAddr>) -> Result<(Line, Met), Failure> {
+    let key = key(lane, to.hop, &to.expect);
+    let head = head(lane, to, client);
+    let hop = to.hop.socket();
+    let carried = lane.tunnels.open(&key, &head, move || dial(hop)).await?;
+    let met = Met {
+        workload: Some(Arc::clone(&to.destination)),
+        target: to.authority.to_string(),
+        principal: carried.peer.to_string().into(),
+    };
+    Ok((carried.stream.into(), met))
+}
+
+/// A tunnel inside a tunnel: the gateway is asked for the service, and whoever answers behind it once more.
+async fn relay(lane: &Lane, to: &Relayed, client: Option<SocketAddr>) -> Result<(Line, Met), Failure> {
+    let outer = head(lane, &to.outer, client);
+    let inner = Connect { network: Some(lane.shared.place.network.clone()), ..outer.clone() };
+    let key = key(lane, to.outer.hop, &to.outer.expect);
+    let through = Through { key: &key, outer: &outer, expect: to.expect.clone().into(), inner: &inner };
+    let hop = to.outer.hop.socket();
+    let carried = lane.tunnels.open_through(&through, move || dial(hop)).await?;
+    let met = Met {
+        workload: Some(Arc::clone(&to.destination)),
+        target: to.outer.authority.to_string(),
+        principal: carried.peer.to_string().into(),
+    };
+    Ok((carried.stream.into(), met))
+}
+
+fn key(lane: &Lane, hop: HopAddr, expect: &[Identity]) -> Key {
+    Key { source: lane.shared.identity.clone(), source_ip: None, hop, expect: expect.into() }
+}
+
+fn head(lane: &Lane, to: &Tunnelled, client: Option<SocketAddr>) -> Connect {
+    let host = |service: &Arc<Service>| service.hostname.to_string();
+    Connect {
+        authority: to.authority.clone(),
+        // Requests of many clients follow on one connection: what we say of ourselves is true of all.
+        baggage: Baggage::of(&lane.shared.own(&lane.shared.world.load())),
+        forwarded: Some(Forwarded { client, host: to.service.as_ref().map(host) }),
+        trace: Some(Trace::random()),
+        network: None,
+    }
+}
+
+async fn dial(to: SocketAddr) -> io::Result<TcpStream> {
+    let tcp = match timeout(CONNECT_WAIT, TcpStream::connect(to)).await {
+        Ok(connected) => connected?,
+        Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+    };
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
+}

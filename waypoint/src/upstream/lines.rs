@@ -1,0 +1,323 @@
+//! Connections to endpoints that speak HTTP, kept while they may be used again: those of HTTP/1.1 one request at a
+//! time, those of HTTP/2 many. Owns which one a request takes. All limits are of one thread.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ambit_model::address::Authority;
+use ambit_model::name::{Identity, WorkloadUid};
+use ambit_model::route::Plan;
+use ambit_process::clock::{Instant, now};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use super::{Failure, Met, connect, endpoint};
+use crate::body::Upload;
+use crate::lane::Lane;
+
+/// Connections of HTTP/1.1 to one endpoint that wait for a request.
+const IDLE_EACH: usize = 128;
+/// A connection that nobody has used for this long is closed; applications mostly wait longer.
+const IDLE: Duration = Duration::from_secs(60);
+/// Requests at a time on one connection of HTTP/2; more make another connection.
+const STREAMS: usize = 100;
+/// Connections that turn out to be closed, before the failure is the endpoint's.
+const TRIES: usize = 3;
+/// What may be under way to us on one request of HTTP/2, and on one connection.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Heads of answers (`waypoint.md` 6.1).
+const HEAD_MOST: usize = 64 * 1024;
+const HEADERS_MOST: usize = 128;
+
+/// Where a connection leads, and who must be there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    workload: Option<WorkloadUid>,
+    hop: SocketAddr,
+    target: Option<Authority>,
+    expect: Box<[Identity]>,
+    http2: bool,
+}
+
+impl Key {
+    fn of(plan: &Plan, http2: bool) -> Self {
+        let workload = endpoint(plan).map(|workload| workload.uid.clone());
+        let (hop, target, expect) = match plan {
+            Plan::Tunnel(to) | Plan::ViaWaypoint(to) => (to.hop, Some(to.authority.clone()), &to.expect[..]),
+            Plan::ViaGateway(to) => (to.outer.hop, Some(to.outer.authority.clone()), &to.expect[..]),
+            Plan::Direct(to) => (to.hop, None, &[][..]),
+        };
+        Self { workload, hop: hop.socket(), target, expect: expect.into(), http2 }
+    }
+}
+
+/// An answer whose body is still to come.
+pub(crate) struct Got {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) met: Met,
+    pub(crate) lease: Lease,
+}
+
+/// One use of a connection. Given back when request and answer are over; dropped, an HTTP/1.1 connection is closed.
+pub(crate) struct Lease {
+    place: Arc<Place>,
+    kind: Kind,
+    met: Met,
+}
+
+enum Kind {
+    Http1(http1::SendRequest<Upload>),
+    /// Counted for as long as it lasts.
+    Http2 {
+        _seat: Seat,
+    },
+}
+
+/// One of a connection's requests.
+struct Seat(Arc<AtomicUsize>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Lease {
+    /// The connection may be used again.
+    pub(crate) fn give_back(self) {
+        let Self { place, kind, met } = self;
+        if let Kind::Http1(sender) = kind
+            && !sender.is_closed()
+        {
+            let mut held = place.lock();
+            if held.idle.len() < IDLE_EACH {
+                held.idle.push(Idle { sender, met, since: now() });
+            }
+        }
+    }
+}
+
+/// All connections of one thread.
+#[derive(Default)]
+pub(crate) struct Lines(Mutex<HashMap<Key, Arc<Place>>>);
+
+/// Connections to one endpoint.
+#[derive(Default)]
+struct Place {
+    held: Mutex<Held>,
+    /// Held while a connection of HTTP/2 is made: all who wait for it share it.
+    dialling: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Held {
+    idle: Vec<Idle>,
+    shared: Vec<Shared>,
+}
+
+struct Idle {
+    sender: http1::SendRequest<Upload>,
+    met: Met,
+    since: Instant,
+}
+
+struct Shared {
+    sender: http2::SendRequest<Upload>,
+    met: Met,
+    requests: Arc<AtomicUsize>,
+    since: Instant,
+}
+
+/// A connection that is about to carry a request.
+struct Taken<S> {
+    sender: S,
+    met: Met,
+    /// It has carried others before.
+    reused: bool,
+}
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection of HTTP/1.1 that was used last.
+    fn idle(&self) -> Option<Taken<http1::SendRequest<Upload>>> {
+        let mut held = self.lock();
+        loop {
+            let Idle { sender, met, .. } = held.idle.pop()?;
+            if !sender.is_closed() {
+                return Some(Taken { sender, met, reused: true });
+            }
+        }
+    }
+
+    /// A connection of HTTP/2 with room for one more request.
+    fn shared(&self) -> Option<(Taken<http2::SendRequest<Upload>>, Seat)> {
+        let mut held = self.lock();
+        held.shared.retain(|line| !line.sender.is_closed());
+        let room = |line: &&mut Shared| line.requests.load(Ordering::Relaxed) < STREAMS;
+        let line = held.shared.iter_mut().find(room)?;
+        line.since = now();
+        line.requests.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat(Arc::clone(&line.requests));
+        Some((Taken { sender: line.sender.clone(), met: line.met.clone(), reused: true }, seat))
+    }
+
+    /// Puts a new connection of HTTP/2 among the shared, and takes a seat on it.
+    fn share(
+        &self,
+        sender: http2::SendRequest<Upload>,
+        met: Met,
+    ) -> (Taken<http2::SendRequest<Upload>>, Seat) {
+        let requests = Arc::new(AtomicUsize::new(1));
+        let seat = Seat(Arc::clone(&requests));
+        let line = Shared { sender: sender.clone(), met: met.clone(), requests, since: now() };
+        self.lock().shared.push(line);
+        (Taken { sender, met, reused: false }, seat)
+    }
+
+    /// Lets go of what nobody has used for long; false when nothing is left.
+    fn sweep(&self, now: Instant) -> bool {
+        let mut held = self.lock();
+        let fresh = |since: Instant| now.saturating_duration_since(since) < IDLE;
+        held.idle.retain(|line| fresh(line.since) && !line.sender.is_closed());
+        let used = |line: &Shared| line.requests.load(Ordering::Relaxed) > 0 || fresh(line.since);
+        held.shared.retain(|line| used(line) && !line.sender.is_closed());
+        !(held.idle.is_empty() && held.shared.is_empty())
+    }
+}
+
+impl Lines {
+    fn place(&self, key: Key) -> Arc<Place> {
+        Arc::clone(self.lock().entry(key).or_default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Place>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes what nobody has used for long.
+    pub(crate) fn sweep(&self, now: Instant) {
+        // A place that somebody is about to use is held by them, too.
+        self.lock().retain(|_, place| place.sweep(now) || Arc::strong_count(place) > 1);
+    }
+
+    /// Sends a request as planned, on a connection that is there or a new one.
+    pub(crate) async fn send(
+        lane: &Lane,
+        plan: &Plan,
+        http2: bool,
+        request: Request<Upload>,
+    ) -> Result<Got, Failure> {
+        let place = lane.lines.place(Key::of(plan, http2));
+        if http2 {
+            over_http2((lane, plan), place, request).await
+        } else {
+            over_http1((lane, plan), place, request).await
+        }
+    }
+}
+
+async fn over_http1(
+    (lane, plan): (&Lane, &Plan),
+    place: Arc<Place>,
+    mut request: Request<Upload>,
+) -> Result<Got, Failure> {
+    for last in (0..TRIES).map(|tried| tried + 1 == TRIES) {
+        let idle = if last { None } else { place.idle() };
+        let Taken { mut sender, met, reused } = match idle {
+            Some(taken) => taken,
+            None => Box::pin(dial_http1(lane, plan)).await?,
+        };
+        if let Err(error) = sender.ready().await {
+            if last {
+                return Err(Failure::Unsent(error));
+            }
+            continue;
+        }
+        match sender.try_send_request(request).await {
+            Ok(response) => {
+                let lease = Lease { place, kind: Kind::Http1(sender), met: met.clone() };
+                return Ok(Got { response, met, lease });
+            }
+            Err(mut error) => match error.take_message() {
+                Some(back) if !last => request = back,
+                Some(_) => return Err(Failure::Unsent(error.into_error())),
+                None => return Err(Failure::Lost { source: error.into_error(), reused }),
+            },
+        }
+    }
+    Err(Failure::Connect(std::io::ErrorKind::ConnectionAborted.into()))
+}
+
+async fn over_http2(
+    (lane, plan): (&Lane, &Plan),
+    place: Arc<Place>,
+    mut request: Request<Upload>,
+) -> Result<Got, Failure> {
+    for last in (0..TRIES).map(|tried| tried + 1 == TRIES) {
+        let (Taken { mut sender, met, reused }, seat) = match place.shared() {
+            Some(taken) => taken,
+            None => Box::pin(dial_http2(lane, plan, &place)).await?,
+        };
+        match sender.try_send_request(request).await {
+            Ok(response) => {
+                let lease = Lease { place, kind: Kind::Http2 { _seat: seat }, met: met.clone() };
+                return Ok(Got { response, met, lease });
+            }
+            Err(mut error) => match error.take_message() {
+                Some(back) if !last => request = back,
+                Some(_) => return Err(Failure::Unsent(error.into_error())),
+                None => return Err(Failure::Lost { source: error.into_error(), reused }),
+            },
+        }
+    }
+    Err(Failure::Connect(std::io::ErrorKind::ConnectionAborted.into()))
+}
+
+async fn dial_http1(lane: &Lane, plan: &Plan) -> Result<Taken<http1::SendRequest<Upload>>, Failure> {
+    let (line, met) = connect(lane, plan, None).await?;
+    let (sender, conn) = http1::Builder::new()
+        .max_headers(HEADERS_MOST)
+        .max_buf_size(HEAD_MOST)
+        .handshake(TokioIo::new(line))
+        .await
+        .map_err(Failure::Handshake)?;
+    lane.crew.add("line", async move {
+        // How it ends is told to whoever has a request on it.
+        let _ = conn.with_upgrades().await;
+    });
+    Ok(Taken { sender, met, reused: false })
+}
+
+/// One dial serves all who wait for it.
+async fn dial_http2(
+    lane: &Lane,
+    plan: &Plan,
+    place: &Place,
+) -> Result<(Taken<http2::SendRequest<Upload>>, Seat), Failure> {
+    let _turn = place.dialling.lock().await;
+    if let Some(taken) = place.shared() {
+        return Ok(taken);
+    }
+    let (line, met) = connect(lane, plan, None).await?;
+    let (sender, conn) = http2::Builder::new(lane.crew.clone())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(HEAD_MOST).unwrap_or(u32::MAX))
+        .handshake(TokioIo::new(line))
+        .await
+        .map_err(Failure::Handshake)?;
+    lane.crew.add("line", async move {
+        let _ = conn.await;
+    });
+    Ok(place.share(sender, met))
+}

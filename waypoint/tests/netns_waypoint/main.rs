@@ -1,0 +1,13 @@
+//! A waypoint as a real process between real tunnels: who may ask for what, what of HTTP passes and how, what is
+//! refused, and what is said of it.
+
+#[cfg(test)]
+mod backend;
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod connections;
+#[cfg(test)]
+mod requests;
+#[cfg(test)]
+mod scene;
