@@ -1,6 +1,6 @@
 //! `ambit-lab`, which `cargo xtask cluster` runs: what can be asked for, and what does it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::layout::Layout;
 use crate::node::{self, Node};
 use crate::plane::Component;
-use crate::spec::Spec;
+use crate::spec::{Spec, Wish};
 use crate::{Lab, binaries, enter, guard, kubectl, lab, numbers, up};
 
 /// A real Kubernetes of a few nodes in namespaces of this machine.
@@ -144,8 +144,9 @@ fn answer(layout: &Layout, what: What) -> Result<ExitCode> {
             }
         }
         What::Up { nodes } => {
-            up::up(layout, nodes, None, &mut |step| println!("{step}"))?;
-            println!("{}", ready(layout));
+            up::up(layout, (nodes, Wish::default()), None, &mut |step| println!("{step}"))?;
+            import_built(layout)?;
+            println!("{}", ready(layout)?);
         }
         What::Down if !layout.dir().exists() => println!("cluster {} is not up", layout.name()),
         What::Down => {
@@ -185,12 +186,40 @@ fn hand_over(mut command: std::process::Command) -> Result<ExitCode> {
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-fn ready(layout: &Layout) -> String {
-    format!(
-        "cluster {} is up\n  export KUBECONFIG={}\n  cargo xtask cluster kubectl get pods -A",
+/// Gives nodes the images that `cargo xtask images` has made, where it has.
+fn import_built(layout: &Layout) -> Result<()> {
+    let images = programs()?.parent().map(|target| target.join("images"));
+    let entries = images.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let tars: Vec<_> =
+        entries.map(|it| it.path()).filter(|it| it.extension().is_some_and(|end| end == "tar")).collect();
+    let lab = Lab::attach(layout)?;
+    tars.iter().try_for_each(|tar| lab.import_image(tar))?;
+    match tars.len() {
+        0 => println!(
+            "         without images of the mesh: cargo xtask images, cargo xtask cluster import target/images/*.tar"
+        ),
+        count => println!("         nodes have {count} images of the mesh"),
+    }
+    Ok(())
+}
+
+/// Where this program is, with `ambit` beside it.
+fn programs() -> Result<PathBuf> {
+    let ambit = enter::beside("ambit")?;
+    Ok(ambit.parent().map(Path::to_path_buf).unwrap_or_default())
+}
+
+/// What a person types next: programs on the path, and where documents find this repository.
+fn ready(layout: &Layout) -> Result<String> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    Ok(format!(
+        "cluster {} is up\n  export KUBECONFIG={} AMBIT={} PATH={}:{}:$PATH\n  kubectl get pods -A",
         layout.name(),
-        layout.kubeconfig("admin").display()
-    )
+        layout.kubeconfig("admin").display(),
+        repository.display(),
+        layout.bin().display(),
+        programs()?.display(),
+    ))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::layout::Layout;
 use crate::node::Node;
 use crate::plane::Component;
 use crate::process::Process;
-use crate::spec::Spec;
+use crate::spec::{Spec, Wish};
 use crate::{up, wait};
 
 /// Where clusters are unless told: on a disk, for containers' layers.
@@ -35,10 +35,15 @@ impl Lab {
     /// Brings up a cluster for one test. Its name is made of `story` and this process's id, so that the same test
     /// may run twice at a time.
     pub fn up(story: &str) -> Result<Self> {
+        Self::up_as(story, Wish::default())
+    }
+
+    /// The same, with what Kubernetes does not have by itself.
+    pub fn up_as(story: &str, wish: Wish) -> Result<Self> {
         let layout = Layout::new(Path::new(STATE), &format!("{story}-{}", std::process::id()));
         let mut say = |step: &str| eprintln!("{step}");
         let guard = Guard::start(&layout)?;
-        let spec = match up::up(&layout, NODES, Process::own(), &mut say) {
+        let spec = match up::up(&layout, (NODES, wish), Process::own(), &mut say) {
             Ok(spec) => spec,
             Err(error) => {
                 if let Err(left) = up::down(&layout) {

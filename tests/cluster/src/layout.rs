@@ -87,6 +87,11 @@ impl Layout {
         self.dir().join("nodes").join(node)
     }
 
+    /// What people put on their path: `kubectl` and `helm`.
+    pub fn bin(&self) -> PathBuf {
+        self.dir().join("bin")
+    }
+
     /// Images that nodes get.
     pub fn images(&self) -> PathBuf {
         self.dir().join("images")

@@ -45,6 +45,6 @@ pub use layout::{LAN, Layout, PLANE, Slot};
 pub use node::Node;
 pub use plane::Component;
 pub use process::Process;
-pub use spec::Spec;
+pub use spec::{Spec, Wish};
 pub use traffic::{Load, Running};
 pub use wait::pause;

@@ -77,11 +77,6 @@ impl Lab {
         Ok(())
     }
 
-    /// Takes the mesh off again.
-    pub fn uninstall_mesh(&self) -> Result<()> {
-        self.helm(&["uninstall", "ambit", "-n", SYSTEM, "--wait", "--timeout", "240s"]).map(drop)
-    }
-
     /// Puts a namespace into the mesh.
     pub fn enrol(&self, namespace: &str) -> Result<()> {
         self.kubectl(&["label", "namespace", namespace, "istio.io/dataplane-mode=ambient", "--overwrite"])

@@ -19,6 +19,12 @@ const API_WAIT: Duration = Duration::from_secs(240);
 /// A killed process is gone at once, unless the kernel still works for it.
 const KILL_WAIT: Duration = Duration::from_secs(30);
 
+/// Beta in Kubernetes 1.34, and off by itself.
+const TRUST_BUNDLES: [&str; 2] = [
+    "--feature-gates=ClusterTrustBundle=true,ClusterTrustBundleProjection=true",
+    "--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true",
+];
+
 /// A program of the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Component {
@@ -134,7 +140,8 @@ fn etcd(layout: &Layout) -> Vec<String> {
 
 fn api_server(layout: &Layout, spec: &Spec) -> Vec<String> {
     let file = |name: &str| layout.pki(name).display().to_string();
-    vec![
+    let bundles: &[&str] = if spec.wish.trust_bundles { &TRUST_BUNDLES } else { &[] };
+    let mut arguments = vec![
         "--etcd-servers=http://127.0.0.1:2379".to_owned(),
         format!("--advertise-address={}", spec.slot.plane()),
         "--bind-address=0.0.0.0".to_owned(),
@@ -160,7 +167,9 @@ fn api_server(layout: &Layout, spec: &Spec) -> Vec<String> {
         format!("--proxy-client-cert-file={}", file("front-proxy.crt")),
         format!("--proxy-client-key-file={}", file("front-proxy.key")),
         "--profiling=false".to_owned(),
-    ]
+    ];
+    arguments.extend(bundles.iter().map(|it| (*it).to_owned()));
+    arguments
 }
 
 fn controller_manager(layout: &Layout) -> Vec<String> {

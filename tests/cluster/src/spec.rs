@@ -25,6 +25,16 @@ pub struct Spec {
     pub owner: Option<Process>,
     /// The program that is all of Kubernetes.
     pub kube: PathBuf,
+    /// What it was wished to be.
+    #[serde(default)]
+    pub wish: Wish,
+}
+
+/// What a cluster may be beside what Kubernetes is by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// Its API has ClusterTrustBundles, and pods may mount them.
+    pub trust_bundles: bool,
 }
 
 /// More nodes than this machine could run.
@@ -32,7 +42,12 @@ const NODES: u8 = 9;
 
 impl Spec {
     /// Claims addresses for a new cluster and writes its journal.
-    pub fn claim(layout: &Layout, nodes: u8, owner: Option<Process>, kube: &Path) -> Result<Self> {
+    pub fn claim(
+        layout: &Layout,
+        (nodes, wish): (u8, Wish),
+        owner: Option<Process>,
+        kube: &Path,
+    ) -> Result<Self> {
         ensure!((1..=NODES).contains(&nodes), "a cluster has 1 to {NODES} nodes, not {nodes}");
         let named = layout.name();
         let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -51,7 +66,7 @@ impl Spec {
                 taken.len()
             );
         };
-        let spec = Self { slot, nodes, owner, kube: kube.to_owned() };
+        let spec = Self { slot, nodes, owner, kube: kube.to_owned(), wish };
         fs::create_dir(layout.dir())?;
         let part = layout.dir().join("spec.part");
         fs::write(&part, serde_json::to_vec_pretty(&spec)?)?;
@@ -130,7 +145,7 @@ mod tests {
     fn two_clusters_get_different_addresses_and_a_name_only_once() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (Layout::new(dir.path(), "a"), Layout::new(dir.path(), "b"));
-        let claim = |layout| Spec::claim(layout, 2, Process::own(), Path::new("/kube"));
+        let claim = |layout| Spec::claim(layout, (2, Wish::default()), Process::own(), Path::new("/kube"));
         let (first, second) = (claim(&a).unwrap(), claim(&b).unwrap());
         assert_ne!(first.slot, second.slot);
         assert_eq!(Spec::read(&a).unwrap(), first);
@@ -144,7 +159,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (name, nodes) in [("", 2), ("../x", 2), ("Lab", 2), ("lab", 0), ("lab", 10)] {
             assert!(
-                Spec::claim(&Layout::new(dir.path(), name), nodes, None, Path::new("/kube")).is_err(),
+                Spec::claim(
+                    &Layout::new(dir.path(), name),
+                    (nodes, Wish::default()),
+                    None,
+                    Path::new("/kube")
+                )
+                .is_err(),
                 "{name}"
             );
         }

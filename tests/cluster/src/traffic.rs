@@ -35,6 +35,8 @@ pub struct Load {
     pub failed: u64,
     /// The longest took so long.
     pub longest_ms: u64,
+    /// The longest that one of those answered waited for the server's address.
+    pub longest_naming_ms: u64,
     /// Which was the first, and why.
     pub first_failure: Option<serde_json::Value>,
 }

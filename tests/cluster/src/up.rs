@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use crate::layout::Layout;
 use crate::node::Node;
 use crate::plane::{self, Component};
 use crate::process::{self, Process};
-use crate::spec::{self, Spec};
+use crate::spec::{self, Spec, Wish};
 use crate::wait::wait;
 use crate::{cgroup, enter, images, kubectl, net, pki};
 
@@ -48,17 +49,23 @@ const NEEDS: [(&str, &str); 13] = [
 /// Brings a cluster up; returns when nodes, names and accounts are ready.
 ///
 /// `say` is told each step when it is done. A cluster that does not come up stays as it is, to be looked into.
-pub fn up(layout: &Layout, nodes: u8, owner: Option<Process>, say: &mut dyn FnMut(&str)) -> Result<Spec> {
+pub fn up(
+    layout: &Layout,
+    size: (u8, Wish),
+    owner: Option<Process>,
+    say: &mut dyn FnMut(&str),
+) -> Result<Spec> {
     let begun = Instant::now();
     let mut done = |what: &str| say(&format!("{:5.1} s  {what}", begun.elapsed().as_secs_f32()));
     ensure!(nix::unistd::geteuid().is_root(), "a cluster needs root: run this with sudo");
     needs()?;
     remove_abandoned(layout.root());
     let ambit = enter::beside("ambit")?;
-    let Binaries { kube, coredns, .. } = binaries::build(&binaries::cache())?;
-    let spec = Spec::claim(layout, nodes, owner, &kube)?;
+    let Binaries { kube, coredns, helm } = binaries::build(&binaries::cache())?;
+    let spec = Spec::claim(layout, size, owner, &kube)?;
     fs::create_dir_all(layout.records())?;
     enter::keep_helper(layout)?;
+    tools(layout, &kube, &helm)?;
     let hosts: Vec<String> = spec.hosts().iter().map(|(host, _)| layout.host_cgroup(host)).collect();
     cgroup::make(&layout.cgroup(), &hosts)?;
     pki::make(layout, &spec)?;
@@ -85,6 +92,13 @@ pub fn up(layout: &Layout, nodes: u8, owner: Option<Process>, say: &mut dyn FnMu
     settle(layout, &spec)?;
     done("names are answered");
     Ok(spec)
+}
+
+/// The one program of Kubernetes goes by the name it is called by.
+fn tools(layout: &Layout, kube: &Path, helm: &Path) -> Result<()> {
+    fs::create_dir_all(layout.bin())?;
+    symlink(kube, layout.bin().join("kubectl"))?;
+    symlink(helm, layout.bin().join("helm")).context("the cluster's own programs")
 }
 
 fn boot(nodes: &[Node], spec: &Spec, tars: &[PathBuf]) -> Result<()> {

@@ -156,6 +156,10 @@ fn kubelet(spec: &Spec) -> serde_json::Value {
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
+        "featureGates": {
+            "ClusterTrustBundle": spec.wish.trust_bundles,
+            "ClusterTrustBundleProjection": spec.wish.trust_bundles,
+        },
         "nodeStatusUpdateFrequency": "4s",
         "nodeLeaseDurationSeconds": 20,
         "syncFrequency": "10s",

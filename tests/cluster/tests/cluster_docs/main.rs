@@ -1,9 +1,10 @@
-//! What documents say about a cluster, done as they say it: every command of install, enrol, troubleshoot and upgrade,
-//! from their text, in one cluster, one after the other; and what they claim, watched from outside: what was readable on
-//! the wire, and that nodes are afterwards as they were before. Owns that. How commands are judged is the transcript's.
+//! What documents say about a cluster, done as they say it: every command of install, enrol, policies, troubleshoot and
+//! upgrade, from their text, in one cluster, one after the other; and what they claim, watched from outside: what was readable on
+//! the wire, and that nodes and the API server's objects are afterwards as they were before. Owns that. How commands are judged is the transcript's.
 
 #![cfg(test)]
 
+mod objects;
 mod refusals;
 
 use std::path::{Path, PathBuf};
@@ -11,15 +12,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use ambit_cluster_lab::mesh::{Traces, told};
-use ambit_cluster_lab::{Frames, Lab};
+use ambit_cluster_lab::{APP, Frames, Lab};
 use anyhow::{Context as _, Result, ensure};
 
 /// In the order in which a reader comes to them.
-const DOCUMENTS: [&str; 4] = ["install.md", "enrol.md", "troubleshoot.md", "upgrade.md"];
+const DOCUMENTS: [&str; 5] = ["install.md", "enrol.md", "policies.md", "troubleshoot.md", "upgrade.md"];
 /// Requests of the documents that pass in plaintext, before the mesh and after it, and those that must not. A pod that
 /// has just left may still be carried: its peers learn of it first.
 const READABLE: [&[u8]; 2] = [b"/in-the-clear", b"/uninstalled"];
-const CARRIED: [&[u8]; 4] = [b"/carried", b"/from-inside", b"/upgraded", b"/rolled-back"];
+const CARRIED: [&[u8]; 6] =
+    [b"/carried", b"/from-inside", b"/allowed-by-name", b"/upgraded", b"/rolled-back", b"/back-again"];
+/// Pods on a busy machine, from nothing.
+const PODS: Duration = Duration::from_secs(180);
 /// Also what is taken down at the end takes its time on two cores.
 const LIMIT: &str = "600";
 
@@ -31,7 +35,8 @@ fn what_documents_say_about_a_cluster_is_so() {
 fn story(lab: &Lab) -> Result<()> {
     lab.import_programs()?;
     let tools = Tools::lay_out(lab)?;
-    let before = Traces::of(lab)?;
+    first_pods(lab)?;
+    let before = (Traces::of(lab)?, objects::all(lab)?);
     refusals::are_told(lab, &tools.folder)?;
     // All of it is told at once: a document takes a minute.
     let mut wrong = Vec::new();
@@ -44,9 +49,29 @@ fn story(lab: &Lab) -> Result<()> {
     ensure!(wrong.is_empty(), "not as the documents say:\n{}", wrong.join("\n"));
     lab.wait("nodes to be as they were", Duration::from_secs(180), || {
         let now = Traces::of(lab)?;
-        ensure!(now == before, "left:\n{}", now.beside(&before));
+        ensure!(now == before.0, "left:\n{}", now.beside(&before.0));
+        Ok(())
+    })?;
+    lab.wait("no object to be left", Duration::from_secs(180), || {
+        let now = objects::all(lab)?;
+        let (left, gone) = (now.difference(&before.1), before.1.difference(&now));
+        ensure!(now == before.1, "left: {:#?}\ngone: {:#?}", Vec::from_iter(left), Vec::from_iter(gone));
         Ok(())
     })
+}
+
+/// The runtime makes ready what it needs for pods when it sees the first of them.
+fn first_pods(lab: &Lab) -> Result<()> {
+    let pod = |node: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: first-{node}, namespace: default, labels: {{app: first}}}}, \
+             spec: {{nodeName: {node}, terminationGracePeriodSeconds: 1, containers: [{{name: app, image: '{APP}'}}]}}}}"
+        )
+    };
+    let pods: Vec<String> = lab.nodes()?.iter().map(|node| pod(&node.name())).collect();
+    lab.apply(&pods.join("\n---\n"))?;
+    lab.pods_ready("default", "app=first", PODS)?;
+    lab.kubectl(&["delete", "pods", "-l", "app=first", "--wait", "--timeout=120s"]).map(drop)
 }
 
 /// Each request of a document was readable, or was not.
@@ -75,25 +100,18 @@ impl Tools {
     fn lay_out(lab: &Lab) -> Result<Self> {
         let folder = lab.layout().dir().join("reader");
         std::fs::create_dir_all(&folder)?;
-        let kubectl = format!("#!/bin/sh\nexec {} kubectl \"$@\"\n", lab.spec().kube.display());
-        let helm = format!("#!/bin/sh\nexec {} \"$@\"\n", ambit_cluster_lab::helm()?.display());
-        for (name, script) in [("kubectl", kubectl), ("helm", helm)] {
-            let file = folder.join(name);
-            std::fs::write(&file, script)?;
-            let is_done = Command::new("chmod").arg("755").arg(&file).status()?.success();
-            ensure!(is_done, "{} cannot be made a program", file.display());
-        }
         let programs =
             Path::new(env!("CARGO_BIN_EXE_ambit-lab")).parent().context("a program is in a folder")?;
         let old = std::env::var_os("PATH").unwrap_or_default();
-        let all = [folder.clone(), programs.to_owned()].into_iter().chain(std::env::split_paths(&old));
+        let all = [lab.layout().bin(), programs.to_owned()].into_iter().chain(std::env::split_paths(&old));
         Ok(Self { path: std::env::join_paths(all)?, folder })
     }
 
     /// Does what a document says; what was not as it says.
     fn run(&self, lab: &Lab, document: &str) -> Result<Vec<String>> {
         let text = std::fs::read_to_string(documents().join(document))?;
-        let others = ["console", "console run", "sh", "bash"];
+        // Those of `console run` are run by the tier of the documents, those of `console helm` by another story.
+        let others = ["console", "sh", "bash"];
         let unseen: Vec<_> = others.iter().flat_map(|kind| ambit_transcript::steps(&text, kind)).collect();
         ensure!(unseen.is_empty(), "{document} has commands that nobody runs: {unseen:?}");
         let steps = ambit_transcript::steps(&text, "console cluster");
