@@ -104,12 +104,15 @@ pub fn install_pod(netns: &Netns, wanted: &PodRules, life: Life) -> Result<Visit
         let site = nft::Site::visit(Whose::Pod)?;
         let was_redirected = site.drift(&table) != Some(Drift::NoTable);
         // Until ours stand, and only where nothing is redirected yet: then every flow is one from before.
-        let _tracked = (life == Life::Runs && !was_redirected).then(open::remember).and_then(|it| {
+        let tracked = (life == Life::Runs && !was_redirected).then(open::remember).and_then(|it| {
             it.inspect_err(|error| warn!(%error, "connections that are open now will end")).ok().flatten()
         });
         // Routing first: a rule that marks packets for a route that is not there yet would lose them.
         let result = route::install(wanted.families).and_then(|routed| {
             let filtered = site.install(&table)?;
+            if tracked.is_some() && wanted.dns {
+                forgotten(names::forget_direct());
+            }
             Ok(if routed == Change::Made { routed } else { filtered })
         });
         Ok(Visit { was_redirected, result })
@@ -139,13 +142,20 @@ pub fn ease_pod(netns: &Netns, wanted: &PodRules) -> Result<(), ApplyError> {
 /// Takes everything of ours, and what an earlier agent left, out of a pod's namespace. Nothing there is success.
 pub fn remove_pod(netns: &Netns) -> Result<(), ApplyError> {
     netns.run(|| {
-        if nft::remove(Whose::Pod)? == Change::Made
-            && let Err(error) = names::forget()
-        {
-            warn!(%error, "queries for names are remembered that were led to ztunnel");
+        // While the kernel takes the rules away one by one, an answer could be taken for one of ztunnel's.
+        forgotten(names::forget_led());
+        if nft::remove(Whose::Pod)? == Change::Made {
+            // Unless nothing new was redirected before, there may be more.
+            forgotten(names::forget_led());
         }
         route::remove()
     })?
+}
+
+fn forgotten(done: Result<(), TalkError>) {
+    if let Err(error) = done {
+        warn!(%error, "queries for names are remembered from before and may be led astray");
+    }
 }
 
 /// Whether somebody in a pod's namespace waits for ztunnel's answer to a query for a name.

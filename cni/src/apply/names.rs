@@ -1,13 +1,13 @@
-//! Flows of names that were led to ztunnel: a datagram has no end, so the kernel keeps them for half a minute or more.
-//! Owns finding them, those that wait for an answer, and forgetting them once nothing is redirected any more: a query
-//! from the same port would be taken for another of theirs, should the pod come back into the mesh.
+//! Queries for names by UDP, as the kernel remembers them: a flow has no end that it sees, so it keeps each for half a
+//! minute or more, and takes what comes from the same port for more of it. Owns finding those that wait for ztunnel's
+//! answer, and forgetting at each change what would lead others astray after it.
 
 use ambit_sys::netlink::attribute::{Attributes, Messages, attribute};
 use ambit_sys::netlink::nftables::head;
 use ambit_sys::netlink::talk::{Talk, TalkError};
 use ambit_sys::netlink::{ACK, Family, REQUEST};
 
-use crate::rules::NAMES;
+use crate::rules::{DNS, NAMES};
 
 /// Flows forgotten with one message to the kernel, whose refusals must find room in the answers.
 const AT_ONCE: usize = 64;
@@ -30,31 +30,54 @@ const ANSWERED: u32 = 2;
 const PROTOCOL: u16 = 2;
 const PROTOCOL_NUMBER: u16 = 1;
 const FROM_PORT: u16 = 2;
+const TO_PORT: u16 = 3;
 const UDP: u8 = 17;
-/// What a filter looks at of the way back: the protocol's number and the port it comes from. In `FILTER`, 2.
-const LOOKED_AT: u32 = 1 << 3 | 1 << 4;
+// Bits of what a filter looks at.
+const BY_NUMBER: u32 = 1 << 3;
+const BY_FROM_PORT: u32 = 1 << 4;
+const BY_TO_PORT: u32 = 1 << 5;
 
 /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
 const FAMILIES: [u8; 2] = [2, 10];
 
+/// What the kernel saw first of a flow.
+#[derive(Debug, Clone, Copy)]
+enum First {
+    Query,
+    Answer,
+}
+
 /// Whether a query of the calling thread's namespace was led to ztunnel and has no answer yet. Of two that were asked
 /// from one port the first answer counts for both.
 pub(super) fn are_asked() -> Result<bool, TalkError> {
-    let unanswered = || ours().be32(STATUS, 0).be32(STATUS_MASK, ANSWERED);
     let mut talk = Talk::open(Family::Netfilter)?;
     for family in FAMILIES {
-        if find(&mut talk, family, &unanswered())?.iter().any(|flow| !is_answered(flow)) {
+        let unanswered = Attributes::new().be32(STATUS, 0).be32(STATUS_MASK, ANSWERED);
+        let found = find(&mut talk, family, First::Query, unanswered)?;
+        if found.iter().any(|flow| is_led(flow) && !is_answered(flow)) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Forgets all that were led to ztunnel.
-pub(super) fn forget() -> Result<(), TalkError> {
+/// Forgets all that were led to ztunnel. While others are remembered that were not, answers to both could be taken for
+/// each other's; so they are to be forgotten before anything changes.
+pub(super) fn forget_led() -> Result<(), TalkError> {
+    forget(&[First::Query], is_led)
+}
+
+/// Forgets those that began before there were rules: from the same port, the next query would pass ztunnel by. Answers
+/// find their way without.
+pub(super) fn forget_direct() -> Result<(), TalkError> {
+    forget(&[First::Query, First::Answer], |flow| !is_led(flow))
+}
+
+fn forget(begun: &[First], which: impl Fn(&[u8]) -> bool) -> Result<(), TalkError> {
     let mut talk = Talk::open(Family::Netfilter)?;
-    for family in FAMILIES {
-        let found = find(&mut talk, family, &ours())?;
+    for (family, first) in FAMILIES.into_iter().flat_map(|family| begun.iter().map(move |it| (family, *it))) {
+        let mut found = find(&mut talk, family, first, Attributes::new())?;
+        found.retain(|flow| which(flow));
         for some in found.chunks(AT_ONCE) {
             let (messages, last) = deletion(family, some);
             // One that has ended meanwhile is gone already.
@@ -64,25 +87,31 @@ pub(super) fn forget() -> Result<(), TalkError> {
     Ok(())
 }
 
-/// What a filter wants: answers come from ztunnel's port.
-fn ours() -> Attributes {
-    let from = Attributes::new().raw(PROTOCOL_NUMBER, &[UDP]).raw(FROM_PORT, &NAMES.to_be_bytes());
-    Attributes::new()
-        .nested(TUPLE_BACK, &Attributes::new().nested(PROTOCOL, &from))
-        .nested(NESTED | FILTER, &Attributes::new().ne32(1, 0).ne32(2, LOOKED_AT))
-}
-
-/// A kernel before 5.8 filters nothing, so what it lists is looked at again.
-fn find(talk: &mut Talk, family: u8, filter: &Attributes) -> Result<Vec<Vec<u8>>, TalkError> {
-    let listed = talk.list(GET_FLOW, &head(family, 0), filter)?;
+/// Flows that are not tracked apart, of a filter with `more`. A kernel before 5.8 filters nothing, so what it lists is
+/// looked at again.
+fn find(talk: &mut Talk, family: u8, first: First, more: Attributes) -> Result<Vec<Vec<u8>>, TalkError> {
+    let (port, looked_at) = match first {
+        First::Query => (TO_PORT, BY_NUMBER | BY_TO_PORT),
+        First::Answer => (FROM_PORT, BY_NUMBER | BY_FROM_PORT),
+    };
+    let protocol = Attributes::new().raw(PROTOCOL_NUMBER, &[UDP]).raw(port, &DNS.to_be_bytes());
+    let filter = more
+        .nested(TUPLE, &Attributes::new().nested(PROTOCOL, &protocol))
+        .nested(NESTED | FILTER, &Attributes::new().ne32(1, looked_at).ne32(2, 0));
+    let listed = talk.list(GET_FLOW, &head(family, 0), &filter)?;
     let bodies = listed.into_iter().filter_map(|it| it.body.get(4..).map(<[u8]>::to_vec));
-    Ok(bodies.filter(|flow| is_ours(flow)).collect())
+    Ok(bodies.filter(|flow| has(flow, TUPLE, (port, DNS)) && attribute(flow, ZONE).is_none()).collect())
 }
 
-fn is_ours(flow: &[u8]) -> bool {
-    let from = [TUPLE_BACK, PROTOCOL].into_iter().try_fold(flow, attribute).unwrap_or_default();
-    attribute(from, PROTOCOL_NUMBER) == Some(&[UDP])
-        && attribute(from, FROM_PORT) == Some(&NAMES.to_be_bytes())
+/// Whether one way of a flow is UDP, with this port.
+fn has(flow: &[u8], way: u16, (kind, port): (u16, u16)) -> bool {
+    let protocol = [way, PROTOCOL].into_iter().try_fold(flow, attribute).unwrap_or_default();
+    attribute(protocol, PROTOCOL_NUMBER) == Some(&[UDP])
+        && attribute(protocol, kind) == Some(&port.to_be_bytes())
+}
+
+fn is_led(flow: &[u8]) -> bool {
+    has(flow, TUPLE_BACK, (FROM_PORT, NAMES))
 }
 
 fn is_answered(flow: &[u8]) -> bool {
@@ -96,8 +125,7 @@ fn deletion(family: u8, some: &[Vec<u8>]) -> (Messages, u32) {
     for (number, flow) in (1..).zip(some) {
         // The kernel takes them in order: the last one's answer comes after all refusals.
         let ack = if number == some.len() { ACK } else { 0 };
-        let which = [TUPLE, ZONE].into_iter().filter_map(|kind| Some((kind, attribute(flow, kind)?)));
-        let which = which.fold(Attributes::new(), |all, (kind, value)| all.raw(kind, value));
+        let which = Attributes::new().raw(TUPLE, attribute(flow, TUPLE).unwrap_or_default());
         last = messages.push(DELETE_FLOW, REQUEST | ack, &head(family, 0), &which);
     }
     (messages, last)

@@ -25,7 +25,8 @@ const INBOUND_PLAIN: u16 = 15006;
 const INBOUND_TUNNEL: u16 = 15008;
 /// Where ztunnel is asked for names.
 pub(crate) const NAMES: u16 = 15053;
-const DNS: u16 = 53;
+/// Where name servers are asked.
+pub(crate) const DNS: u16 = 53;
 /// ztunnel's own queries are tracked apart from the application's redirected ones, whose addresses and ports they may
 /// repeat.
 const DNS_ZONE: u16 = 1;

@@ -13,6 +13,7 @@ mod found;
 mod installed;
 mod kube;
 mod leave;
+mod names;
 mod node;
 mod prober;
 mod proof;

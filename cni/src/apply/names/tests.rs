@@ -51,9 +51,13 @@ impl Side {
         install_pod(&self.pod, &RULES, Life::Runs).unwrap().result.unwrap();
     }
 
+    /// How many queries the kernel remembers.
     fn known(&self) -> usize {
-        let known = |family| find(&mut Talk::open(Family::Netfilter).unwrap(), family, &ours()).unwrap();
-        self.pod.run(|| FAMILIES.map(known)).unwrap().iter().map(Vec::len).sum()
+        let all = |family| {
+            let mut talk = Talk::open(Family::Netfilter).unwrap();
+            find(&mut talk, family, First::Query, Attributes::new()).unwrap()
+        };
+        self.pod.run(|| FAMILIES.map(all)).unwrap().iter().map(Vec::len).sum()
     }
 }
 
@@ -119,13 +123,17 @@ fn a_name_that_is_asked_when_a_pod_joins_is_answered_also_to_a_port_that_was_use
         answered(&asker, "asked before");
         let during = side.ask(0);
         let from = asked(&side.server);
+        drop(tracked);
         side.install();
         side.server.send_to(b"me", from).unwrap();
         answered(&during, "asked while joining");
-        // While flows are still known for the sake of joining, and after.
+        drop((asker, during));
+        // From now on they are redirected, also from the same ports.
         carried(&side);
-        drop(tracked);
-        carried(&side);
+        for port in [port, from.port()] {
+            drop(side.ask(port));
+            assert_eq!(asked(&side.proxy).port(), port);
+        }
     }
 }
 

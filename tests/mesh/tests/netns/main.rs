@@ -2,6 +2,7 @@
 //! invariants that need a live mesh, each with somebody who tries to break it. Needs root and the built programs.
 
 mod clock;
+mod flapping;
 mod kubelet;
 mod mesh;
 mod names;

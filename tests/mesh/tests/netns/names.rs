@@ -6,7 +6,7 @@ use ambit_kit::eventually;
 use crate::mesh::{Mesh, SOON};
 
 /// A pod whose annotation leads its questions to ztunnel.
-const ASKER: &str = "\
+pub(crate) const ASKER: &str = "\
 apiVersion: v1
 kind: Pod
 metadata:
