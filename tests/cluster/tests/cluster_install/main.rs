@@ -11,6 +11,7 @@ use std::time::Duration;
 use ambit_cluster_lab::mesh::{SHOP, STARTS, SYSTEM, Traces, chart, pod, told};
 use ambit_cluster_lab::{Lab, pause};
 use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 
 const INSTALLED: Duration = Duration::from_secs(240);
 const PODS: Duration = Duration::from_secs(180);
@@ -44,7 +45,7 @@ fn story(lab: &Lab) -> Result<()> {
     lab.apply(&pod("web", "n2"))?;
     lab.apply(&pod("client", "n1"))?;
     lab.pods_ready("shop", "app in (web, client)", PODS)?;
-    let before = Traces::of(lab)?;
+    let before = (Traces::of(lab)?, pods(lab)?);
     install(lab)?;
     joins_without_a_restart(lab)?;
     rights::a_daemon_writes_onto_pods_of_its_node_only(lab)?;
@@ -53,7 +54,30 @@ fn story(lab: &Lab) -> Result<()> {
     takes_new_pods(lab)?;
     keeps_its_root(lab)?;
     upgrades(lab)?;
-    leaves(lab, &before)
+    leaves(lab, &before.0)?;
+    lab.wait("pods to be as they were", PODS, || {
+        let now = pods(lab)?;
+        ensure!(now == before.1, "now:\n{now:#}\nbefore:\n{:#}", before.1);
+        Ok(())
+    })
+}
+
+/// What the API says of the pods that were there from the beginning, but for when things happened to them.
+fn pods(lab: &Lab) -> Result<Value> {
+    let said = lab.kubectl(&["-n", "shop", "get", "pods", "web", "client", "-o", "json"])?;
+    let mut pods: Value = serde_json::from_str(&said)?;
+    for pod in pods["items"].as_array_mut().into_iter().flatten() {
+        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        let conditions: Vec<Value> = conditions.map(|it| json!([it["type"], it["status"]])).collect();
+        let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+        let starts: Vec<Value> =
+            containers.map(|it| json!([it["containerID"], it["restartCount"]])).collect();
+        for key in ["managedFields", "resourceVersion"] {
+            pod["metadata"][key].take();
+        }
+        pod["status"] = json!({ "conditions": conditions, "starts": starts });
+    }
+    Ok(pods["items"].take())
 }
 
 /// As the documents say it.
@@ -165,7 +189,7 @@ fn upgrades(lab: &Lab) -> Result<()> {
 /// Nodes and pods are as they were.
 fn leaves(lab: &Lab, before: &Traces) -> Result<()> {
     lab.delete(STRICT)?;
-    lab.uninstall_mesh()?;
+    lab.follow("docs/upgrade.md", "Removing by Helm alone")?;
     lab.wait("nodes to be as they were", PODS, || {
         let now = Traces::of(lab)?;
         ensure!(now == *before, "left:\n{}", now.beside(before));

@@ -43,6 +43,7 @@ pub(crate) fn a_daemon_writes_onto_pods_of_its_node_only(lab: &Lab) -> Result<()
         lab.kubectl(&[&who[..], &patch].concat())
     };
     lab.wait("a note on a pod of the node", SOON, || note("client"))?;
+    lab.kubectl(&["-n", "shop", "annotate", "pod", "client", "ambit.test/note-"])?;
     lab.wait("a note on another node's pod to be refused", SOON, || {
         let refused = note("web").err().map(|error| format!("{error:#}")).unwrap_or_default();
         ensure!(refused.contains("of its own node only"), "it is told {refused:?}");
