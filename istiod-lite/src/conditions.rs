@@ -3,6 +3,8 @@
 //! Writing it down is `status`'s.
 
 mod bound;
+pub mod gateway;
+pub mod route;
 
 use ambit_cluster::fault::{Fault, Wrong};
 use ambit_cluster::kinds::entry::{Resolution, ServiceEntry};

@@ -161,6 +161,11 @@ impl World {
         self.classes.get(name).map(AsRef::as_ref)
     }
 
+    /// The names of all classes of gateways.
+    pub fn classes(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.classes.keys()
+    }
+
     /// Who claims a host name.
     pub fn claims(&self, host: &str) -> impl Iterator<Item = &Unit> {
         self.hosts.get(host).into_iter().flatten()

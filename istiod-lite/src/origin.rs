@@ -37,7 +37,7 @@ const LEASE: &str = "ambit-istiod-leader";
 const REPLICA: &str = "ambit-istiod-replica-";
 
 /// Kinds that are followed in a cluster, besides the mesh's own configuration.
-const FOLLOWED: [Kind; 11] = [
+const FOLLOWED: [Kind; 13] = [
     Kind::Node,
     Kind::Namespace,
     Kind::Pod,
@@ -45,6 +45,8 @@ const FOLLOWED: [Kind; 11] = [
     Kind::EndpointSlice,
     Kind::Gateway,
     Kind::GatewayClass,
+    Kind::HttpRoute,
+    Kind::GrpcRoute,
     Kind::AuthorizationPolicy,
     Kind::PeerAuthentication,
     Kind::ServiceEntry,

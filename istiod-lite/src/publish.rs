@@ -30,6 +30,7 @@ use crate::index::World;
 use crate::metrics::{Metrics, Trigger, trigger};
 use crate::publish::pace::Pace;
 use crate::status::{self, News};
+use crate::translate::waypoint;
 use crate::vips::{self, Ranges};
 
 /// Questions that wait for a pod to appear; beyond this the oldest is given up.
@@ -47,9 +48,14 @@ pub struct Told {
     pub faults: watch::Sender<Arc<Vec<Fault>>>,
     /// Opened with the first complete library.
     pub gate: Gate,
+    /// The accounts that waypoints run as.
+    pub waypoints: watch::Sender<Waypoints>,
     /// Counters.
     pub metrics: Metrics,
 }
+
+/// Accounts, as `<namespace>/<name>`.
+pub type Waypoints = Arc<BTreeSet<String>>;
 
 /// The loop's state.
 pub struct Feed {
@@ -65,6 +71,8 @@ pub struct Feed {
     unreported: BTreeSet<ObjectRef>,
     /// Where addresses of hosts are taken from, when they are given any.
     ranges: Option<Ranges>,
+    /// A gateway changed since it was told who runs as a waypoint.
+    gateways_changed: bool,
     /// A service entry changed since addresses were given.
     entries_changed: bool,
     /// Objects that do not read now, and since when.
@@ -94,6 +102,7 @@ impl Feed {
             writer,
             unreported: BTreeSet::new(),
             ranges,
+            gateways_changed: false,
             entries_changed: false,
             bad: BTreeMap::new(),
             known: None,
@@ -175,6 +184,7 @@ impl Feed {
         let begun = clock::now();
         let (heard, triggers) = (self.heard.take().unwrap_or(begun), std::mem::take(&mut self.triggers));
         let delta = self.catalog.settle();
+        self.tell_waypoints();
         let next = self.library.with(&delta);
         let first = !std::mem::replace(&mut self.served, true);
         if next.generation() == self.library.generation() && !first {
@@ -196,8 +206,21 @@ impl Feed {
         }
     }
 
+    /// Waypoints may read the mesh: it is told who runs as one before they can have heard of it.
+    fn tell_waypoints(&mut self) {
+        if std::mem::take(&mut self.gateways_changed) {
+            let now = waypoint::accounts(self.catalog.world());
+            self.told.waypoints.send_if_modified(|known| {
+                let differs = **known != now;
+                *known = Arc::new(now);
+                differs
+            });
+        }
+    }
+
     fn note(&mut self, object: &ObjectRef) {
         self.triggers.insert(trigger(object));
+        self.gateways_changed |= matches!(object.kind, Kind::Gateway | Kind::GatewayClass);
         self.entries_changed |= matches!(object.kind, Kind::ServiceEntry | Kind::Namespace | Kind::ConfigMap);
         self.unreported.extend(status::affected(self.catalog.world(), object));
     }

@@ -30,7 +30,7 @@ use crate::config::Run;
 use crate::index::World;
 use crate::metrics::Metrics;
 use crate::origin::{Inside, Origin, OriginError};
-use crate::publish::{Feed, Told};
+use crate::publish::{Feed, Told, Waypoints};
 use crate::serve::{self, Both, ListenError, Serving, ServingError};
 use crate::waiting;
 
@@ -162,6 +162,7 @@ pub struct ControlPlane {
     feed: Feed,
     asks: mpsc::Receiver<Ask>,
     library: watch::Receiver<Arc<Library>>,
+    waypoints: watch::Receiver<Waypoints>,
     here: Here,
     serving: Serving,
     hooks_serving: Serving,
@@ -204,7 +205,14 @@ impl ControlPlane {
         let (faults_in, faults) = watch::channel(Arc::new(Vec::new()));
         let (asks_in, asks) = mpsc::channel(ASKS);
         let gate = readiness.gate("publish");
-        let told = Told { library: library_in, faults: faults_in, gate, metrics: metrics.clone() };
+        let (waypoints_in, waypoints) = watch::channel(Waypoints::default());
+        let told = Told {
+            library: library_in,
+            faults: faults_in,
+            gate,
+            waypoints: waypoints_in,
+            metrics: metrics.clone(),
+        };
         let settings = Settings { trust_domain: trust.domain(), trusted: config.trusted.clone() };
         Ok(Self {
             addresses: doors.addresses()?,
@@ -214,6 +222,7 @@ impl ControlPlane {
             feed: Feed::new(Catalog::new(World::new(config.mesh(trust))), told, writer, config.ranges()),
             asks,
             library,
+            waypoints,
             serving: here.serving(&config, Speaks::Grpc)?,
             hooks_serving: here.serving(&config, Speaks::Http)?,
             readers: config.readers(),
@@ -251,7 +260,7 @@ impl ControlPlane {
         let Self { doors, source, feed, asks, library, here, serving, authority, callers, faults, .. } = self;
         let open = Ads::new(library.clone(), serve::anybody(), tasks.stop().clone());
         let open = open.noting(self.metrics.times().notes());
-        let closed = open.admitting(serve::proven(self.readers));
+        let closed = open.admitting(serve::proven(self.readers, self.waypoints));
         let closed = closed.shown_to(serve::of_namespace(self.namespace), self.called);
         let both = Both::new(closed, authority, callers);
         let shown = Shown {

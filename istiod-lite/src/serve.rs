@@ -18,7 +18,7 @@ use ambit_process::tasks::Tasks;
 use ambit_tls::configs::Caller as Peer;
 use ambit_wire::pb::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use ambit_xds::server::{Admit, Ads, Caller, Discovery};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::body::Body;
@@ -30,6 +30,7 @@ use tracing::{info, warn};
 
 use crate::ca::Authority;
 use crate::ca::callers::{self, Callers};
+use crate::publish::Waypoints;
 
 pub use https::serve as https;
 pub use shown::{Files, Serving, ServingError};
@@ -60,14 +61,16 @@ const CONNECTION_WINDOW: u32 = 256 << 10;
 /// Calls on one connection: a node's stream and a certificate request for each of its pods.
 const CALLS_PER_CONNECTION: u32 = 1024;
 
-/// Admits those who were proven to be one of these accounts (`<namespace>/<name>`; `*`: anybody who was proven).
+/// Admits those who were proven to be one of these accounts (`<namespace>/<name>`; `*`: anybody who was proven), or the
+/// account of a waypoint.
 /// Whoever reads discovery reads where everything is and what is allowed to whom, which is not any pod's business.
 #[must_use]
-pub fn proven(readers: Vec<String>) -> Admit {
+pub fn proven(readers: Vec<String>, waypoints: watch::Receiver<Waypoints>) -> Admit {
     Arc::new(move |_, extensions| {
         let bearer = callers::proven(extensions)?;
         let account = format!("{}/{}", bearer.identity.namespace, bearer.identity.service_account);
-        if !readers.iter().any(|reader| *reader == account || reader == "*") {
+        let named = readers.iter().any(|reader| *reader == account || reader == "*");
+        if !named && !waypoints.borrow().contains(&account) {
             info!(target: "serve", identity = %bearer.identity, "may not read the mesh");
             let message = format!("{account} may not read the mesh; name it with --reader if it should");
             return Err(Status::permission_denied(message));

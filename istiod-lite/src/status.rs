@@ -2,6 +2,8 @@
 //! written; what is said is `conditions`', where it is written is the writer's business. Looks at what the object
 //! says now, so that a restart writes nothing anew.
 
+mod attached;
+
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -11,12 +13,25 @@ use ambit_cluster::{Fault, Kind, ObjectRef, Writer};
 use serde_json::{Value, json};
 
 use crate::conditions::{self, Condition, KINDS};
-use crate::index::users::Named;
+use crate::index::users::{Named, PART_OF};
 use crate::index::{Space, World};
+use crate::translate::waypoint::class_of;
 use crate::vips::{self, Given};
 
 /// The kinds whose authors are told something.
-const TOLD: [Kind; 4] = [Kind::AuthorizationPolicy, Kind::Service, Kind::ServiceEntry, Kind::WorkloadEntry];
+const TOLD: [Kind; 8] = [
+    Kind::AuthorizationPolicy,
+    Kind::Service,
+    Kind::ServiceEntry,
+    Kind::WorkloadEntry,
+    Kind::Gateway,
+    Kind::GatewayClass,
+    Kind::HttpRoute,
+    Kind::GrpcRoute,
+];
+
+/// Those of the Gateway API, whose status is of another shape.
+const ATTACHED: [Kind; 4] = [Kind::Gateway, Kind::GatewayClass, Kind::HttpRoute, Kind::GrpcRoute];
 
 /// What an object says of itself now.
 struct Known<'a> {
@@ -45,6 +60,10 @@ pub fn report(
     writer: &Writer,
     now: SystemTime,
 ) -> Result<(), WriteError> {
+    if ATTACHED.contains(&name.kind) {
+        let patch = attached::patch(world, name, now);
+        return patch.map_or(Ok(()), |patch| writer.patch(name, patch));
+    }
     let News { given, fault } = news;
     let in_force = known(world, name);
     let is_in_force = in_force.is_some() || name.kind == Kind::PeerAuthentication && is_peer(world, name);
@@ -82,8 +101,24 @@ fn is_peer(world: &World, at: &ObjectRef) -> bool {
 /// The objects of which something else may have to be said when this one changes.
 #[must_use]
 pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
+    let mut all = nearest(world, at);
+    // What becomes of a route depends on what becomes of what it is attached to, and on others that are.
+    let parents = all.iter().chain([at]).filter(|it| matches!(it.kind, Kind::Service | Kind::ServiceEntry));
+    let routes: Vec<_> = parents.flat_map(|it| world.routes_of(it)).collect();
+    all.extend(routes);
+    let beside = world.parents_of(at).into_iter().flat_map(|it| world.routes_of(&it));
+    all.extend(beside);
+    all
+}
+
+fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
     if at.kind == Kind::GatewayClass {
-        return world.gateways_of(&at.name).flat_map(|gateway| told_of(world, gateway)).collect();
+        let gateways = world.gateways_of(&at.name);
+        let told = gateways.flat_map(|gateway| {
+            let itself = ObjectRef::new(Kind::Gateway, gateway.namespace, gateway.name);
+            told_of(world, gateway).into_iter().chain([itself])
+        });
+        return own(at).chain(told).collect();
     }
     let home = if at.kind == Kind::Namespace { &at.name } else { &at.namespace };
     let users = || told_of(world, Named { namespace: home, name: &at.name });
@@ -98,11 +133,28 @@ pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
             let targeted = space.policies.iter().filter(|(_, it)| it.spec.targets().next().is_some());
             let policies = targeted.map(|(name, _)| ObjectRef::new(Kind::AuthorizationPolicy, home, name));
             let users = users().into_iter().filter(|_| at.kind == Kind::Gateway);
-            own(at).chain(policies).chain(users).collect()
+            own(at).chain(policies).chain(users).chain(behind(world, space, at)).collect()
         }
+        Kind::Pod => behind(world, space, at).collect(),
         Kind::AuthorizationPolicy => own(at).chain(targets(world, space, at)).collect(),
         _ => own(at).collect(),
     }
+}
+
+/// The gateways that something may be a part of: by its label, or because they name their service.
+fn behind<'a>(world: &'a World, space: &'a Space, at: &'a ObjectRef) -> impl Iterator<Item = ObjectRef> + 'a {
+    let labels = match at.kind {
+        Kind::Pod => space.pods.get(&at.name).map(|it| &it.metadata.labels),
+        Kind::Service => space.services.get(&at.name).map(|it| &it.metadata.labels),
+        _ => None,
+    };
+    let part_of = labels.and_then(|it| it.get(PART_OF)).map(String::as_str);
+    let gateways = space.gateways.iter().filter(move |(name, it)| {
+        let is_service = at.kind == Kind::Service && conditions::gateway::name_of(it) == &*at.name;
+        is_service || part_of == Some(name) || !it.spec.addresses.is_empty()
+    });
+    let ours = gateways.filter(|(_, it)| class_of(world, it).is_some());
+    ours.map(|(name, _)| ObjectRef::new(Kind::Gateway, &at.namespace, name))
 }
 
 /// Those who go through a waypoint are told of it, unless there are too many of them to be told.
@@ -127,7 +179,8 @@ fn targets(world: &World, space: &Space, policy: &ObjectRef) -> Vec<ObjectRef> {
 /// All objects of which something may have to be said.
 #[must_use]
 pub fn all(world: &World) -> Vec<ObjectRef> {
-    world.spaces().flat_map(|(name, space)| all_of(name, space)).collect()
+    let classes = world.classes().map(|name| ObjectRef::new(Kind::GatewayClass, "", name));
+    world.spaces().flat_map(|(name, space)| all_of(name, space)).chain(classes).collect()
 }
 
 fn own(at: &ObjectRef) -> impl Iterator<Item = ObjectRef> {
@@ -139,7 +192,11 @@ fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
     let services = space.services.keys().map(|name| (Kind::Service, name));
     let entries = space.entries.keys().map(|name| (Kind::ServiceEntry, name));
     let workloads = space.workloads.keys().map(|name| (Kind::WorkloadEntry, name));
-    let objects = policies.chain(services).chain(entries).chain(workloads);
+    let gateways = space.gateways.keys().map(|name| (Kind::Gateway, name));
+    let http = space.http_routes.keys().map(|name| (Kind::HttpRoute, name));
+    let grpc = space.grpc_routes.keys().map(|name| (Kind::GrpcRoute, name));
+    let objects =
+        policies.chain(services).chain(entries).chain(workloads).chain(gateways).chain(http).chain(grpc);
     objects.map(|(kind, name)| ObjectRef::new(kind, namespace, name)).collect()
 }
 
@@ -192,8 +249,11 @@ fn condition(wanted: &Condition, kind: Kind, known: &Known<'_>, now: SystemTime)
     let since = before.map_or_else(|| time(now), |before| before.last_transition_time.clone());
     let generation = Some(known.generation).filter(|it| *it > 0);
     // Istio writes the generation as text, Kubernetes as a number. What is null is absent.
-    let generation =
-        if kind == Kind::Service { json!(generation) } else { json!(generation.map(|it| it.to_string())) };
+    let generation = if kind == Kind::Service || ATTACHED.contains(&kind) {
+        json!(generation)
+    } else {
+        json!(generation.map(|it| it.to_string()))
+    };
     json!({
         "type": wanted.kind,
         "status": wanted.status,

@@ -64,7 +64,7 @@ fn why_not_also(fault: CanaryFault, waypoint: Named<'_>) -> (&'static str, Strin
     }
 }
 
-fn why(fault: Fault, waypoint: Named<'_>) -> (&'static str, String) {
+pub(super) fn why(fault: Fault, waypoint: Named<'_>) -> (&'static str, String) {
     match fault {
         Fault::NotReady => ("WaypointIsNotReady", format!("waypoint \"{waypoint}\" is not ready")),
         Fault::Denied => {

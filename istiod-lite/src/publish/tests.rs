@@ -42,7 +42,8 @@ async fn what_the_desk_has_no_room_for_is_written_when_it_has() {
     let (library, _view) = watch::channel(Arc::new(Library::default()));
     let (faults, _faults) = watch::channel(Arc::default());
     let metrics = Metrics::registered(&mut Registry::default());
-    let told = Told { library, faults, gate: Readiness::new().gate("publish"), metrics };
+    let (waypoints, _) = watch::channel(Waypoints::default());
+    let told = Told { library, faults, gate: Readiness::new().gate("publish"), waypoints, metrics };
     let mut feed = Feed::new(Catalog::new(World::new(Mesh::default())), told, Writer::Api(orders), None);
     for object in load_once(folder.path(), None, Keep::Slim).unwrap().objects {
         feed.take(Event::Applied(object));

@@ -198,17 +198,20 @@ impl Reader<'_> {
         let namespace = written.namespace.as_deref().unwrap_or(self.namespace);
         let space = self.world.space(namespace);
         let key = |host: &str| format!("{namespace}/{host}").parse().ok();
-        let has = |port: u16| written.port.is_none_or(|it| it.0 == port);
+        let has = |port: u16, name: &str| {
+            let is_named = written.section_name.as_deref().is_none_or(|it| it == name);
+            is_named && written.port.is_none_or(|it| it.0 == port)
+        };
         let services = match (written.group.as_str(), written.kind.as_str()) {
             ("" | "core", "Service") => {
                 let service = space.and_then(|it| it.services.get(written.name.as_str()));
-                let service = service.filter(|it| it.spec.ports.iter().any(|it| has(it.port.0)));
+                let service = service.filter(|it| it.spec.ports.iter().any(|it| has(it.port.0, &it.name)));
                 let host = service.map(|_| self.world.hostname(namespace, &written.name));
                 host.and_then(|host| key(&host)).into_iter().collect()
             }
             ("networking.istio.io", "ServiceEntry") => {
                 let entry = space.and_then(|it| it.entries.get(written.name.as_str()));
-                let entry = entry.filter(|it| it.spec.ports.iter().any(|it| has(it.number.0)));
+                let entry = entry.filter(|it| it.spec.ports.iter().any(|it| has(it.number.0, &it.name)));
                 entry.iter().flat_map(|it| &it.spec.hosts).filter_map(|host| key(&host.0)).collect()
             }
             _ => return None,

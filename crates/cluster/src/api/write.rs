@@ -1,6 +1,8 @@
 //! What the mesh writes onto objects: status by server-side apply, annotations of pods by merge patch.
 //! Owns how a write is made, retried and given up. Decides nothing about what is written, nor who leads.
 
+mod route;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -21,6 +23,9 @@ const QUEUE: usize = 4096;
 
 /// The members of status that the mesh writes.
 const WRITTEN: [&str; 2] = ["conditions", "addresses"];
+
+/// The member that others write into as well.
+const PARENTS: &str = "parents";
 
 /// What the leader alone writes: addresses are chosen among all that are given, which two would do differently.
 const LEADERS: &str = "addresses";
@@ -59,6 +64,9 @@ impl Hand {
     /// When the object is gone, or the API server refuses.
     pub async fn apply(&self, spot: &Spot, value: Option<&Value>) -> Result<(), ApiError> {
         let Spot { object, member } = spot;
+        if member == PARENTS {
+            return self.say_of_route(object, value).await;
+        }
         let namespace = object.kind.namespaced().then_some(object.namespace.as_ref());
         let intent = without_nulls(json!({
             "apiVersion": object.kind.api_version(), "kind": object.kind.name(),

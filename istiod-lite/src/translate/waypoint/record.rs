@@ -1,6 +1,7 @@
 //! What makes a gateway a waypoint, where it is and whom it lets in (`control-plane.md` 3.1).
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use ambit_cluster::kinds::gateway::{From, Gateway, Listener};
 use ambit_cluster::kinds::policy::{AuthorizationPolicy, PolicyTarget};
@@ -55,6 +56,24 @@ pub fn is_waypoint(world: &World, gateway: &Gateway) -> bool {
     class_of(world, gateway).is_some()
         || said(world, gateway, Said::Label(FOR)).is_some()
         || said(world, gateway, Said::Annotation(BINDING)).is_some()
+}
+
+/// The annotation that names the account of what is made for a gateway.
+const ACCOUNT: &str = "gateway.istio.io/service-account";
+
+/// The account that a gateway's pods run as.
+#[must_use]
+pub fn account_of(gateway: &Gateway) -> &str {
+    let said = gateway.metadata.annotation(ACCOUNT).filter(|it| !it.is_empty());
+    said.unwrap_or(&gateway.metadata.name)
+}
+
+/// The accounts that waypoints of ours run as, with their namespaces.
+#[must_use]
+pub fn accounts(world: &World) -> BTreeSet<String> {
+    let gateways = world.spaces().flat_map(|(_, space)| space.gateways.values());
+    let ours = gateways.filter(|it| class_of(world, it).is_some_and(|class| class.is_ours));
+    ours.map(|it| format!("{}/{}", it.metadata.namespace, account_of(it))).collect()
 }
 
 /// Whether the value of the label of managed objects is that of a controller of waypoints.

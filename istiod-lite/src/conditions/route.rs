@@ -1,0 +1,126 @@
+//! What is said of routes (`waypoint.md` 2.19), for each service or service entry that they are attached to. What is
+//! said of gateways that they are attached to as well is those gateways' business.
+
+use ambit_cluster::kinds::route::ParentRef;
+use ambit_cluster::{Kind, ObjectRef};
+
+use super::{Condition, bound};
+use crate::index::World;
+use crate::index::routed::parent_kind;
+use crate::translate::route::{ReadParent, Reading, grpc, http};
+use crate::translate::waypoint::{Asker, Attachment, attach};
+
+/// Whether it is in force.
+const ACCEPTED: &str = "Accepted";
+/// Whether all that it refers to is there.
+const RESOLVED_REFS: &str = "ResolvedRefs";
+/// Whether there is a waypoint that carries it out.
+const RESOLVED_WAYPOINTS: &str = "ResolvedWaypoints";
+/// Whether a part of it is not in force.
+const PARTIALLY_INVALID: &str = "PartiallyInvalid";
+
+/// All that is to be said of a route now, by what it is attached to.
+#[must_use]
+pub fn route(world: &World, at: &ObjectRef) -> Vec<(ParentRef, Vec<Condition>)> {
+    let Some(reading) = read(world, at) else { return Vec::new() };
+    let said = |it: &ReadParent| (it.written.clone(), of_parent(world, at, (&reading, it)));
+    reading.parents.iter().map(said).collect()
+}
+
+fn read(world: &World, at: &ObjectRef) -> Option<Reading> {
+    let space = world.space(&at.namespace)?;
+    match at.kind {
+        Kind::HttpRoute => Some(http(world, space.http_routes.get(&at.name)?)),
+        Kind::GrpcRoute => Some(grpc(world, space.grpc_routes.get(&at.name)?)),
+        _ => None,
+    }
+}
+
+fn of_parent(world: &World, at: &ObjectRef, (reading, parent): (&Reading, &ReadParent)) -> Vec<Condition> {
+    let accepted = accepted(world, at, (reading, parent));
+    let is_accepted = accepted.status == "True";
+    let notes = &reading.notes;
+    let resolved = match notes.unresolved.as_slice() {
+        [] => Condition::new(RESOLVED_REFS, "True", RESOLVED_REFS, "all that it refers to is there"),
+        [first, ..] => {
+            let list: Vec<&str> = notes.unresolved.iter().map(|it| it.text.as_str()).collect();
+            let text = format!("requests for these are answered with an error: {}", list.join("; "));
+            Condition::new(RESOLVED_REFS, "False", first.reason, text)
+        }
+    };
+    let mut all = vec![accepted, resolved];
+    if is_accepted && !notes.unsupported.is_empty() {
+        let list = notes.unsupported.join("; ");
+        let text = format!("Dropped Rule: requests for these are answered with an error: {list}");
+        all.push(Condition::new(PARTIALLY_INVALID, "True", "UnsupportedValue", text));
+    }
+    if is_accepted {
+        all.push(waypoint(world, at, parent));
+    }
+    all
+}
+
+fn accepted(world: &World, at: &ObjectRef, (reading, parent): (&Reading, &ReadParent)) -> Condition {
+    let refuse = |reason, text: String| Condition::new(ACCEPTED, "False", reason, text);
+    if parent.services.is_empty() {
+        let text = format!("there is no {} {} with such a port", parent.written.kind, parent.written.name);
+        return refuse("NoMatchingParent", text);
+    }
+    if reading.is_broken {
+        return refuse(
+            "UnsupportedValue",
+            format!("no rule can be carried out: {}", reading.notes.unsupported.join("; ")),
+        );
+    }
+    if let Some(winner) = winner(world, at, parent) {
+        return refuse("Conflicted", format!("{winner} is attached there as well, and gRPC comes first"));
+    }
+    Condition::new(ACCEPTED, "True", ACCEPTED, "attached")
+}
+
+/// A route of gRPC calls at the same place, which comes before one of HTTP requests.
+fn winner(world: &World, at: &ObjectRef, parent: &ReadParent) -> Option<ObjectRef> {
+    let place = place(at, &parent.written)?;
+    let takes_it = |other: &ObjectRef| {
+        let space = world.space(&other.namespace)?;
+        let route = space.grpc_routes.get(&other.name)?;
+        let refs = route.spec.parent_refs.iter().filter(|it| self::place(other, it).as_ref() == Some(&place));
+        let mut ports = refs.map(|it| it.port);
+        ports.any(|port| port.is_none() || port == parent.written.port).then_some(())
+    };
+    let all = world.routes_of(&place);
+    all.into_iter()
+        .find(|it| at.kind == Kind::HttpRoute && it.kind == Kind::GrpcRoute && takes_it(it).is_some())
+}
+
+/// The object that a parent is.
+fn place(at: &ObjectRef, parent: &ParentRef) -> Option<ObjectRef> {
+    let namespace = parent.namespace.as_deref().unwrap_or(&at.namespace);
+    Some(ObjectRef::new(parent_kind(parent)?, namespace, &parent.name))
+}
+
+/// Whether anybody carries it out.
+fn waypoint(world: &World, at: &ObjectRef, parent: &ReadParent) -> Condition {
+    let said = || {
+        let place = place(at, &parent.written)?;
+        let space = world.space(&place.namespace)?;
+        Some(match place.kind {
+            Kind::ServiceEntry => attach(world, Asker::Entry(space.entries.get(&place.name)?)),
+            _ => attach(world, Asker::Service(space.services.get(&place.name)?)),
+        })
+    };
+    match said().unwrap_or(Attachment::Unasked) {
+        Attachment::Bound(it) => {
+            let text = format!("carried out by waypoint \"{}\"", it.waypoint);
+            Condition::new(RESOLVED_WAYPOINTS, "True", RESOLVED_WAYPOINTS, text)
+        }
+        Attachment::Unbound(it) => {
+            let (reason, why) = bound::why(it.fault, it.waypoint);
+            Condition::new(RESOLVED_WAYPOINTS, "False", reason, format!("nobody carries it out: {why}"))
+        }
+        Attachment::Unasked => {
+            let text = "nobody carries it out: neither the parent nor its namespace has the label istio.io/use-waypoint";
+            Condition::new(RESOLVED_WAYPOINTS, "False", "MissingUseWaypointLabel", text)
+        }
+    }
+}
