@@ -26,7 +26,7 @@ pub use filter::{
 };
 pub use matching::{HeaderMatch, Match, PathMatch, QueryMatch, ValueMatch};
 pub use pattern::{Pattern, PatternError};
-pub use retry::{Retry, RetryOn};
+pub use retry::{Answer, Ended, Retry, RetryBudget, RetryOn, Sent};
 pub use share::NoBackend;
 pub use table::{Asked, Found, Table};
 pub use tables::{Choice, Tables};

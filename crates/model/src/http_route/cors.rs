@@ -1,9 +1,10 @@
-//! What pages of other origins may do (`waypoint.md` 2.9). Owns the nouns, and when two origins are the same.
+//! What pages of other origins may do (`waypoint.md` 2.9). Owns the nouns, when two origins are the same, and what
+//! browsers are told. What an application says of it counts for nothing where a route does: there is one answer.
 
 use std::fmt;
 use std::str::FromStr;
 
-use http::{HeaderName, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::filter::Scheme;
 
@@ -70,6 +71,98 @@ impl Default for Cors {
     }
 }
 
+impl Cors {
+    /// The headers of the answer to a browser that asks before it sends a request; nobody else answers that. Empty of
+    /// all leave: pages of that origin may not. None: this is no such question.
+    #[must_use]
+    pub fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<HeaderMap> {
+        let origin = headers.get(header::ORIGIN)?;
+        let wanted = headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
+        if *method != Method::OPTIONS {
+            return None;
+        }
+        let mut answer = HeaderMap::new();
+        if self.leave(origin, &mut answer) {
+            let methods = listed(&self.methods, Method::as_str).or_else(|| any(&self.methods, wanted));
+            put(&mut answer, header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+            let asked = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+            let allowed = listed(&self.headers, HeaderName::as_str)
+                .or_else(|| asked.and_then(|asked| any(&self.headers, asked)));
+            put(&mut answer, header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+            put(&mut answer, header::ACCESS_CONTROL_MAX_AGE, Some(self.max_age_s.into()));
+        }
+        answer.append(header::VARY, HeaderValue::from_name(header::ORIGIN));
+        Some(answer)
+    }
+
+    /// Says in the answer to a request what pages of its origin may do with it.
+    pub fn mark(&self, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
+        if let Some(origin) = origin {
+            for name in SAID {
+                answer.remove(name);
+            }
+            self.leave(origin, answer);
+        }
+        // Caches must not give one origin's answer to another, and not that to nobody's, either.
+        let _ = answer.try_append(header::VARY, HeaderValue::from_name(header::ORIGIN));
+    }
+
+    /// Gives leave to an origin, if it has it.
+    fn leave(&self, origin: &HeaderValue, answer: &mut HeaderMap) -> bool {
+        let is_allowed = match &self.origins {
+            Names::Any => true,
+            Names::These(these) => origin.to_str().is_ok_and(|text| these.iter().any(|it| it.is_match(text))),
+        };
+        if is_allowed {
+            put(answer, header::ACCESS_CONTROL_ALLOW_ORIGIN, Some(origin.clone()));
+            let credentials = self.credentials.then(|| HeaderValue::from_static("true"));
+            put(answer, header::ACCESS_CONTROL_ALLOW_CREDENTIALS, credentials);
+            // With credentials an asterisk would be a header of that name.
+            let all = || any(&self.expose, &HeaderValue::from_static("*")).filter(|_| !self.credentials);
+            put(
+                answer,
+                header::ACCESS_CONTROL_EXPOSE_HEADERS,
+                listed(&self.expose, HeaderName::as_str).or_else(all),
+            );
+        }
+        is_allowed
+    }
+}
+
+/// What applications may have said themselves.
+const SAID: [HeaderName; 6] = [
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+];
+
+fn put(answer: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
+    if let Some(value) = value {
+        let _ = answer.try_insert(name, value); // there are a handful
+    }
+}
+
+/// A list as one value; of none, none.
+fn listed<T>(names: &Names<T>, text: fn(&T) -> &str) -> Option<HeaderValue> {
+    match names {
+        Names::These(these) if !these.is_empty() => {
+            HeaderValue::try_from(these.iter().map(text).collect::<Vec<_>>().join(", ")).ok()
+        }
+        Names::These(_) | Names::Any => None,
+    }
+}
+
+/// What stands for any.
+fn any<T>(names: &Names<T>, value: &HeaderValue) -> Option<HeaderValue> {
+    match names {
+        Names::Any => Some(value.clone()),
+        Names::These(_) => None,
+    }
+}
+
 impl OriginMatch {
     /// Whether an origin, as a browser sends it, is one of these.
     #[must_use]
@@ -125,45 +218,4 @@ fn parts(text: &str) -> Option<(Scheme, &str, u16)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn origins_are_the_same_by_scheme_host_and_port() {
-        for (rule, origin, wanted) in [
-            ("https://www.bar.com", "https://www.bar.com", true),
-            ("https://www.bar.com", "https://WWW.bar.com", true),
-            ("https://www.bar.com", "https://www.bar.com:443", true),
-            ("https://www.bar.com:443", "https://www.bar.com", true),
-            ("https://www.bar.com", "http://www.bar.com", false),
-            ("https://www.bar.com", "https://www.bar.com:8443", false),
-            ("https://www.bar.com", "https://www.bar.com/", false),
-            ("http://bar.com:8080", "http://bar.com:8080", true),
-            ("https://*.bar.com", "https://www.bar.com", true),
-            ("https://*.bar.com", "https://xpto.www.bar.com", true),
-            ("https://*.bar.com", "https://bar.com", false),
-            ("https://*.bar.com", "https://.bar.com", false),
-            ("https://*.bar.com", "https://foobar.com", false),
-            ("http://[::1]:80", "http://[::1]", true),
-            ("https://bar.com", "null", false),
-        ] {
-            assert_eq!(rule.parse::<OriginMatch>().unwrap().is_match(origin), wanted, "{rule} {origin}");
-        }
-    }
-
-    #[test]
-    fn texts_that_are_no_origin_are_refused() {
-        for text in
-            ["", "*", "bar.com", "ftp://bar.com", "https://", "https://a.*.com", "https://*.", "https://a b"]
-        {
-            assert_eq!(text.parse::<OriginMatch>(), Err(OriginError { value: text.into() }), "{text}");
-        }
-    }
-
-    #[test]
-    fn an_origin_reads_back_as_it_was_written() {
-        for text in ["https://www.bar.com", "http://*.bar.com:8080", "http://[::1]:8000"] {
-            assert_eq!(text.parse::<OriginMatch>().unwrap().to_string(), text);
-        }
-    }
-}
+mod tests;
