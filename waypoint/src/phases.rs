@@ -17,8 +17,9 @@ use hyper::body::Incoming;
 use crate::body::{Download, Source};
 use crate::refused::Refused;
 use crate::stream::Inbound;
-use crate::upstream::Got;
+use crate::upstream::{Chance, Got};
 use record::Record;
+use route::Route;
 
 /// Answers one request.
 pub(crate) async fn serve(inbound: Arc<Inbound>, mut request: Request<Incoming>) -> Response<Download> {
@@ -28,14 +29,16 @@ pub(crate) async fn serve(inbound: Arc<Inbound>, mut request: Request<Incoming>)
     let source = Source::new(body);
     let mut record = Record::begin(inbound, &parts, source.clone());
     match Box::pin(through(&mut record, parts, source)).await {
-        Ok(got) => answer::pass(record, got, upgrade),
+        Ok((got, route)) => answer::pass(record, got, (&route, upgrade)),
         Err(refused) => answer::own(record, &refused),
     }
 }
 
-async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Result<Got, Refused> {
+async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Result<(Got, Route), Refused> {
     let asked = identify::identify(&mut parts)?;
-    let route = route::route(record.inbound(), &parts)?;
-    let outgoing = rewrite::rewrite(parts, asked, record.inbound());
-    forward::forward(record, &outgoing, &source, &route).await
+    let route = route::route(record.inbound(), &parts, &asked, &mut Chance)?;
+    record.routed(&route);
+    let outgoing = rewrite::rewrite(parts, asked, &route);
+    let got = forward::forward(record, &outgoing, &source, &route).await?;
+    Ok((got, route))
 }

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use ambit_model::http_path::PathError;
+use ambit_model::http_route::HeaderEdits;
 use ambit_model::route::Refusal;
 use http::StatusCode;
 
@@ -14,6 +16,9 @@ pub(crate) enum Refused {
     /// It is no request that means the same to everybody.
     #[error("the request is malformed: {0}")]
     Bad(&'static str),
+    /// Its path is none.
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// Its target is longer than any we accept.
     #[error("the target is too long")]
     TooLong,
@@ -29,6 +34,16 @@ pub(crate) enum Refused {
     /// What its route says cannot be honoured.
     #[error("the route cannot be honoured: {0}")]
     Broken(String),
+    /// Its route sends the client elsewhere.
+    #[error("the client is sent to {location}")]
+    Elsewhere {
+        /// How it is said.
+        status: u16,
+        /// Where.
+        location: String,
+        /// What the route changes about its answers.
+        headers: HeaderEdits,
+    },
     /// There is no endpoint to send it to.
     #[error("no healthy endpoint")]
     NoEndpoint(#[source] Refusal),
@@ -58,13 +73,22 @@ impl Refused {
         };
         match self {
             Self::Bad(why) => say(StatusCode::BAD_REQUEST, "DPE", "http1.codec_error", why),
+            Self::Path(_) => {
+                say(StatusCode::BAD_REQUEST, "DPE", "path_normalization_failed", "the path is malformed")
+            }
             Self::TooLong => say(StatusCode::URI_TOO_LONG, "DPE", "request_headers_too_large", ""),
             Self::Coding => say(StatusCode::NOT_IMPLEMENTED, "DPE", "http1.invalid_transfer_encoding", ""),
             Self::Upgrade => say(StatusCode::FORBIDDEN, "-", "upgrade_failed", ""),
             Self::NoRoute => say(StatusCode::NOT_FOUND, "NR", "route_not_found", ""),
             Self::Broken(_) => say(StatusCode::INTERNAL_SERVER_ERROR, "-", "direct_response", ""),
+            Self::Elsewhere { status, .. } => {
+                say(StatusCode::from_u16(*status).unwrap_or(StatusCode::FOUND), "-", "direct_response", "")
+            }
             Self::NoEndpoint(_) => {
                 say(StatusCode::SERVICE_UNAVAILABLE, "UH", "no_healthy_upstream", "no healthy upstream")
+            }
+            Self::Upstream(Failure::Slow { .. }) => {
+                say(StatusCode::GATEWAY_TIMEOUT, "UT", "upstream_per_try_timeout", "upstream request timeout")
             }
             Self::Upstream(failure) => {
                 let (flags, details, reason) = failure.words();

@@ -20,6 +20,7 @@ use ambit_proxy::unproven::Unproven;
 use ambit_proxy::world::{self, Writer};
 use ambit_proxy::{discovery, terms};
 use ambit_tls::vault::Vault;
+use ambit_wire::convert::ResourceType;
 use ambit_xds::pump::{Apply, Progress, Pump};
 use bytes::Bytes;
 use http::Request;
@@ -202,6 +203,7 @@ fn subscribe(config: &Config, writer: Writer, heard: Heard, tasks: &mut Tasks) {
     };
     let (batches, received) = mpsc::channel::<Apply>(BATCHES);
     let (pump, handle) = Pump::new(settings, batches);
+    let pump = pump.asking(&ResourceType::ALL);
     tasks.spawn("world", move |stop| feed(writer, received, stop));
     tasks.spawn("discovery", move |stop| pump.run(stop));
     tasks.spawn("progress", move |stop| follow(handle.progress, heard, stop));

@@ -1,14 +1,16 @@
 //! What a client is answered (`waypoint.md` 1.6, 1.8): the endpoint's answer as it comes, or our own words. Owns the
 //! headers of both, gRPC's way to say no, and what follows an answer that ends HTTP.
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, SERVER, UPGRADE};
 use http::{Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
+use tokio::time::sleep_until;
 
 use super::identify::take_out;
 use super::record::Record;
+use super::route::Route;
 use crate::body::{Download, Passing};
 use crate::refused::Refused;
 use crate::upstream::Got;
@@ -18,11 +20,16 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Passes an endpoint's answer on.
-pub(crate) fn pass(mut record: Record, got: Got, upgrade: Option<OnUpgrade>) -> Response<Download> {
+pub(crate) fn pass(
+    mut record: Record,
+    got: Got,
+    (route, upgrade): (&Route, Option<OnUpgrade>),
+) -> Response<Download> {
     let Got { mut response, met, lease } = got;
     record.answered(response.status(), response.headers(), &met);
     let protocol = response.headers().get(UPGRADE).cloned();
     take_out(response.headers_mut());
+    route.edit_answer(response.headers_mut());
     let took = record.upstream_took().as_millis();
     let took = HeaderValue::from(u64::try_from(took).unwrap_or(u64::MAX));
     response.headers_mut().insert(SERVICE_TIME, took);
@@ -38,7 +45,8 @@ pub(crate) fn pass(mut record: Record, got: Got, upgrade: Option<OnUpgrade>) -> 
         return response.map(|_| Download::Own(None));
     }
     response.map(|body| {
-        Download::Upstream(Box::new(Passing { body, record, lease: Some(lease), deadline: None }))
+        let deadline = record.deadline().map(|at| Box::pin(sleep_until(at)));
+        Download::Upstream(Box::new(Passing { body, record, lease: Some(lease), deadline }))
     })
 }
 
@@ -59,9 +67,17 @@ pub(crate) fn own(mut record: Record, refused: &Refused) -> Response<Download> {
     let mut response = Response::new(Download::Own(None));
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("ambit-waypoint"));
-    if matches!(refused, Refused::Bad(_) | Refused::Coding | Refused::TooLong) && !record.is_http2() {
+    if matches!(refused, Refused::Bad(_) | Refused::Path(_) | Refused::Coding | Refused::TooLong)
+        && !record.is_http2()
+    {
         // Where one message ends and the next begins is no longer certain.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Refused::Elsewhere { location, headers: edits, .. } = refused {
+        headers.extend(HeaderValue::try_from(location).ok().map(|location| (LOCATION, location)));
+        edits.apply(headers);
+        *response.status_mut() = words.status;
+        return response;
     }
     if record.is_grpc() {
         let status = match refused {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ambit_model::http_route::{Retry, RetryOn};
 use ambit_model::route::{Hints, Plan};
 use http::{Method, StatusCode};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout, timeout_at};
 
 use super::record::Record;
 use super::rewrite::Outgoing;
@@ -27,8 +27,25 @@ enum Came {
     Nothing(Failure),
 }
 
-/// Sends a request on until it is answered, or may not be tried again.
+/// Sends a request on until it is answered, or may not be tried again, or its time is over.
 pub(crate) async fn forward(
+    record: &mut Record,
+    outgoing: &Outgoing,
+    source: &Source,
+    route: &Route,
+) -> Result<Got, Refused> {
+    match record.deadline() {
+        None => Box::pin(tries(record, outgoing, source, route)).await,
+        Some(deadline) => {
+            match timeout_at(deadline, Box::pin(tries(record, outgoing, source, route))).await {
+                Ok(came) => came,
+                Err(_) => Err(Refused::TimedOut),
+            }
+        }
+    }
+}
+
+async fn tries(
     record: &mut Record,
     outgoing: &Outgoing,
     source: &Source,
@@ -46,12 +63,13 @@ pub(crate) async fn forward(
         let Some(upload) = source.lend() else { break };
         record.tried(&plan, attempt);
         let request = outgoing.request(attempt, upload);
-        let came = match Box::pin(Lines::send(&lane, &plan, outgoing.http2, request)).await {
+        let sent = Box::pin(Lines::send(&lane, &plan, outgoing.http2, request));
+        let came = match within(route.timeouts().backend_request.after(), sent).await {
             Ok(got) => Came::Answer(Box::new(got)),
             Err(failure) => Came::Nothing(failure),
         };
-        let again =
-            attempt <= route.retry.attempts && source.is_whole() && may_again(&came, outgoing, &route.retry);
+        let retry = route.retry();
+        let again = attempt <= retry.attempts && source.is_whole() && may_again(&came, outgoing, retry);
         match came {
             Came::Answer(got) if !again => return Ok(*got),
             Came::Nothing(failure) if !again => return Err(failure.into()),
@@ -59,9 +77,21 @@ pub(crate) async fn forward(
             Came::Nothing(failure) => failed = Some(failure),
         }
         hints.avoid.extend(endpoint(&plan).map(|workload| workload.uid.clone()));
-        sleep(pause(&route.retry, attempt, fastrand::f64())).await;
+        sleep(pause(retry, attempt, fastrand::f64())).await;
     }
     Err(failed.map_or(Refused::TimedOut, Refused::Upstream))
+}
+
+/// One attempt, in the time that it has.
+async fn within(
+    limit: Option<Duration>,
+    sent: impl Future<Output = Result<Got, Failure>>,
+) -> Result<Got, Failure> {
+    let Some(limit) = limit else { return sent.await };
+    match timeout(limit, sent).await {
+        Ok(came) => came,
+        Err(_) => Err(Failure::Slow { limit }),
+    }
 }
 
 /// The way to an endpoint that has not failed, or to any when all have.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_model::name::Label;
 use ambit_model::route::Plan;
 use ambit_process::clock::{Instant, now};
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
@@ -11,6 +12,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tracing::{Level, enabled, info};
 
+use super::route::Route;
 use crate::body::Source;
 use crate::lane::Lane;
 use crate::metrics::{ConnectionLabels, RequestLabels, Side, names};
@@ -40,6 +42,8 @@ pub(crate) struct Record {
     target: Option<String>,
     service_time: Option<Duration>,
     sent: u64,
+    route: Label,
+    deadline: Option<Instant>,
     ended: bool,
 }
 
@@ -83,6 +87,8 @@ impl Record {
             target: None,
             service_time: None,
             sent: 0,
+            route: Label::default(),
+            deadline: None,
             ended: false,
         }
     }
@@ -106,6 +112,17 @@ impl Record {
     /// Whether all of the request's body has gone on.
     pub(crate) fn upload_is_over(&self) -> bool {
         self.source.is_over()
+    }
+
+    /// Where it goes is known.
+    pub(crate) fn routed(&mut self, route: &Route) {
+        self.route = route.name.clone();
+        self.deadline = route.timeouts().request.after().map(|limit| self.began + limit);
+    }
+
+    /// When all of it must be over.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// How long the endpoint took to answer.
@@ -212,8 +229,7 @@ impl Record {
     fn say(&self, labels: &RequestLabels) {
         let text =
             |value: &Option<HeaderValue>| value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let filled =
-            |label: &ambit_model::name::Label| Some(label.to_string()).filter(|text| !text.is_empty());
+        let filled = |label: &Label| Some(label.to_string()).filter(|text| !text.is_empty());
         let ends = &labels.ends;
         let authority = self.uri.authority().map(|a| a.as_str().to_owned());
         let service_time = self.service_time.map(|took| took.as_millis());
@@ -238,6 +254,7 @@ impl Record {
             authority = authority.or_else(|| text(&self.told.host)),
             upstream_host = self.target.as_deref(),
             upstream_cluster = filled(&ends.service[0]),
+            route_name = filled(&self.route),
             downstream_local_address = self.inbound.asked,
             downstream_remote_address = %self.inbound.caller.from,
             source_principal = %self.inbound.caller.peer,
@@ -277,7 +294,7 @@ pub(crate) fn say_connection(
     (to_server, to_client): (u64, u64),
     began: Instant,
 ) {
-    let filled = |label: &ambit_model::name::Label| Some(label.to_string()).filter(|text| !text.is_empty());
+    let filled = |label: &Label| Some(label.to_string()).filter(|text| !text.is_empty());
     let duration = format!("{}ms", began.elapsed().as_millis());
     info!(target: "access", {
         protocol = "tcp",

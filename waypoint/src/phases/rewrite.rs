@@ -1,21 +1,25 @@
 //! What leaves us in a request's place (`waypoint.md` 1.6, 6.3): the head as an endpoint gets it, in either version of
 //! HTTP. Owns which headers we add, and which of ours nobody may send through us.
 
+use ambit_model::route::Bound;
+use ambit_model::service::AppProtocol;
 use http::header::{COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 
 use super::identify::Asked;
+use super::route::Route;
 use crate::body::Upload;
-use crate::stream::Inbound;
-use ambit_model::service::AppProtocol;
 
 /// What proxies tell applications and each other; nobody else does.
 const OURS: &str = "x-envoy-";
 const CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
+const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const ATTEMPT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
 /// A request as it leaves us.
@@ -29,8 +33,8 @@ pub(crate) struct Outgoing {
 }
 
 /// Makes the head that an endpoint gets.
-pub(crate) fn rewrite(parts: Parts, asked: Asked, inbound: &Inbound) -> Outgoing {
-    let http2 = match inbound.protocol() {
+pub(crate) fn rewrite(parts: Parts, asked: Asked, route: &Route) -> Outgoing {
+    let http2 = match route.protocol() {
         AppProtocol::Http2 | AppProtocol::Grpc => true,
         // What the client speaks, it would speak to the application, too.
         AppProtocol::Http11 | AppProtocol::Unknown | AppProtocol::Tcp | AppProtocol::Tls => {
@@ -38,18 +42,33 @@ pub(crate) fn rewrite(parts: Parts, asked: Asked, inbound: &Inbound) -> Outgoing
         }
     };
     let Asked { authority, upgrade } = asked;
-    let fallback = || inbound.service().and_then(|service| service.hostname.as_str().parse().ok());
+    let fallback = || match &route.to {
+        Bound::Service { service, .. } => service.hostname.as_str().parse().ok(),
+        Bound::Workload { .. } => None,
+    };
     let mut headers = parts.headers;
     let scheme = if parts.uri.scheme() == Some(&Scheme::HTTPS) { "https" } else { "http" };
     own(&mut headers, scheme);
+    route.edit_request(&mut headers);
+    tell(&mut headers, route, authority.as_ref());
     Outgoing {
         method: parts.method,
-        target: parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
-        authority: authority.or_else(fallback),
+        target: route.target.clone(),
+        authority: route.authority.clone().or(authority).or_else(fallback),
         headers,
         // Another protocol is asked for in HTTP/1.1's way.
         http2: http2 && upgrade.is_none(),
         upgrade,
+    }
+}
+
+/// Tells the endpoint what a route has changed, and how long the client waits.
+fn tell(headers: &mut HeaderMap, route: &Route, before: Option<&Authority>) {
+    let host = before.filter(|_| route.authority.is_some()).map(Authority::as_str);
+    let limit = route.timeouts().request.after().map(|limit| limit.as_millis().to_string());
+    let told = [(PATH, route.original.as_deref()), (ORIGINAL_HOST, host), (EXPECTED, limit.as_deref())];
+    for (name, value) in told {
+        headers.extend(value.and_then(|value| Some((name, HeaderValue::try_from(value).ok()?))));
     }
 }
 

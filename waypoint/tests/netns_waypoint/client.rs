@@ -100,7 +100,11 @@ pub(crate) async fn read(response: Response<Incoming>) -> Answer {
 }
 
 /// What comes back for these bytes, until the other side ends or has nothing more to say.
-pub(crate) async fn raw(mut stream: Nested, bytes: &[u8]) -> String {
+pub(crate) async fn raw(stream: Nested, bytes: &[u8]) -> String {
+    Box::pin(talk(stream, bytes)).await
+}
+
+async fn talk(mut stream: Nested, bytes: &[u8]) -> String {
     stream.write_all(bytes).await.unwrap();
     let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
     let mut patience = PATIENCE;

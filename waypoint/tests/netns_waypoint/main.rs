@@ -10,4 +10,6 @@ mod connections;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod routes;
+#[cfg(test)]
 mod scene;

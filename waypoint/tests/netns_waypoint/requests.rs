@@ -295,6 +295,20 @@ fn messages_that_could_be_read_in_two_ways_are_refused_and_the_tunnel_lives_on()
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{bytes:?}: {answer:?}");
         }
         assert_eq!(seen.requests.load(Ordering::SeqCst), 0, "none of them went anywhere");
+        // What hyper takes: the coding counts, the length is not passed on, and nothing after it is a request.
+        for lengths in [
+            "content-length: 4\r\ntransfer-encoding: chunked",
+            "transfer-encoding: chunked\r\ncontent-length: 4",
+        ] {
+            let before = seen.requests.load(Ordering::SeqCst);
+            let bytes = format!(
+                "POST / HTTP/1.1\r\nhost: a\r\n{lengths}\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n"
+            );
+            let answer = raw(scene.open("cart", WEB).await.unwrap(), bytes.as_bytes()).await;
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer:?}");
+            assert!(!answer.contains("smuggled") && !answer.contains("content-length: 4"), "{answer:?}");
+            assert_eq!(seen.requests.load(Ordering::SeqCst), before + 1, "{lengths}");
+        }
         let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx-a: {}\r\n\r\n", "x".repeat(80 * 1024));
         let answer = raw(scene.open("cart", WEB).await.unwrap(), large.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer:?}");

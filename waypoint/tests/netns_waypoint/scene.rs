@@ -37,7 +37,6 @@ const GATEWAY: &str = "way.shop.svc.cluster.local";
 
 /// Everything of one test.
 pub(crate) struct Scene {
-    pub(crate) authority: Arc<Authority>,
     pub(crate) plane: Plane,
     pub(crate) tasks: Tasks,
     vault: Vault,
@@ -82,7 +81,7 @@ pub(crate) fn scene(world: &[Change], test: impl AsyncFnOnce(&mut Scene) + Send)
             let (vault, driver) = Vault::new(Signs(Arc::clone(&authority)), ambit_process::clock::now_system);
             tasks.spawn("vault", |stop| async move { driver.run(stop.stopped()).await });
             let pool = Pool::new(vault.clone(), PoolSettings::default(), &Stop::new());
-            let mut scene = Scene { authority, plane, tasks, vault, pool, process, dir };
+            let mut scene = Scene { plane, tasks, vault, pool, process, dir };
             scene.until_ready().await;
             test(&mut scene).await;
         });
@@ -214,6 +213,12 @@ impl Scene {
 
 /// The endpoint `name` at `ip`, of the service `web`, whose port 80 is its 8080.
 pub(crate) fn endpoint(name: &str, ip: &str) -> Workload {
+    endpoint_of("web", name, ip)
+}
+
+/// The same of another service.
+pub(crate) fn endpoint_of(service: &str, name: &str, ip: &str) -> Workload {
+    let service = format!("shop/{service}.shop.svc.cluster.local").parse().unwrap();
     let ports = BTreeMap::from([(80, 8080)]);
     Workload {
         uid: format!("Kubernetes//Pod/shop/{name}").into(),
@@ -234,7 +239,7 @@ pub(crate) fn endpoint(name: &str, ip: &str) -> Workload {
         kind: WorkloadKind::Deployment,
         workload_name: name.into(),
         application_tunnel: None,
-        services: BTreeMap::from([("shop/web.shop.svc.cluster.local".parse().unwrap(), ports)]),
+        services: BTreeMap::from([(service, ports)]),
         policies: Vec::new(),
         health: Health::Healthy,
         cluster: "Kubernetes".into(),
