@@ -1,5 +1,6 @@
 //! Pages of the process. Owns giving back those that hold program code and constants as they are in their files, and
-//! those of the heap that hold nothing; when that is worth doing is decided elsewhere.
+//! those of the heap that hold nothing, and how many come with one that is used; when that is worth doing is decided
+//! elsewhere.
 
 use std::ffi::{c_int, c_void};
 use std::fs::File;
@@ -13,6 +14,33 @@ use nix::unistd::{SysconfVar, sysconf};
 const HELD: u64 = 0b11 << 62;
 /// … and is the file's.
 const OF_FILE: u64 = 1 << 61;
+
+/// Of a program, so much comes into memory around what is used. The kernel would bring four times as much.
+const AROUND: usize = 16 * 1024;
+
+/// Has the kernel bring less of programs and libraries into memory around what is used of them, and returns how many
+/// bytes of address space that concerns. To be called once, at the start.
+///
+/// With each page that is used it maps those around it, up to the ends of the mapping. Most of them are never used: a
+/// program keeps all of its code resident though it runs through a third. Mappings have ends where a property changes,
+/// and whether a page would be part of a core dump is one that changes nothing else: code is in none.
+pub fn map_narrowly() -> usize {
+    let mut concerned = 0;
+    for range in segments() {
+        let Some(range) = whole_pages(range, AROUND) else { continue };
+        concerned += range.len();
+        for at in range.step_by(2 * AROUND) {
+            // SAFETY: the advice changes neither the bytes of a mapping nor its rights.
+            // WHY: no safe wrapper takes an address.
+            let code = unsafe { libc::madvise(at as *mut c_void, AROUND, libc::MADV_DONTDUMP) };
+            if code != 0 {
+                // Most likely there are as many mappings as may be; it goes on as it is.
+                return concerned;
+            }
+        }
+    }
+    concerned
+}
 
 /// Lets go of the pages of programs and libraries that are as in their files, and returns how many bytes of address
 /// space they cover. Nothing is lost and nothing is written: each comes back from the kernel's copy of the file when
@@ -158,6 +186,34 @@ mod tests {
         let after = anonymous();
         assert!(after + 10_000 < before, "{after} KiB of {before}");
         assert_eq!(last.map(|object| object.len()), Some(1000));
+    }
+
+    /// How many pages of a range the process has mapped.
+    fn mapped(range: &Range<usize>) -> usize {
+        let map = File::open("/proc/self/pagemap").unwrap();
+        let mut entries = vec![0; range.len() / 4096 * 8];
+        map.read_exact_at(&mut entries, (range.start / 4096 * 8) as u64).unwrap();
+        entries.as_chunks().0.iter().filter(|entry| u64::from_ne_bytes(**entry) & HELD != 0).count()
+    }
+
+    #[test]
+    fn with_a_page_that_is_used_come_only_those_close_to_it() {
+        const WINDOW: usize = 64 * 1024;
+        // The first segment begins with what only the loader reads, so that no other test uses its pages meanwhile.
+        let first = segments().into_iter().map(|bytes| whole_pages(bytes, WINDOW)).next();
+        let window = first.flatten().map(|range| range.start..range.start + WINDOW).unwrap();
+        let whole = std::fs::metadata("/proc/self/exe").unwrap().len();
+        assert!(whole > 10 * WINDOW as u64, "a program of {whole} bytes");
+        assert!(map_narrowly() > WINDOW);
+        // Another test may let go of all pages between the use of one and the look at it.
+        let came = (0..1000).find_map(|_| {
+            release_program().unwrap();
+            // SAFETY: the address lies in a segment that is mapped for as long as the process lives.
+            // WHY: only a pointer reads a byte of which it is known where it is.
+            unsafe { (window.start as *const u8).wrapping_add(WINDOW / 2).read_volatile() };
+            Some(mapped(&window)).filter(|count| *count > 0)
+        });
+        assert!(came.is_some_and(|count| count <= AROUND / 4096), "{came:?} pages of {window:x?}");
     }
 
     #[test]
