@@ -1,0 +1,128 @@
+//! What is known of a request when it is judged. Owns how claims of tokens are read; who may be believed about them is
+//! decided before.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderName, Method};
+
+use crate::http_path::NormalPath;
+use crate::name::Identity;
+
+/// What is known of a connection, and of the request on it.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// Who is at the other end; none: nobody proved anything.
+    pub peer: Option<&'a Identity>,
+    /// Where the connection comes from.
+    pub from: IpAddr,
+    /// Where the request comes from, as those say who passed it on.
+    pub remote: IpAddr,
+    /// The address and the service's port that were dialled.
+    pub to: SocketAddr,
+    /// The name asked for with TLS.
+    pub sni: Option<&'a str>,
+    /// The request; none: this is no HTTP, or none that anybody can see.
+    pub http: Option<Http<'a>>,
+    principal: OnceCell<String>,
+}
+
+/// What is known of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Http<'a> {
+    /// The host as it was sent.
+    pub host: &'a str,
+    /// The method.
+    pub method: &'a Method,
+    /// The path.
+    pub path: &'a NormalPath<'a>,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// A token that was checked.
+    pub token: Option<&'a Token>,
+}
+
+/// A token that was checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Token {
+    /// Who issued it.
+    pub issuer: Box<str>,
+    /// Whom it names.
+    pub subject: Box<str>,
+    /// What it claims, those included.
+    pub claims: BTreeMap<Box<str>, Claim>,
+}
+
+/// Something that a token claims.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// A text.
+    Text(Box<str>),
+    /// Several.
+    List(Vec<Self>),
+    /// Claims by name.
+    Object(BTreeMap<Box<str>, Self>),
+    /// A number, a truth or nothing: no policy compares it.
+    Other,
+}
+
+/// Claims that are lists of words.
+const WORDS: [&str; 2] = ["scope", "permission"];
+
+impl<'a> Facts<'a> {
+    /// What is known of a connection; the rest may be filled in.
+    #[must_use]
+    pub fn new(peer: Option<&'a Identity>, from: IpAddr, to: SocketAddr) -> Self {
+        Self { peer, from, remote: from, to, sni: None, http: None, principal: OnceCell::new() }
+    }
+
+    /// The peer's identity without its scheme.
+    pub(super) fn principal(&self) -> Option<&str> {
+        let peer = self.peer?;
+        let made = || format!("{}/ns/{}/sa/{}", peer.trust_domain, peer.namespace, peer.service_account);
+        Some(self.principal.get_or_init(made))
+    }
+}
+
+impl<'a> Http<'a> {
+    /// A header's value; of several, all of them joined. Of bytes that are no text, what is left of them.
+    pub(super) fn header(&self, name: &HeaderName) -> Option<Cow<'a, str>> {
+        let mut values =
+            self.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let first = values.next()?;
+        Some(values.fold(first, |joined, value| Cow::Owned(format!("{joined},{value}"))))
+    }
+}
+
+impl Token {
+    /// The texts of a claim, by its path.
+    #[must_use]
+    pub fn texts(&self, path: &[Box<str>]) -> Vec<&str> {
+        let Some((first, rest)) = path.split_first() else { return Vec::new() };
+        let mut claim = self.claims.get(first);
+        for name in rest {
+            claim = match claim {
+                Some(Claim::Object(members)) => members.get(name),
+                Some(Claim::Text(_) | Claim::List(_) | Claim::Other) | None => None,
+            };
+        }
+        let in_words = rest.is_empty() && WORDS.contains(&&**first);
+        match claim {
+            Some(Claim::Text(text)) if in_words => text.split(' ').filter(|word| !word.is_empty()).collect(),
+            Some(Claim::Text(text)) => vec![text],
+            Some(Claim::List(list)) => list.iter().filter_map(Claim::text).collect(),
+            Some(Claim::Object(_) | Claim::Other) | None => Vec::new(),
+        }
+    }
+}
+
+impl Claim {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::List(_) | Self::Object(_) | Self::Other => None,
+        }
+    }
+}
