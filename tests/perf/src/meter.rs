@@ -56,6 +56,20 @@ pub fn switches(pid: u32) -> Result<(u64, u64)> {
     Ok((own, forced))
 }
 
+/// Time that threads of the process that are alive were ready to run and did not, since others did.
+///
+/// # Errors
+/// When the process is gone.
+pub fn queued(pid: u32) -> Result<Duration> {
+    let mut sum = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        // As above. Three numbers, the second of which is this, in nanoseconds.
+        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        sum += text.split_ascii_whitespace().nth(1).context("schedstat is cut short")?.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(sum))
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
@@ -95,6 +109,19 @@ mod tests {
     }
 
     #[test]
+    fn of_two_that_share_a_processor_each_waits_for_the_other() {
+        let busy = || {
+            let mut command = Command::new("taskset");
+            Busy(command.args(["-c", "0", "sh", "-c", "while :; do :; done"]).spawn().unwrap())
+        };
+        let (one, other) = (busy(), busy());
+        for each in [&one, &other] {
+            let waited = || queued(each.0.id()).unwrap_or_default();
+            eventually(PATIENCE, || more_than(10 * TICK, waited())).unwrap();
+        }
+    }
+
+    #[test]
     fn what_a_thread_used_counts_after_its_end() {
         let me = std::process::id();
         let before = cpu(me).unwrap();
@@ -111,6 +138,7 @@ mod tests {
     fn a_process_that_is_gone_has_no_meters() {
         let mut gone = Command::new("true").spawn().unwrap();
         gone.wait().unwrap();
-        assert!(cpu(gone.id()).is_err() && memory(gone.id()).is_err() && switches(gone.id()).is_err());
+        assert!(cpu(gone.id()).is_err() && memory(gone.id()).is_err());
+        assert!(switches(gone.id()).is_err() && queued(gone.id()).is_err());
     }
 }

@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod cluster;
 pub mod crowd;
+pub mod said;
 pub mod server;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use crate::meter;
 use crate::report::Mark;
 use crate::scale::cluster::{Cluster, Shape};
 use crate::scale::crowd::Board;
+use crate::scale::said::Said;
 use crate::scale::server::Server;
 
 const SYNCED: Mark = Mark { name: "from the start until all are in step, s", most: 60.0, tolerance: 0.0 };
@@ -31,6 +33,9 @@ const MEMORY: Mark = Mark { name: "resident memory at its peak, MB", most: 1500.
 const RESENT: Mark =
     Mark { name: "resources sent to those who came back, of those that changed", most: 1.0, tolerance: 0.0 };
 const CALM: Mark = Mark { name: "from coming back until all are in step, s", most: 10.0, tolerance: 0.0 };
+
+const TRUTH: Mark =
+    Mark { name: "subscribers and responses its metrics are wrong by", most: 0.0, tolerance: 0.0 };
 
 /// Longer than any mark: who waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -123,9 +128,9 @@ struct Story<'a> {
 
 impl Story<'_> {
     async fn tell(mut self, folder: &std::path::Path) -> Result<Vec<String>> {
-        let discovery = free_port()?;
+        let (discovery, metrics) = free_ports()?;
         let begun = Instant::now();
-        let measured = start(self.arguments, folder, discovery)?;
+        let measured = start(self.arguments, folder, discovery, metrics)?;
         let board = Rc::new(Board::new(Arc::clone(&self.cluster)));
         let mut clients = JoinSet::new();
         for number in 0..self.arguments.clients {
@@ -133,7 +138,7 @@ impl Story<'_> {
         }
         let pid = measured.0.id();
         self.first(&board, pid, begun).await?;
-        self.churn(&board, pid).await?;
+        self.churn(&board, pid, metrics).await?;
         self.back(&board, pid).await?;
         let (_, peak) = meter::memory(pid)?;
         self.judge(MEMORY, peak as f64 / 1000.0);
@@ -163,14 +168,16 @@ impl Story<'_> {
         Ok(())
     }
 
-    async fn churn(&mut self, board: &Board, pid: u32) -> Result<()> {
+    async fn churn(&mut self, board: &Board, pid: u32, metrics: SocketAddr) -> Result<()> {
         let Arguments { changes, seconds, clients, .. } = *self.arguments;
         tokio::time::sleep(Duration::from_secs(2)).await;
         let idle = meter::cpu(pid)?;
         tokio::time::sleep(Duration::from_secs(1)).await;
         println!("processor at rest: {:.3} cores", (meter::cpu(pid)? - idle).as_secs_f64());
         board.delays.borrow_mut().clear();
+        let said = Said::ask(metrics).await?;
         let own = meter::cpu(std::process::id())?;
+        let queued = meter::queued(pid)?;
         let (before, begun, responses) = (meter::cpu(pid)?, Instant::now(), board.responses.get());
         let mut tick = tokio::time::interval(Duration::from_secs(1) / u32::try_from(changes.max(1))?);
         for pod in 0..changes * seconds {
@@ -182,22 +189,46 @@ impl Story<'_> {
             .await
             .with_context(|| format!("{} changes arrived, of {wanted}", board.delays.borrow().len()))?;
         let (spent, took) = (meter::cpu(pid)? - before, begun.elapsed());
+        let queued = (meter::queued(pid)? - queued).as_secs_f64() / took.as_secs_f64();
+        let responses = board.responses.get() - responses;
         let mut delays = board.delays.borrow().clone();
         delays.sort();
         let at = |part: usize| {
             delays.get((delays.len() * part / 100).min(delays.len().saturating_sub(1))).map_or(f64::NAN, ms)
         };
         println!(
-            "{changes} changes a second for {seconds} s: {} responses, p50 {:.1} ms, most {:.1} ms (clients: {:.2} cores)",
-            board.responses.get() - responses,
+            "{changes} changes a second for {seconds} s: {responses} responses, {:.1} µs each, p50 {:.1} ms, most {:.1} ms; \
+             ready to run and not run: {:.0} % of the time (clients: {:.2} cores)",
+            spent.as_secs_f64() * 1e6 / responses.max(1) as f64,
             at(50),
             at(100),
+            queued * 100.0,
             (meter::cpu(std::process::id())? - own).as_secs_f64() / took.as_secs_f64(),
         );
         self.judge(LAG, at(99));
         self.judge(CPU, spent.as_secs_f64() / took.as_secs_f64());
+        self.believe(&said, &Said::ask(metrics).await?, responses);
         println!("resident memory then: {} MB", meter::memory(pid)?.0 / 1000);
         Ok(())
+    }
+
+    /// Beside what came out: what the control plane says of it.
+    fn believe(&mut self, before: &Said, now: &Said, responses: usize) {
+        let since = |metric: &str| now.sum(metric) - before.sum(metric);
+        let (subscribers, pushes) = (now.sum("pilot_xds"), since("pilot_xds_pushes"));
+        let within = |histogram| {
+            let bound = now.within(before, histogram, 0.99);
+            bound.map_or("?".to_owned(), |bound| format!("{} ms", bound * 1e3))
+        };
+        println!(
+            "its metrics: {subscribers} subscribers, {pushes} responses; 99 % of changes sent within {} of being heard of, \
+             taken up by a stream within {}; {} publications",
+            within("pilot_proxy_convergence_time"),
+            within("pilot_proxy_queue_time"),
+            since("publications_total"),
+        );
+        let wrong = (subscribers - self.arguments.clients as f64).abs() + (pushes - responses as f64).abs();
+        self.judge(TRUTH, wrong);
     }
 
     async fn back(&mut self, board: &Board, pid: u32) -> Result<()> {
@@ -249,15 +280,23 @@ async fn wait(until: impl Fn() -> bool) -> Result<()> {
     Ok(())
 }
 
-fn free_port() -> Result<SocketAddr> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+/// Two that are not the same: both are held until both are known.
+fn free_ports() -> Result<(SocketAddr, SocketAddr)> {
+    let free = || std::net::TcpListener::bind(("127.0.0.1", 0));
+    let (one, other) = (free()?, free()?);
+    Ok((one.local_addr()?, other.local_addr()?))
 }
 
-fn start(arguments: &Arguments, folder: &std::path::Path, discovery: SocketAddr) -> Result<Measured> {
+fn start(
+    arguments: &Arguments,
+    folder: &std::path::Path,
+    discovery: SocketAddr,
+    metrics: SocketAddr,
+) -> Result<Measured> {
     let beside = std::env::current_exe()?.with_file_name("istiod-lite");
     let istiod = arguments.istiod.as_ref().unwrap_or(&beside);
     ensure!(istiod.exists(), "no {}: build it, or name it with --istiod", istiod.display());
-    let (any, discovery) = ("127.0.0.1:0", discovery.to_string());
+    let (any, discovery, metrics) = ("127.0.0.1:0", discovery.to_string(), metrics.to_string());
     let child = Command::new(istiod)
         .arg("run")
         .arg("--kubeconfig")
@@ -265,7 +304,7 @@ fn start(arguments: &Arguments, folder: &std::path::Path, discovery: SocketAddr)
         .arg("--state")
         .arg(folder.join("state"))
         .args(["--grpc-addr", &discovery, "--secure-grpc-addr", any, "--http-addr", any])
-        .args(["--monitoring-addr", any, "--https-addr", any])
+        .args(["--monitoring-addr", &metrics, "--https-addr", any])
         .stdout(Stdio::from(std::fs::File::create(folder.join("log"))?))
         .stderr(Stdio::inherit())
         .spawn()?;
