@@ -26,7 +26,7 @@ pub(crate) fn load(url: &Url, every: Duration) -> Result<(), String> {
         let _ended = std::io::stdin().read_to_end(&mut Vec::new());
         seen.store(true, Ordering::Relaxed);
     });
-    let (mut sent, mut failed, mut longest) = (0_u64, 0_u64, Duration::ZERO);
+    let (mut sent, mut failed, mut longest, mut naming) = (0_u64, 0_u64, Duration::ZERO, Duration::ZERO);
     let (mut passing, mut first_failure) = (None, None);
     while !over.load(Ordering::Relaxed) {
         let begun = Instant::now();
@@ -34,9 +34,10 @@ pub(crate) fn load(url: &Url, every: Duration) -> Result<(), String> {
         sent += 1;
         let took = begun.elapsed();
         longest = longest.max(took);
+        naming = naming.max(result.as_ref().copied().unwrap_or_default());
         if took > SLOW {
-            let naming = result.as_ref().ok().map(|it| millis(*it));
-            report(&json!({ "request": sent, "slow_ms": millis(took), "naming_ms": naming }));
+            let named = result.as_ref().ok().map(|it| millis(*it));
+            report(&json!({ "request": sent, "slow_ms": millis(took), "naming_ms": named }));
         }
         if passing != Some(result.is_ok()) {
             passing = Some(result.is_ok());
@@ -48,9 +49,9 @@ pub(crate) fn load(url: &Url, every: Duration) -> Result<(), String> {
         }
         std::thread::park_timeout(every.saturating_sub(begun.elapsed()));
     }
-    let longest_ms = millis(longest);
     report(&json!({
-        "sent": sent, "failed": failed, "longest_ms": longest_ms, "first_failure": first_failure,
+        "sent": sent, "failed": failed, "longest_ms": millis(longest), "longest_naming_ms": millis(naming),
+        "first_failure": first_failure,
     }));
     if failed == 0 { Ok(()) } else { Err(format!("{failed} of {sent} requests failed")) }
 }
