@@ -25,6 +25,7 @@ use self::answers::Answers as _;
 use self::codec::Requests;
 use self::door::Door;
 pub use self::notes::{Note, Notes};
+pub use self::rows::Rows;
 use self::shown::Look;
 pub use self::streams::{StreamView, Streams, Totals, TypeView};
 use self::talk::{Starts, Talk};
@@ -35,6 +36,7 @@ mod answers;
 mod codec;
 mod door;
 mod notes;
+mod rows;
 mod shown;
 mod streams;
 mod talk;
@@ -61,7 +63,8 @@ pub type Admit = Arc<dyn Fn(&MetadataMap, &Extensions) -> Result<Caller, Status>
 
 /// The service.
 pub struct Ads {
-    library: watch::Receiver<Arc<Library>>,
+    /// Where streams are told of newer libraries, dealt out to them in turn.
+    rows: Vec<watch::Receiver<Arc<Library>>>,
     admit: Admit,
     stop: Stop,
     streams: Streams,
@@ -78,7 +81,7 @@ impl Ads {
     #[must_use]
     pub fn new(library: watch::Receiver<Arc<Library>>, admit: Admit, stop: Stop) -> Self {
         Self {
-            library,
+            rows: vec![library],
             admit,
             stop,
             streams: Streams::default(),
@@ -88,6 +91,12 @@ impl Ads {
             shown: None,
             next_stream: AtomicU64::new(1),
         }
+    }
+
+    /// Its streams, and those of services that are made from it, are told a row after the other.
+    #[must_use]
+    pub fn told_in(self, rows: &Rows) -> Self {
+        Self { rows: rows.receivers(), ..self }
     }
 
     /// Says what happens on its streams, and on those of services that are made from it.
@@ -100,7 +109,7 @@ impl Ads {
     #[must_use]
     pub fn admitting(&self, admit: Admit) -> Self {
         Self {
-            library: self.library.clone(),
+            rows: self.rows.clone(),
             admit,
             stop: self.stop.clone(),
             streams: self.streams.clone(),
@@ -143,7 +152,9 @@ impl Ads {
             return Err(Status::resource_exhausted(format!("{STREAMS} streams are open; try again later")));
         }
         let stream = self.next_stream.fetch_add(1, Ordering::Relaxed);
-        let mut library = self.library.clone();
+        let row = usize::try_from(stream).unwrap_or_default() % self.rows.len().max(1);
+        let library = self.rows.get(row).cloned();
+        let mut library = library.ok_or_else(|| Status::unavailable("nobody is told of anything"))?;
         let newest = Arc::clone(&library.borrow_and_update());
         let talk = Talk::new(
             Publisher::new(stream, newest),

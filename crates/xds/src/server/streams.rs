@@ -102,9 +102,12 @@ impl Totals {
     }
 }
 
+/// A stream writes its own view at each message; looking for it among all others would cost as much again.
+type Seen = Arc<Mutex<StreamView>>;
+
 #[derive(Debug, Default)]
 struct Table {
-    live: BTreeMap<u64, StreamView>,
+    live: BTreeMap<u64, Seen>,
     ended: BTreeMap<ResourceType, Totals>,
 }
 
@@ -116,16 +119,19 @@ impl Streams {
     /// A copy of what is known, oldest stream first.
     #[must_use]
     pub fn view(&self) -> Vec<StreamView> {
-        self.table().live.values().cloned().collect()
+        self.seen().iter().map(|each| locked(each).clone()).collect()
     }
 
     /// What was sent since the start, by type.
     #[must_use]
     pub fn totals(&self) -> BTreeMap<ResourceType, Totals> {
+        // Held meanwhile: a stream that ends now is counted among the one or the other.
         let table = self.table();
         let mut totals = table.ended.clone();
-        for (kind, view) in table.live.values().flat_map(|stream| &stream.types) {
-            totals.entry(*kind).or_default().add(view);
+        for stream in table.live.values() {
+            for (kind, view) in &locked(stream).types {
+                totals.entry(*kind).or_default().add(view);
+            }
         }
         totals
     }
@@ -134,8 +140,8 @@ impl Streams {
     #[must_use]
     pub fn versions(&self) -> BTreeMap<String, usize> {
         let mut versions = BTreeMap::new();
-        for version in self.table().live.values().filter_map(|stream| stream.version.as_ref()) {
-            *versions.entry(version.clone()).or_default() += 1;
+        for version in self.seen().iter().filter_map(|stream| locked(stream).version.clone()) {
+            *versions.entry(version).or_default() += 1;
         }
         versions
     }
@@ -162,26 +168,35 @@ impl Streams {
             types: BTreeMap::new(),
             since: now(),
         };
-        self.table().live.insert(stream, view);
-        Registration { stream, streams: self.clone() }
+        let view = Seen::new(Mutex::new(view));
+        self.table().live.insert(stream, Arc::clone(&view));
+        Registration { stream, view, streams: self.clone() }
     }
 
-    /// A table that a panicking thread left behind is still a table.
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> Vec<Seen> {
+        self.table().live.values().cloned().collect()
     }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        locked(&self.0)
+    }
+}
+
+/// What a panicking thread left behind is still what was seen.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A stream's place in the table; given up when dropped.
 pub(super) struct Registration {
     stream: u64,
+    view: Seen,
     streams: Streams,
 }
 
 impl Registration {
     pub(super) fn update(&self, publisher: &Publisher) {
-        let mut table = self.streams.table();
-        let Some(view) = table.live.get_mut(&self.stream) else { return };
+        let mut view = locked(&self.view);
         if view.node.is_none() {
             view.node = publisher.node().map(|node| node.id.clone());
             let version = publisher.node().map(|node| metadata(node, "ISTIO_VERSION").unwrap_or("unknown"));
@@ -204,8 +219,8 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut table = self.streams.table();
-        let gone = table.live.remove(&self.stream);
-        for (kind, view) in gone.iter().flat_map(|stream| &stream.types) {
+        table.live.remove(&self.stream);
+        for (kind, view) in &locked(&self.view).types {
             table.ended.entry(*kind).or_default().add(view);
         }
     }
