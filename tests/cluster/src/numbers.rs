@@ -1,4 +1,5 @@
-//! What the mesh costs, and how fast it is, on a real cluster: printed beside the marks, not judged.
+//! What the mesh costs, and how fast it is, on a real cluster: printed beside the marks; memory is judged by them, for
+//! it does not depend on what else the machine does.
 //! Owns the order; each part measures one thing. `cargo xtask bench cluster` builds all that is in the images first.
 
 mod api;
@@ -16,6 +17,7 @@ use crate::mesh::told;
 
 use api::Api;
 use crowd::Crowd;
+use memory::Excess;
 
 /// Brings a cluster up, measures, and takes it down.
 pub fn run() -> Result<()> {
@@ -30,10 +32,12 @@ fn measure(lab: &Lab) -> Result<()> {
     if cfg!(debug_assertions) {
         println!("of a debug build: these are no numbers to be told");
     }
-    memory::run(lab, "no pod enrolled")?;
+    let mut excess = Excess::default();
+    memory::run(lab, "no pod enrolled", &mut excess)?;
     crowd.enrol(lab, &api)?;
-    memory::run(lab, "50 pods enrolled")?;
+    memory::run(lab, "50 pods enrolled", &mut excess)?;
     policy::run(&api, &crowd)?;
-    memory::run(lab, "after 100 policies")?;
-    start::run(lab, &api)
+    memory::run(lab, "after 100 policies", &mut excess)?;
+    start::run(lab, &api)?;
+    excess.judge()
 }
