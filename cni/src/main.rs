@@ -10,6 +10,7 @@ use ambit_process::config::{Env, Faults};
 use ambit_process::observe::{LogConfig, init_logs};
 use ambit_process::start::Runtimes;
 use ambit_process::stop::Stop;
+use ambit_sys::pages::map_narrowly;
 use clap::Parser;
 
 fn main() -> anyhow::Result<()> {
@@ -26,6 +27,7 @@ fn main() -> anyhow::Result<()> {
     let logs = LogConfig::read(&Env, &mut faults, "ambit_cni::");
     let logs = faults.into_result(logs)?;
     let _logs = init_logs(&logs);
+    map_narrowly();
     let runtimes = Runtimes::start("cni", 0)?;
     Ok(runtimes.run(run(config, Stop::new()))?)
 }
