@@ -107,6 +107,38 @@ pub struct Operation {
     pub paths: Condition<PathPattern>,
 }
 
+impl Source {
+    /// True when nothing is demanded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            principals,
+            request_principals,
+            namespaces,
+            service_accounts,
+            trust_domains,
+            ip_blocks,
+            remote_ip_blocks,
+        } = self;
+        principals.is_empty()
+            && request_principals.is_empty()
+            && namespaces.is_empty()
+            && service_accounts.is_empty()
+            && trust_domains.is_empty()
+            && ip_blocks.is_empty()
+            && remote_ip_blocks.is_empty()
+    }
+}
+
+impl Operation {
+    /// True when nothing is demanded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { hosts, ports, methods, paths } = self;
+        paths.is_empty() && hosts.is_empty() && ports.is_empty() && methods.is_empty()
+    }
+}
+
 /// A demand on one attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Requirement {

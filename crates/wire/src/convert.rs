@@ -5,12 +5,14 @@
 mod address;
 mod gateway;
 mod policy;
+mod request_policy;
 mod resource;
 mod route;
 mod service;
 mod workload;
 
 pub use policy::{policy_from_pb, policy_to_pb};
+pub use request_policy::{request_policy_from_pb, request_policy_to_pb};
 pub use resource::{Decoded, Encoded, ResourceKey, ResourceType, decode, encode};
 pub use route::{route_from_pb, route_to_pb};
 pub use service::{service_from_pb, service_to_pb};
@@ -18,6 +20,7 @@ pub use workload::{workload_from_pb, workload_to_pb};
 
 use ambit_model::http_route::{OriginError, PathTextError, PatternError, Protected};
 use ambit_model::name::NameError;
+use ambit_model::request_policy::TemplateError;
 
 /// Why a message is no noun of the model. Every variant but the first names the field.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -147,6 +150,9 @@ pub enum ConvertError {
     /// An origin that is none.
     #[error("cors.origins is refused")]
     Origin(#[from] OriginError),
+    /// A template of a path that is none.
+    #[error("paths is refused")]
+    Template(#[from] TemplateError),
     /// A change of a path's prefix where something else than a prefix is matched.
     #[error("a prefix is replaced, but not every match is of a prefix")]
     NoPrefix,

@@ -62,6 +62,12 @@ pub const RETRIES: usize = 100;
 /// Status codes or events that are retried after; there are 200 codes.
 pub const RETRY_CODES: usize = 200;
 
+/// Targets of one policy of requests (`waypoint.md` 1.11).
+pub const POLICY_TARGETS: usize = 16;
+
+/// Rules, or parts of one, or values of one condition, in a policy of requests. Objects of Kubernetes are smaller.
+pub const POLICY_LIST: usize = 4096;
+
 /// Cuts a text to at most `limit` bytes, at a character's boundary.
 #[must_use]
 pub fn shortened(text: &str, limit: usize) -> &str {

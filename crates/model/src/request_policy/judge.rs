@@ -135,13 +135,14 @@ struct Eye<'a> {
 impl Eye<'_> {
     fn rule(&self, rule: &RequestRule) -> bool {
         let RequestRule { from, to, when } = rule;
-        (from.is_empty() || from.iter().any(|it| self.source(it)))
-            && (to.is_empty() || to.iter().any(|it| self.operation(it)))
+        // What is asked tells rules apart sooner than who asks.
+        (to.is_empty() || to.iter().any(|it| self.operation(it)))
+            && (from.is_empty() || from.iter().any(|it| self.source(it)))
             && when.iter().all(|it| self.requirement(it))
     }
 
     fn source(&self, source: &Source) -> bool {
-        if *source == Source::default() {
+        if source.is_empty() {
             return self.in_doubt;
         }
         let Source {
@@ -164,14 +165,14 @@ impl Eye<'_> {
     }
 
     fn operation(&self, operation: &Operation) -> bool {
-        if *operation == Operation::default() {
+        if operation.is_empty() {
             return self.in_doubt;
         }
         let Operation { hosts, ports, methods, paths } = operation;
         holds(ports, |port| *port == self.facts.to.port())
-            && self.http(hosts, |http, it| is_of_any_case(it, http.host))
-            && self.http(methods, |http, it| is_of(it, http.method.as_str()))
             && self.http(paths, |http, it| it.is_match(http.path.as_str()))
+            && self.http(methods, |http, it| is_of(it, http.method.as_str()))
+            && self.http(hosts, |http, it| is_of_any_case(it, http.host))
     }
 
     fn requirement(&self, requirement: &Requirement) -> bool {

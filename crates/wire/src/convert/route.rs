@@ -14,6 +14,7 @@ use ambit_model::http_route::{
     Upstream,
 };
 
+pub(super) use self::filters::header_name;
 use self::filters::{filters_from_pb, filters_to_pb};
 use self::matching::{match_from_pb, match_to_pb};
 use self::retry::{retry_from_pb, retry_to_pb};

@@ -4,4 +4,5 @@ mod arbitrary;
 mod arbitrary_route;
 mod golden;
 mod refused;
+mod request_policies;
 mod routes;

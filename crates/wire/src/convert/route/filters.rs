@@ -59,7 +59,7 @@ fn header(raw: pb::Header) -> Result<(HeaderName, HeaderValue), ConvertError> {
     Ok((header_name("headers.name", &name)?, value))
 }
 
-pub(super) fn header_name(field: &'static str, name: &str) -> Result<HeaderName, ConvertError> {
+pub(in crate::convert) fn header_name(field: &'static str, name: &str) -> Result<HeaderName, ConvertError> {
     let (found, limit) = (name.len(), limits::HEADER_NAME);
     if found > limit {
         return Err(ConvertError::TooLong { field, found, limit });

@@ -63,7 +63,7 @@ fn gateway() -> impl Strategy<Value = GatewayRef> {
 
 pub(super) fn one_of<T: Clone + std::fmt::Debug + 'static>(
     values: &[T],
-) -> impl Strategy<Value = T> + use<T> {
+) -> impl Strategy<Value = T> + Clone + use<T> {
     proptest::sample::select(values.to_vec())
 }
 
