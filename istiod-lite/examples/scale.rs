@@ -31,10 +31,10 @@ const ADDRESS: &str = "127.0.0.1:35012";
 const WAIT: Duration = Duration::from_secs(60);
 
 fn main() -> anyhow::Result<()> {
-    let runtime = ambit_process::start::Runtimes::start("scale", 0)?;
+    let runtime = ambit_process::start::Runtimes::start("scale", 1)?;
     if std::env::args().len() > 1 {
         let Asked::Run(config) = Cli::parse().command else { bail!("only run is measured") };
-        return Ok(runtime.run(run::until_signal(*config))?);
+        return Ok(runtime.run(run::until_signal(*config, runtime.traffic().first()))?);
     }
     let folder = tempfile::tempdir()?;
     let bytes = generate(folder.path())?;

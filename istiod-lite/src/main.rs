@@ -19,7 +19,8 @@ fn serve(config: Run) -> anyhow::Result<()> {
     let mut faults = Faults::new();
     let logs = LogConfig::read(&Env, &mut faults, "ambit_istiod_lite::");
     let _logs = init_logs(&faults.into_result(logs)?);
-    Ok(Runtimes::start("istiod-lite", 0)?.run(run::until_signal(config))?)
+    let runtimes = Runtimes::start("istiod-lite", 1)?;
+    Ok(runtimes.run(run::until_signal(config, runtimes.traffic().first()))?)
 }
 
 fn print(config: &Dump) -> anyhow::Result<()> {

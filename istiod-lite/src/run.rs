@@ -10,12 +10,13 @@ use ambit_process::admin::Limits;
 use ambit_process::net::TcpListener;
 use ambit_process::observe::Registry;
 use ambit_process::ready::Readiness;
+use ambit_process::start::Traffic;
 use ambit_process::stop::{self, Stop};
 use ambit_process::tasks::Tasks;
 use ambit_process::{admin as http_shell, usage};
 use ambit_tls::configs::control_plane::Speaks;
 use ambit_xds::library::Library;
-use ambit_xds::server::Ads;
+use ambit_xds::server::{Ads, Rows};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -66,11 +67,11 @@ pub enum StartError {
     Listen(#[from] ListenError),
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT; subscribers are told on a thread of their own.
 ///
 /// # Errors
 /// When it cannot start.
-pub async fn until_signal(config: Run) -> Result<(), StartError> {
+pub async fn until_signal(config: Run, telling: Option<&Traffic>) -> Result<(), StartError> {
     let stop = Stop::new();
     let mut signals = Tasks::new(&Stop::new());
     let pulled = stop.clone();
@@ -84,7 +85,7 @@ pub async fn until_signal(config: Run) -> Result<(), StartError> {
         () = stop.stopped() => return Ok(()),
         plane = ControlPlane::open(config) => plane?,
     };
-    Box::pin(plane.run(stop)).await;
+    Box::pin(plane.telling_on(telling).run(stop)).await;
     Ok(())
 }
 
@@ -176,6 +177,7 @@ pub struct ControlPlane {
     readiness: Readiness,
     registry: Arc<Registry>,
     metrics: Metrics,
+    telling: Option<Traffic>,
 }
 
 impl ControlPlane {
@@ -238,7 +240,15 @@ impl ControlPlane {
             readiness,
             registry: Arc::new(registry),
             metrics,
+            telling: None,
         })
+    }
+
+    /// Tells subscribers on this thread. A thousand of them are a long line: what comes from the cluster, and who asks
+    /// whether we are well, must not stand at its end.
+    #[must_use]
+    pub fn telling_on(self, thread: Option<&Traffic>) -> Self {
+        Self { telling: thread.cloned(), ..self }
     }
 
     /// Where it listens.
@@ -258,7 +268,9 @@ impl ControlPlane {
 
     fn start(self, tasks: &mut Tasks) {
         let Self { doors, source, feed, asks, library, here, serving, authority, callers, faults, .. } = self;
-        let open = Ads::new(library.clone(), serve::anybody(), tasks.stop().clone());
+        let rows = Rows::new(&library.borrow());
+        let told = rows.last().unwrap_or_else(|| library.clone());
+        let open = Ads::new(told.clone(), serve::anybody(), tasks.stop().clone()).told_in(&rows);
         let open = open.noting(self.metrics.times().notes());
         let closed = open.admitting(serve::proven(self.readers, self.waypoints));
         let closed = closed.shown_to(serve::of_namespace(self.namespace), self.called);
@@ -278,15 +290,17 @@ impl ControlPlane {
         here.start(tasks);
         let feed = feed.telling(open.streams());
         tasks.spawn("publish", |stop| feed.run(source, asks, stop));
+        let telling = self.telling.as_ref();
+        on(telling, tasks, "news", |_| rows.follow(library));
         // Nobody is answered before everything that is there has been read: half a mesh is worse than none.
-        let mut first = library.clone();
-        tasks.spawn("plain", |stop| async move {
+        let mut first = told.clone();
+        on(telling, tasks, "plain", |stop| async move {
             if first.changed().await.is_ok() {
                 serve::plain(doors.plain, open, stop).await;
             }
         });
-        let mut first = library;
-        tasks.spawn("secure", |stop| async move {
+        let mut first = told;
+        on(telling, tasks, "secure", |stop| async move {
             if first.changed().await.is_ok() {
                 Box::pin(serve::secure(doors.secure, serving, both, stop)).await;
             }
@@ -304,5 +318,17 @@ impl ControlPlane {
         tasks.spawn("monitoring", |stop| {
             http_shell::serve(doors.monitoring, move |request| ready(shown.monitoring(&request)), stop)
         });
+    }
+}
+
+/// Starts a task on a thread of its own kind, if there is one.
+fn on<F, Fut>(thread: Option<&Traffic>, tasks: &mut Tasks, name: &'static str, task: F)
+where
+    F: FnOnce(Stop) -> Fut,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    match thread {
+        Some(thread) => tasks.spawn_on(thread, name, task),
+        None => tasks.spawn(name, task),
     }
 }

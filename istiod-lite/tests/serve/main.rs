@@ -5,6 +5,7 @@
 
 mod place;
 mod seen;
+mod telling;
 mod times;
 
 use std::time::{Duration, Instant};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ambit_istiod_lite::config::{Cluster, Given, Run, Unset};
 use ambit_istiod_lite::run::{Addresses, ControlPlane};
 use ambit_model::delta::Change;
+use ambit_process::start::Traffic;
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
 use ambit_tls::configs::control_plane::{ControlPlane as Remote, RootSource};
@@ -140,7 +141,12 @@ impl Running {
     }
 
     pub(crate) async fn start_with(config: Run) -> Self {
-        let plane = Box::pin(ControlPlane::open(config)).await.unwrap();
+        Self::start_on(config, None).await
+    }
+
+    /// Telling on this thread.
+    pub(crate) async fn start_on(config: Run, telling: Option<&Traffic>) -> Self {
+        let plane = Box::pin(ControlPlane::open(config)).await.unwrap().telling_on(telling);
         let (addresses, stop) = (plane.addresses(), Stop::new());
         let mut tasks = Tasks::new(&stop);
         tasks.spawn("control plane", |stop| plane.run(stop));
