@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use crate::phases::record::Record;
@@ -27,13 +29,30 @@ pub(crate) enum BodyError {
     TimedOut,
 }
 
-/// A request's body as one attempt sends it. Only the latest attempt gets to see it.
+/// A request's body as it is sent.
 pub(crate) struct Upload {
-    origin: Arc<Mutex<Origin>>,
-    attempt: u32,
+    from: From,
     empty: bool,
     hint: SizeHint,
 }
+
+enum From {
+    /// By one attempt. Only the latest gets to see it.
+    Client { origin: Arc<Mutex<Origin>>, attempt: u32 },
+    /// A copy, of what an attempt has taken.
+    Copy(mpsc::Receiver<Piece>),
+}
+
+/// A piece of a body that is sent twice.
+#[derive(Clone)]
+enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+    End,
+}
+
+/// Pieces that a copy may be behind; beyond it the copy is given up, not the request.
+const BEHIND: usize = 16;
 
 /// A request's body as it comes from the client.
 #[derive(Clone)]
@@ -45,6 +64,21 @@ struct Origin {
     begun: bool,
     ended: bool,
     bytes: u64,
+    copies: Vec<mpsc::Sender<Piece>>,
+}
+
+impl Origin {
+    /// Hands a piece to all copies that keep up.
+    fn copy(&mut self, piece: &Piece) {
+        self.copies.retain(|copy| copy.try_send(piece.clone()).is_ok());
+    }
+
+    fn end(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.copy(&Piece::End);
+        }
+    }
 }
 
 fn lock(origin: &Mutex<Origin>) -> MutexGuard<'_, Origin> {
@@ -54,7 +88,14 @@ fn lock(origin: &Mutex<Origin>) -> MutexGuard<'_, Origin> {
 impl Source {
     pub(crate) fn new(body: Incoming) -> Self {
         let ended = body.is_end_stream();
-        Self(Arc::new(Mutex::new(Origin { body, attempt: 0, begun: false, ended, bytes: 0 })))
+        Self(Arc::new(Mutex::new(Origin {
+            body,
+            attempt: 0,
+            begun: false,
+            ended,
+            bytes: 0,
+            copies: Vec::new(),
+        })))
     }
 
     /// The body for one more attempt; none once an earlier one has taken some of it.
@@ -65,7 +106,19 @@ impl Source {
         }
         origin.attempt += 1;
         let (empty, hint) = (origin.body.is_end_stream(), origin.body.size_hint());
-        Some(Upload { origin: Arc::clone(&self.0), attempt: origin.attempt, empty, hint })
+        let from = From::Client { origin: Arc::clone(&self.0), attempt: origin.attempt };
+        Some(Upload { from, empty, hint })
+    }
+
+    /// A copy of the body, which must be whole.
+    pub(crate) fn copy(&self) -> Upload {
+        let (sender, receiver) = mpsc::channel(BEHIND);
+        let mut origin = lock(&self.0);
+        let (empty, hint) = (origin.body.is_end_stream(), origin.body.size_hint());
+        if !empty {
+            origin.copies.push(sender);
+        }
+        Upload { from: From::Copy(receiver), empty, hint }
     }
 
     /// Whether nothing of it was taken yet.
@@ -92,29 +145,59 @@ impl Body for Upload {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut origin = lock(&self.origin);
-        if origin.attempt != self.attempt {
-            return Poll::Ready(Some(Err(BodyError::Lent)));
-        }
-        let frame = ready!(Pin::new(&mut origin.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                origin.begun = true;
-                origin.bytes += length(frame);
-                origin.ended = origin.body.is_end_stream();
+        match &mut self.get_mut().from {
+            From::Client { origin, attempt } => {
+                let mut origin = lock(origin);
+                if origin.attempt == *attempt {
+                    origin.poll(cx)
+                } else {
+                    Poll::Ready(Some(Err(BodyError::Lent)))
+                }
             }
-            Some(Err(_)) => origin.begun = true,
-            None => origin.ended = true,
+            From::Copy(pieces) => Poll::Ready(match ready!(pieces.poll_recv(cx)) {
+                Some(Piece::Data(data)) => Some(Ok(Frame::data(data))),
+                Some(Piece::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
+                Some(Piece::End) => None,
+                // Whoever took the body has given it, or this copy, up.
+                None => Some(Err(BodyError::Lent)),
+            }),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.empty || lock(&self.origin).ended
+        match &self.from {
+            From::Client { origin, .. } => self.empty || lock(origin).ended,
+            From::Copy(_) => self.empty,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         self.hint
+    }
+}
+
+impl Origin {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.begun |= frame.is_some();
+        match &frame {
+            Some(Ok(frame)) => {
+                self.bytes += length(frame);
+                let data = frame.data_ref().cloned().map(Piece::Data);
+                let trailers = || frame.trailers_ref().cloned().map(Piece::Trailers);
+                if !self.copies.is_empty()
+                    && let Some(piece) = data.or_else(trailers)
+                {
+                    self.copy(&piece);
+                }
+                if self.body.is_end_stream() {
+                    self.end();
+                }
+            }
+            Some(Err(_)) => self.copies.clear(),
+            None => self.end(),
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
     }
 }
 

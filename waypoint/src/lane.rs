@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::crew::Crew;
 use crate::metrics::Metrics;
+use crate::phases::mirror::Copies;
 use crate::upstream::Lines;
 
 /// What all threads share.
@@ -48,6 +49,8 @@ pub(crate) struct Lane {
     pub(crate) lines: Lines,
     /// Keeps those connections going.
     pub(crate) crew: Crew,
+    /// Copies of requests under way.
+    pub(crate) copies: Copies,
 }
 
 impl Lane {
@@ -55,7 +58,7 @@ impl Lane {
         let settings = PoolSettings { windows: shared.windows, ..PoolSettings::default() };
         // Not ended by the stop: requests that are open may still need a tunnel.
         let tunnels = Pool::new(shared.vault.clone(), settings, &Stop::new());
-        Self { shared, tunnels, lines: Lines::default(), crew: Crew::new() }
+        Self { shared, tunnels, lines: Lines::default(), crew: Crew::new(), copies: Copies::default() }
     }
 }
 

@@ -4,6 +4,7 @@
 mod answer;
 mod forward;
 mod identify;
+pub(crate) mod mirror;
 pub(crate) mod record;
 mod rewrite;
 mod route;

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use ambit_model::http_path::PathError;
 use ambit_model::http_route::HeaderEdits;
 use ambit_model::route::Refusal;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use crate::upstream::Failure;
 
@@ -43,6 +43,12 @@ pub(crate) enum Refused {
         location: String,
         /// What the route changes about its answers.
         headers: HeaderEdits,
+    },
+    /// A browser asks what pages of another origin may do, and is told.
+    #[error("a question of a browser is answered")]
+    Preflight {
+        /// What it is told.
+        headers: HeaderMap,
     },
     /// There is no endpoint to send it to.
     #[error("no healthy endpoint")]
@@ -84,6 +90,7 @@ impl Refused {
             Self::Elsewhere { status, .. } => {
                 say(StatusCode::from_u16(*status).unwrap_or(StatusCode::FOUND), "-", "direct_response", "")
             }
+            Self::Preflight { .. } => say(StatusCode::NO_CONTENT, "-", "direct_response", ""),
             Self::NoEndpoint(_) => {
                 say(StatusCode::SERVICE_UNAVAILABLE, "UH", "no_healthy_upstream", "no healthy upstream")
             }

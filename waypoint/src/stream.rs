@@ -120,7 +120,11 @@ async fn open(inbound: Arc<Inbound>, arrival: Arrival, accepting: Stop) {
     // The client may be gone, and then there is nobody to tell.
     let Ok(stream) = arrival.open(&Opened::default()) else { return };
     let mut line = Line::from(stream);
-    let patience = if spoken == AppProtocol::Unknown { SILENCE } else { inner::IDLE };
+    // Who only has to wait a moment to be heard as something else than HTTP would go around the routes.
+    let routed = inbound
+        .service()
+        .is_some_and(|service| inbound.lane.shared.world.load().tables_of(&service.key()).is_some());
+    let patience = if spoken == AppProtocol::Unknown && !routed { SILENCE } else { inner::IDLE };
     match sniff(&mut line, patience).await {
         Ok(Spoken::Other) if spoken == AppProtocol::Unknown => opaque::carry(&inbound, line).await,
         // What is no HTTP on a port of HTTP is answered as HTTP/1.1 answers what it cannot read.

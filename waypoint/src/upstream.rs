@@ -56,8 +56,6 @@ pub(crate) enum Failure {
     Lost {
         /// What broke.
         source: hyper::Error,
-        /// It had carried requests before: it may have been closed for being idle.
-        reused: bool,
     },
     /// One attempt took longer than it may.
     #[error("no answer within {limit:?}")]
@@ -76,7 +74,7 @@ impl Failure {
                 "upstream_reset_before_response_started{remote_connection_failure}",
                 "remote connection failure",
             ),
-            Self::Lost { source, .. } if refused_stream(source) => {
+            Self::Lost { source } if refused_stream(source) => {
                 ("UR", "upstream_reset_before_response_started{remote_reset}", "remote reset")
             }
             Self::Unsent(_) | Self::Lost { .. } => (
@@ -101,14 +99,9 @@ impl Failure {
                 OpenError::Silent { .. } | OpenError::Broken(_) => true,
             },
             Self::Relay(_) | Self::Connect(_) | Self::Handshake(_) | Self::Unsent(_) => true,
-            Self::Lost { source, .. } => refused_stream(source),
+            Self::Lost { source } => refused_stream(source),
             Self::Slow { .. } => false,
         }
-    }
-
-    /// Whether the connection was one that may have been closed for being idle, when the request came.
-    pub(crate) fn is_of_idleness(&self) -> bool {
-        matches!(self, Self::Lost { reused: true, .. })
     }
 
     /// What the tunnel's far end answered, if that was it.

@@ -79,6 +79,11 @@ pub(crate) fn own(mut record: Record, refused: &Refused) -> Response<Download> {
         *response.status_mut() = words.status;
         return response;
     }
+    if let Refused::Preflight { headers: told } = refused {
+        headers.extend(told.clone());
+        *response.status_mut() = words.status;
+        return response;
+    }
     if record.is_grpc() {
         let status = match refused {
             // A method that no route has is one that is not implemented.

@@ -4,22 +4,18 @@
 
 use std::time::Duration;
 
-use ambit_model::http_route::{Retry, RetryOn};
+use ambit_model::http_route::{Answer, Ended, Sent};
 use ambit_model::route::{Hints, Plan};
-use http::{Method, StatusCode};
+use http::Method;
 use tokio::time::{sleep, timeout, timeout_at};
 
+use super::mirror::mirror;
 use super::record::Record;
 use super::rewrite::Outgoing;
 use super::route::Route;
 use crate::body::Source;
 use crate::refused::Refused;
-use crate::upstream::{Failure, Got, Lines, endpoint, plan};
-
-/// The first wait before another try, if no route says one.
-const BACKOFF: Duration = Duration::from_millis(25);
-/// Waits grow up to so many times the first.
-const BACKOFF_MOST: u32 = 10;
+use crate::upstream::{Chance, Failure, Got, Lines, endpoint, plan};
 
 /// What came of one attempt.
 enum Came {
@@ -52,6 +48,7 @@ async fn tries(
     route: &Route,
 ) -> Result<Got, Refused> {
     let lane = record.lane();
+    mirror(record, outgoing, source, route);
     let mut hints = Hints::default();
     let mut failed: Option<Failure> = None;
     for attempt in 1.. {
@@ -69,7 +66,10 @@ async fn tries(
             Err(failure) => Came::Nothing(failure),
         };
         let retry = route.retry();
-        let again = attempt <= retry.attempts && source.is_whole() && may_again(&came, outgoing, retry);
+        let idempotent = is_idempotent(&outgoing.method);
+        let allowed = ended(&came)
+            .is_some_and(|(ended, begun)| retry.again(attempt, &ended, Sent { begun, idempotent }));
+        let again = allowed && source.is_whole();
         match came {
             Came::Answer(got) if !again => return Ok(*got),
             Came::Nothing(failure) if !again => return Err(failure.into()),
@@ -77,7 +77,7 @@ async fn tries(
             Came::Nothing(failure) => failed = Some(failure),
         }
         hints.avoid.extend(endpoint(&plan).map(|workload| workload.uid.clone()));
-        sleep(pause(retry, attempt, fastrand::f64())).await;
+        sleep(retry.wait(attempt, &mut Chance)).await;
     }
     Err(failed.map_or(Refused::TimedOut, Refused::Upstream))
 }
@@ -106,56 +106,27 @@ async fn next(record: &Record, route: &Route, hints: &mut Hints) -> Result<Plan,
     }
 }
 
-fn may_again(came: &Came, outgoing: &Outgoing, retry: &Retry) -> bool {
-    let on = |event| retry.on.contains(&event);
-    match came {
-        Came::Answer(got) => answer_says_again(got, retry),
-        Came::Nothing(Failure::Slow { .. }) => on(RetryOn::AttemptTimeout) || on(RetryOn::Any5xx),
-        Came::Nothing(failure) if failure.is_unseen() => {
-            on(RetryOn::ConnectFailure) || on(RetryOn::RefusedStream) || on(RetryOn::Any5xx)
+/// What became of an attempt, as far as another one depends on it; none: another would fare no better.
+fn ended(came: &Came) -> Option<(Ended, bool)> {
+    Some(match came {
+        Came::Answer(got) => {
+            let headers = got.response.headers();
+            let grpc = headers.get("grpc-status").and_then(|code| code.to_str().ok()?.parse().ok());
+            let rate_limited = headers.contains_key("x-envoy-ratelimited");
+            let status = got.response.status().as_u16();
+            (Ended::Answered(Answer { status, grpc, rate_limited }), true)
         }
-        // RFC 9110, 9.2.2: the connection was closed for being idle, most likely, and doing it twice does no harm.
-        Came::Nothing(failure) if failure.is_of_idleness() && idempotent(&outgoing.method) => true,
-        Came::Nothing(_) => on(RetryOn::Reset) || on(RetryOn::Any5xx),
-    }
-}
-
-fn answer_says_again(got: &Got, retry: &Retry) -> bool {
-    let on = |event| retry.on.contains(&event);
-    let status = got.response.status();
-    let gateway = matches!(
-        status,
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-    );
-    if retry.codes.contains(&status.as_u16())
-        || on(RetryOn::Any5xx) && status.is_server_error()
-        || on(RetryOn::GatewayError) && gateway
-        || on(RetryOn::Conflict) && status == StatusCode::CONFLICT
-        || on(RetryOn::RateLimited) && got.response.headers().contains_key("x-envoy-ratelimited")
-    {
-        return true;
-    }
-    let code = got.response.headers().get("grpc-status").and_then(|code| code.to_str().ok());
-    on(match code {
-        Some("1") => RetryOn::Cancelled,
-        Some("4") => RetryOn::DeadlineExceeded,
-        Some("8") => RetryOn::ResourceExhausted,
-        Some("13") => RetryOn::Internal,
-        Some("14") => RetryOn::Unavailable,
-        _ => return false,
+        Came::Nothing(Failure::Slow { .. }) => (Ended::TimedOut, true),
+        Came::Nothing(Failure::Unsent(_)) => (Ended::Lost, false),
+        Came::Nothing(failure @ Failure::Lost { .. }) if failure.is_unseen() => (Ended::Refused, true),
+        Came::Nothing(Failure::Lost { .. }) => (Ended::Lost, true),
+        Came::Nothing(failure) => return failure.is_unseen().then_some((Ended::NoConnection, false)),
     })
 }
 
-fn idempotent(method: &Method) -> bool {
+/// RFC 9110, 9.2.2.
+fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::TRACE].contains(method)
-}
-
-/// The wait after the `attempt`th: longer after each, of chance, and never shorter than a route says.
-fn pause(retry: &Retry, attempt: u32, chance: f64) -> Duration {
-    let base = retry.backoff.unwrap_or(BACKOFF);
-    let grown = base.saturating_mul(2_u32.saturating_pow(attempt).saturating_sub(1));
-    let spread = grown.min(base * BACKOFF_MOST).mul_f64(chance);
-    spread.max(retry.backoff.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -163,27 +134,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_a_limit_and_are_never_shorter_than_a_route_says() {
-        let unasked = Retry::unasked();
-        let said = Retry { backoff: Some(Duration::from_millis(100)), ..Retry::unasked() };
-        for (attempt, chance, wanted, floored) in [
-            (1, 0.0, 0, 100),
-            (1, 1.0, 25, 100),
-            (2, 1.0, 75, 300),
-            (9, 1.0, 250, 1000),
-            (40, 1.0, 250, 1000),
-        ] {
-            assert_eq!(pause(&unasked, attempt, chance), Duration::from_millis(wanted), "{attempt}");
-            assert_eq!(pause(&said, attempt, chance), Duration::from_millis(floored), "{attempt}");
-        }
-    }
-
-    #[test]
     fn what_may_be_done_twice_is_known_by_its_method() {
         for (method, wanted) in
             [("GET", true), ("PUT", true), ("POST", false), ("PATCH", false), ("X", false)]
         {
-            assert_eq!(idempotent(&method.parse().unwrap()), wanted, "{method}");
+            assert_eq!(is_idempotent(&method.parse().unwrap()), wanted, "{method}");
         }
     }
 }

@@ -9,7 +9,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 
 use super::identify::Asked;
-use super::route::Route;
+use super::route::{Route, protocol_of};
 use crate::body::Upload;
 
 /// What proxies tell applications and each other; nobody else does.
@@ -30,17 +30,17 @@ pub(crate) struct Outgoing {
     pub(crate) headers: HeaderMap,
     pub(crate) http2: bool,
     upgrade: Option<HeaderValue>,
+    /// Whether the client speaks HTTP/2.
+    client_http2: bool,
+    /// The authority that the client asked for.
+    before: Option<Authority>,
+    /// The headers as copies get them; only where there are any.
+    copied: HeaderMap,
 }
 
 /// Makes the head that an endpoint gets.
 pub(crate) fn rewrite(parts: Parts, asked: Asked, route: &Route) -> Outgoing {
-    let http2 = match route.protocol() {
-        AppProtocol::Http2 | AppProtocol::Grpc => true,
-        // What the client speaks, it would speak to the application, too.
-        AppProtocol::Http11 | AppProtocol::Unknown | AppProtocol::Tcp | AppProtocol::Tls => {
-            parts.version >= Version::HTTP_2
-        }
-    };
+    let client_http2 = parts.version >= Version::HTTP_2;
     let Asked { authority, upgrade } = asked;
     let fallback = || match &route.to {
         Bound::Service { service, .. } => service.hostname.as_str().parse().ok(),
@@ -50,15 +50,29 @@ pub(crate) fn rewrite(parts: Parts, asked: Asked, route: &Route) -> Outgoing {
     let scheme = if parts.uri.scheme() == Some(&Scheme::HTTPS) { "https" } else { "http" };
     own(&mut headers, scheme);
     route.edit_request(&mut headers);
+    let copied = if route.mirrors.is_empty() { HeaderMap::new() } else { headers.clone() };
+    route.edit_request_of_backend(&mut headers);
     tell(&mut headers, route, authority.as_ref());
+    let before = authority.clone();
     Outgoing {
         method: parts.method,
         target: route.target.clone(),
         authority: route.authority.clone().or(authority).or_else(fallback),
         headers,
         // Another protocol is asked for in HTTP/1.1's way.
-        http2: http2 && upgrade.is_none(),
+        http2: upgrade.is_none() && speaks_http2(route.protocol(), client_http2),
         upgrade,
+        client_http2,
+        before,
+        copied,
+    }
+}
+
+fn speaks_http2(protocol: AppProtocol, client: bool) -> bool {
+    match protocol {
+        AppProtocol::Http2 | AppProtocol::Grpc => true,
+        // What the client speaks, it would speak to the application, too.
+        AppProtocol::Http11 | AppProtocol::Unknown | AppProtocol::Tcp | AppProtocol::Tls => client,
     }
 }
 
@@ -103,6 +117,22 @@ fn request_id(chance: u128) -> String {
 }
 
 impl Outgoing {
+    /// A copy for somebody else, without what a backend changes for itself.
+    pub(crate) fn copy(&self, route: &Route, to: &Bound) -> Self {
+        let (target, authority) = &route.copied;
+        Self {
+            method: self.method.clone(),
+            target: target.clone(),
+            authority: authority.clone().or_else(|| self.before.clone()),
+            headers: self.copied.clone(),
+            http2: speaks_http2(protocol_of(to), self.client_http2),
+            upgrade: None,
+            client_http2: self.client_http2,
+            before: self.before.clone(),
+            copied: HeaderMap::new(),
+        }
+    }
+
     /// The request of one attempt, counted from 1.
     pub(crate) fn request(&self, attempt: u32, upload: Upload) -> Request<Upload> {
         let mut request = Request::new(upload);

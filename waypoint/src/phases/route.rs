@@ -6,13 +6,13 @@ use std::sync::{Arc, LazyLock};
 use ambit_model::balance::Pick;
 use ambit_model::http_path::{Normalization, RequestTarget};
 use ambit_model::http_route::{
-    Backend, Broken, Choice, Filters, Found, Redirected, Retry, Rewrite, Rule, Scheme, Timeouts,
+    Backend, Broken, Choice, Filters, Found, Redirected, Retry, Rewrite, Rule, Scheme, Timeouts, Upstream,
 };
 use ambit_model::name::Label;
 use ambit_model::route::Bound;
 use ambit_model::service::{AppProtocol, Service};
 use ambit_model::snapshot::Snapshot;
-use http::header::HeaderMap;
+use http::header::{HeaderMap, HeaderValue, ORIGIN};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 
@@ -34,6 +34,12 @@ pub(crate) struct Route {
     pub(crate) original: Option<String>,
     /// The route's name; empty without one.
     pub(crate) name: Label,
+    /// Who gets copies.
+    pub(crate) mirrors: Vec<Bound>,
+    /// What copies are sent as, before a backend changes it for itself.
+    pub(crate) copied: (PathAndQuery, Option<Authority>),
+    /// The page that asks.
+    origin: Option<HeaderValue>,
     rule: Option<Chosen>,
 }
 
@@ -45,6 +51,13 @@ struct Chosen {
 }
 
 impl Route {
+    /// To where it was asked for, as it is.
+    fn plain(to: Bound, target: PathAndQuery) -> Self {
+        let copied = (target.clone(), None);
+        let (authority, original, name, origin) = (None, None, Label::default(), None);
+        Self { to, target, authority, original, name, mirrors: Vec::new(), copied, origin, rule: None }
+    }
+
     /// When it is tried again.
     pub(crate) fn retry(&self) -> &Retry {
         self.rule.as_ref().and_then(|chosen| chosen.rule.retry.as_ref()).unwrap_or(&UNASKED)
@@ -57,17 +70,19 @@ impl Route {
 
     /// What is spoken at the port it goes to.
     pub(crate) fn protocol(&self) -> AppProtocol {
-        match &self.to {
-            Bound::Service { service, port } => {
-                service.ports.get(port).map_or(AppProtocol::Unknown, |port| port.protocol)
-            }
-            Bound::Workload { .. } => AppProtocol::Unknown,
+        protocol_of(&self.to)
+    }
+
+    /// Changes the request's headers as the rule says; copies are taken of that.
+    pub(crate) fn edit_request(&self, headers: &mut HeaderMap) {
+        if let Some(filters) = self.rule.as_ref().and_then(|chosen| chosen.rule.filters.as_ref().ok()) {
+            filters.request_headers.apply(headers);
         }
     }
 
-    /// Changes the request's headers: as the rule says, then as its backend does.
-    pub(crate) fn edit_request(&self, headers: &mut HeaderMap) {
-        for filters in self.rule.iter().flat_map(Chosen::filters) {
+    /// Changes them as the backend says.
+    pub(crate) fn edit_request_of_backend(&self, headers: &mut HeaderMap) {
+        if let Some(filters) = self.rule.as_ref().and_then(|chosen| chosen.own.as_ref()) {
             filters.request_headers.apply(headers);
         }
     }
@@ -77,6 +92,20 @@ impl Route {
         for filters in self.rule.iter().flat_map(|chosen| chosen.filters().rev()) {
             filters.response_headers.apply(headers);
         }
+        let filters = self.rule.as_ref().and_then(|chosen| chosen.rule.filters.as_ref().ok());
+        if let Some(cors) = filters.and_then(|filters| filters.cors.as_ref()) {
+            cors.mark(self.origin.as_ref(), headers);
+        }
+    }
+}
+
+/// What is spoken at a port.
+pub(crate) fn protocol_of(to: &Bound) -> AppProtocol {
+    match to {
+        Bound::Service { service, port } => {
+            service.ports.get(port).map_or(AppProtocol::Unknown, |port| port.protocol)
+        }
+        Bound::Workload { .. } => AppProtocol::Unknown,
     }
 }
 
@@ -97,8 +126,7 @@ pub(crate) fn route(
     let target = RequestTarget::read(whole, Normalization::default())?;
     let onward = |to| -> Result<Route, Refused> {
         let target = put_together(target.path.as_str(), target.query)?;
-        let (authority, original, name) = (None, None, Label::default());
-        Ok(Route { to, target, authority, original, name, rule: None })
+        Ok(Route::plain(to, target))
     };
     let Bound::Service { service, port } = &inbound.bound else { return onward(inbound.bound.clone()) };
     let world = inbound.lane.shared.world.load();
@@ -119,7 +147,7 @@ pub(crate) fn route(
         Choice::NoRoutes => onward(inbound.bound.clone()),
         Choice::NoMatch(_) => Err(Refused::NoRoute),
         Choice::Found(found) => {
-            let from = From { world: &world, service, port: *port, target: &target, asked };
+            let from = From { world: &world, service, port: *port, target: &target, asked, parts };
             from.follow(&found, pick)
         }
     }
@@ -132,11 +160,18 @@ struct From<'a> {
     port: u16,
     target: &'a RequestTarget<'a>,
     asked: &'a Asked,
+    parts: &'a Parts,
 }
 
 impl From<'_> {
     fn follow(&self, found: &Found<'_>, pick: &mut impl Pick) -> Result<Route, Refused> {
-        let filters = honoured(&found.rule.filters)?;
+        let filters = found.rule.filters.as_ref().map_err(broken)?;
+        let preflight = filters.cors.as_ref();
+        let preflight = preflight.and_then(|cors| cors.preflight(&self.parts.method, &self.parts.headers));
+        if let Some(mut headers) = preflight {
+            filters.response_headers.apply(&mut headers);
+            return Err(Refused::Preflight { headers });
+        }
         if let Some(redirect) = &filters.redirect {
             let status = redirect.status.code();
             let location = self.location(found, filters)?;
@@ -144,16 +179,20 @@ impl From<'_> {
         }
         let backend = found.rule.backend(pick).map_err(|none| Refused::Broken(none.to_string()))?;
         let to = self.upstream(backend)?;
-        let own = honoured(&backend.filters)?;
+        let own = for_backend(backend.filters.as_ref().map_err(broken)?)?;
+        let target = put_together(self.target.path.as_str(), self.target.query)?;
         let mut route = Route {
-            to,
-            target: put_together(self.target.path.as_str(), self.target.query)?,
-            authority: None,
-            original: None,
             name: found.route.key.to_string().into(),
+            mirrors: self.mirrors(filters, pick),
+            origin: self.parts.headers.get(ORIGIN).cloned(),
             rule: Some(Chosen { rule: Arc::clone(found.rule), own: None }),
+            ..Route::plain(to, target)
         };
-        for rewrite in [&filters.rewrite, &own.rewrite].into_iter().flatten() {
+        if let Some(rewrite) = &filters.rewrite {
+            self.rewrite(&mut route, rewrite, found)?;
+        }
+        route.copied = (route.target.clone(), route.authority.clone());
+        if let Some(rewrite) = &own.rewrite {
             self.rewrite(&mut route, rewrite, found)?;
         }
         if *own != Filters::default()
@@ -164,14 +203,27 @@ impl From<'_> {
         Ok(route)
     }
 
-    /// The service that a backend means. Its own routes are not asked again.
+    /// The service that a backend means.
     fn upstream(&self, backend: &Backend) -> Result<Bound, Refused> {
         let to = backend.to.as_ref().map_err(broken)?;
-        let service = self.world.service(&to.service);
-        match service.filter(|service| service.ports.contains_key(&to.port)) {
-            Some(service) => Ok(Bound::Service { service: Arc::clone(service), port: to.port }),
-            None => Err(Refused::Broken(format!("the backend {to} is not known"))),
+        self.known(to).ok_or_else(|| Refused::Broken(format!("the backend {to} is not known")))
+    }
+
+    /// A service's port. Its own routes are not asked again.
+    fn known(&self, to: &Upstream) -> Option<Bound> {
+        let service = self.world.service(&to.service)?;
+        let known = service.ports.contains_key(&to.port);
+        known.then(|| Bound::Service { service: Arc::clone(service), port: to.port })
+    }
+
+    /// Who gets copies of this very request. What is broken gets none, and the request goes on.
+    fn mirrors(&self, filters: &Filters, pick: &mut impl Pick) -> Vec<Bound> {
+        let mut taken = Vec::new();
+        for mirror in &filters.mirrors {
+            let known = mirror.to.as_ref().ok().and_then(|to| self.known(to));
+            taken.extend(known.filter(|_| mirror.share.takes(pick)));
         }
+        taken
     }
 
     fn location(&self, found: &Found<'_>, filters: &Filters) -> Result<String, Refused> {
@@ -197,11 +249,10 @@ impl From<'_> {
     }
 }
 
-/// What can be done of what is demanded: all of it, or the request is not sent on.
-fn honoured(filters: &Result<Filters, Broken>) -> Result<&Filters, Refused> {
-    let filters = filters.as_ref().map_err(broken)?;
-    if filters.cors.is_some() || !filters.mirrors.is_empty() {
-        return Err(Refused::Broken("CORS and mirrors are not in force in this version".into()));
+/// What one backend alone can change: more, and its requests are not sent on.
+fn for_backend(filters: &Filters) -> Result<&Filters, Refused> {
+    if filters.redirect.is_some() || filters.cors.is_some() || !filters.mirrors.is_empty() {
+        return Err(Refused::Broken("a backend has a filter that only a rule may have".into()));
     }
     Ok(filters)
 }

@@ -138,8 +138,6 @@ struct Shared {
 struct Taken<S> {
     sender: S,
     met: Met,
-    /// It has carried others before.
-    reused: bool,
 }
 
 impl Place {
@@ -153,7 +151,7 @@ impl Place {
         loop {
             let Idle { sender, met, .. } = held.idle.pop()?;
             if !sender.is_closed() {
-                return Some(Taken { sender, met, reused: true });
+                return Some(Taken { sender, met });
             }
         }
     }
@@ -167,7 +165,7 @@ impl Place {
         line.since = now();
         line.requests.fetch_add(1, Ordering::Relaxed);
         let seat = Seat(Arc::clone(&line.requests));
-        Some((Taken { sender: line.sender.clone(), met: line.met.clone(), reused: true }, seat))
+        Some((Taken { sender: line.sender.clone(), met: line.met.clone() }, seat))
     }
 
     /// Puts a new connection of HTTP/2 among the shared, and takes a seat on it.
@@ -180,7 +178,7 @@ impl Place {
         let seat = Seat(Arc::clone(&requests));
         let line = Shared { sender: sender.clone(), met: met.clone(), requests, since: now() };
         self.lock().shared.push(line);
-        (Taken { sender, met, reused: false }, seat)
+        (Taken { sender, met }, seat)
     }
 
     /// Lets go of what nobody has used for long; false when nothing is left.
@@ -232,7 +230,7 @@ async fn over_http1(
 ) -> Result<Got, Failure> {
     for last in (0..TRIES).map(|tried| tried + 1 == TRIES) {
         let idle = if last { None } else { place.idle() };
-        let Taken { mut sender, met, reused } = match idle {
+        let Taken { mut sender, met } = match idle {
             Some(taken) => taken,
             None => Box::pin(dial_http1(lane, plan)).await?,
         };
@@ -250,7 +248,7 @@ async fn over_http1(
             Err(mut error) => match error.take_message() {
                 Some(back) if !last => request = back,
                 Some(_) => return Err(Failure::Unsent(error.into_error())),
-                None => return Err(Failure::Lost { source: error.into_error(), reused }),
+                None => return Err(Failure::Lost { source: error.into_error() }),
             },
         }
     }
@@ -263,7 +261,7 @@ async fn over_http2(
     mut request: Request<Upload>,
 ) -> Result<Got, Failure> {
     for last in (0..TRIES).map(|tried| tried + 1 == TRIES) {
-        let (Taken { mut sender, met, reused }, seat) = match place.shared() {
+        let (Taken { mut sender, met }, seat) = match place.shared() {
             Some(taken) => taken,
             None => Box::pin(dial_http2(lane, plan, &place)).await?,
         };
@@ -275,7 +273,7 @@ async fn over_http2(
             Err(mut error) => match error.take_message() {
                 Some(back) if !last => request = back,
                 Some(_) => return Err(Failure::Unsent(error.into_error())),
-                None => return Err(Failure::Lost { source: error.into_error(), reused }),
+                None => return Err(Failure::Lost { source: error.into_error() }),
             },
         }
     }
@@ -294,7 +292,7 @@ async fn dial_http1(lane: &Lane, plan: &Plan) -> Result<Taken<http1::SendRequest
         // How it ends is told to whoever has a request on it.
         let _ = conn.with_upgrades().await;
     });
-    Ok(Taken { sender, met, reused: false })
+    Ok(Taken { sender, met })
 }
 
 /// One dial serves all who wait for it.

@@ -1,8 +1,8 @@
 //! An endpoint: its own end of tunnels, and a small application behind it that tells what it has seen.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ambit_hbone::accept::accept;
@@ -39,6 +39,10 @@ pub(crate) enum Speaks {
 pub(crate) struct Seen {
     pub(crate) requests: AtomicUsize,
     pub(crate) streams: AtomicUsize,
+    /// Bytes of bodies that were counted.
+    pub(crate) bodies: AtomicUsize,
+    /// The headers that came last.
+    pub(crate) last: Mutex<HeaderMap>,
     /// Requests that were given up before they were answered.
     pub(crate) abandoned: AtomicUsize,
     /// Told when `/held` is being asked for, and lets it go on.
@@ -132,7 +136,7 @@ impl Drop for Watch<'_> {
 
 async fn answer(mut request: Request<Incoming>, name: &str, seen: &Seen) -> Answer {
     let mut watch = Watch(seen, false);
-    seen.requests.fetch_add(1, Ordering::SeqCst);
+    *seen.last.lock().unwrap() = request.headers().clone();
     let answer = match request.uri().path() {
         "/held" => {
             seen.held.notify_one();
@@ -152,6 +156,7 @@ async fn answer(mut request: Request<Incoming>, name: &str, seen: &Seen) -> Answ
                     trailers.extend(more);
                 }
             }
+            seen.bodies.fetch_add(bytes, Ordering::SeqCst);
             say(StatusCode::OK, &format!("{bytes} {trailers:?}"))
         }
         "/trailers" => {
@@ -179,6 +184,7 @@ async fn answer(mut request: Request<Incoming>, name: &str, seen: &Seen) -> Answ
             say(StatusCode::OK, &text)
         }
     };
+    seen.requests.fetch_add(1, Ordering::SeqCst);
     watch.1 = true;
     answer
 }

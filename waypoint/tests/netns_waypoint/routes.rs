@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use ambit_model::delta::Change;
 use ambit_model::http_route::{
-    Backend, Broken, Filters, Match, Parent, PathChange, PathMatch, Redirect, RedirectStatus, Retry, Rewrite,
-    Route, Rule, TimeLimit, Timeouts, Upstream,
+    Backend, Broken, Cors, Filters, Match, Mirror, Names, Parent, PathChange, PathMatch, Redirect,
+    RedirectStatus, Retry, Rewrite, Route, Rule, Share, TimeLimit, Timeouts, Upstream,
 };
 use ambit_model::service::AppProtocol;
 
 use crate::backend::{Seen, Speaks, backend};
 use crate::client::{Client, empty, http1};
-use crate::scene::{Scene, endpoint_of, scene, service, shop};
+use crate::scene::{PATIENCE, Scene, endpoint_of, scene, service, shop};
 
 const WEB: &str = "10.1.0.1:80";
 
@@ -181,6 +181,59 @@ fn shares_are_as_routes_say_and_a_change_is_in_force_when_it_is_acknowledged() {
             let answer = client.get("/").await;
             assert!(answer.body.starts_with(wanted), "{wanted}: {}", answer.body);
         }
+    });
+}
+
+#[test]
+fn copies_are_sent_beside_requests_and_nobody_waits_for_them() {
+    let mirror = |service: &str| Mirror { to: to(service, 1).to, share: Share::ALL };
+    let filters = Filters {
+        request_headers: setting("x-route"),
+        mirrors: vec![mirror("other"), mirror("missing")],
+        ..Filters::default()
+    };
+    let own = Filters { request_headers: setting("x-backend"), ..Filters::default() };
+    let backends = vec![Backend { filters: Ok(own), ..to("web", 1) }];
+    let world = world(vec![Rule { filters: Ok(filters), ..rule(vec![], backends) }]);
+    scene(&world, async |scene| {
+        let (mut client, [one, two]) = open(scene).await;
+        for number in 1..=20 {
+            let text = "x".repeat(100 * number);
+            let request = client.request("/count").method("POST").body(crate::client::full(&text)).unwrap();
+            let answer = client.ask(request).await;
+            assert_eq!(answer.body, format!("{} {{}}", text.len()), "the endpoint's own answer");
+        }
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while two.requests.load(Ordering::SeqCst) < 20 {
+            assert!(tokio::time::Instant::now() < until, "copies are missing");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(one.requests.load(Ordering::SeqCst), 20);
+        let bodies = two.bodies.load(Ordering::SeqCst);
+        assert_eq!(bodies, (1..=20).map(|number| 100 * number).sum::<usize>(), "copies are whole");
+        assert_eq!(two.last.lock().unwrap().get("x-route").unwrap(), "yes");
+        assert!(!two.last.lock().unwrap().contains_key("x-backend"), "what is the backend's alone");
+    });
+}
+
+#[test]
+fn browsers_are_told_what_pages_of_other_origins_may_do() {
+    let cors = Cors { origins: Names::These(vec!["https://a.b".parse().unwrap()]), ..Cors::default() };
+    let filters = Filters { cors: Some(Box::new(cors)), ..Filters::default() };
+    scene(&world(vec![Rule { filters: Ok(filters), ..rule(vec![], vec![to("web", 1)]) }]), async |scene| {
+        let (mut client, [one, _]) = open(scene).await;
+        for (origin, allowed) in [("https://a.b", true), ("https://c.d", false)] {
+            let asks = client.request("/").method("OPTIONS").header("origin", origin);
+            let asks = asks.header("access-control-request-method", "GET").body(empty()).unwrap();
+            let answer = client.ask(asks).await;
+            assert_eq!(answer.status, 204);
+            assert_eq!(answer.headers.contains_key("access-control-allow-origin"), allowed, "{origin}");
+            let request = client.request("/").header("origin", origin).body(empty()).unwrap();
+            let answer = client.ask(request).await;
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.headers.contains_key("access-control-allow-origin"), allowed, "{origin}");
+        }
+        assert_eq!(one.requests.load(Ordering::SeqCst), 2, "questions are not sent on");
     });
 }
 

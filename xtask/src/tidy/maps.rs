@@ -23,7 +23,7 @@ struct Rows {
     last: u32,
 }
 
-const MAPS: [Map; 3] = [
+const MAPS: [Map; 4] = [
     Map {
         path: "istiod-lite/tests/README.md",
         rows: &[
@@ -58,6 +58,7 @@ const MAPS: [Map; 3] = [
         ],
     },
     Map { path: "ztunnel/tests/README.md", rows: &[] },
+    Map { path: "waypoint/tests/README.md", rows: &[] },
 ];
 
 /// Names of tests are sentences: shorter ones are other things.
