@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 #[path = "scene/desk.rs"]
+#[expect(dead_code, reason = "memory is measured elsewhere")]
 mod desk;
 
 #[cfg(test)]

@@ -115,6 +115,13 @@ impl Desk {
         std::fs::read_dir(format!("/proc/{}/fd", self.proxy.id())).unwrap().count()
     }
 
+    /// KiB of the proxy's memory that are no file's.
+    pub(crate) fn anonymous(&self) -> usize {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.proxy.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// Processor time that the proxy has used.
     pub(crate) fn processor_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.proxy.id())).unwrap();
