@@ -7,6 +7,7 @@
 mod address;
 mod names;
 mod nft;
+mod older;
 mod open;
 mod probes;
 mod route;
@@ -16,7 +17,9 @@ use ambit_sys::netns::{Netns, NetnsError};
 use tracing::warn;
 
 use crate::apply::nft::Whose;
-use crate::rules::{Families, NodeRules, PodRules, leaving_table, node_table, pod_table};
+use crate::rules::{
+    Families, NodeRules, PodRules, Table, leaving_table, node_table, parting_table, pod_table,
+};
 
 pub use address::addresses;
 pub use ambit_sys::netlink::talk::TalkError;
@@ -104,15 +107,12 @@ pub fn install_pod(netns: &Netns, wanted: &PodRules, life: Life) -> Result<Visit
         let site = nft::Site::visit(Whose::Pod)?;
         let was_redirected = site.drift(&table) != Some(Drift::NoTable);
         // Until ours stand, and only where nothing is redirected yet: then every flow is one from before.
-        let tracked = (life == Life::Runs && !was_redirected).then(open::remember).and_then(|it| {
+        let _tracked = (life == Life::Runs && !was_redirected).then(open::remember).and_then(|it| {
             it.inspect_err(|error| warn!(%error, "connections that are open now will end")).ok().flatten()
         });
         // Routing first: a rule that marks packets for a route that is not there yet would lose them.
         let result = route::install(wanted.families).and_then(|routed| {
             let filtered = site.install(&table)?;
-            if tracked.is_some() && wanted.dns {
-                forgotten(names::forget_direct());
-            }
             Ok(if routed == Change::Made { routed } else { filtered })
         });
         Ok(Visit { was_redirected, result })
@@ -130,11 +130,21 @@ pub fn verify_pod(netns: &Netns, wanted: &PodRules) -> Result<Option<Drift>, App
 /// Redirects nothing new in a pod's namespace; connections that are carried go on, until all is removed. Where nothing
 /// is redirected this changes nothing.
 pub fn ease_pod(netns: &Netns, wanted: &PodRules) -> Result<(), ApplyError> {
+    replace(netns, &leaving_table(wanted))
+}
+
+/// Leads no query for a name to ztunnel any more, from whatever port; before all is removed, and a moment after
+/// [`ease_pod`].
+pub fn part_pod(netns: &Netns, wanted: &PodRules) -> Result<(), ApplyError> {
+    replace(netns, &parting_table(wanted))
+}
+
+fn replace(netns: &Netns, table: &Table) -> Result<(), ApplyError> {
     netns.run(|| {
-        let (site, table) = (nft::Site::visit(Whose::Pod)?, leaving_table(wanted));
-        match site.drift(&table) {
+        let site = nft::Site::visit(Whose::Pod)?;
+        match site.drift(table) {
             Some(Drift::NoTable) => Ok(()),
-            _ => site.install(&table).map(drop),
+            _ => site.install(table).map(drop),
         }
     })?
 }
@@ -143,19 +153,17 @@ pub fn ease_pod(netns: &Netns, wanted: &PodRules) -> Result<(), ApplyError> {
 pub fn remove_pod(netns: &Netns) -> Result<(), ApplyError> {
     netns.run(|| {
         // While the kernel takes the rules away one by one, an answer could be taken for one of ztunnel's.
-        forgotten(names::forget_led());
-        if nft::remove(Whose::Pod)? == Change::Made {
-            // Unless nothing new was redirected before, there may be more.
-            forgotten(names::forget_led());
+        if let Err(error) = names::forget() {
+            warn!(%error, "queries for names are remembered from before and may be led astray");
         }
+        nft::remove(Whose::Pod)?;
         route::remove()
     })?
 }
 
-fn forgotten(done: Result<(), TalkError>) {
-    if let Err(error) = done {
-        warn!(%error, "queries for names are remembered from before and may be led astray");
-    }
+/// Tables of the kernel's older packet filter (iptables-legacy) in a pod's namespace that could redirect, for people.
+pub fn older_tables(netns: &Netns) -> Result<Vec<String>, ApplyError> {
+    Ok(netns.run(older::tables)?)
 }
 
 /// Whether somebody in a pod's namespace waits for ztunnel's answer to a query for a name.
@@ -171,7 +179,7 @@ pub fn install_node(wanted: &NodeRules) -> Result<Change, ApplyError> {
 
 /// Takes everything of ours out of the node's namespace.
 pub fn remove_node() -> Result<(), ApplyError> {
-    nft::remove(Whose::Node).map(drop)
+    nft::remove(Whose::Node)
 }
 
 /// The families that the calling thread's namespace can use at all: without IPv6 in the kernel there is only one.

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 pub use bytes::{Expression, expressions};
 pub use node::{NodeRules, PROBE_SET_V4, PROBE_SET_V6, PodsGroup, node_table};
 pub(crate) use pod::{DNS, NAMES, joining_chain};
-pub use pod::{PodRules, leaving_table, pod_table};
+pub use pod::{PodRules, leaving_table, parting_table, pod_table};
 
 /// The one table that is ours in every namespace.
 pub const TABLE: &str = "ambit";

@@ -32,20 +32,11 @@ const PROTOCOL_NUMBER: u16 = 1;
 const FROM_PORT: u16 = 2;
 const TO_PORT: u16 = 3;
 const UDP: u8 = 17;
-// Bits of what a filter looks at.
-const BY_NUMBER: u32 = 1 << 3;
-const BY_FROM_PORT: u32 = 1 << 4;
-const BY_TO_PORT: u32 = 1 << 5;
+/// What a filter looks at: the protocol's number, and the port that a flow goes to.
+const LOOKED_AT: u32 = 1 << 3 | 1 << 5;
 
 /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
 const FAMILIES: [u8; 2] = [2, 10];
-
-/// What the kernel saw first of a flow.
-#[derive(Debug, Clone, Copy)]
-enum First {
-    Query,
-    Answer,
-}
 
 /// Whether a query of the calling thread's namespace was led to ztunnel and has no answer yet. Of two that were asked
 /// from one port the first answer counts for both.
@@ -53,31 +44,19 @@ pub(super) fn are_asked() -> Result<bool, TalkError> {
     let mut talk = Talk::open(Family::Netfilter)?;
     for family in FAMILIES {
         let unanswered = Attributes::new().be32(STATUS, 0).be32(STATUS_MASK, ANSWERED);
-        let found = find(&mut talk, family, First::Query, unanswered)?;
-        if found.iter().any(|flow| is_led(flow) && !is_answered(flow)) {
+        if find(&mut talk, family, unanswered)?.iter().any(|flow| !is_answered(flow)) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Forgets all that were led to ztunnel. While others are remembered that were not, answers to both could be taken for
-/// each other's; so they are to be forgotten before anything changes.
-pub(super) fn forget_led() -> Result<(), TalkError> {
-    forget(&[First::Query], is_led)
-}
-
-/// Forgets those that began before there were rules: from the same port, the next query would pass ztunnel by. Answers
-/// find their way without.
-pub(super) fn forget_direct() -> Result<(), TalkError> {
-    forget(&[First::Query, First::Answer], |flow| !is_led(flow))
-}
-
-fn forget(begun: &[First], which: impl Fn(&[u8]) -> bool) -> Result<(), TalkError> {
+/// Forgets all that were led to ztunnel. While the kernel takes rules away one by one it could take an answer for one to
+/// such a query, from the same port, and drop it; so they are to be forgotten before.
+pub(super) fn forget() -> Result<(), TalkError> {
     let mut talk = Talk::open(Family::Netfilter)?;
-    for (family, first) in FAMILIES.into_iter().flat_map(|family| begun.iter().map(move |it| (family, *it))) {
-        let mut found = find(&mut talk, family, first, Attributes::new())?;
-        found.retain(|flow| which(flow));
+    for family in FAMILIES {
+        let found = find(&mut talk, family, Attributes::new())?;
         for some in found.chunks(AT_ONCE) {
             let (messages, last) = deletion(family, some);
             // One that has ended meanwhile is gone already.
@@ -87,20 +66,16 @@ fn forget(begun: &[First], which: impl Fn(&[u8]) -> bool) -> Result<(), TalkErro
     Ok(())
 }
 
-/// Flows that are not tracked apart, of a filter with `more`. A kernel before 5.8 filters nothing, so what it lists is
+/// Queries that were led to ztunnel, of a filter with `more`. A kernel before 5.8 filters nothing, so what it lists is
 /// looked at again.
-fn find(talk: &mut Talk, family: u8, first: First, more: Attributes) -> Result<Vec<Vec<u8>>, TalkError> {
-    let (port, looked_at) = match first {
-        First::Query => (TO_PORT, BY_NUMBER | BY_TO_PORT),
-        First::Answer => (FROM_PORT, BY_NUMBER | BY_FROM_PORT),
-    };
-    let protocol = Attributes::new().raw(PROTOCOL_NUMBER, &[UDP]).raw(port, &DNS.to_be_bytes());
+fn find(talk: &mut Talk, family: u8, more: Attributes) -> Result<Vec<Vec<u8>>, TalkError> {
+    let protocol = Attributes::new().raw(PROTOCOL_NUMBER, &[UDP]).raw(TO_PORT, &DNS.to_be_bytes());
     let filter = more
         .nested(TUPLE, &Attributes::new().nested(PROTOCOL, &protocol))
-        .nested(NESTED | FILTER, &Attributes::new().ne32(1, looked_at).ne32(2, 0));
+        .nested(NESTED | FILTER, &Attributes::new().ne32(1, LOOKED_AT).ne32(2, 0));
     let listed = talk.list(GET_FLOW, &head(family, 0), &filter)?;
     let bodies = listed.into_iter().filter_map(|it| it.body.get(4..).map(<[u8]>::to_vec));
-    Ok(bodies.filter(|flow| has(flow, TUPLE, (port, DNS)) && attribute(flow, ZONE).is_none()).collect())
+    Ok(bodies.filter(|flow| is_led(flow)).collect())
 }
 
 /// Whether one way of a flow is UDP, with this port.
@@ -111,7 +86,8 @@ fn has(flow: &[u8], way: u16, (kind, port): (u16, u16)) -> bool {
 }
 
 fn is_led(flow: &[u8]) -> bool {
-    has(flow, TUPLE_BACK, (FROM_PORT, NAMES))
+    let is_apart = attribute(flow, ZONE).is_some();
+    !is_apart && has(flow, TUPLE, (TO_PORT, DNS)) && has(flow, TUPLE_BACK, (FROM_PORT, NAMES))
 }
 
 fn is_answered(flow: &[u8]) -> bool {

@@ -80,19 +80,18 @@ impl Site {
     }
 }
 
-/// Deletes our table and an earlier agent's, if there is one.
-pub(super) fn remove(whose: Whose) -> Result<Change, ApplyError> {
+/// Deletes our table and an earlier agent's.
+pub(super) fn remove(whose: Whose) -> Result<(), ApplyError> {
     let mut talk = open()?;
     let found = read(&mut talk, whose)?;
     if found.to_replace().next().is_none() && found.upstream.first().is_none() {
-        return Ok(Change::None);
+        return Ok(());
     }
     let mut batch = Batch::begin();
     clear(&mut batch, &found);
     let (messages, last) = batch.end();
     let told = talk.tell(&messages, last);
-    told.map_err(|source| ApplyError::Kernel { what: "remove the packet filter", source })?;
-    Ok(Change::Made)
+    told.map_err(|source| ApplyError::Kernel { what: "remove the packet filter", source })
 }
 
 pub(super) fn open() -> Result<Talk, ApplyError> {

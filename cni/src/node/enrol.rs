@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::apply::{
-    ApplyError, Change, Drift, Life, asks_for_names, ease_pod, install_pod, remove_pod, verify_pod,
+    ApplyError, Change, Drift, Life, asks_for_names, ease_pod, install_pod, older_tables as older_tables_of,
+    part_pod, remove_pod, verify_pod,
 };
 use crate::config::Kubernetes;
 use crate::install::keep::State;
@@ -300,16 +301,21 @@ pub(crate) async fn leave(
         let rules = subject.rules.clone();
         in_pod(ground, netns, move |netns| ease_pod(netns, &rules)).await?;
         tokio::time::sleep(ground.leave_wait).await;
-        names_answered(ground, subject, netns).await;
+        if subject.rules.dns {
+            let rules = subject.rules.clone();
+            in_pod(ground, netns, move |netns| part_pod(netns, &rules)).await?;
+            tokio::time::sleep(ground.leave_wait).await;
+            names_answered(ground, netns).await;
+        }
     }
     in_pod(ground, netns, remove_pod).await?;
     forget(ground, subject).await
 }
 
 /// Waits for answers to what was asked before redirection ended: without the rules, none would arrive.
-async fn names_answered(ground: &Ground, subject: &Subject, netns: &Arc<Netns>) {
+async fn names_answered(ground: &Ground, netns: &Arc<Netns>) {
     let until = clock::now() + ANSWER_WAIT;
-    while subject.rules.dns && clock::now() < until {
+    while clock::now() < until {
         match in_pod(ground, netns, asks_for_names).await {
             Ok(true) => tokio::time::sleep(ANSWER_LOOK).await,
             Ok(false) => return,
@@ -332,6 +338,11 @@ pub(crate) async fn drift(
 ) -> Result<Option<Drift>, EnrolError> {
     let rules = rules.clone();
     in_pod(ground, netns, move |netns| verify_pod(netns, &rules)).await
+}
+
+/// Tables of the older packet filter in a pod's namespace, which nobody here looks into.
+pub(crate) async fn older_tables(ground: &Ground, netns: &Arc<Netns>) -> Result<Vec<String>, EnrolError> {
+    in_pod(ground, netns, older_tables_of).await
 }
 
 /// Writes the word on a pod, and its standing if one is given, unless its object says so already. Should that be out of

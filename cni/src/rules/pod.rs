@@ -55,16 +55,22 @@ pub fn pod_table(pod: &PodRules) -> Table {
 
 /// The table of a pod that leaves: nothing new is redirected, and what was goes on. Its translation is the flows' own;
 /// the kernel does it for as long as there are chains of that kind, though they be empty.
-///
-/// A flow of UDP has no end, and resolvers use its ports again: a query would be redirected as the one before it was,
-/// and its answer, should the rules be gone by then, would come from an address that was not asked. So all queries are
-/// told apart from those before.
 #[must_use]
 pub fn leaving_table(pod: &PodRules) -> Table {
     let mut table = pod_table(pod);
     for chain in table.chains.iter_mut().filter(|chain| chain.kind == ChainKind::Nat) {
         chain.rules.clear();
     }
+    table
+}
+
+/// The table of a pod that is about to have left. A flow of UDP has no end, and resolvers use its ports again: a query
+/// would be redirected as the one before it was, and its answer, should the rules be gone by then, would come from an
+/// address that was not asked. So all queries are told apart from those before. Not at once when a pod leaves: of two
+/// that are asked together, of which one was redirected, the other has to be, too, for others may know other names.
+#[must_use]
+pub fn parting_table(pod: &PodRules) -> Table {
+    let mut table = leaving_table(pod);
     if pod.dns {
         table.chains.retain(|chain| chain.priority != RAW);
         table.chains.extend(apart(None));

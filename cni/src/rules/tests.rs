@@ -27,6 +27,7 @@ fn a_pods_rules_are_the_golden_ones() {
         let names = PodRules { dns: true, ..pod(families) };
         golden(&format!("pod-dns-{suffix}.nft"), &pod_table(&names));
         golden(&format!("pod-dns-leaving-{suffix}.nft"), &leaving_table(&names));
+        golden(&format!("pod-dns-parting-{suffix}.nft"), &parting_table(&names));
         let bypass = PodRules { bypass_inbound: true, ..pod(families) };
         golden(&format!("pod-bypass-{suffix}.nft"), &pod_table(&bypass));
         let inner = PodRules { inner_interfaces: interfaces(), ..pod(families) };

@@ -15,6 +15,7 @@ mod kube;
 mod leave;
 mod names;
 mod node;
+mod older;
 mod prober;
 mod proof;
 mod stage;

@@ -47,6 +47,10 @@ impl Keeper {
         if self.seat != Seat::In {
             info!(pod = %subject.object, ?change, "the pod is in the mesh");
         }
+        if change == Change::Made {
+            let netns = Arc::clone(netns);
+            self.say_older(&subject, &netns).await;
+        }
         // Who does not answer is asked again at the next look, like all that joining asks for.
         let is_time_to_tell = self.proof.note(proven.unwrap_or(true));
         if unsaid.is_none() {

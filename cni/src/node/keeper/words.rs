@@ -1,6 +1,9 @@
 //! What people are told of a pod: in the log, by an event, on the pod. Owns what is worth a word, and how often.
 
+use std::sync::Arc;
+
 use ambit_process::clock;
+use ambit_sys::netns::Netns;
 use tracing::{info, warn};
 
 use super::{Keeper, Wanted};
@@ -98,5 +101,22 @@ impl Keeper {
         warn!(pod = %subject.object, "the pod has no certificate; nobody gets in or out");
         self.ground.notes.warn(subject, "in the mesh, but without a certificate: nobody gets in or out");
         self.stand(Standing::NoCertificate).await;
+    }
+
+    /// Rules in there may be another agent's, of which none of ours knows: they stay when the pod leaves, too.
+    pub(super) async fn say_older(&self, subject: &Subject, netns: &Arc<Netns>) {
+        let tables = match enrol::older_tables(&self.ground, netns).await {
+            Ok(tables) if tables.is_empty() => return,
+            Ok(tables) => tables.join(", "),
+            Err(error) => {
+                return info!(pod = %subject.object, error = %chain(&error), "older rules are not looked for");
+            }
+        };
+        let why = format!(
+            "in the mesh, beside rules of iptables-legacy, which are left as they are, in table {tables}: if another \
+             agent redirected the pod by them, restart the pod"
+        );
+        warn!(pod = %subject.object, "{why}");
+        self.ground.notes.warn(subject, &why);
     }
 }
