@@ -12,6 +12,8 @@ use crate::{PODS, SOON, cast, kills, watch};
 
 /// Pods that follow each other at one address.
 const GENERATIONS: usize = 6;
+/// After so many milliseconds the C library's resolver asks again: what it asked first was lost.
+const ASKED_AGAIN: u64 = 5_000;
 /// How often the label is put on and taken off.
 const FLAPS: usize = 10;
 
@@ -124,7 +126,9 @@ pub(crate) fn a_label_flaps(lab: &Lab) -> Result<()> {
         ensure!(!wire.finish().contain(b"GET /settled"), "readable on the wire");
         Ok(())
     })?;
-    watch::unharmed(what, load).map(drop)
+    let naming = watch::unharmed(what, load)?.longest_naming_ms;
+    ensure!(naming < ASKED_AGAIN, "{what}: a query for a name was lost: one waited {naming} ms");
+    Ok(())
 }
 
 fn flapping() -> String {

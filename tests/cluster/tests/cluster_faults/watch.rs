@@ -35,8 +35,10 @@ pub(crate) fn fifty(lab: &Lab, service: &str) -> Result<Running> {
 pub(crate) fn unharmed(what: &str, load: Running) -> Result<Load> {
     let changes = load.lines();
     let load = load.finish()?;
-    let Load { sent, failed, longest_ms, .. } = load;
-    eprintln!("{what}: {sent} requests, {failed} failed, the longest took {longest_ms} ms");
+    let Load { sent, failed, longest_ms, longest_naming_ms: naming, .. } = load;
+    eprintln!(
+        "{what}: {sent} requests, {failed} failed, the longest took {longest_ms} ms, a name at most {naming} ms"
+    );
     for (_, slow) in changes.iter().filter(|(_, line)| line.contains("slow_ms")) {
         eprintln!("{what}: {slow}");
     }
