@@ -1,6 +1,7 @@
 //! The command line; every flag is also an environment variable.
 
 mod given;
+mod waypoint;
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,12 +15,14 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::ca::keeper::Place;
 use crate::ca::root::Recipe;
+use crate::deploy::plan::Template;
 use crate::mesh::Mesh;
 use crate::origin::Kubernetes;
 use crate::trust::{self, Trust};
 use crate::vips::Ranges;
 
 pub use given::{Given, Unset};
+pub use waypoint::Waypoint;
 
 /// The mesh's control plane.
 #[derive(Debug, Parser)]
@@ -189,6 +192,9 @@ pub struct Run {
     /// pods; * for any account.
     #[arg(long = "reader", env = "XDS_READERS", value_name = "NAMESPACE/NAME", value_delimiter = ',')]
     pub readers: Vec<String>,
+    /// Waypoints.
+    #[command(flatten)]
+    pub waypoint: Waypoint,
 }
 
 impl Run {
@@ -209,6 +215,24 @@ impl Run {
     #[must_use]
     pub fn mesh(&self, trust: Trust) -> Mesh {
         Mesh { trust, system_namespace: self.namespace().into(), ..self.cluster.mesh() }
+    }
+
+    /// What waypoints that are deployed here have in common; none are, without an image.
+    #[must_use]
+    pub fn waypoints(&self, domain: &TrustDomain) -> Option<Template> {
+        let Waypoint { image, pod, control_plane } = &self.waypoint;
+        let Cluster { domain: names, cluster_id, revision, .. } = &self.cluster;
+        let suffix = if revision.is_empty() { String::new() } else { format!("-{revision}") };
+        let usual = || format!("https://istiod{suffix}.{}.svc:15012", self.namespace());
+        (!image.is_empty()).then(|| Template {
+            image: image.clone(),
+            pod: pod.clone(),
+            control_plane: Some(control_plane.clone()).filter(|it| !it.is_empty()).unwrap_or_else(usual),
+            domain: names.clone(),
+            trust_domain: domain.to_string(),
+            cluster: cluster_id.clone(),
+            revision: revision.clone(),
+        })
     }
 
     /// Where signing material comes from.

@@ -6,6 +6,7 @@ pub mod ca;
 pub mod catalog;
 pub mod conditions;
 pub mod config;
+pub mod deploy;
 pub mod dump;
 pub mod hooks;
 pub mod index;

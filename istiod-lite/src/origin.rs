@@ -23,8 +23,11 @@ use crate::ca::review::Reviewer;
 use crate::ca::safe::Safe;
 use crate::ca::token::{KeyError, Tokens};
 use crate::config::Run;
+use crate::deploy::Deployer;
+use crate::deploy::plan::Template;
 use crate::hooks::Hooks;
 use crate::metrics::Metrics;
+use crate::publish::Waypoints;
 use crate::trust::{self, Trust, TrustError};
 
 /// The field manager of what this program writes onto objects.
@@ -122,6 +125,7 @@ pub struct Inside {
     /// The lease of the revision's own webhooks, where there is a revision: nobody else writes into them.
     revision: Option<(Candidate, watch::Sender<bool>)>,
     hooks: Vec<String>,
+    template: Option<Template>,
 }
 
 impl Origin {
@@ -182,6 +186,7 @@ impl Origin {
                 Callers::Review(Box::new(Reviewer::new(client.clone(), domain, audiences)))
             }
         };
+        let template = config.waypoints(&trust.domain());
         let revision = Some(&config.cluster.revision).filter(|it| !it.is_empty());
         let revision = revision.map(|name| {
             let lease = format!("{LEASE}-{name}");
@@ -201,6 +206,7 @@ impl Origin {
                 share,
                 revision,
                 hooks: config.hooks(),
+                template,
             }),
         })
     }
@@ -237,8 +243,19 @@ impl Inside {
     }
 
     /// Starts the election, and what is done by whoever wins it.
-    pub fn start(self, tasks: &mut Tasks, told: Told, metrics: &Metrics) {
-        let Self { client, desk, candidate, lead, member, share, revision, hooks } = self;
+    pub fn start(
+        self,
+        tasks: &mut Tasks,
+        (told, waypoints): (Told, watch::Receiver<Waypoints>),
+        metrics: &Metrics,
+    ) {
+        let Self { client, desk, candidate, lead, member, share, revision, hooks, template } = self;
+        // Each revision deploys its own gateways, so each has a leader for that.
+        let deploys = revision.as_ref().map_or(&lead, |(_, lead)| lead).subscribe();
+        if let Some(template) = template {
+            let deployer = Deployer::new(client.clone(), deploys, waypoints, template);
+            tasks.spawn("deploy", |stop| deployer.run(stop));
+        }
         if let Some(roots) = told.serving {
             let writes = revision.as_ref().map_or(&lead, |(_, lead)| lead).subscribe();
             let hooks = Hooks::new(client.clone(), roots, writes, hooks, metrics.clone());

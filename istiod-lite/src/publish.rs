@@ -30,7 +30,7 @@ use crate::index::World;
 use crate::metrics::{Metrics, Trigger, trigger};
 use crate::publish::pace::Pace;
 use crate::status::{self, News};
-use crate::translate::waypoint;
+use crate::translate::waypoint::{self, Known};
 use crate::vips::{self, Ranges};
 
 /// Questions that wait for a pod to appear; beyond this the oldest is given up.
@@ -48,14 +48,14 @@ pub struct Told {
     pub faults: watch::Sender<Arc<Vec<Fault>>>,
     /// Opened with the first complete library.
     pub gate: Gate,
-    /// The accounts that waypoints run as.
+    /// What is known of waypoints.
     pub waypoints: watch::Sender<Waypoints>,
     /// Counters.
     pub metrics: Metrics,
 }
 
-/// Accounts, as `<namespace>/<name>`.
-pub type Waypoints = Arc<BTreeSet<String>>;
+/// What is known of waypoints.
+pub type Waypoints = Arc<Known>;
 
 /// The loop's state.
 pub struct Feed {
@@ -102,7 +102,7 @@ impl Feed {
             writer,
             unreported: BTreeSet::new(),
             ranges,
-            gateways_changed: false,
+            gateways_changed: true,
             entries_changed: false,
             bad: BTreeMap::new(),
             known: None,
@@ -209,7 +209,7 @@ impl Feed {
     /// Waypoints may read the mesh: it is told who runs as one before they can have heard of it.
     fn tell_waypoints(&mut self) {
         if std::mem::take(&mut self.gateways_changed) {
-            let now = waypoint::accounts(self.catalog.world());
+            let now = waypoint::known(self.catalog.world());
             self.told.waypoints.send_if_modified(|known| {
                 let differs = **known != now;
                 *known = Arc::new(now);
@@ -220,7 +220,7 @@ impl Feed {
 
     fn note(&mut self, object: &ObjectRef) {
         self.triggers.insert(trigger(object));
-        self.gateways_changed |= matches!(object.kind, Kind::Gateway | Kind::GatewayClass);
+        self.gateways_changed |= matches!(object.kind, Kind::Gateway | Kind::GatewayClass | Kind::Namespace);
         self.entries_changed |= matches!(object.kind, Kind::ServiceEntry | Kind::Namespace | Kind::ConfigMap);
         self.unreported.extend(status::affected(self.catalog.world(), object));
     }

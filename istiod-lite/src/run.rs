@@ -272,7 +272,7 @@ impl ControlPlane {
         let told = rows.last().unwrap_or_else(|| library.clone());
         let open = Ads::new(told.clone(), serve::anybody(), tasks.stop().clone()).told_in(&rows);
         let open = open.noting(self.metrics.times().notes());
-        let closed = open.admitting(serve::proven(self.readers, self.waypoints));
+        let closed = open.admitting(serve::proven(self.readers, self.waypoints.clone()));
         let closed = closed.shown_to(serve::of_namespace(self.namespace), self.called);
         let both = Both::new(closed, authority, callers);
         let shown = Shown {
@@ -285,7 +285,7 @@ impl ControlPlane {
             metrics: self.metrics,
         };
         if let Some(inside) = self.inside {
-            inside.start(tasks, here.told(), &shown.metrics);
+            inside.start(tasks, (here.told(), self.waypoints), &shown.metrics);
         }
         here.start(tasks);
         let feed = feed.telling(open.streams());

@@ -70,7 +70,7 @@ pub fn proven(readers: Vec<String>, waypoints: watch::Receiver<Waypoints>) -> Ad
         let bearer = callers::proven(extensions)?;
         let account = format!("{}/{}", bearer.identity.namespace, bearer.identity.service_account);
         let named = readers.iter().any(|reader| *reader == account || reader == "*");
-        if !named && !waypoints.borrow().contains(&account) {
+        if !named && !waypoints.borrow().accounts.contains(&account) {
             info!(target: "serve", identity = %bearer.identity, "may not read the mesh");
             let message = format!("{account} may not read the mesh; name it with --reader if it should");
             return Err(Status::permission_denied(message));

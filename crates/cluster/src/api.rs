@@ -1,7 +1,8 @@
 //! Objects from the Kubernetes API: the same events as from a directory of manifests.
 //! Owns the merging of what the followers of the kinds tell; beside it, what is asked of the API server otherwise:
 //! who leads (`lease`), who writes what (`member`), whose token this is (`review`), what is written (`write`, `hook`,
-//! `anchor`, `event`), what is kept (`secret`), what people's commands ask (`ask`). Each kind is followed by a task of its
+//! `anchor`, `event`), what is kept (`secret`), what is made
+//! for other objects (`made`), what people's commands ask (`ask`). Each kind is followed by a task of its
 //! own (`follow`), which decides by a pure state what to ask (`course`) and what changed (`mirror`).
 
 mod anchor;
@@ -14,6 +15,7 @@ mod fleet;
 mod follow;
 mod hook;
 mod lease;
+mod made;
 mod member;
 mod mirror;
 mod reach;
@@ -40,6 +42,7 @@ pub use error::ApiError;
 pub use event::{Warning, stamp};
 pub use fleet::Fleet;
 pub use lease::{Candidate, Owner};
+pub use made::Made;
 pub use member::{Member, Share, TAKEN_OVER};
 pub use reach::{PodPort, PortAnswer, ReachError};
 pub use resource::Wanted;

@@ -71,13 +71,57 @@ const POOL: &str = r#"
 {apiVersion: v1, kind: Service, metadata: {name: tag, namespace: istio-system, labels: {istio.io/rev: r2, istio.io/tag: prod}}, spec: {ports: [{port: 80}]}}
 "#;
 
+/// Waypoints: who goes through which, by labels of objects and namespaces, by classes, by what a gateway allows, by
+/// policies that are attached; and routes, by what they name.
+const WAYPOINTS: &str = r#"
+{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {istio.io/use-waypoint: w, team: x}}}
+{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {istio.io/use-waypoint: w, istio.io/use-waypoint-namespace: b, team: y}}}
+{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {team: x}, annotations: {ambit.io/waypoint-policy: strict}}}
+{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {istio.io/use-waypoint: w, istio.io/use-waypoint-canary: v, istio.io/ingress-use-waypoint: 'true'}, annotations: {istio.io/use-waypoint-canary-weight: '7'}}}
+{apiVersion: v1, kind: Namespace, metadata: {name: b, labels: {istio.io/use-waypoint: none}}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: own}, spec: {controllerName: istio.io/mesh-controller}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: own, labels: {istio.io/waypoint-for: all}}, spec: {controllerName: example.com/other}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: istio-waypoint, labels: {istio.io/waypoint-for: workload}}, spec: {controllerName: istio.io/mesh-controller}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w, namespace: a, labels: {istio.io/waypoint-for: all}}, spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}, status: {addresses: [{type: Hostname, value: w.a.svc.cluster.local}]}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w, namespace: a}, spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w, namespace: a, annotations: {ambient.istio.io/waypoint-inbound-binding: PROXY/15088}}, spec: {gatewayClassName: own, listeners: [{name: mesh, port: 15088, protocol: TCP}]}, status: {addresses: [{value: 10.9.0.1}]}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w, namespace: b}, spec: {gatewayClassName: own, listeners: [{name: mesh, port: 15008, protocol: HBONE, allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {team: x}}}}}]}, status: {addresses: [{type: Hostname, value: w.b.svc.cluster.local}]}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w, namespace: b}, spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE, allowedRoutes: {namespaces: {from: All}}}]}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: v, namespace: a}, spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}, status: {addresses: [{type: Hostname, value: v.a.svc.cluster.local}]}}
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: a}, spec: {clusterIP: 10.1.0.1, selector: {app: x}, ports: [{port: 80}]}}
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: a, labels: {istio.io/use-waypoint: w, istio.io/use-waypoint-namespace: b}}, spec: {clusterIP: 10.1.0.1, ports: [{port: 80}, {port: 81}]}}
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: a, labels: {istio.io/use-waypoint: w, istio.io/use-waypoint-canary: w, istio.io/use-waypoint-canary-namespace: b}, annotations: {istio.io/use-waypoint-canary-weight: '9'}}, spec: {clusterIP: 10.1.0.1, ports: [{port: 80}]}}
+{apiVersion: v1, kind: Service, metadata: {name: t, namespace: b, labels: {istio.io/use-waypoint: w}}, spec: {clusterIP: 10.1.0.2, ports: [{port: 80}]}}
+{apiVersion: v1, kind: Service, metadata: {name: t, namespace: b}, spec: {type: ExternalName, externalName: x.example, ports: [{port: 80}]}}
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: e, namespace: a, labels: {istio.io/use-waypoint: w}}, spec: {hosts: [h.example], resolution: STATIC, ports: [{number: 80}], endpoints: [{address: 10.3.0.1, labels: {istio.io/use-waypoint: w}}, {address: 10.3.0.2}]}}
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: e, namespace: a}, spec: {hosts: [h.example, i.example], resolution: DNS, ports: [{number: 80}]}}
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: e, namespace: b, labels: {istio.io/use-waypoint: w, istio.io/use-waypoint-namespace: a}}, spec: {hosts: [h.example], resolution: DNS, ports: [{number: 81}]}}
+{apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: m, namespace: a}, spec: {address: 10.4.0.1, labels: {istio.io/use-waypoint: w}}}
+{apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: m, namespace: a}, spec: {address: 10.4.0.1}}
+{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: a, labels: {app: x}}, spec: {nodeName: n1}, status: {phase: Running, podIP: 10.0.0.1}}
+{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: a, labels: {app: x, istio.io/use-waypoint: w, istio.io/use-waypoint-namespace: b}}, spec: {nodeName: n1}, status: {phase: Running, podIP: 10.0.0.1}}
+{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: a, labels: {gateway.networking.k8s.io/gateway-name: w}}, spec: {nodeName: n1}, status: {phase: Running, podIP: 10.0.0.1}}
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: z, namespace: a}, spec: {targetRefs: [{kind: Service, name: s}], rules: [{}]}}
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: z, namespace: a}, spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: w}], rules: [{}]}}
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: z, namespace: a}, spec: {targetRefs: [{group: networking.istio.io, kind: ServiceEntry, name: e}], rules: [{}]}}
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: z, namespace: istio-system}, spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}], rules: [{}]}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: a}, spec: {parentRefs: [{group: '', kind: Service, name: s}], rules: [{backendRefs: [{name: t, namespace: b, port: 80}, {name: s, port: 81}]}]}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: a}, spec: {parentRefs: [{group: networking.istio.io, kind: ServiceEntry, name: e}, {name: front}], rules: [{backendRefs: [{group: networking.istio.io, kind: Hostname, name: h.example, port: 80}]}]}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: b}, spec: {parentRefs: [{group: '', kind: Service, name: s, namespace: a, port: 81}], rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: t, port: 80}}}]}]}}
+{apiVersion: gateway.networking.k8s.io/v1, kind: GRPCRoute, metadata: {name: r, namespace: a}, spec: {parentRefs: [{group: '', kind: Service, name: s}], rules: [{backendRefs: [{group: networking.istio.io, kind: Hostname, name: i.example, port: 80}]}]}}
+"#;
+
 /// As many histories as run in a second or two.
 const HISTORIES: u64 = 200;
 
 fn pool() -> Vec<Object> {
+    objects(POOL)
+}
+
+fn objects(lines: &str) -> Vec<Object> {
     let folder = tempfile::tempdir().unwrap();
     let mut objects = Vec::new();
-    for (number, line) in POOL.lines().filter(|line| !line.is_empty()).enumerate() {
+    for (number, line) in lines.lines().filter(|line| !line.is_empty()).enumerate() {
         let here = folder.path().join(number.to_string());
         std::fs::create_dir(&here).unwrap();
         std::fs::write(here.join("object.yaml"), line).unwrap();
@@ -122,7 +166,15 @@ impl Chance {
 
 #[test]
 fn every_history_ends_where_a_fresh_start_would() {
-    let pool = pool();
+    go_through(&pool());
+}
+
+#[test]
+fn every_history_of_waypoints_and_routes_ends_where_a_fresh_start_would() {
+    go_through(&objects(WAYPOINTS));
+}
+
+fn go_through(pool: &[Object]) {
     for seed in 0..HISTORIES {
         let mut chance = Chance(seed);
         let revision = ["", "r1"][chance.below(2)];

@@ -165,6 +165,10 @@ fn accepted(gateway: &Gateway, standing: &Standing) -> Condition {
         Standing::Refused(reason @ "UnsupportedAddress", why) => {
             Condition::new(ACCEPTED, "False", reason, why.clone())
         }
+        _ if gateway.spec.infrastructure.parameters_ref.is_some() => {
+            let text = "spec.infrastructure.parametersRef is not read here, so nothing is deployed; use labels and annotations";
+            Condition::new(ACCEPTED, "False", "InvalidParameters", text)
+        }
         _ if good == 0 => {
             Condition::new(ACCEPTED, "False", "ListenersNotValid", format!("it has none: {refused}"))
         }

@@ -88,6 +88,16 @@ impl World {
         own.is_empty() || said.is_none_or(|said| said == own || self.tags.contains(said.as_str()))
     }
 
+    /// Whether what a gateway asks for is this control plane's to make: the one that its label names, or that of its
+    /// namespace; without a word, the one that has no revision.
+    pub(crate) fn deploys(&self, meta: &Meta) -> bool {
+        let around = || self.space(&meta.namespace)?.object.as_ref()?.metadata.label(REVISION);
+        match (meta.label(REVISION).or_else(around), self.mesh.revision.as_str()) {
+            (None | Some("default"), own) => own.is_empty(),
+            (Some(said), own) => !own.is_empty() && (said == own || self.tags.contains(said)),
+        }
+    }
+
     fn tags_now(&self) -> BTreeSet<Box<str>> {
         let own = self.mesh.revision.as_str();
         let services =

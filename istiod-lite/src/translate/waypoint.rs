@@ -16,7 +16,7 @@ use ambit_model::workload::{ApplicationTunnel, GatewayRef};
 use crate::index::World;
 use crate::index::users::{Choice, Named, PART_OF, canary, choice};
 
-pub use self::record::{CLASSES, WaypointClass, account_of, accounts, class_of, is_waypoint};
+pub use self::record::{Asked, CLASSES, Known, WaypointClass, account_of, class_of, is_waypoint, known};
 
 /// The annotation of a service or a namespace that says what holds while its waypoint is not there.
 const POLICY: &str = "ambit.io/waypoint-policy";

@@ -103,6 +103,7 @@ impl Place {
             hosts: vec!["127.0.0.1".into()],
             trusted: vec!["istio-system/ztunnel".into()],
             readers: Vec::new(),
+            waypoint: Default::default(),
         }
     }
 

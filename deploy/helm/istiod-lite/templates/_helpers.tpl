@@ -30,3 +30,21 @@ app.kubernetes.io/part-of: ambit
 {{ .Values.hub | default .Values.global.hub }}/{{ .Values.image }}:{{ .Values.tag | default .Values.global.tag | default .Chart.AppVersion }}
 {{- end -}}
 {{- end }}
+
+{{- /* The image of the waypoints that are deployed for gateways. */}}
+{{- define "istiod.waypoint" -}}
+{{- if contains "/" .Values.waypointImage }}{{ .Values.waypointImage }}{{ else -}}
+{{ .Values.hub | default .Values.global.hub }}/{{ .Values.waypointImage }}:{{ .Values.tag | default .Values.global.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{- /* What their pods have in common, in a pod's own words. */}}
+{{- define "istiod.waypointPod" -}}
+{{- $pod := dict "imagePullPolicy" (.Values.imagePullPolicy | default .Values.global.imagePullPolicy) }}
+{{- $secrets := list }}
+{{- range concat .Values.imagePullSecrets .Values.global.imagePullSecrets }}
+{{- $secrets = append $secrets (dict "name" .) }}
+{{- end }}
+{{- if $secrets }}{{ $_ := set $pod "imagePullSecrets" $secrets }}{{ end }}
+{{- merge (deepCopy (.Values.global.waypoint | default dict)) $pod | toJson }}
+{{- end }}

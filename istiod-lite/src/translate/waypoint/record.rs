@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ambit_cluster::kinds::gateway::{From, Gateway, Listener};
 use ambit_cluster::kinds::policy::{AuthorizationPolicy, PolicyTarget};
@@ -68,12 +69,46 @@ pub fn account_of(gateway: &Gateway) -> &str {
     said.unwrap_or(&gateway.metadata.name)
 }
 
-/// The accounts that waypoints of ours run as, with their namespaces.
+/// What is known of waypoints of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The accounts that they run as: `<namespace>/<name>`.
+    pub accounts: BTreeSet<String>,
+    /// The gateways that are this control plane's to deploy.
+    pub gateways: Vec<Asked>,
+    /// Classes of ours that are not there.
+    pub missing: Vec<WaypointClass>,
+}
+
+/// A gateway that waypoints are asked for with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// Its class.
+    pub class: WaypointClass,
+    /// The cluster's network.
+    pub network: Box<str>,
+}
+
+/// What is known of waypoints of ours now.
 #[must_use]
-pub fn accounts(world: &World) -> BTreeSet<String> {
+pub fn known(world: &World) -> Known {
     let gateways = world.spaces().flat_map(|(_, space)| space.gateways.values());
-    let ours = gateways.filter(|it| class_of(world, it).is_some_and(|class| class.is_ours));
-    ours.map(|it| format!("{}/{}", it.metadata.namespace, account_of(it))).collect()
+    let ours: Vec<(&Arc<Gateway>, WaypointClass)> =
+        gateways.filter_map(|it| Some((it, class_of(world, it).filter(|class| class.is_ours)?))).collect();
+    let account = |it: &Gateway| format!("{}/{}", it.metadata.namespace, account_of(it));
+    let network = world.network();
+    let asked = ours.iter().filter(|(it, _)| world.deploys(&it.metadata)).map(|(it, class)| Asked {
+        gateway: Arc::clone(it),
+        class: *class,
+        network: network.into(),
+    });
+    Known {
+        accounts: ours.iter().map(|(it, _)| account(it)).collect(),
+        gateways: asked.collect(),
+        missing: CLASSES.into_iter().filter(|it| it.is_ours && world.class(it.name).is_none()).collect(),
+    }
 }
 
 /// Whether the value of the label of managed objects is that of a controller of waypoints.
@@ -172,7 +207,7 @@ pub(super) fn has_policy(world: &World, waypoint: Named<'_>, asker: Asker<'_>) -
     let class = class.map(|it| it.spec.gateway_class_name.as_str());
     let of = |namespace: &str, is_it: &dyn Fn(&PolicyTarget) -> bool| {
         let policies = world.space(namespace).into_iter().flat_map(|space| space.policies.values());
-        let mut targets = policies.flat_map(|it: &std::sync::Arc<AuthorizationPolicy>| it.spec.targets());
+        let mut targets = policies.flat_map(|it: &Arc<AuthorizationPolicy>| it.spec.targets());
         targets.any(is_it)
     };
     let (kind, name) = match asker {

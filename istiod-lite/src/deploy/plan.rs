@@ -1,0 +1,286 @@
+//! What is made for a waypoint (`control-plane.md` 7.2, 7.3): an account, a deployment, a service. Pure. Owns the objects;
+//! when they are written, and that nobody else's are touched, is `deploy`'s.
+
+use std::collections::BTreeMap;
+
+use ambit_cluster::kinds::gateway::{Gateway, Listener};
+use serde_json::{Value, json};
+
+use crate::conditions::gateway::{NAME_OVERRIDE, name_of};
+use crate::index::users::PART_OF;
+use crate::translate::waypoint::{Asked, account_of};
+
+/// The label of all that is made for gateways.
+pub const MANAGED: &str = "gateway.istio.io/managed";
+/// The label of a network.
+const NETWORK: &str = "topology.istio.io/network";
+/// The label of which mesh a pod is a part of.
+const MODE: &str = "istio.io/dataplane-mode";
+/// Annotations that are for us and not for what is made.
+const OURS: [&str; 3] =
+    [NAME_OVERRIDE, "gateway.istio.io/service-account", "gateway.istio.io/controller-version"];
+
+/// What all waypoints have in common.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Template {
+    /// What they run.
+    pub image: String,
+    /// What their pods are beside: a pod's own words, with those of its container.
+    pub pod: Value,
+    /// Where discovery and certificates come from.
+    pub control_plane: String,
+    /// The domain of service names.
+    pub domain: String,
+    /// The trust domain.
+    pub trust_domain: String,
+    /// The cluster.
+    pub cluster: String,
+    /// Which of several control planes this is.
+    pub revision: String,
+}
+
+/// An object to be made, and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// Its path in the API.
+    pub path: String,
+    /// The object.
+    pub object: Value,
+}
+
+type Words = BTreeMap<String, String>;
+
+/// What is made for a gateway, in this order; nothing, if somebody else sees to its pods.
+#[must_use]
+pub fn plan(template: &Template, asked: &Asked) -> Vec<Planned> {
+    let gateway = asked.gateway.as_ref();
+    if !is_made_here(gateway) {
+        return Vec::new();
+    }
+    let parts = Parts::new(template, asked);
+    vec![parts.account(), parts.service(), parts.deployment()]
+}
+
+/// Whoever names a host runs the pods himself; what parameters say nobody reads here.
+fn is_made_here(gateway: &Gateway) -> bool {
+    let is_free = match gateway.spec.addresses.as_slice() {
+        [] => true,
+        [one] => matches!(one.kind.as_str(), "" | "IPAddress"),
+        _ => false,
+    };
+    let newest = gateway.metadata.annotation("gateway.istio.io/controller-version");
+    let is_ours = newest.is_none_or(|it| it.parse::<u32>().is_ok_and(|version| version <= VERSION));
+    is_free && is_ours && gateway.spec.infrastructure.parameters_ref.is_none()
+}
+
+/// The version of such objects that is made here: a controller of a later one keeps what it has.
+const VERSION: u32 = 5;
+
+struct Parts<'a> {
+    template: &'a Template,
+    gateway: &'a Gateway,
+    name: &'a str,
+    account: &'a str,
+    network: &'a str,
+    labels: Words,
+    annotations: Words,
+}
+
+impl<'a> Parts<'a> {
+    fn new(template: &'a Template, asked: &'a Asked) -> Self {
+        let gateway = asked.gateway.as_ref();
+        let (meta, own) = (&gateway.metadata, &gateway.spec.infrastructure);
+        let is_said = !own.labels.is_empty() || !own.annotations.is_empty();
+        let (labels, annotations) =
+            if is_said { (&own.labels, &own.annotations) } else { (&meta.labels, &meta.annotations) };
+        let is_free = |key: &str| !key.starts_with("gateway.networking.k8s.io/") && !OURS.contains(&key);
+        let words = |all: &ambit_cluster::kinds::meta::Texts| -> Words {
+            all.iter().filter(|(key, _)| is_free(key)).map(|(key, it)| (key.clone(), it.clone())).collect()
+        };
+        let mut labels = words(labels);
+        labels.insert(PART_OF.into(), meta.name.clone());
+        labels.insert(
+            "gateway.networking.k8s.io/gateway-class-name".into(),
+            gateway.spec.gateway_class_name.clone(),
+        );
+        labels.insert(MANAGED.into(), asked.class.controller.replace('/', "-"));
+        let network = meta.label(NETWORK).unwrap_or(&asked.network);
+        if !network.is_empty() {
+            labels.insert(NETWORK.into(), network.into());
+        }
+        let (name, account) = (name_of(gateway), account_of(gateway));
+        Self { template, gateway, name, account, network, labels, annotations: words(annotations) }
+    }
+
+    fn metadata(&self, name: &str, more: &[(&str, &str)]) -> Value {
+        let meta = &self.gateway.metadata;
+        let mut annotations = self.annotations.clone();
+        annotations.extend(more.iter().map(|(key, it)| ((*key).to_owned(), (*it).to_owned())));
+        let owner = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+                           "name": meta.name, "uid": meta.uid});
+        json!({"name": name, "namespace": meta.namespace, "labels": self.labels, "annotations": annotations,
+               "ownerReferences": [owner]})
+    }
+
+    fn at(&self, root: &str, (plural, name): (&str, &str), object: Value) -> Planned {
+        Planned {
+            path: format!("{root}/namespaces/{}/{plural}/{name}", self.gateway.metadata.namespace),
+            object,
+        }
+    }
+
+    fn account(&self) -> Planned {
+        let metadata = self.metadata(self.account, &[]);
+        let object = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata});
+        self.at("/api/v1", ("serviceaccounts", self.account), object)
+    }
+
+    fn service(&self) -> Planned {
+        let metadata =
+            self.metadata(self.name, &[("networking.istio.io/traffic-distribution", "PreferClose")]);
+        let kind =
+            self.gateway.metadata.annotation("networking.istio.io/service-type").unwrap_or("ClusterIP");
+        let mut ports = vec![port("status-port", 15021, "tcp")];
+        for it in &self.gateway.spec.listeners {
+            if !ports.iter().any(|known| known["port"] == it.port.0) {
+                ports.push(port(&port_name(it), it.port.0, &it.protocol.to_ascii_lowercase()));
+            }
+        }
+        let spec = json!({"type": kind, "ipFamilyPolicy": "PreferDualStack", "ports": ports,
+                          "selector": {PART_OF: self.gateway.metadata.name}});
+        let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec});
+        self.at("/api/v1", ("services", self.name), object)
+    }
+
+    fn deployment(&self) -> Planned {
+        let selector = json!({"matchLabels": {PART_OF: self.gateway.metadata.name}});
+        let mut labels = self.labels.clone();
+        labels.insert("sidecar.istio.io/inject".into(), "false".into());
+        // What comes out of it is not caught again.
+        labels.entry(MODE.into()).or_insert_with(|| "none".into());
+        labels.insert("service.istio.io/canonical-name".into(), self.name.into());
+        labels.insert("service.istio.io/canonical-revision".into(), "latest".into());
+        let mut annotations = self.annotations.clone();
+        let revision = self.template.revision.as_str();
+        annotations
+            .insert("istio.io/rev".into(), if revision.is_empty() { "default" } else { revision }.into());
+        annotations.insert("prometheus.io/scrape".into(), "true".into());
+        annotations.insert("prometheus.io/port".into(), "15020".into());
+        let template =
+            json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": self.pod()});
+        // A replica goes only when another one is ready in its place.
+        let strategy = json!({"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": 0}});
+        let spec = json!({"selector": selector, "strategy": strategy, "template": template});
+        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+                            "metadata": self.metadata(self.name, &[]), "spec": spec});
+        self.at("/apis/apps/v1", ("deployments", self.name), object)
+    }
+
+    fn pod(&self) -> Value {
+        let token = json!({"serviceAccountToken": {"audience": "istio-ca", "expirationSeconds": 43200, "path": "istio-token"}});
+        let mut pod = json!({
+            "serviceAccountName": self.account,
+            "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 60,
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [self.container()],
+            "volumes": [
+                {"name": "root-cert", "configMap": {"name": "istio-ca-root-cert", "optional": true}},
+                {"name": "istio-token", "projected": {"sources": [token]}},
+            ],
+        });
+        let beside = self.template.pod.as_object().into_iter().flatten();
+        for (key, value) in beside.filter(|(key, _)| POD.contains(&key.as_str())) {
+            if let Some(members) = pod.as_object_mut() {
+                members.insert(key.clone(), value.clone());
+            }
+        }
+        pod
+    }
+
+    fn container(&self) -> Value {
+        let said = |key: &str| self.template.pod.get(key).cloned();
+        let usual = || json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}});
+        let ready = json!({"path": "/healthz/ready", "port": 15021});
+        json!({
+            "name": "istio-proxy",
+            "image": self.template.image,
+            "imagePullPolicy": said("imagePullPolicy").unwrap_or_else(|| "IfNotPresent".into()),
+            // Said although it is nothing: upstream's would stay where its deployment is taken over.
+            "args": [],
+            "env": self.environment(),
+            "ports": [
+                {"name": "mesh", "containerPort": 15008, "protocol": "TCP"},
+                {"name": "metrics", "containerPort": 15020, "protocol": "TCP"},
+                {"name": "status-port", "containerPort": 15021, "protocol": "TCP"},
+            ],
+            "startupProbe": {"httpGet": ready, "periodSeconds": 1, "failureThreshold": 120},
+            "readinessProbe": {"httpGet": ready, "periodSeconds": 5, "failureThreshold": 2},
+            "resources": said("resources").unwrap_or_else(usual),
+            "securityContext": {
+                "runAsUser": 1337, "runAsGroup": 1337, "runAsNonRoot": true, "privileged": false,
+                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                "capabilities": {"drop": ["ALL"]},
+            },
+            "volumeMounts": [
+                {"name": "root-cert", "mountPath": "/var/run/secrets/istio", "readOnly": true},
+                {"name": "istio-token", "mountPath": "/var/run/secrets/tokens", "readOnly": true},
+            ],
+        })
+    }
+
+    fn environment(&self) -> Vec<Value> {
+        let Template { control_plane, domain, trust_domain, cluster, .. } = self.template;
+        let roots = "/var/run/secrets/istio/root-cert.pem";
+        let texts = [
+            ("GATEWAY_NAME", self.name),
+            ("SERVICE_ACCOUNT", self.account),
+            ("XDS_ADDRESS", control_plane),
+            ("CA_ADDRESS", control_plane),
+            ("XDS_ROOT_CA", roots),
+            ("CA_ROOT_CA", roots),
+            ("AUTH_TOKEN", "/var/run/secrets/tokens/istio-token"),
+            ("CLUSTER_DOMAIN", domain),
+            ("TRUST_DOMAIN", trust_domain),
+            ("ISTIO_META_CLUSTER_ID", cluster),
+            ("NETWORK", self.network),
+            ("TERMINATION_GRACE_PERIOD_SECONDS", "60"),
+        ];
+        let fields = [
+            ("POD_NAME", "metadata.name"),
+            ("POD_NAMESPACE", "metadata.namespace"),
+            ("INSTANCE_IP", "status.podIP"),
+            ("NODE_NAME", "spec.nodeName"),
+        ];
+        let texts = texts.into_iter().map(|(name, value)| json!({"name": name, "value": value}));
+        let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
+        texts
+            .chain(fields.into_iter().map(|(name, path)| json!({"name": name, "valueFrom": field(path)})))
+            .collect()
+    }
+}
+
+/// What of a pod may be said for all waypoints.
+const POD: [&str; 6] = [
+    "affinity",
+    "topologySpreadConstraints",
+    "nodeSelector",
+    "tolerations",
+    "imagePullSecrets",
+    "priorityClassName",
+];
+
+fn port(name: &str, number: u16, protocol: &str) -> Value {
+    json!({"name": name, "port": number, "protocol": "TCP", "targetPort": number, "appProtocol": protocol})
+}
+
+/// A listener's name as a port may have it.
+fn port_name(it: &Listener) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = it.name.chars().map(letter).take(63).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { format!("port-{}", it.port.0) } else { name.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! What is made for gateways, by what their authors wrote.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::*;
+use crate::translate::waypoint::CLASSES;
+
+fn asked(meta: &str, spec: &str) -> Asked {
+    let text = format!(
+        "{{\"metadata\": {{\"name\": \"way\", \"namespace\": \"shop\", \"uid\": \"u1\" {meta}}}, \"spec\": {{\"gatewayClassName\": \"istio-waypoint\", \"listeners\": [{{\"name\": \"mesh\", \"port\": 15008, \"protocol\": \"HBONE\"}}] {spec}}}}}"
+    );
+    let gateway: Gateway = serde_json::from_str(&text).unwrap();
+    Asked { gateway: Arc::new(gateway), class: CLASSES[0], network: "net1".into() }
+}
+
+fn made(meta: &str, spec: &str) -> Vec<Planned> {
+    let pod = serde_json::json!({"nodeSelector": {"a": "b"}, "resources": {"requests": {"cpu": "1"}}, "hostNetwork": true});
+    let template = Template {
+        image: "hub/waypoint:1".into(),
+        pod,
+        control_plane: "https://istiod.istio-system.svc:15012".into(),
+        domain: "cluster.local".into(),
+        trust_domain: "td".into(),
+        cluster: "c1".into(),
+        revision: String::new(),
+    };
+    plan(&template, &asked(meta, spec))
+}
+
+fn environment(deployment: &Value) -> BTreeMap<String, String> {
+    let env = deployment.pointer("/spec/template/spec/containers/0/env").unwrap().as_array().unwrap();
+    let pair = |it: &Value| Some((it["name"].as_str()?.to_owned(), it["value"].as_str()?.to_owned()));
+    env.iter().filter_map(pair).collect()
+}
+
+#[test]
+fn a_waypoint_is_an_account_a_service_and_a_deployment_that_belong_to_its_gateway() {
+    let all = made("", "");
+    let paths: Vec<&str> = all.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "/api/v1/namespaces/shop/serviceaccounts/way",
+            "/api/v1/namespaces/shop/services/way",
+            "/apis/apps/v1/namespaces/shop/deployments/way"
+        ]
+    );
+    for it in &all {
+        let meta = &it.object["metadata"];
+        assert_eq!(meta["ownerReferences"][0]["uid"], "u1");
+        assert_eq!(meta["labels"][MANAGED], "istio.io-mesh-controller");
+        assert_eq!(meta["labels"][PART_OF], "way");
+        assert_eq!(meta["labels"][NETWORK], "net1");
+    }
+    let service = &all[1].object["spec"];
+    let ports: Vec<_> = service["ports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["port"].as_u64().unwrap(), it["appProtocol"].as_str().unwrap()))
+        .collect();
+    assert_eq!(ports, [(15021, "tcp"), (15008, "hbone")]);
+    assert_eq!(service["selector"], serde_json::json!({PART_OF: "way"}));
+    let deployment = &all[2].object;
+    let pod = &deployment["spec"]["template"];
+    assert_eq!(pod["metadata"]["labels"][MODE], "none");
+    assert_eq!(pod["spec"]["serviceAccountName"], "way");
+    assert_eq!(pod["spec"]["nodeSelector"]["a"], "b");
+    assert_eq!(pod["spec"].get("hostNetwork"), None, "only what waypoints may have in common");
+    assert_eq!(pod["spec"]["containers"][0]["resources"]["requests"]["cpu"], "1");
+    assert_eq!(pod["spec"]["containers"][0]["securityContext"]["capabilities"]["drop"][0], "ALL");
+    assert_eq!(deployment["spec"].get("replicas"), None, "how many is for people and autoscalers");
+    let env = environment(deployment);
+    assert_eq!((env["GATEWAY_NAME"].as_str(), env["TRUST_DOMAIN"].as_str()), ("way", "td"));
+}
+
+#[test]
+fn names_and_words_are_those_that_the_gateway_asks_for() {
+    let meta = r#", "labels": {"team": "a", "gateway.networking.k8s.io/x": "y"}, "annotations": {"gateway.istio.io/name-override": "other", "gateway.istio.io/service-account": "cart", "networking.istio.io/service-type": "LoadBalancer"}"#;
+    let all = made(meta, "");
+    assert!(all[0].path.ends_with("/serviceaccounts/cart") && all[2].path.ends_with("/deployments/other"));
+    let labels = &all[2].object["spec"]["template"]["metadata"]["labels"];
+    assert_eq!((&labels["team"], labels.get("gateway.networking.k8s.io/x")), (&"a".into(), None));
+    assert_eq!(labels[PART_OF], "way", "pods are found by the gateway's name whatever they are called");
+    assert_eq!(all[1].object["spec"]["type"], "LoadBalancer");
+    let annotations = all[2].object["metadata"]["annotations"].as_object().unwrap();
+    assert!(!annotations.contains_key("gateway.istio.io/name-override"));
+    let env = environment(&all[2].object);
+    assert_eq!((env["GATEWAY_NAME"].as_str(), env["SERVICE_ACCOUNT"].as_str()), ("other", "cart"));
+    let own = made(meta, r#", "infrastructure": {"labels": {"istio.io/dataplane-mode": "ambient"}}"#);
+    let labels = &own[2].object["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(
+        (&labels[MODE], labels.get("team")),
+        (&"ambient".into(), None),
+        "instead of the gateway's own"
+    );
+}
+
+#[test]
+fn what_somebody_else_sees_to_is_not_made() {
+    for (meta, spec, is_made) in [
+        ("", r#", "addresses": [{"type": "Hostname", "value": "own.shop.svc.cluster.local"}]"#, false),
+        ("", r#", "addresses": [{"value": "10.0.0.1"}]"#, true),
+        ("", r#", "addresses": [{"value": "10.0.0.1"}, {"value": "10.0.0.2"}]"#, false),
+        (
+            "",
+            r#", "infrastructure": {"parametersRef": {"group": "", "kind": "ConfigMap", "name": "x"}}"#,
+            false,
+        ),
+        (r#", "annotations": {"gateway.istio.io/controller-version": "5"}"#, "", true),
+        (r#", "annotations": {"gateway.istio.io/controller-version": "6"}"#, "", false),
+        (r#", "annotations": {"gateway.istio.io/controller-version": "new"}"#, "", false),
+    ] {
+        assert_eq!(!made(meta, spec).is_empty(), is_made, "{meta} {spec}");
+    }
+}
+
+#[test]
+fn listeners_become_ports_once_each_with_names_that_ports_may_have() {
+    let mut asked = asked("", "");
+    let mut gateway = asked.gateway.as_ref().clone();
+    let more = r#"[{"name": "Mesh.One", "port": 15008, "protocol": "HBONE"}, {"name": "two", "port": 15008, "protocol": "HTTP"}, {"name": "PROXY", "port": 15088, "protocol": "istio.io/PROXY"}]"#;
+    gateway.spec.listeners = serde_json::from_str(more).unwrap();
+    asked.gateway = Arc::new(gateway);
+    let service = plan(&Template::default(), &asked).swap_remove(1).object;
+    let names: Vec<_> =
+        service["spec"]["ports"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["status-port", "mesh-one", "proxy"]);
+}
