@@ -1,3 +1,5 @@
+//! One form of each path, what is refused, and that what has its form keeps it.
+
 use Normalization::{Base, DecodeAndMergeSlashes, MergeSlashes};
 use proptest::prelude::*;
 

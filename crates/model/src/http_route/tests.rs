@@ -1,3 +1,5 @@
+//! Keys, limits of time, shares and paths as they are read.
+
 use super::*;
 
 #[test]

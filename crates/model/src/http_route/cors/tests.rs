@@ -1,3 +1,5 @@
+//! Origins, questions of browsers, and what answers say.
+
 use super::*;
 
 #[test]

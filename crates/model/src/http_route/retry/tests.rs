@@ -1,3 +1,5 @@
+//! What is tried again after what, how long is waited, and how many may.
+
 use super::*;
 use crate::sample::Always;
 

@@ -1,3 +1,5 @@
+//! Wildcards, globs, principals of tokens and templates of paths.
+
 use super::*;
 
 #[test]
