@@ -103,7 +103,7 @@ fn start(authority: &Authority, plane: &Plane, dir: &tempfile::TempDir) -> Child
         .env("XDS_ADDRESS", plane.url())
         .env("XDS_ROOT_CA", plane.root_pem())
         .env("WAYPOINT_THREADS", "2")
-        .env("DRAIN_GRACE", "1s")
+        .env("DRAIN_GRACE", "10s")
         .env("CONNECTION_TERMINATION_DEADLINE", "20s")
         .stdout(Stdio::from(log.try_clone().unwrap()))
         .stderr(Stdio::from(log))
