@@ -17,8 +17,7 @@ const NETWORK: &str = "topology.istio.io/network";
 /// The label of which mesh a pod is a part of.
 const MODE: &str = "istio.io/dataplane-mode";
 /// Annotations that are for us and not for what is made.
-const OURS: [&str; 3] =
-    [NAME_OVERRIDE, "gateway.istio.io/service-account", "gateway.istio.io/controller-version"];
+const OURS: [&str; 3] = [NAME_OVERRIDE, "gateway.istio.io/service-account", VERSION];
 
 /// What all waypoints have in common.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -68,13 +67,13 @@ fn is_made_here(gateway: &Gateway) -> bool {
         [one] => matches!(one.kind.as_str(), "" | "IPAddress"),
         _ => false,
     };
-    let newest = gateway.metadata.annotation("gateway.istio.io/controller-version");
-    let is_ours = newest.is_none_or(|it| it.parse::<u32>().is_ok_and(|version| version <= VERSION));
-    is_free && is_ours && gateway.spec.infrastructure.parameters_ref.is_none()
+    let is_anothers = gateway.metadata.annotation(VERSION).is_some();
+    is_free && !is_anothers && gateway.spec.infrastructure.parameters_ref.is_none()
 }
 
-/// The version of such objects that is made here: a controller of a later one keeps what it has.
-const VERSION: u32 = 5;
+/// Written by upstream's controller onto gateways that it deploys. Those pods stay as they are until somebody takes the
+/// annotation away: what they enforce by policies of requests is not given up in passing.
+const VERSION: &str = "gateway.istio.io/controller-version";
 
 struct Parts<'a> {
     template: &'a Template,
