@@ -58,11 +58,34 @@ impl Place {
 /// What is left for connections: the deadline as given, or the pod's grace less what ending takes.
 #[must_use]
 pub fn drain(source: &dyn Source, f: &mut Faults) -> Duration {
+    left(DEADLINE.read(source, f), GRACE.read(source, f))
+}
+
+fn left(deadline: Option<Duration>, grace: Option<Duration>) -> Duration {
     let second = Duration::from_secs(1);
-    match (DEADLINE.read(source, f), GRACE.read(source, f)) {
+    match (deadline, grace) {
         (Some(deadline), _) => deadline,
         (None, Some(grace)) if grace > Duration::from_secs(10) => grace - Duration::from_secs(5),
         (None, Some(grace)) => grace.saturating_sub(second).max(second),
         (None, None) => DRAIN_DEFAULT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drain_deadline_follows_the_grace_period() {
+        for (deadline, grace, wanted) in [
+            (Some(9), Some(30), 9),
+            (None, Some(30), 25),
+            (None, Some(10), 9),
+            (None, Some(0), 1),
+            (None, None, 5),
+        ] {
+            let secs = Duration::from_secs;
+            assert_eq!(left(deadline.map(secs), grace.map(secs)), secs(wanted), "{deadline:?} {grace:?}");
+        }
     }
 }

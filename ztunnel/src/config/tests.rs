@@ -30,20 +30,6 @@ fn dedicated_mode_names_its_workload() {
 }
 
 #[test]
-fn the_drain_deadline_follows_the_grace_period() {
-    for (deadline, grace, wanted) in [
-        (Some(9), Some(30), 9),
-        (None, Some(30), 25),
-        (None, Some(10), 9),
-        (None, Some(0), 1),
-        (None, None, 5),
-    ] {
-        let secs = Duration::from_secs;
-        assert_eq!(drain(deadline.map(secs), grace.map(secs)), secs(wanted), "{deadline:?} {grace:?}");
-    }
-}
-
-#[test]
 fn every_fault_is_named_at_once() {
     let faults = read(&[
         ("PROXY_MODE", "dedicated"),
