@@ -142,10 +142,12 @@ fn a_name_that_is_asked_when_a_pod_joins_is_answered_also_to_a_port_that_was_use
 fn a_pod_that_has_left_has_no_flow_of_names_to_the_proxy() {
     for side in Side::both() {
         side.install();
-        for _ in 0..AT_ONCE + 1 {
+        // Two may come from the same port, by chance, and are one flow then.
+        let asked = (0..4 * AT_ONCE).find(|_| {
             carried(&side);
-        }
-        assert!(side.known() > AT_ONCE, "{}", side.known());
+            side.known() > AT_ONCE
+        });
+        assert!(asked.is_some(), "{} flows are known", side.known());
         remove_pod(&side.pod).unwrap();
         assert_eq!(side.known(), 0);
     }
