@@ -9,12 +9,12 @@ use ambit_model::address::ClientAddr;
 use ambit_process::net::{TcpListener, TcpStream};
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
+use ambit_proxy::side::Reason;
 use ambit_tls::vault::FetchError;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::lane::Lane;
-use crate::metrics::Reason;
 use crate::stream::{self, Caller};
 
 /// How long a certificate may take on the way of a tunnel.

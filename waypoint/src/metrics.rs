@@ -6,8 +6,8 @@ use std::fmt;
 use ambit_hbone::head::Baggage;
 use ambit_model::name::{Identity, Label};
 use ambit_model::service::Service;
-use ambit_model::workload::Workload;
 use ambit_process::observe::Registry;
+use ambit_proxy::side::{Reason, Side, put};
 use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -90,10 +90,6 @@ impl Metrics {
     }
 }
 
-/// A word out of a closed set.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Reason(pub &'static str);
-
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Build(Label);
 
@@ -123,53 +119,18 @@ pub struct RequestLabels {
     pub grpc: Option<u16>,
 }
 
-/// One end's labels. Empty ones read `unknown`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Side {
-    /// The owner's name.
-    pub workload: Label,
-    /// The canonical service.
-    pub canonical: Label,
-    /// Its revision.
-    pub revision: Label,
-    /// The namespace.
-    pub namespace: Label,
-    /// The identity.
-    pub principal: Label,
-    /// The application.
-    pub app: Label,
-    /// The cluster.
-    pub cluster: Label,
-}
-
-impl Side {
-    /// A workload of the world, as whom `principal` spoke.
-    #[must_use]
-    pub fn of(workload: &Workload, principal: Label) -> Self {
-        Self {
-            workload: workload.workload_name.clone(),
-            canonical: workload.canonical_name.clone(),
-            revision: workload.canonical_revision.clone(),
-            namespace: workload.namespace.as_str().into(),
-            app: workload.canonical_name.clone(),
-            cluster: workload.cluster.as_str().into(),
-            principal,
-        }
-    }
-
-    /// A client that the world does not know, by what it told; who it is, it has proven.
-    #[must_use]
-    pub fn told(told: &Baggage, who: &Identity) -> Self {
-        let workload: Label = told.workload.as_ref().map_or("", |(_, name)| name).into();
-        Self {
-            canonical: told.service.as_str().into(),
-            revision: told.revision.as_str().into(),
-            namespace: who.namespace.as_str().into(),
-            app: workload.clone(),
-            cluster: told.cluster.as_str().into(),
-            principal: who.to_string().into(),
-            workload,
-        }
+/// A client that the world does not know, by what it told; who it is, it has proven.
+#[must_use]
+pub fn told(told: &Baggage, who: &Identity) -> Side {
+    let workload: Label = told.workload.as_ref().map_or("", |(_, name)| name).into();
+    Side {
+        canonical: told.service.as_str().into(),
+        revision: told.revision.as_str().into(),
+        namespace: who.namespace.as_str().into(),
+        app: workload.clone(),
+        cluster: told.cluster.as_str().into(),
+        principal: who.to_string().into(),
+        workload,
     }
 }
 
@@ -181,53 +142,11 @@ pub fn names(service: Option<&Service>) -> [Label; 3] {
     })
 }
 
-fn put(e: &mut LabelSetEncoder<'_>, name: &str, value: &str) -> fmt::Result {
-    (name, if value.is_empty() { "unknown" } else { value }).encode(e.encode_label())
-}
-
-impl Side {
-    fn put(&self, e: &mut LabelSetEncoder<'_>, names: [&str; 8]) -> fmt::Result {
-        let values = [
-            &self.workload,
-            &self.canonical,
-            &self.revision,
-            &self.namespace,
-            &self.principal,
-            &self.app,
-            &self.revision,
-            &self.cluster,
-        ];
-        names.into_iter().zip(values).try_for_each(|(name, value)| put(e, name, value.as_str()))
-    }
-}
-
-const SOURCE: [&str; 8] = [
-    "source_workload",
-    "source_canonical_service",
-    "source_canonical_revision",
-    "source_workload_namespace",
-    "source_principal",
-    "source_app",
-    "source_version",
-    "source_cluster",
-];
-
-const DESTINATION: [&str; 8] = [
-    "destination_workload",
-    "destination_canonical_service",
-    "destination_canonical_revision",
-    "destination_workload_namespace",
-    "destination_principal",
-    "destination_app",
-    "destination_version",
-    "destination_cluster",
-];
-
 impl EncodeLabelSet for ConnectionLabels {
     fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
         put(e, "reporter", "waypoint")?;
-        self.source.put(e, SOURCE)?;
-        self.destination.put(e, DESTINATION)?;
+        self.source.put_as_source(e)?;
+        self.destination.put_as_destination(e)?;
         let [host, namespace, name] = &self.service;
         put(e, "destination_service", host.as_str())?;
         put(e, "destination_service_name", name.as_str())?;
@@ -244,12 +163,6 @@ impl EncodeLabelSet for RequestLabels {
         put(e, "response_code", &self.code.to_string())?;
         let grpc = self.grpc.map(|status| status.to_string()).unwrap_or_default();
         ("grpc_response_status", grpc.as_str()).encode(e.encode_label())
-    }
-}
-
-impl EncodeLabelSet for Reason {
-    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        put(e, "reason", self.0)
     }
 }
 

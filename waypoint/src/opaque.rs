@@ -8,10 +8,11 @@ use ambit_hbone::accept::Arrival;
 use ambit_hbone::head::{Opened, Refusal};
 use ambit_model::route::Hints;
 use ambit_process::clock::{Instant, now};
+use ambit_proxy::side::Side;
 use tokio::io::copy_bidirectional;
 
 use crate::line::Line;
-use crate::metrics::{ConnectionLabels, Side, names};
+use crate::metrics::{ConnectionLabels, names};
 use crate::phases::record::say_connection;
 use crate::refused::Refused;
 use crate::stream::Inbound;

@@ -10,18 +10,18 @@ use ambit_model::route::HBONE_PORT;
 use ambit_process::clock::now;
 use ambit_process::net::TcpListener;
 use ambit_process::observe::{Registry, init_logs};
-use ambit_process::ready::{Gate, Readiness};
+use ambit_process::ready::Readiness;
 use ambit_process::start::Runtimes;
-use ambit_process::stop::{self, Stop};
+use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
 use ambit_process::usage;
+use ambit_proxy::course::{Heard, Synced, follow, heed_signals};
 use ambit_proxy::ports::{self, PortError};
 use ambit_proxy::unproven::Unproven;
 use ambit_proxy::world::{self, Writer};
 use ambit_proxy::{discovery, terms};
-use ambit_tls::vault::Vault;
 use ambit_wire::convert::ResourceType;
-use ambit_xds::pump::{Apply, Progress, Pump};
+use ambit_xds::pump::{Apply, Pump};
 use bytes::Bytes;
 use http::Request;
 use tokio::sync::{mpsc, watch};
@@ -32,7 +32,7 @@ use crate::accept::listen;
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::lane::{Lane, Shared};
-use crate::metrics::{Metrics, Reason};
+use crate::metrics::Metrics;
 
 /// What ends by itself after a stop gets this long.
 const END_WAIT: Duration = Duration::from_secs(1);
@@ -109,7 +109,8 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
     let show = move |request: &Request<Bytes>| admin.answer(request);
     let at = (config.ports, config.ipv6);
     ports::serve(at, show, Arc::new(registry), readiness.clone(), &mut until_end).await?;
-    let heard = Heard { gate: readiness.gate("world"), tell, vault, metrics };
+    let synced = Synced { gate: readiness.gate("world"), tell };
+    let heard = Heard { synced, vault, ended: metrics.xds_ended };
     subscribe(&config, writer, heard, &mut until_end);
     let accepting = Stop::new();
     let tunnels = serve(&config, &shared, runtimes, &accepting)?;
@@ -125,21 +126,6 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
     info!(aborted = drained.aborted, "drained");
     until_end.drain(END_WAIT).await;
     Ok(())
-}
-
-/// Pulls `stop` at a signal.
-fn heed_signals(stop: Stop, tasks: &mut Tasks) {
-    tasks.spawn("signals", |end| async move {
-        tokio::select! {
-            caught = stop::on_signals(stop.clone()) => {
-                if let Err(error) = caught {
-                    tracing::error!(%error, "cannot wait for signals");
-                    stop.stop();
-                }
-            }
-            () = end.stopped() => {}
-        }
-    });
 }
 
 /// Takes tunnels on every thread, from one listener: whichever thread is free takes the next.
@@ -188,14 +174,6 @@ async fn keep(listener: TcpListener, lane: Arc<Lane>, accepting: Stop, stop: Sto
     lane.crew.end(END_WAIT).await;
 }
 
-/// Whom the subscription's course concerns.
-struct Heard {
-    gate: Gate,
-    tell: watch::Sender<bool>,
-    vault: Vault,
-    metrics: Metrics,
-}
-
 fn subscribe(config: &Config, writer: Writer, heard: Heard, tasks: &mut Tasks) {
     let Some(settings) = discovery::settings(&config.control) else {
         warn!("discovery is switched off: nothing will be served");
@@ -221,31 +199,5 @@ async fn feed(mut writer: Writer, mut batches: mpsc::Receiver<Apply>, stop: Stop
         writer.apply(&batch.delta);
         // The subscription may have ended meanwhile; then nobody waits for the word.
         let _ = done.send(());
-    }
-}
-
-/// Follows the subscription: tells of the first complete view, counts how streams end, and has certificates that
-/// could not be had asked for again when the control plane is back.
-async fn follow(mut progress: watch::Receiver<Progress>, heard: Heard, stop: Stop) {
-    let Heard { gate, tell, vault, metrics } = heard;
-    let mut last = Progress::default();
-    loop {
-        let now = progress.borrow_and_update().clone();
-        if now.in_step && !last.in_step {
-            info!(resources = now.retained, "the world is known");
-            gate.set(true);
-            tell.send_replace(true);
-        }
-        if let Some(ending) = now.last_ending.as_ref().filter(|_| last.connected && !now.connected) {
-            metrics.xds_ended.get_or_create(&Reason(discovery::reason(ending))).inc();
-        }
-        if now.connected && !last.connected {
-            vault.try_again().await;
-        }
-        last = now;
-        tokio::select! {
-            () = stop.stopped() => return,
-            changed = progress.changed() => if changed.is_err() { return },
-        }
     }
 }

@@ -10,11 +10,12 @@ use ambit_model::name::{Identity, Network};
 use ambit_model::route::{Bound, NotBound, bound};
 use ambit_model::service::{AppProtocol, Service};
 use ambit_process::stop::Stop;
+use ambit_proxy::side::{Reason, Side};
 use tracing::warn;
 
 use crate::lane::Lane;
 use crate::line::Line;
-use crate::metrics::{Reason, Side};
+use crate::metrics::told;
 use crate::sniff::{SILENCE, Spoken, sniff};
 use crate::{inner, opaque};
 
@@ -106,7 +107,7 @@ fn source(lane: &Lane, caller: &Caller, head: &Connect) -> Side {
     let known = world.workload_by_address(&address).filter(|w| here && w.identity() == caller.peer);
     match known {
         Some(workload) => Side::of(workload, caller.peer.to_string().into()),
-        None => Side::told(&head.baggage, &caller.peer),
+        None => told(&head.baggage, &caller.peer),
     }
 }
 

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use ambit_model::name::Label;
 use ambit_process::observe::Registry;
 use ambit_process::start::Traffic;
+use ambit_proxy::side::{Reason, Side, put};
 use ambit_tls::configs::Revocations;
 use ambit_tls::vault::Vault;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder,
+    DescriptorEncoder, EncodeCounterValue, EncodeLabelSet, EncodeMetric, LabelSetEncoder,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -122,10 +123,6 @@ pub struct RefusedLabels {
     pub reason: &'static str,
 }
 
-/// How a discovery stream ended; a closed set of words.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Reason(pub &'static str);
-
 /// A discovered type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TypeUrl(pub &'static str);
@@ -161,29 +158,6 @@ pub struct TrafficLabels {
     pub places: Option<[Label; 4]>,
 }
 
-/// One end's labels. Empty ones read `unknown`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Side {
-    /// The owner's name.
-    pub workload: Label,
-    /// The canonical service.
-    pub canonical: Label,
-    /// Its revision.
-    pub revision: Label,
-    /// The namespace.
-    pub namespace: Label,
-    /// The identity.
-    pub principal: Label,
-    /// The application.
-    pub app: Label,
-    /// The cluster.
-    pub cluster: Label,
-}
-
-fn put(encoder: &mut LabelSetEncoder<'_>, name: &str, value: &str) -> fmt::Result {
-    (name, if value.is_empty() { "unknown" } else { value }).encode(encoder.encode_label())
-}
-
 impl EncodeLabelSet for TrafficLabels {
     fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
         let Self { reporter, source, destination, service: [host, service_namespace, service_name], .. } =
@@ -193,14 +167,7 @@ impl EncodeLabelSet for TrafficLabels {
         put(e, "destination_service", host.as_str())?;
         put(e, "destination_service_namespace", service_namespace.as_str())?;
         put(e, "destination_service_name", service_name.as_str())?;
-        put(e, "destination_workload", destination.workload.as_str())?;
-        put(e, "destination_canonical_service", destination.canonical.as_str())?;
-        put(e, "destination_canonical_revision", destination.revision.as_str())?;
-        put(e, "destination_workload_namespace", destination.namespace.as_str())?;
-        put(e, "destination_principal", destination.principal.as_str())?;
-        put(e, "destination_app", destination.app.as_str())?;
-        put(e, "destination_version", destination.revision.as_str())?;
-        put(e, "destination_cluster", destination.cluster.as_str())?;
+        destination.put_as_destination(e)?;
         put(e, "request_protocol", "tcp")?;
         put(e, "response_flags", self.flags)?;
         put(e, "connection_security_policy", if self.secured { "mutual_tls" } else { "unknown" })?;
@@ -209,19 +176,6 @@ impl EncodeLabelSet for TrafficLabels {
         put(e, "source_zone", source_zone.as_str())?;
         put(e, "destination_region", region.as_str())?;
         put(e, "destination_zone", zone.as_str())
-    }
-}
-
-impl Side {
-    fn put_as_source(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        put(e, "source_workload", self.workload.as_str())?;
-        put(e, "source_canonical_service", self.canonical.as_str())?;
-        put(e, "source_canonical_revision", self.revision.as_str())?;
-        put(e, "source_workload_namespace", self.namespace.as_str())?;
-        put(e, "source_principal", self.principal.as_str())?;
-        put(e, "source_app", self.app.as_str())?;
-        put(e, "source_version", self.revision.as_str())?;
-        put(e, "source_cluster", self.cluster.as_str())
     }
 }
 
@@ -242,12 +196,6 @@ impl EncodeLabelSet for RefusedLabels {
     fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
         put(e, "reporter", self.reporter.label())?;
         put(e, "reason", self.reason)
-    }
-}
-
-impl EncodeLabelSet for Reason {
-    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        put(e, "reason", self.0)
     }
 }
 

@@ -12,10 +12,11 @@ use ambit_model::name::{Identity, Label};
 use ambit_model::service::Service;
 use ambit_model::workload::Workload;
 use ambit_process::clock::Instant;
+use ambit_proxy::side::Side;
 use prometheus_client::metrics::counter::Counter;
 use tracing::{debug, error, info, warn};
 
-use crate::metrics::{Metrics, RefusedLabels, Reporter, ResolvedLabels, Side, TrafficLabels};
+use crate::metrics::{Metrics, RefusedLabels, Reporter, ResolvedLabels, TrafficLabels};
 use crate::outcome::Outcome;
 
 /// Everything about a connection that is known when it begins.
@@ -277,15 +278,7 @@ impl Party {
     fn side(&self, principal: Option<&Identity>) -> Side {
         let principal = principal.map(|identity| Label::from(identity.to_string())).unwrap_or_default();
         match (&self.workload, &self.told) {
-            (Some(known), _) => Side {
-                workload: known.workload_name.clone(),
-                canonical: known.canonical_name.clone(),
-                revision: known.canonical_revision.clone(),
-                namespace: known.namespace.as_str().into(),
-                app: known.canonical_name.clone(),
-                cluster: known.cluster.as_str().into(),
-                principal,
-            },
+            (Some(known), _) => Side::of(known, principal),
             (None, Some(told)) => Side {
                 workload: told_name(told).into(),
                 canonical: told.service.as_str().into(),

@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_process::observe::{Logs, Registry, init_logs};
-use ambit_process::ready::{Gate, Readiness};
+use ambit_process::ready::Readiness;
 use ambit_process::start::{Runtimes, keep_only_used_code};
-use ambit_process::stop::{self, Stop};
+use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
 use ambit_process::usage;
+use ambit_proxy::course::{Heard, Synced, follow, heed_signals};
 use ambit_proxy::ports::{self, PortError};
 use ambit_proxy::unproven::Unproven;
 use ambit_proxy::{discovery, terms};
 use ambit_tls::vault::Vault;
 use ambit_wire::local::{self, LocalError};
 use ambit_wire::node_link::PodInfo;
-use ambit_xds::pump::{Apply, Progress, Pump};
+use ambit_xds::pump::{Apply, Pump};
 use bytes::Bytes;
 use http::Request;
 use tokio::sync::{mpsc, watch};
@@ -33,7 +34,7 @@ use crate::enrol::Shown;
 use crate::enrol::driver::Driver;
 use crate::feed::{BATCHES, Feed, Warm};
 use crate::ledger::Ledger;
-use crate::metrics::{Certificates, Metrics, Process, Reason, Revoked};
+use crate::metrics::{Certificates, Metrics, Process, Revoked};
 use crate::pod::{Running, Shared, StartError};
 use crate::sockets::{InNamespace, Sockets, SocketsError};
 use crate::world;
@@ -140,28 +141,17 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
     let at = (config.ports, config.traffic.ipv6);
     ports::serve(at, show, registry, readiness.clone(), &mut until_stop).await?;
     let gate = readiness.gate("state manager");
-    let heard = Heard { synced: Synced { gate, tell: tell_synced }, vault: shared.vault.clone(), metrics };
+    let heard = Heard {
+        synced: Synced { gate, tell: tell_synced },
+        vault: shared.vault.clone(),
+        ended: metrics.xds_ended,
+    };
     subscribe(&config, feed, heard, &mut until_end);
     serve(&config, &shared, &readiness, board, &stop).await?;
     info!("drained");
     until_stop.drain(END_WAIT).await;
     until_end.drain(END_WAIT).await;
     Ok(())
-}
-
-/// Pulls `stop` at a signal.
-fn heed_signals(stop: Stop, tasks: &mut Tasks) {
-    tasks.spawn("signals", |end| async move {
-        tokio::select! {
-            caught = stop::on_signals(stop.clone()) => {
-                if let Err(error) = caught {
-                    tracing::error!(%error, "cannot wait for signals");
-                    stop.stop();
-                }
-            }
-            () = end.stopped() => {}
-        }
-    });
 }
 
 fn release_unused(tasks: &mut Tasks) {
@@ -274,26 +264,6 @@ async fn local_world(config: &Config, feed: &mut Feed) -> Result<serde_json::Val
     Ok(serde_json::json!({ "workloads": workloads, "services": services, "policies": policies }))
 }
 
-/// Whom to tell of the first complete view.
-struct Synced {
-    gate: Gate,
-    tell: watch::Sender<bool>,
-}
-
-impl Synced {
-    fn now(&self) {
-        self.gate.set(true);
-        self.tell.send_replace(true);
-    }
-}
-
-/// Whom the subscription's course concerns.
-struct Heard {
-    synced: Synced,
-    vault: Vault,
-    metrics: Metrics,
-}
-
 fn subscribe(config: &Config, feed: Feed, heard: Heard, tasks: &mut Tasks) {
     let Some(settings) = discovery::settings(&config.control) else {
         heard.synced.now();
@@ -309,29 +279,4 @@ fn subscribe(config: &Config, feed: Feed, heard: Heard, tasks: &mut Tasks) {
     tasks.spawn("world", move |stop| feed.run(received, stop));
     tasks.spawn("discovery", move |stop| pump.run(stop));
     tasks.spawn("progress", move |stop| follow(handle.progress, heard, stop));
-}
-
-/// Follows the subscription: tells of the first complete view, counts how streams end, and has certificates that
-/// could not be had asked for again when the control plane is back, which mostly signs them, too.
-async fn follow(mut progress: watch::Receiver<Progress>, heard: Heard, stop: Stop) {
-    let Heard { synced, vault, metrics } = heard;
-    let mut last = Progress::default();
-    loop {
-        let now = progress.borrow_and_update().clone();
-        if now.in_step && !last.in_step {
-            info!(resources = now.retained, "the world is known");
-            synced.now();
-        }
-        if let Some(ending) = now.last_ending.as_ref().filter(|_| last.connected && !now.connected) {
-            metrics.xds_ended.get_or_create(&Reason(discovery::reason(ending))).inc();
-        }
-        if now.connected && !last.connected {
-            vault.try_again().await;
-        }
-        last = now;
-        tokio::select! {
-            () = stop.stopped() => return,
-            changed = progress.changed() => if changed.is_err() { return },
-        }
-    }
 }

@@ -2,10 +2,12 @@
 //! What they carry, and how, is each proxy's.
 
 pub mod control;
+pub mod course;
 pub mod discovery;
 pub mod fault;
 pub mod place;
 pub mod ports;
+pub mod side;
 pub mod terms;
 pub mod unproven;
 pub mod world;
