@@ -29,17 +29,21 @@ pub fn map_narrowly() -> usize {
     for range in segments() {
         let Some(range) = whole_pages(range, AROUND) else { continue };
         concerned += range.len();
-        for at in range.step_by(2 * AROUND) {
-            // SAFETY: the advice changes neither the bytes of a mapping nor its rights.
-            // WHY: no safe wrapper takes an address.
-            let code = unsafe { libc::madvise(at as *mut c_void, AROUND, libc::MADV_DONTDUMP) };
-            if code != 0 {
-                // Most likely there are as many mappings as may be; it goes on as it is.
-                return concerned;
-            }
+        if !narrow(range) {
+            break;
         }
     }
     concerned
+}
+
+/// Divides a mapping, and returns whether that could be done. When not, there most likely are as many mappings as may
+/// be, and it goes on as it is.
+fn narrow(range: Range<usize>) -> bool {
+    range.step_by(2 * AROUND).all(|at| {
+        // SAFETY: the advice changes neither the bytes of a mapping nor its rights.
+        // WHY: no safe wrapper takes an address.
+        unsafe { libc::madvise(at as *mut c_void, AROUND, libc::MADV_DONTDUMP) == 0 }
+    })
 }
 
 /// Lets go of the pages of programs and libraries that are as in their files, and returns how many bytes of address
@@ -140,6 +144,8 @@ fn is_of_file(map: &File, range: &Range<usize>, page: usize) -> io::Result<bool>
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
 
     /// Resident KiB of what is mapped from files to be run.
@@ -196,24 +202,35 @@ mod tests {
         entries.as_chunks().0.iter().filter(|entry| u64::from_ne_bytes(**entry) & HELD != 0).count()
     }
 
+    /// The program's file, mapped once more for one test: of this, nobody else uses a page.
+    fn mapped_again(bytes: usize) -> usize {
+        let file = File::open("/proc/self/exe").unwrap();
+        let (rights, kind) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE);
+        // SAFETY: a new mapping, where the kernel likes. It stays until the process ends.
+        // WHY: a test of the kernel's ways with mappings needs one.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, rights, kind, file.as_raw_fd(), 0) };
+        assert_ne!(at, libc::MAP_FAILED);
+        at as usize
+    }
+
     #[test]
     fn with_a_page_that_is_used_come_only_those_close_to_it() {
-        const WINDOW: usize = 64 * 1024;
-        // The first segment begins with what only the loader reads, so that no other test uses its pages meanwhile.
-        let first = segments().into_iter().map(|bytes| whole_pages(bytes, WINDOW)).next();
-        let window = first.flatten().map(|range| range.start..range.start + WINDOW).unwrap();
-        let whole = std::fs::metadata("/proc/self/exe").unwrap().len();
-        assert!(whole > 10 * WINDOW as u64, "a program of {whole} bytes");
-        assert!(map_narrowly() > WINDOW);
-        // Another test may let go of all pages between the use of one and the look at it.
-        let came = (0..1000).find_map(|_| {
-            release_program().unwrap();
-            // SAFETY: the address lies in a segment that is mapped for as long as the process lives.
-            // WHY: only a pointer reads a byte of which it is known where it is.
-            unsafe { (window.start as *const u8).wrapping_add(WINDOW / 2).read_volatile() };
-            Some(mapped(&window)).filter(|count| *count > 0)
-        });
-        assert!(came.is_some_and(|count| count <= AROUND / 4096), "{came:?} pages of {window:x?}");
+        const SIZE: usize = 256 * 1024;
+        let start = mapped_again(SIZE).next_multiple_of(AROUND);
+        let whole = start..start + SIZE - AROUND;
+        assert!(narrow(whole.clone()));
+        // SAFETY: the address lies in that mapping.
+        // WHY: only a pointer reads a byte of which it is known where it is.
+        unsafe { ((start + SIZE / 2) as *const u8).read_volatile() };
+        let came = mapped(&whole);
+        assert!((1..=AROUND / 4096).contains(&came), "{came} pages of {whole:x?}");
+    }
+
+    #[test]
+    fn the_program_and_its_libraries_are_mapped_narrowly() {
+        let divided = map_narrowly();
+        let program = std::fs::metadata("/proc/self/exe").unwrap().len();
+        assert!(divided > 1024 * 1024, "{divided} bytes of a program of {program}");
     }
 
     #[test]
