@@ -138,6 +138,6 @@ pub(crate) fn scale(workspace: &Workspace, args: &[String]) -> Result<()> {
 fn programs(workspace: &Workspace) -> Result<()> {
     let mut build = cargo();
     build.args(["build", "--release", "--bins", "-p", "ambit-ztunnel", "-p", "ambit-istiod-lite"]);
-    build.args(["-p", "ambit-cni", "-p", "ambit-cni-plugin", "-p", "ambit-cli"]);
+    build.args(["-p", "ambit-cni", "-p", "ambit-cni-plugin", "-p", "ambit-cli", "-p", "ambit-waypoint"]);
     run::shown(build.current_dir(&workspace.root))
 }

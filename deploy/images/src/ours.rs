@@ -17,12 +17,13 @@ pub struct Component {
 }
 
 /// Every image of the mesh.
-const COMPONENTS: [Component; 4] = [
+const COMPONENTS: [Component; 5] = [
     // Enters pods' network namespaces and binds there; root without most of its rights, as its chart says.
     Component { name: "ztunnel", programs: &["ztunnel"], root: true },
     Component { name: "istiod-lite", programs: &["istiod-lite"], root: false },
     // Writes the plugin and its configuration to folders that belong to the node's root.
     Component { name: "cni", programs: &["ambit-cni-node"], root: true },
+    Component { name: "waypoint", programs: &["ambit-waypoint"], root: false },
     Component { name: "ambit", programs: &["ambit"], root: false },
 ];
 

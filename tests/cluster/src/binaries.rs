@@ -91,6 +91,24 @@ pub fn helm() -> Result<PathBuf> {
     helm.built(&cache())
 }
 
+/// The folder of the Gateway API's module, downloaded where it is not there yet. Nothing of it is compiled.
+pub fn gateway_api() -> Result<PathBuf> {
+    const MODULE: &str = "sigs.k8s.io/gateway-api";
+    let module = Module { name: "gateway-api", folder: "gateway", package: MODULE };
+    let go = go()?;
+    for pause in PAUSES.into_iter().map(Some).chain([None]) {
+        let output = module.command(&go).args(["mod", "download", "-json", MODULE]).output()?;
+        if output.status.success() {
+            let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+            return Ok(told["Dir"].as_str().with_context(|| told.to_string())?.into());
+        }
+        eprintln!("{}", String::from_utf8_lossy(&output.stdout).trim());
+        let Some(pause) = pause else { break };
+        crate::wait::pause(pause);
+    }
+    bail!("{MODULE} cannot be downloaded: see above, and `go env GOPROXY`")
+}
+
 /// Where they are kept: `$AMBIT_CACHE`, else `~/.cache/ambit`.
 pub fn cache() -> PathBuf {
     let home =
