@@ -6,6 +6,7 @@ pub mod address;
 pub mod balance;
 pub mod delta;
 pub mod dns;
+pub mod http_head;
 pub mod http_path;
 pub mod http_route;
 pub mod judge;
