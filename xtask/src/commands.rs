@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{bench, cluster, crds, demo, fuzz, images, lint, test, tidy};
+use crate::{bench, cluster, conformance, crds, demo, fuzz, images, lint, test, tidy};
 
 struct Command {
     name: &'static str,
@@ -47,6 +47,17 @@ const COMMANDS: &[Command] = &[
         help: "up, down, status, exec NODE -- CMD, kubectl ARGS, helm ARGS, crash NODE, reboot NODE, import TAR…:\n\
                `cargo xtask cluster --help` asks `ambit-lab`, which lists all. See docs/cluster.md.",
         run: cluster::run,
+    },
+    Command {
+        name: "conformance",
+        usage: "conformance [--test NAME]",
+        about: "the Gateway API's own tests of meshes, on a real cluster (root, Go)",
+        help: "Builds the programs and the suite, brings a cluster up, runs every test of meshes that the suite has and\n\
+               one of ours, takes the cluster down, and writes reports to deploy/conformance. Exits with 1 unless all\n\
+               have passed. See docs/conformance.md.\n\
+               --test NAME        this test alone; no report is written\n\
+               --out DIR          write reports there instead",
+        run: conformance::run,
     },
     Command {
         name: "images",
@@ -99,6 +110,7 @@ const COMMANDS: &[Command] = &[
         usage: "perf [--check] [ARGS]",
         about: "CPU, memory and latency of two ztunnels beside no proxy (root, release build)",
         help: "Builds release programs and runs the measurement of tests/perf; its own `--help` lists ARGS.\n\
+               `perf waypoint --peer envoy` measures a waypoint between them, beside Envoy at the same job.\n\
                --check exits with 1 when a mark is missed (CPU: by more than a fifth).",
         run: bench::perf,
     },

@@ -8,3 +8,4 @@ pub mod pods;
 pub mod report;
 pub mod scale;
 pub mod server;
+pub mod waypoint;

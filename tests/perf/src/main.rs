@@ -1,6 +1,6 @@
 //! `cargo xtask perf` and `scale`: entry and arguments; `bench` and `scale` do the work.
 
-use ambit_perf::{bench, load, scale, server};
+use ambit_perf::{bench, load, scale, server, waypoint};
 use clap::{Parser, Subcommand};
 
 /// What two ztunnels cost per request, in memory and in latency, beside no proxy at all.
@@ -16,6 +16,8 @@ struct Perf {
 enum Role {
     /// A control plane beside a large cluster (`cargo xtask scale`).
     Scale(scale::Arguments),
+    /// A waypoint between two ztunnels, beside none and beside a peer.
+    Waypoint(waypoint::Arguments),
     /// Answer requests (started by the measurement itself).
     #[command(hide = true)]
     Serve(server::Arguments),
@@ -29,6 +31,7 @@ fn main() -> anyhow::Result<()> {
     match arguments.role {
         None => bench::run(&arguments.bench),
         Some(Role::Scale(scale)) => scale::run(&scale),
+        Some(Role::Waypoint(waypoint)) => waypoint::run(&waypoint),
         Some(Role::Serve(serve)) => server::run(&serve),
         Some(Role::Load(load)) => load::run(&load),
     }

@@ -33,7 +33,7 @@ pub struct Pod {
 }
 
 /// A program that ends with its owner.
-pub struct Running(Child);
+pub struct Running(pub(crate) Child);
 
 impl Running {
     /// Its process id.
@@ -67,21 +67,14 @@ impl Pair {
     /// Without root, `ip` or `nft`.
     pub fn new() -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("ambit-perf-").tempdir()?;
-        let pod = || Pod { namespace: Namespace::new(), ztunnel: None };
-        let pair = Self { client: pod(), server: pod(), dir };
+        let pair = Self { client: Pod::new(), server: Pod::new(), dir };
         let far = pair.server.namespace.path().display().to_string();
         pair.client.ip(&format!("link add eth0 type veth peer name eth0 netns {far}"))?;
         for (pod, place) in [(&pair.client, CLIENT), (&pair.server, SERVER)] {
-            pod.ip(&format!("address add {}/24 dev eth0", place.ip))?;
-            pod.ip("link set eth0 up")?;
-            pod.ip("route add local 0.0.0.0/0 dev lo table 100")?;
-            pod.ip("rule add fwmark 0x111/0xfff priority 32764 lookup 100")?;
-            // Tens of thousands of connections in a few seconds would use up the ports, and looking for a free one
-            // would be what is measured.
-            pod.shell("echo 1000 > /proc/sys/net/ipv4/tcp_max_tw_buckets")?;
+            pod.dress(place)?;
         }
         for pod in [&pair.client, &pair.server] {
-            pod.namespace.within(|| until_up(&["eth0"]));
+            pod.until_up();
         }
         Ok(pair)
     }
@@ -95,16 +88,9 @@ impl Pair {
         let world = self.dir.path().join("world.yaml");
         std::fs::write(&world, world_of_both())?;
         for (pod, place) in [(&mut self.client, CLIENT), (&mut self.server, SERVER)] {
-            let identity = self.dir.path().join(place.name);
-            authority.issue(&format!("spiffe://cluster.local/ns/perf/sa/{}", place.name)).write(&identity);
-            let log = std::fs::File::create(self.dir.path().join(format!("{}.log", place.name)))?;
-            let mut command = pod.inside(ztunnel);
-            command.stdout(log.try_clone()?).stderr(log);
-            command.env("PROXY_MODE", "dedicated").env("NODE_NAME", place.name);
-            command.env("PROXY_WORKLOAD_INFO", format!("perf/{0}/{0}", place.name));
-            command.env("IDENTITY_DIR", identity).env("LOCAL_XDS_PATH", &world);
-            command.env("XDS_ADDRESS", "").env("PACKET_MARK", "1337").env("ENABLE_ORIG_SRC", "true");
-            command.env("ZTUNNEL_WORKER_THREADS", threads.to_string()).env("RUST_LOG", "warn");
+            let mut command = pod.proxy(ztunnel, place, (&authority, self.dir.path()))?;
+            command.env("LOCAL_XDS_PATH", &world).env("XDS_ADDRESS", "");
+            command.env("ZTUNNEL_WORKER_THREADS", threads.to_string());
             pod.ztunnel = Some(Running(command.spawn().with_context(|| ztunnel.display().to_string())?));
             let ready = eventually(Duration::from_secs(10), || pod.ready());
             ready.with_context(|| logged(&self.dir, place).unwrap_or_default())?;
@@ -125,19 +111,65 @@ impl Pair {
     /// # Errors
     /// When nft refuses.
     pub fn redirect(&self, on: bool) -> Result<()> {
-        let rules = self.dir.path().join("rules.nft");
-        std::fs::write(&rules, RULES)?;
-        for pod in [&self.client, &self.server] {
-            pod.shell("nft delete table inet ambit 2>/dev/null || true")?;
-            if on {
-                pod.shell(&format!("nft -f {}", rules.display()))?;
-            }
-        }
-        Ok(())
+        [&self.client, &self.server].iter().try_for_each(|pod| pod.redirect(self.dir.path(), on))
     }
 }
 
 impl Pod {
+    /// A namespace without a link or a ztunnel.
+    pub(crate) fn new() -> Self {
+        Self { namespace: Namespace::new(), ztunnel: None }
+    }
+
+    /// Its namespace.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Gives its end of a link the address, and what redirection needs of routes.
+    pub(crate) fn dress(&self, place: Place) -> Result<()> {
+        self.ip(&format!("address add {}/24 dev eth0", place.ip))?;
+        self.ip("link set eth0 up")?;
+        self.ip("route add local 0.0.0.0/0 dev lo table 100")?;
+        self.ip("rule add fwmark 0x111/0xfff priority 32764 lookup 100")?;
+        // Tens of thousands of connections in a few seconds would use up the ports, and looking for a free one would
+        // be what is measured.
+        self.shell("echo 1000 > /proc/sys/net/ipv4/tcp_max_tw_buckets")
+    }
+
+    /// Waits until its link carries packets.
+    pub(crate) fn until_up(&self) {
+        self.namespace.within(|| until_up(&["eth0"]));
+    }
+
+    /// Redirection put in, or taken out.
+    pub(crate) fn redirect(&self, dir: &Path, on: bool) -> Result<()> {
+        let rules = dir.join("rules.nft");
+        std::fs::write(&rules, RULES)?;
+        self.shell("nft delete table inet ambit 2>/dev/null || true")?;
+        if on { self.shell(&format!("nft -f {}", rules.display())) } else { Ok(()) }
+    }
+
+    /// A proxy of this place's own, with an identity of its name, that logs into the folder. What it is told of the
+    /// world is left out.
+    pub(crate) fn proxy(
+        &self,
+        program: &Path,
+        place: Place,
+        (authority, dir): (&Authority, &Path),
+    ) -> Result<Command> {
+        let identity = dir.join(place.name);
+        authority.issue(&format!("spiffe://cluster.local/ns/perf/sa/{}", place.name)).write(&identity);
+        let log = std::fs::File::create(dir.join(format!("{}.log", place.name)))?;
+        let mut command = self.inside(program);
+        command.stdout(log.try_clone()?).stderr(log);
+        command.env("PROXY_MODE", "dedicated").env("NODE_NAME", place.name);
+        command.env("PROXY_WORKLOAD_INFO", format!("perf/{0}/{0}", place.name));
+        command.env("IDENTITY_DIR", identity);
+        command.env("PACKET_MARK", "1337").env("ENABLE_ORIG_SRC", "true").env("RUST_LOG", "warn");
+        Ok(command)
+    }
+
     /// A command that will run inside this pod.
     #[must_use]
     pub fn inside(&self, program: &Path) -> Command {
@@ -161,17 +193,17 @@ impl Pod {
         self.ztunnel.as_ref().map(Running::pid)
     }
 
-    fn ip(&self, arguments: &str) -> Result<()> {
+    pub(crate) fn ip(&self, arguments: &str) -> Result<()> {
         self.shell(&format!("ip {arguments}"))
     }
 
-    fn shell(&self, script: &str) -> Result<()> {
+    pub(crate) fn shell(&self, script: &str) -> Result<()> {
         let output = self.inside(Path::new("sh")).args(["-c", script]).output()?;
         ensure!(output.status.success(), "`{script}`: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 
-    fn ready(&self) -> Result<()> {
+    pub(crate) fn ready(&self) -> Result<()> {
         use std::io::{Read as _, Write as _};
         let answer = self.namespace.within(|| -> Result<String> {
             let mut probe = std::net::TcpStream::connect("127.0.0.1:15021")?;
