@@ -55,6 +55,9 @@ enum Command {
     /// Show what the node proxies of a cluster know and carry: workloads, services, policies, certificates.
     #[command(visible_alias = "zc")]
     ZtunnelConfig(cluster::ConfigArgs),
+    /// See to waypoints: have one, list them, wait for them, take them away.
+    #[command(visible_alias = "w")]
+    Waypoint(cluster::WaypointArgs),
     /// Print what a shell needs to complete these commands, for example: source <(ambit completion bash)
     Completion {
         /// The shell.
@@ -104,6 +107,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Describe(args) => cluster::describe(&args),
         Command::BugReport(args) => cluster::bug_report(&args),
         Command::ZtunnelConfig(args) => cluster::ztunnel_config(&args),
+        Command::Waypoint(args) => cluster::waypoint(&args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(
@@ -181,6 +185,13 @@ mod tests {
             "ambit zc log --node n1 --level access:off,debug --reset",
             "ambit zc all -f - -o json",
             "ambit analyze -o json a.yaml dir -",
+            "ambit waypoint apply -n shop --name w --for all --enroll-namespace --overwrite --wait -r blue",
+            "ambit waypoint apply --service-account cart --waypoint-timeout 2m --context c",
+            "ambit waypoint generate --for workload -o json",
+            "ambit waypoint list -A -o yaml",
+            "ambit waypoint status --name w -n shop --wait=false",
+            "ambit waypoint delete a b -n shop",
+            "ambit waypoint delete --all",
             "ambit check --context c -r blue -o yaml",
             "ambit install --set a=b --set c=d --profile ambient --platform k3s -y --wait --timeout 90s",
             "ambit upgrade --dry-run --revision blue --wait=false -i mesh",

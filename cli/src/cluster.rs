@@ -15,6 +15,7 @@ mod remedy;
 mod report;
 mod status;
 mod survey;
+mod waypoint;
 
 use std::error::Error;
 use std::future::Future;
@@ -34,6 +35,7 @@ pub(crate) use remedy::remedy;
 pub(crate) use report::{ReportArgs, run as bug_report};
 pub(crate) use status::{StatusArgs, run as status};
 pub(crate) use survey::{LISTED, Survey, survey};
+pub(crate) use waypoint::{WaypointArgs, run as waypoint};
 
 /// Which cluster is meant, and where the mesh is in it.
 #[derive(Debug, Clone, Args)]

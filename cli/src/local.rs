@@ -28,6 +28,7 @@ mod spec;
 mod supervisor;
 mod tokens;
 mod up;
+mod waypoints;
 mod world;
 
 use std::ffi::OsString;

@@ -108,6 +108,7 @@ fn unknown_principal(view: &View<'_>, principal: &str) -> Option<(String, bool)>
         // In policies this one stands for the mesh's own, whatever that is.
         && domain != "cluster.local"
         && domain != own
+        && !view.aliases.iter().any(|alias| alias == domain)
     {
         return Some((format!("trust domain {domain} is not the mesh's, which is {own}"), true));
     }

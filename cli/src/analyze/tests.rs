@@ -124,6 +124,21 @@ fn each_thing_that_is_wrong_between_objects_has_its_code_its_field_and_a_remedy(
 }
 
 #[test]
+fn a_principal_under_another_name_of_the_meshs_trust_domain_is_one_of_ours() {
+    let map = |mesh: &str| {
+        let head =
+            "\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n";
+        format!(
+            "{}{head}data: {{mesh: '{mesh}'}}\n",
+            MESH.replace("cluster.local/ns/shop", "old.example/ns/shop")
+        )
+    };
+    assert_eq!(compared(&map("trustDomainAliases: [old.example]"), &whole()), []);
+    let found = compared(&map("trustDomainAliases: [older.example]"), &whole());
+    assert_eq!(found.iter().map(|it| it.code).collect::<Vec<_>>(), ["AMB0105"]);
+}
+
+#[test]
 fn what_the_mesh_says_of_an_object_is_told_where_it_is_not_as_asked() {
     let policy = |kind: &str, status: &str, reason: &str| {
         let said = format!("{{type: {kind}, status: '{status}', reason: {reason}, message: because}}");

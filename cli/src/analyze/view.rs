@@ -46,6 +46,8 @@ pub(super) struct View<'a> {
     pub(super) gateways: BTreeSet<(&'a str, &'a str)>,
     /// The mesh's trust domain; none: nobody says.
     pub(super) trust: Option<String>,
+    /// Its other names.
+    pub(super) aliases: Vec<String>,
 }
 
 impl<'a> View<'a> {
@@ -62,6 +64,7 @@ impl<'a> View<'a> {
             accounts: BTreeSet::new(),
             gateways: BTreeSet::new(),
             trust: around.whole.then(|| "cluster.local".into()),
+            aliases: Vec::new(),
         };
         for object in objects {
             view.take(object);
@@ -85,6 +88,7 @@ impl<'a> View<'a> {
                 if *reference.namespace == self.around.system && &*reference.name == "istio" =>
             {
                 if let Ok(Some(mesh)) = it.mesh() {
+                    self.aliases = mesh.trust_domain_aliases;
                     self.trust = Some(mesh.trust_domain.unwrap_or_else(|| "cluster.local".into()));
                 }
             }

@@ -368,7 +368,7 @@ fn confirmed(plan: &str, yes: bool, grave: bool) -> Result<bool, Box<dyn Error>>
 }
 
 /// `90s`, `5m`, `1h`, or seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let factor = match unit {
         "" | "s" => Some(1),

@@ -1,6 +1,7 @@
 //! A pod's containers as processes: what a manifest says of them beyond the typed pod, and what a local mesh
 //! cannot run. Pure; who starts them is `pods`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ambit_cluster::kinds::scalar::{Port, PortName};
@@ -15,6 +16,17 @@ use super::probe::{Ask, Probe, ProbeKind, Probes};
 pub(crate) struct PodPlan {
     pub(crate) containers: Vec<Container>,
     pub(crate) restart: Restart,
+    /// How long its containers may take to end when asked; none: as long as is usual here.
+    pub(crate) grace: Option<Duration>,
+    /// What more names mean in it.
+    pub(crate) aliases: Vec<Alias>,
+}
+
+/// Names of an address, as `hostAliases` gives them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Alias {
+    pub(crate) ip: IpAddr,
+    pub(crate) hostnames: Vec<String>,
 }
 
 /// One container.
@@ -23,9 +35,34 @@ pub(crate) struct Container {
     pub(crate) name: String,
     /// The program and its arguments.
     pub(crate) command: Vec<String>,
-    /// Variables with a plain value; others have none here.
+    /// Variables with a plain value.
     pub(crate) env: Vec<(String, String)>,
+    /// Variables that tell of the pod itself; others are not set here.
+    pub(crate) fields: Vec<(String, Field)>,
     pub(crate) probes: Probes,
+}
+
+/// What a variable may tell of its pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
+    Name,
+    Namespace,
+    Uid,
+    Node,
+    Address,
+}
+
+impl Field {
+    fn at(path: &str) -> Option<Self> {
+        Some(match path {
+            "metadata.name" => Self::Name,
+            "metadata.namespace" => Self::Namespace,
+            "metadata.uid" => Self::Uid,
+            "spec.nodeName" => Self::Node,
+            "status.podIP" => Self::Address,
+            _ => return None,
+        })
+    }
 }
 
 /// Why a pod cannot run here.
@@ -59,6 +96,8 @@ struct DocumentSpec {
     containers: Vec<ContainerSpec>,
     init_containers: Vec<ContainerSpec>,
     restart_policy: String,
+    termination_grace_period_seconds: Option<u32>,
+    host_aliases: Vec<Alias>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -75,10 +114,23 @@ struct ContainerSpec {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct EnvVar {
     name: String,
     value: String,
+    value_from: Option<ValueFrom>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ValueFrom {
+    field_ref: FieldRef,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct FieldRef {
+    field_path: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -132,7 +184,9 @@ struct ExecCommand {
 /// Reads what a pod is to run from its manifest.
 pub(crate) fn plan(manifest: &Value) -> Result<PodPlan, Unfit> {
     let document = Document::deserialize(manifest).map_err(|e| Unfit::Malformed(e.to_string()))?;
-    let DocumentSpec { containers, init_containers, restart_policy } = document.spec;
+    let DocumentSpec { containers, init_containers, restart_policy, .. } = document.spec;
+    let grace = document.spec.termination_grace_period_seconds.map(|it| Duration::from_secs(it.into()));
+    let aliases = document.spec.host_aliases;
     if let Some(init) = init_containers.first() {
         return Err(Unfit::Init(init.name.clone()));
     }
@@ -146,7 +200,7 @@ pub(crate) fn plan(manifest: &Value) -> Result<PodPlan, Unfit> {
         _ => return Err(Unfit::Restart(restart_policy)),
     };
     let containers = containers.into_iter().map(container).collect::<Result<_, _>>()?;
-    Ok(PodPlan { containers, restart })
+    Ok(PodPlan { containers, restart, grace, aliases })
 }
 
 fn container(spec: ContainerSpec) -> Result<Container, Unfit> {
@@ -165,9 +219,20 @@ fn container(spec: ContainerSpec) -> Result<Container, Unfit> {
     Ok(Container {
         name: spec.name,
         command: spec.command.into_iter().chain(spec.args).collect(),
-        env: spec.env.into_iter().map(|var| (var.name, var.value)).collect(),
+        fields: spec.env.iter().filter_map(field).collect(),
+        env: spec
+            .env
+            .into_iter()
+            .filter(|var| var.value_from.is_none())
+            .map(|var| (var.name, var.value))
+            .collect(),
         probes,
     })
+}
+
+fn field(var: &EnvVar) -> Option<(String, Field)> {
+    let path = &var.value_from.as_ref()?.field_ref.field_path;
+    Some((var.name.clone(), Field::at(path)?))
 }
 
 fn read_probe(spec: &ProbeSpec, ports: &[NamedPort]) -> Result<Probe, &'static str> {

@@ -116,6 +116,11 @@ impl Mesh {
         self.dir.join("control-plane")
     }
 
+    /// What everybody in the mesh believes; there once the control plane has made it.
+    pub(crate) fn root_certificate(&self) -> PathBuf {
+        self.control_plane().join("state").join("root-cert.pem")
+    }
+
     /// Sockets and credentials of one node.
     pub(crate) fn node(&self, node: &str) -> PathBuf {
         self.dir.join("node").join(node)

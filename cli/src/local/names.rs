@@ -6,6 +6,8 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
+use super::container::Alias;
+
 /// A service as far as its name goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NamedService {
@@ -20,6 +22,8 @@ pub(crate) struct Reader {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) addresses: Vec<IpAddr>,
+    /// Names that its manifest gives to addresses.
+    pub(crate) aliases: Vec<Alias>,
 }
 
 /// The text of `/etc/hosts`.
@@ -27,6 +31,9 @@ pub(crate) fn hosts(reader: &Reader, services: &[NamedService]) -> String {
     let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
     for address in &reader.addresses {
         line(&mut text, *address, std::slice::from_ref(&reader.name));
+    }
+    for Alias { ip, hostnames } in &reader.aliases {
+        line(&mut text, *ip, hostnames);
     }
     for service in services {
         let NamedService { namespace, name, addresses } = service;
@@ -69,11 +76,13 @@ mod tests {
             name: "cart".into(),
             addresses: vec!["10.96.0.2".parse().unwrap()],
         };
-        let mut reader = Reader { namespace: "shop".into(), name: "web".into(), addresses: vec![] };
+        let aliases = vec![Alias { ip: [10, 0, 0, 9].into(), hostnames: vec!["far".into(), "away".into()] }];
+        let mut reader = Reader { namespace: "shop".into(), name: "web".into(), addresses: vec![], aliases };
         let names = "cart.shop.svc.cluster.local cart.shop.svc cart.shop";
         assert!(
             hosts(&reader, std::slice::from_ref(&service)).contains(&format!("10.96.0.2 {names} cart\n"))
         );
+        assert!(hosts(&reader, &[]).contains("10.0.0.9 far away\n"));
         reader.namespace = "else".into();
         assert!(hosts(&reader, &[service]).contains(&format!("10.96.0.2 {names}\n")));
     }

@@ -67,7 +67,10 @@ impl Pods {
         self.refused.retain(|pod, _| world.pod(pod).is_some());
         let fresh: Vec<_> = world
             .pods()
-            .filter(|(reference, pod)| !self.entries.contains_key(reference) && !pod.is_over())
+            .filter(|(reference, pod)| {
+                let is_wanted = !pod.is_over() && pod.metadata.deletion_timestamp.is_none();
+                is_wanted && !self.entries.contains_key(reference)
+            })
             .map(|(reference, pod)| (reference.clone(), pod.clone()))
             .collect();
         for (reference, pod) in fresh {
@@ -115,9 +118,14 @@ impl Pods {
     /// Wants every pod gone.
     pub(crate) fn leave_all(&mut self, ground: &Ground, jobs: &mut Jobs, now: Instant) {
         for (reference, entry) in &mut self.entries {
-            entry.leave();
+            entry.leave_at_once();
             entry.step(ground, reference, jobs, now);
         }
+    }
+
+    /// Whether something is left of a pod.
+    pub(crate) fn has(&self, pod: &ObjectRef) -> bool {
+        self.entries.contains_key(pod)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -222,7 +230,7 @@ impl Pods {
     }
 }
 
-fn new_uid() -> String {
+pub(crate) fn new_uid() -> String {
     let bits = fastrand::u128(..);
     // RFC 9562, 5.4: version 4, variant 10.
     let bits = bits & !(0xf << 76) | (0x4 << 76);

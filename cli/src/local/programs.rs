@@ -15,11 +15,10 @@ use super::process::Process;
 use super::report::{Component, ComponentStatus};
 use super::sandbox::Sandbox;
 use super::tokens::{Issuer, Subject, TOKEN_LIFE, TokenError, public_key, write_private};
+use super::waypoints::{ISTIOD, Look, Waypoints};
+use super::world::World;
 use crate::args::chain;
 
-/// The name under which every client knows the control plane, and which its certificate carries.
-const ISTIOD_HOST: &str = "istiod.istio-system.svc";
-const ISTIOD_PORT: u16 = 15012;
 const SYSTEM: &str = "istio-system";
 
 /// All programs.
@@ -31,6 +30,7 @@ pub(crate) struct Programs {
     /// In the order they were started; the last of a node is its own, earlier ones drain.
     ztunnel: Vec<Ztunnel>,
     started: u32,
+    waypoints: Waypoints,
 }
 
 struct Ztunnel {
@@ -54,7 +54,8 @@ pub(crate) enum ProgramError {
 }
 
 /// The programs a mesh needs beside `ambit`.
-pub(crate) const BINARIES: [&str; 4] = ["istiod-lite", "ambit-cni-node", "ambit-cni", "ztunnel"];
+pub(crate) const BINARIES: [&str; 5] =
+    ["istiod-lite", "ambit-cni-node", "ambit-cni", "ztunnel", "ambit-waypoint"];
 
 impl Programs {
     /// Everything that can start at once; ztunnels follow when the control plane has made its root.
@@ -65,8 +66,8 @@ impl Programs {
             fs::create_dir_all(&path).map_err(|source| ProgramError::Directory { path, source })?;
         }
         let issuer = Issuer::make(&dir)?;
-        let hosts =
-            control_plane().map(|net| format!("{} {ISTIOD_HOST} {ISTIOD_HOST}.cluster.local\n", net.addr()));
+        let (host, _) = ISTIOD;
+        let hosts = control_plane().map(|net| format!("{} {host} {host}.cluster.local\n", net.addr()));
         let path = dir.join("hosts");
         fs::write(&path, format!("127.0.0.1 localhost\n::1 localhost\n{}", hosts.concat()))
             .map_err(|source| ProgramError::Directory { path, source })?;
@@ -81,6 +82,7 @@ impl Programs {
             cni: cni.collect(),
             ztunnel: Vec::new(),
             started: 0,
+            waypoints: Waypoints::new(&ground.mesh),
         })
     }
 
@@ -112,7 +114,7 @@ impl Programs {
             }
             !gone
         });
-        if root_certificate(ground).exists() {
+        if ground.mesh.root_certificate().exists() {
             for node in &ground.nodes {
                 if !self.ztunnel.iter().any(|z| z.node == *node) {
                     self.add_ztunnel(ground, pods, node, now)?;
@@ -120,6 +122,18 @@ impl Programs {
             }
         }
         Ok(())
+    }
+
+    /// Looks at the waypoints that the world's gateways ask for.
+    pub(crate) fn tend_waypoints(&mut self, ground: &Ground, world: &World, pods: &Pods, now: Instant) {
+        // A waypoint cannot prove itself before there is anything to believe in.
+        if ground.mesh.root_certificate().exists() {
+            self.waypoints.tend(&Look { ground, world, pods, issuer: &self.issuer, now });
+        }
+    }
+
+    pub(crate) fn waypoints(&self) -> &Waypoints {
+        &self.waypoints
     }
 
     pub(crate) fn kill(&mut self, ground: &Ground, component: &Component) -> Result<(), ProgramError> {
@@ -235,10 +249,6 @@ impl Programs {
     }
 }
 
-fn root_certificate(ground: &Ground) -> PathBuf {
-    ground.mesh.control_plane().join("state").join("root-cert.pem")
-}
-
 fn istiod(ground: &Ground) -> Launch {
     let dir = ground.mesh.control_plane();
     let mut command = program(ground, "istiod-lite");
@@ -264,7 +274,7 @@ fn ztunnel(ground: &Ground, sandbox: &Sandbox, generation: u32) -> Launch {
     let log = format!("ztunnel-{}", node.name);
     let mut launch = keep(&format!("{log}-{generation}"), &log, sandbox.pin(), program(ground, "ztunnel"));
     launch.hosts = Some(ground.mesh.control_plane().join("hosts"));
-    let control_plane = format!("https://{ISTIOD_HOST}:{ISTIOD_PORT}");
+    let control_plane = format!("https://{}:{}", ISTIOD.0, ISTIOD.1);
     let text = |text: &str| OsString::from(text);
     launch.env = vec![
         (text("PROXY_MODE"), text("shared")),
@@ -274,8 +284,8 @@ fn ztunnel(ground: &Ground, sandbox: &Sandbox, generation: u32) -> Launch {
         (text("SERVICE_ACCOUNT"), text("ztunnel")),
         (text("XDS_ADDRESS"), text(&control_plane)),
         (text("CA_ADDRESS"), text(&control_plane)),
-        (text("XDS_ROOT_CA"), root_certificate(ground).into()),
-        (text("CA_ROOT_CA"), root_certificate(ground).into()),
+        (text("XDS_ROOT_CA"), ground.mesh.root_certificate().into()),
+        (text("CA_ROOT_CA"), ground.mesh.root_certificate().into()),
         (text("AUTH_TOKEN"), dir.join("token").into()),
         (text("INPOD_UDS"), dir.join("ztunnel.sock").into()),
     ];

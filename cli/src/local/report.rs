@@ -97,6 +97,11 @@ pub(crate) struct Status {
     pub(crate) nodes: Vec<NodeStatus>,
     pub(crate) components: Vec<ComponentStatus>,
     pub(crate) pods: Vec<PodStatus>,
+    /// Gateways that ask for a waypoint.
+    #[serde(default)]
+    pub(crate) waypoints: Vec<GatewayStatus>,
+    #[serde(default)]
+    pub(crate) routes: Vec<RouteStatus>,
     /// What is wrong with the manifests now.
     pub(crate) faults: Vec<String>,
 }
@@ -146,6 +151,34 @@ pub(crate) struct ContainerStatus {
     pub(crate) ready: bool,
     pub(crate) restarts: u32,
     pub(crate) log: PathBuf,
+}
+
+/// A gateway that asks for a waypoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GatewayStatus {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) class: String,
+    /// Traffic goes through it, as the control plane has it.
+    pub(crate) programmed: bool,
+    /// What the control plane says of that, or why there are no pods.
+    pub(crate) why: String,
+    /// Its pods: ready ones, how many there are to be, and those that end.
+    pub(crate) ready: usize,
+    pub(crate) wanted: usize,
+    pub(crate) leaving: usize,
+}
+
+/// A route, as the control plane has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RouteStatus {
+    pub(crate) kind: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// All that it is attached to takes it as it is.
+    pub(crate) accepted: bool,
+    /// Why not.
+    pub(crate) why: String,
 }
 
 /// Why there is no answer.

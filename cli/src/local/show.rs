@@ -91,6 +91,19 @@ fn table(mesh: &Mesh, status: &Status) -> String {
             pod.why
         ));
     }
+    for it in &status.waypoints {
+        let name = format!("{}/{}", it.namespace, it.name);
+        let state = if it.programmed { "ready" } else { "not ready" };
+        let leaving = if it.leaving > 0 { format!(", {} ending", it.leaving) } else { String::new() };
+        let why = if it.programmed { "" } else { it.why.as_str() };
+        let state = format!("{state} {}/{}{leaving}", it.ready, it.wanted);
+        lines.push(format!("  waypoint {name:<24} {state:<26} {} {why}", it.class));
+    }
+    for it in &status.routes {
+        let name = format!("{}/{}", it.namespace, it.name);
+        let state = if it.accepted { "accepted" } else { "not accepted" };
+        lines.push(format!("  route    {name:<24} {state:<26} {} {}", it.kind, it.why));
+    }
     for fault in &status.faults {
         lines.push(format!("  fault    {fault}"));
     }

@@ -24,6 +24,7 @@ use super::programs::{ProgramError, Programs};
 use super::report::{NodeStatus, Reply, Request, Status};
 use super::services::ServiceKeeper;
 use super::spec::{SUPERVISOR, Spec, SpecError};
+use super::waypoints;
 use super::world::World;
 use crate::args::chain;
 
@@ -140,6 +141,9 @@ impl Supervisor {
             programs.tend(&self.ground, &mut self.pods, now);
         }
         if self.world.complete {
+            if let Some(programs) = &mut self.programs {
+                programs.tend_waypoints(&self.ground, &self.world, &self.pods, now);
+            }
             self.pods.reconcile(&self.ground, &self.world, &mut self.jobs, now);
             self.services.tend(&self.ground, &self.world, now);
         }
@@ -256,6 +260,8 @@ impl Supervisor {
             nodes: self.ground.nodes.iter().map(node).collect(),
             components: self.programs.as_ref().map(|p| p.status(&self.ground)).unwrap_or_default(),
             pods: self.pods.status(&self.ground, &self.world),
+            waypoints: self.programs.as_ref().map(|p| p.waypoints().status(&self.world)).unwrap_or_default(),
+            routes: waypoints::routes(&self.world),
             faults: self.watch.faults().iter().map(ToString::to_string).collect(),
         }
     }

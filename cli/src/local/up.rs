@@ -155,8 +155,11 @@ pub(crate) fn missing(mesh: &Mesh, status: &Status) -> Option<String> {
     if has_programs && ztunnels < status.nodes.len() {
         return Some("ztunnel (istiod-lite has made no root certificate yet)".to_owned());
     }
-    let waiting = status.pods.iter().find(|pod| pod.phase == "ContainerCreating")?;
-    Some(format!("pod {}/{}: {}", waiting.namespace, waiting.name, waiting.why))
+    if let Some(waiting) = status.pods.iter().find(|pod| pod.phase == "ContainerCreating") {
+        return Some(format!("pod {}/{}: {}", waiting.namespace, waiting.name, waiting.why));
+    }
+    let waiting = status.waypoints.iter().find(|it| it.wanted > 0 && !it.programmed)?;
+    Some(format!("waypoint {}/{}: {}", waiting.namespace, waiting.name, waiting.why))
 }
 
 /// Whether a program says of itself that it can work.

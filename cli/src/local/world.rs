@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use ambit_cluster::files::Event;
 use ambit_cluster::kinds::core::Pod;
+use ambit_cluster::kinds::gateway::Gateway;
+use ambit_cluster::kinds::route::ParentStatus;
 use ambit_cluster::kinds::service::{EndpointSlice, Service, ServiceType};
 use ambit_cluster::object::{Body, Kind, Object, ObjectRef};
 
@@ -38,6 +40,38 @@ impl World {
     pub(crate) fn pods(&self) -> impl Iterator<Item = (&ObjectRef, &Pod)> {
         self.objects.values().filter_map(|object| match &object.body {
             Body::Pod(pod) => Some((&object.reference, pod.as_ref())),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = (&ObjectRef, &Gateway)> {
+        self.objects.values().filter_map(|object| match &object.body {
+            Body::Gateway(gateway) => Some((&object.reference, gateway.as_ref())),
+            _ => None,
+        })
+    }
+
+    /// What sees to the gateways of a class that somebody made.
+    pub(crate) fn controller(&self, class: &str) -> Option<&str> {
+        let object = self.objects.get(&ObjectRef::new(Kind::GatewayClass, "", class))?;
+        match &object.body {
+            Body::GatewayClass(class) => Some(class.spec.controller_name.as_str()),
+            _ => None,
+        }
+    }
+
+    /// Routes, and what is said of them and what they are attached to.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = (&ObjectRef, &[ParentStatus])> {
+        self.objects.values().filter_map(|object| match &object.body {
+            Body::HttpRoute(route) => Some((&object.reference, route.status.parents.as_slice())),
+            Body::GrpcRoute(route) => Some((&object.reference, route.status.parents.as_slice())),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn service(&self, reference: &ObjectRef) -> Option<&Service> {
+        self.objects.get(reference).and_then(|object| match &object.body {
+            Body::Service(service) => Some(service.as_ref()),
             _ => None,
         })
     }

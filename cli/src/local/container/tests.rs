@@ -13,11 +13,33 @@ fn containers_are_read_as_processes() {
     let read = plan(&pod(&json!({
         "name": "app", "command": ["serve"], "args": ["80"], "env": [{ "name": "A", "value": "b" }],
     })));
-    let PodPlan { containers, restart } = read.unwrap();
-    assert_eq!(restart, Restart::Always);
+    let PodPlan { containers, restart, grace, aliases } = read.unwrap();
+    assert_eq!((restart, grace, aliases), (Restart::Always, None, vec![]));
     assert_eq!(containers[0].command, ["serve", "80"]);
     assert_eq!(containers[0].env, [("A".to_owned(), "b".to_owned())]);
     assert_eq!(containers[0].probes, Probes::default());
+}
+
+#[test]
+fn a_pod_may_say_how_long_it_ends_what_more_names_mean_and_what_it_wants_to_know_of_itself() {
+    let from = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
+    let mut manifest = pod(&json!({
+        "name": "app", "command": ["serve"],
+        "env": [
+            { "name": "IP", "valueFrom": from("status.podIP") },
+            { "name": "A", "value": "b" },
+            { "name": "SECRET", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } },
+            { "name": "LIMIT", "valueFrom": from("metadata.labels['x']") },
+        ],
+    }));
+    manifest["spec"]["terminationGracePeriodSeconds"] = json!(7);
+    manifest["spec"]["hostAliases"] = json!([{ "ip": "10.0.0.1", "hostnames": ["a", "b.c"] }]);
+    let read = plan(&manifest).unwrap();
+    assert_eq!(read.grace, Some(Duration::from_secs(7)));
+    let alias = Alias { ip: [10, 0, 0, 1].into(), hostnames: vec!["a".into(), "b.c".into()] };
+    assert_eq!(read.aliases, [alias]);
+    assert_eq!(read.containers[0].env, [("A".to_owned(), "b".to_owned())]);
+    assert_eq!(read.containers[0].fields, [("IP".to_owned(), Field::Address)]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::member::{GRACE, Member};
 use super::{Done, Ground, Question, warn};
 use crate::args::chain;
 use crate::enter::search_path;
-use crate::local::container::{Container, PodPlan};
+use crate::local::container::{Container, Field, PodPlan};
 use crate::local::jobs::Jobs;
 use crate::local::kept::Kept;
 use crate::local::launch::Launch;
@@ -35,6 +35,8 @@ pub(super) struct Entry {
     hosts: String,
     /// Gone from the manifests; taken down as soon as its state allows.
     leaving: bool,
+    /// How long its containers may take to end when asked.
+    grace: Duration,
 }
 
 enum State {
@@ -61,6 +63,7 @@ impl Entry {
     pub(super) fn new(sandbox: Sandbox, plan: PodPlan) -> Self {
         Self {
             sandbox,
+            grace: plan.grace.unwrap_or(GRACE),
             plan,
             state: State::Queued { at: Instant::now(), pause: FIRST_PAUSE, why: String::new() },
             hosts: String::new(),
@@ -80,6 +83,12 @@ impl Entry {
     /// Wants it gone.
     pub(super) fn leave(&mut self) {
         self.leaving = true;
+    }
+
+    /// As with all the others: nobody is left to whom its end would matter.
+    pub(super) fn leave_at_once(&mut self) {
+        self.leaving = true;
+        self.grace = self.grace.min(GRACE);
     }
 
     pub(super) fn refresh_names(&mut self, ground: &Ground, names: &[NamedService]) {
@@ -224,10 +233,11 @@ impl Entry {
     fn remove(&mut self, ground: &Ground, reference: &ObjectRef, jobs: &mut Jobs) {
         let before = std::mem::replace(&mut self.state, State::Removing);
         let (sandbox, pod, mesh) = (self.sandbox.clone(), reference.clone(), ground.mesh.clone());
+        let grace = self.grace;
         jobs.sandbox(move || {
             if let State::Up { mut members, .. } = before {
                 let running: Vec<_> = members.iter().filter_map(Member::process).collect();
-                process::end(&running, GRACE);
+                process::end(&running, grace);
                 members.iter_mut().for_each(|member| member.kill(&mesh));
                 sandbox.remove();
             }
@@ -241,6 +251,7 @@ impl Entry {
         let path = search_path(&ground.spec.bin_dir);
         let mut env = vec![("PATH".into(), path), ("HOSTNAME".into(), pod.into())];
         env.extend(container.env.iter().map(|(name, value)| (name.into(), value.into())));
+        env.extend(container.fields.iter().map(|(name, field)| (name.into(), self.own(*field).into())));
         Launch {
             name: format!("pod-{uid}-{}", container.name),
             log: format!("pod-{namespace}-{pod}-{}", container.name),
@@ -253,11 +264,24 @@ impl Entry {
         }
     }
 
+    /// What a variable tells of the pod.
+    fn own(&self, field: Field) -> String {
+        let Sandbox { namespace, pod, uid, node, addresses, .. } = &self.sandbox;
+        match field {
+            Field::Name => pod.clone(),
+            Field::Namespace => namespace.clone(),
+            Field::Uid => uid.clone(),
+            Field::Node => node.name.clone(),
+            Field::Address => addresses.first().map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+
     fn write_hosts(&mut self, mesh: &Mesh, names: &[NamedService]) -> Result<(), String> {
         let reader = Reader {
             namespace: self.sandbox.namespace.clone(),
             name: self.sandbox.pod.clone(),
             addresses: self.sandbox.addresses.clone(),
+            aliases: self.plan.aliases.clone(),
         };
         let text = names::hosts(&reader, names);
         if text == self.hosts {
