@@ -72,7 +72,7 @@ async fn tell_who_is_left(client: &Client, space: &str, gone: &BTreeSet<String>)
 fn home_of_waypoint(object: &Value) -> &str {
     let metadata = object.get("metadata").unwrap_or(&Value::Null);
     let own = text(metadata, "namespace");
-    label(object, USE_NAMESPACE).unwrap_or(if own.is_empty() { text(metadata, "name") } else { own })
+    label(object, USE_NAMESPACE).unwrap_or_else(|| if own.is_empty() { text(metadata, "name") } else { own })
 }
 
 fn remark(kind: &str, object: &Value) -> String {

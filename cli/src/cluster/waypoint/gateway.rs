@@ -146,7 +146,8 @@ impl Waypoint {
         let metadata = object.get("metadata")?;
         let class = object.pointer("/spec/gatewayClassName")?.as_str()?;
         let made = classes.iter().find(|it| it.name == class);
-        let is_one = made.map_or(KNOWN.contains(&class), |it| CONTROLLERS.contains(&it.controller.as_str()));
+        let is_one =
+            made.map_or_else(|| KNOWN.contains(&class), |it| CONTROLLERS.contains(&it.controller.as_str()));
         if !is_one {
             return None;
         }

@@ -117,6 +117,23 @@ impl Client {
         self.whole(request(Method::DELETE, &with_query(path, query), None, Vec::new())).await.map(drop)
     }
 
+    /// Has these fields of an object be so, in the hand of `manager`, and those gone that it said before and does not
+    /// say now; makes the object if there is none. `forced`, also fields that are in another hand.
+    ///
+    /// # Errors
+    /// When another hand says otherwise (`Conflict`), or the API server refuses it.
+    pub async fn apply(
+        &self,
+        path: &str,
+        object: &Value,
+        (manager, forced): (&str, bool),
+    ) -> Result<Value, ApiError> {
+        let force = if forced { "true" } else { "false" };
+        let path = with_query(path, &[("fieldManager", manager), ("force", force)]);
+        let body = object.to_string().into_bytes();
+        self.submit(Method::PATCH, &path, "application/apply-patch+yaml", body).await
+    }
+
     /// What would become of an object if it was applied; nothing is stored. Fields that are not known are refused.
     ///
     /// # Errors
