@@ -4,6 +4,7 @@
 mod bench;
 mod cluster;
 mod commands;
+mod conformance;
 mod crds;
 mod demo;
 mod docs;

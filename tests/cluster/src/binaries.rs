@@ -1,5 +1,5 @@
 //! Programs that are built from Go modules once and kept: Kubernetes, the name server, Helm; and for stories of a mesh
-//! of mixed parts, upstream's control plane, node agent and command line.
+//! of mixed parts, upstream's control plane, node agent and command line; and the Gateway API's own tests.
 //! Kept outside the checkout, by a digest of everything that decides what comes out.
 
 use std::fs::{self, File};
@@ -27,20 +27,67 @@ struct Module {
     folder: &'static str,
     /// What to build of the module.
     package: &'static str,
+    /// What comes out.
+    made: Made,
+}
+
+/// What is built of a package.
+#[derive(Clone, Copy)]
+enum Made {
+    Program,
+    /// A program of its tests.
+    Tests,
 }
 
 const MODULES: [Module; 3] = [
-    Module { name: "kube", folder: "kube", package: "." },
-    Module { name: "coredns", folder: "coredns", package: "." },
-    Module { name: "helm", folder: "helm", package: "helm.sh/helm/v3/cmd/helm" },
+    Module { name: "kube", folder: "kube", package: ".", made: Made::Program },
+    Module { name: "coredns", folder: "coredns", package: ".", made: Made::Program },
+    Module { name: "helm", folder: "helm", package: "helm.sh/helm/v3/cmd/helm", made: Made::Program },
 ];
 
 /// Of one module: what the first build has compiled serves the others.
 const UPSTREAM: [Module; 4] = [
-    Module { name: "pilot-discovery", folder: "istio", package: "istio.io/istio/pilot/cmd/pilot-discovery" },
-    Module { name: "install-cni", folder: "istio", package: "istio.io/istio/cni/cmd/install-cni" },
-    Module { name: "istio-cni", folder: "istio", package: "istio.io/istio/cni/cmd/istio-cni" },
-    Module { name: "istioctl", folder: "istio", package: "istio.io/istio/istioctl/cmd/istioctl" },
+    Module {
+        name: "pilot-discovery",
+        folder: "istio",
+        package: "istio.io/istio/pilot/cmd/pilot-discovery",
+        made: Made::Program,
+    },
+    Module {
+        name: "install-cni",
+        folder: "istio",
+        package: "istio.io/istio/cni/cmd/install-cni",
+        made: Made::Program,
+    },
+    Module {
+        name: "istio-cni",
+        folder: "istio",
+        package: "istio.io/istio/cni/cmd/istio-cni",
+        made: Made::Program,
+    },
+    Module {
+        name: "istioctl",
+        folder: "istio",
+        package: "istio.io/istio/istioctl/cmd/istioctl",
+        made: Made::Program,
+    },
+];
+
+/// The Gateway API's own tests, and the program that answers and asks in them.
+const SUITE: [Module; 3] = [
+    Module { name: "suite", folder: "conformance", package: ".", made: Made::Tests },
+    Module {
+        name: "server",
+        folder: "conformance",
+        package: "istio.io/istio/pkg/test/echo/cmd/server",
+        made: Made::Program,
+    },
+    Module {
+        name: "client",
+        folder: "conformance",
+        package: "istio.io/istio/pkg/test/echo/cmd/client",
+        made: Made::Program,
+    },
 ];
 
 /// The built programs.
@@ -65,6 +112,24 @@ pub struct Upstream {
     pub plugin: PathBuf,
     /// What people type.
     pub tool: PathBuf,
+}
+
+/// The Gateway API's own tests of implementations.
+#[derive(Debug, Clone)]
+pub struct Suite {
+    /// The tests.
+    pub tests: PathBuf,
+    /// What answers in its pods.
+    pub server: PathBuf,
+    /// What asks there.
+    pub client: PathBuf,
+}
+
+/// The suite, built where it is not there yet.
+pub fn suite() -> Result<Suite> {
+    let [tests, server, client] = &SUITE;
+    let cache = cache();
+    Ok(Suite { tests: tests.built(&cache)?, server: server.built(&cache)?, client: client.built(&cache)? })
 }
 
 /// Upstream's programs, built where they are not there yet. No cluster needs them: only stories that mix parts ask.
@@ -94,7 +159,7 @@ pub fn helm() -> Result<PathBuf> {
 /// The folder of the Gateway API's module, downloaded where it is not there yet. Nothing of it is compiled.
 pub fn gateway_api() -> Result<PathBuf> {
     const MODULE: &str = "sigs.k8s.io/gateway-api";
-    let module = Module { name: "gateway-api", folder: "gateway", package: MODULE };
+    let module = Module { name: "gateway-api", folder: "gateway", package: MODULE, made: Made::Program };
     let go = go()?;
     for pause in PAUSES.into_iter().map(Some).chain([None]) {
         let output = module.command(&go).args(["mod", "download", "-json", MODULE]).output()?;
@@ -145,7 +210,11 @@ impl Module {
         self.fetch(&go)?;
         let mut build = self.command(&go);
         // Whose checkout this is, and whether it is one, is nothing to the program.
-        build.args(["build", "-buildvcs=false", "-trimpath", "-ldflags", &flags()]);
+        match self.made {
+            Made::Program => build.arg("build"),
+            Made::Tests => build.args(["test", "-c"]),
+        };
+        build.args(["-buildvcs=false", "-trimpath", "-ldflags", &flags()]);
         build.arg("-o").arg(&part).arg(self.package);
         // The compiler collects its garbage less often: a tenth of the time, for memory that is there.
         build.env("GOGC", "400");
@@ -161,7 +230,8 @@ impl Module {
     fn fetch(&self, go: &Path) -> Result<()> {
         for pause in PAUSES.into_iter().map(Some).chain([None]) {
             let mut list = self.command(go);
-            let listed = list.args(["list", "-deps"]).arg(self.package).stdout(Stdio::null()).status();
+            list.args(["list", "-deps"]).args(matches!(self.made, Made::Tests).then_some("-test"));
+            let listed = list.arg(self.package).stdout(Stdio::null()).status();
             if listed.context("`nice` does not start")?.success() {
                 return Ok(());
             }
@@ -234,9 +304,13 @@ mod tests {
     #[test]
     fn a_program_that_is_kept_is_not_built_again_and_each_has_a_key_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
-        let keys: std::collections::HashSet<String> =
-            MODULES.iter().chain(&UPSTREAM).map(|it| format!("{}-{}", it.name, it.key().unwrap())).collect();
-        assert_eq!(keys.len(), MODULES.len() + UPSTREAM.len());
+        let keys: std::collections::HashSet<String> = MODULES
+            .iter()
+            .chain(&UPSTREAM)
+            .chain(&SUITE)
+            .map(|it| format!("{}-{}", it.name, it.key().unwrap()))
+            .collect();
+        assert_eq!(keys.len(), MODULES.len() + UPSTREAM.len() + SUITE.len());
         let [kube, ..] = &MODULES;
         let kept = dir.path().join("go").join(format!("kube-{}", kube.key().unwrap())).join("kube");
         fs::create_dir_all(kept.parent().unwrap()).unwrap();

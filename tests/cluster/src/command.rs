@@ -10,7 +10,7 @@ use crate::layout::Layout;
 use crate::node::{self, Node};
 use crate::plane::Component;
 use crate::spec::{Spec, Wish};
-use crate::{Lab, binaries, enter, guard, kubectl, lab, numbers, up};
+use crate::{Lab, binaries, conformance, enter, guard, kubectl, lab, numbers, up};
 
 /// A real Kubernetes of a few nodes in namespaces of this machine.
 #[derive(Debug, Clone, Parser)]
@@ -39,6 +39,9 @@ enum What {
         /// Also upstream's programs, for stories that mix parts.
         #[arg(long)]
         peers: bool,
+        /// Also the Gateway API's own tests.
+        #[arg(long)]
+        conformance: bool,
     },
     /// Bring the cluster up.
     Up {
@@ -98,6 +101,8 @@ enum What {
     },
     /// Bring a cluster up, measure what the mesh costs in it and how fast it is, and take it down.
     Numbers,
+    /// Run the Gateway API's own tests of meshes, on a cluster that is brought up for them and taken down.
+    Conformance(conformance::Asked),
     /// Become a process of the cluster.
     #[command(hide = true)]
     Enter {
@@ -136,11 +141,14 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn answer(layout: &Layout, what: What) -> Result<ExitCode> {
     let node = |name: &str| -> Result<Node> { Node::find(layout, &Spec::read(layout)?, name) };
     match what {
-        What::Build { peers } => {
+        What::Build { peers, conformance } => {
             let built = binaries::build(&binaries::cache())?;
             println!("{}\n{}\n{}", built.kube.display(), built.coredns.display(), built.helm.display());
             if peers {
                 println!("{}", binaries::upstream()?.pilot.display());
+            }
+            if conformance {
+                println!("{}", binaries::suite()?.tests.display());
             }
         }
         What::Up { nodes } => {
@@ -174,6 +182,7 @@ fn answer(layout: &Layout, what: What) -> Result<ExitCode> {
         }
         What::Guard => guard::watch(layout)?,
         What::Numbers => numbers::run()?,
+        What::Conformance(asked) => conformance::run(layout, &asked)?,
         What::NodeBoot { node } => node::boot(layout, &node)?,
         What::NodeInit { node } => node::init::run(layout, &node)?,
     }

@@ -16,6 +16,7 @@ pub mod boards;
 mod capture;
 mod cgroup;
 mod command;
+mod conformance;
 mod definitions;
 mod enter;
 mod guard;
