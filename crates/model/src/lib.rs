@@ -3,6 +3,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod address;
+pub mod authentication;
 pub mod balance;
 pub mod delta;
 pub mod dns;

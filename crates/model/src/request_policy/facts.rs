@@ -64,7 +64,11 @@ pub enum Claim {
     List(Vec<Self>),
     /// Claims by name.
     Object(BTreeMap<Box<str>, Self>),
-    /// A number, a truth or nothing: no policy compares it.
+    /// A whole number: no policy compares it.
+    Whole(i64),
+    /// Yes or no: no policy compares it.
+    Truth(bool),
+    /// Another number, or nothing.
     Other,
 }
 
@@ -97,23 +101,27 @@ impl<'a> Http<'a> {
 }
 
 impl Token {
+    /// A claim, by its path.
+    #[must_use]
+    pub fn claim(&self, path: &[Box<str>]) -> Option<&Claim> {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(self.claims.get(first)?, |claim, name| match claim {
+            Claim::Object(members) => members.get(name),
+            Claim::Text(_) | Claim::List(_) | Claim::Whole(_) | Claim::Truth(_) | Claim::Other => None,
+        })
+    }
+
     /// The texts of a claim, by its path.
     #[must_use]
     pub fn texts(&self, path: &[Box<str>]) -> Vec<&str> {
         let Some((first, rest)) = path.split_first() else { return Vec::new() };
-        let mut claim = self.claims.get(first);
-        for name in rest {
-            claim = match claim {
-                Some(Claim::Object(members)) => members.get(name),
-                Some(Claim::Text(_) | Claim::List(_) | Claim::Other) | None => None,
-            };
-        }
+        let claim = self.claim(path);
         let in_words = rest.is_empty() && WORDS.contains(&&**first);
         match claim {
             Some(Claim::Text(text)) if in_words => text.split(' ').filter(|word| !word.is_empty()).collect(),
             Some(Claim::Text(text)) => vec![text],
             Some(Claim::List(list)) => list.iter().filter_map(Claim::text).collect(),
-            Some(Claim::Object(_) | Claim::Other) | None => Vec::new(),
+            Some(Claim::Object(_) | Claim::Whole(_) | Claim::Truth(_) | Claim::Other) | None => Vec::new(),
         }
     }
 }
@@ -122,7 +130,7 @@ impl Claim {
     fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
-            Self::List(_) | Self::Object(_) | Self::Other => None,
+            Self::List(_) | Self::Object(_) | Self::Whole(_) | Self::Truth(_) | Self::Other => None,
         }
     }
 }
