@@ -77,6 +77,7 @@ fn key(noun: &Change) -> ResourceKey {
         Change::Service(it) => ResourceKey::Service(it.key()),
         Change::Policy(it) => ResourceKey::Policy(it.key.clone()),
         Change::Route(it) => ResourceKey::Route(it.key.clone()),
+        Change::RequestPolicy(it) => ResourceKey::RequestPolicy(it.key.clone()),
         gone => encode(gone).0,
     }
 }

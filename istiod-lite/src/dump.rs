@@ -7,10 +7,10 @@ use std::path::Path;
 
 use ambit_cluster::Fault;
 use ambit_cluster::files::{Event, Keep, WatchError, load_once};
-use ambit_wire::convert::{ResourceKey, ResourceType, route_from_pb};
+use ambit_wire::convert::{ResourceKey, ResourceType, request_policy_from_pb, route_from_pb};
 use ambit_wire::local;
 use ambit_wire::pb::security::Authorization;
-use ambit_wire::pb::waypoint::Route;
+use ambit_wire::pb::waypoint::{Policy, Route};
 use ambit_wire::pb::workload::Address;
 use ambit_xds::library::{Library, Record};
 use prost::Message;
@@ -50,7 +50,7 @@ pub fn dump(
     Ok(Dump { resources: resources(&library, node), faults })
 }
 
-/// What is in a library: policies first, routes last, each sort by name.
+/// What is in a library: policies first, what only waypoints get last, each sort by name.
 #[must_use]
 pub fn resources(library: &Library, node: Option<&str>) -> Vec<Value> {
     let mine = |record: &Record| match (&record.key, node) {
@@ -59,7 +59,8 @@ pub fn resources(library: &Library, node: Option<&str>) -> Vec<Value> {
     };
     let of =
         |kind| library.records(kind).filter(|record| mine(record)).map(move |record| resource(kind, record));
-    of(ResourceType::Authorization).chain(of(ResourceType::Address)).chain(of(ResourceType::Route)).collect()
+    let all = of(ResourceType::Authorization).chain(of(ResourceType::Address));
+    all.chain(of(ResourceType::Route)).chain(of(ResourceType::Policy)).collect()
 }
 
 /// What is in a library, by what it is: `{workloads, services, policies}`.
@@ -74,6 +75,7 @@ pub fn sorted(library: &Library) -> Value {
         "services": of(ResourceType::Address, |key| matches!(key, ResourceKey::Service(_))),
         "policies": of(ResourceType::Authorization, |_| true),
         "routes": of(ResourceType::Route, |_| true),
+        "requestPolicies": of(ResourceType::Policy, |_| true),
     })
 }
 
@@ -92,6 +94,8 @@ fn resource(kind: ResourceType, record: &Record) -> Value {
         // Of our own schema: written as people read it.
         ResourceType::Route => Route::decode(body)
             .map(|it| route_from_pb(it).map(|route| local::route(&route)).unwrap_or_default()),
+        ResourceType::Policy => Policy::decode(body)
+            .map(|it| request_policy_from_pb(it).map(|it| local::request_policy(&it)).unwrap_or_default()),
     };
     let mut members = Map::new();
     members.insert("type".into(), kind.url().into());

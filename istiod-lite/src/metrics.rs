@@ -59,6 +59,7 @@ enum Type {
     Address,
     Authorization,
     Route,
+    Policy,
 }
 
 impl From<ResourceType> for OfType {
@@ -67,6 +68,7 @@ impl From<ResourceType> for OfType {
             ResourceType::Address => Type::Address,
             ResourceType::Authorization => Type::Authorization,
             ResourceType::Route => Type::Route,
+            ResourceType::Policy => Type::Policy,
         };
         Self { r#type }
     }

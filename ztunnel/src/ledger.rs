@@ -287,7 +287,11 @@ impl<'a> Concerned<'a> {
                 Change::Policy(_) | Change::PolicyGone(_) => return Self::All,
                 Change::Workload(workload) => these.push(&workload.uid),
                 Change::WorkloadGone(_) | Change::Service(_) | Change::ServiceGone(_) => {}
-                Change::Route(_) | Change::RouteGone(_) => {} // of requests, which are a waypoint's
+                // Of requests, which are a waypoint's.
+                Change::Route(_)
+                | Change::RouteGone(_)
+                | Change::RequestPolicy(_)
+                | Change::RequestPolicyGone(_) => {}
             }
         }
         these.sort_unstable();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::http_route::{Route, RouteKey};
 use crate::name::{PolicyKey, ServiceKey, WorkloadUid};
 use crate::policy::Policy;
+use crate::request_policy::RequestPolicy;
 use crate::service::Service;
 use crate::workload::Workload;
 
@@ -40,6 +41,8 @@ pub enum Change {
     Policy(Arc<Policy>),
     /// A route is new or replaced.
     Route(Arc<Route>),
+    /// A policy of requests is new or replaced.
+    RequestPolicy(Arc<RequestPolicy>),
     /// A workload is gone.
     WorkloadGone(WorkloadUid),
     /// A service is gone.
@@ -48,4 +51,6 @@ pub enum Change {
     PolicyGone(PolicyKey),
     /// A route is gone.
     RouteGone(RouteKey),
+    /// A policy of requests is gone.
+    RequestPolicyGone(PolicyKey),
 }

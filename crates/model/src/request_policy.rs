@@ -32,6 +32,16 @@ pub struct RequestPolicy {
     pub dry_run: bool,
 }
 
+impl RequestPolicy {
+    /// A policy of which nothing is known but that it is there: nobody is let in.
+    #[must_use]
+    pub fn closed(key: PolicyKey) -> Self {
+        let targets = vec![Target::Mesh];
+        let rules = vec![RequestRule::default()];
+        Self { key, targets, action: RequestAction::Deny, rules, dry_run: false }
+    }
+}
+
 /// Whose requests a policy judges.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {

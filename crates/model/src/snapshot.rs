@@ -4,6 +4,7 @@
 //! What a snapshot answers depends on what it holds, never on the order in which it came: two nodes that
 //! were told the same agree. Where upstream lets the last one win, the smaller key does here.
 
+mod demands;
 mod ranges;
 mod routes;
 mod shelf;
@@ -18,8 +19,10 @@ use crate::delta::{Change, Delta};
 use crate::http_route::{Route, RouteKey, Tables};
 use crate::name::{Hostname, Label, Namespace, NodeName, PolicyKey, ServiceAccount, ServiceKey, WorkloadUid};
 use crate::policy::{Policy, PolicyScope};
+use crate::request_policy::{RequestPolicy, Target};
 use crate::service::Service;
 use crate::workload::{Health, Tunnel, Workload};
+use demands::Demands;
 use ranges::Ranges;
 use routes::Routes;
 use shelf::{Family, Shelf};
@@ -46,6 +49,7 @@ pub struct Snapshot {
     by_namespace: Family<Namespace, PolicyKey, Policy>,
     global: RedBlackTreeMapSync<PolicyKey, Arc<Policy>>,
     routes: Routes,
+    demands: Demands,
 }
 
 /// How many changes led to a snapshot. Says nothing about what is in it, so any two are equal.
@@ -203,6 +207,18 @@ impl Snapshot {
         self.routes.tables(service)
     }
 
+    /// The policy of requests of a key.
+    #[must_use]
+    pub fn request_policy(&self, key: &PolicyKey) -> Option<&Arc<RequestPolicy>> {
+        self.demands.policy(key)
+    }
+
+    /// The policies of requests that are attached to any of these, each once.
+    #[must_use]
+    pub fn request_policies_of(&self, targets: &[Target]) -> Vec<&RequestPolicy> {
+        self.demands.of(targets)
+    }
+
     /// All workloads, in no order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
         self.workloads.values()
@@ -221,6 +237,11 @@ impl Snapshot {
     /// All routes, in no order.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.all()
+    }
+
+    /// All policies of requests, in no order.
+    pub fn request_policies(&self) -> impl Iterator<Item = &Arc<RequestPolicy>> {
+        self.demands.all()
     }
 
     /// Services that workloads are endpoints of but that are not known, in no order.
@@ -243,10 +264,12 @@ impl Snapshot {
                 self.put_policy(policy);
             }
             Change::Route(route) => self.routes.put(route),
+            Change::RequestPolicy(policy) => self.demands.put(policy),
             Change::WorkloadGone(uid) => self.drop_workload(uid),
             Change::ServiceGone(key) => self.drop_service(key),
             Change::PolicyGone(key) => self.drop_policy(key),
             Change::RouteGone(key) => self.routes.take(key),
+            Change::RequestPolicyGone(key) => self.demands.take(key),
         }
     }
 
@@ -337,6 +360,7 @@ impl fmt::Debug for Snapshot {
             .field("services", &self.services.size())
             .field("policies", &self.policies.size())
             .field("routes", &self.routes.len())
+            .field("request_policies", &self.demands.len())
             .finish_non_exhaustive()
     }
 }

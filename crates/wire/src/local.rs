@@ -4,6 +4,7 @@
 
 mod fault;
 mod read;
+mod request_policy;
 mod route;
 mod shape;
 mod write;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use fault::{FieldFault, LocalError};
+pub use request_policy::request_policy;
 pub use route::route;
 
 /// The longest local configuration or dump that is read: what a mesh of 50,000 workloads takes, twice.

@@ -30,6 +30,9 @@ mod shared;
 /// over everything.
 const STEPS: usize = 256;
 
+/// How many types there are.
+const TYPES: usize = ResourceType::ALL.len();
+
 /// The text of a resource's name.
 pub type Name = Arc<str>;
 
@@ -76,7 +79,7 @@ impl Record {
 struct Step {
     changed: Vec<Changed>,
     /// What was there before, of each type.
-    before: [Print; 3],
+    before: [Print; TYPES],
     moment: Option<Moment>,
 }
 
@@ -104,6 +107,7 @@ pub struct Library {
     addresses: RedBlackTreeMapSync<Name, Arc<Record>>,
     policies: RedBlackTreeMapSync<Name, Arc<Record>>,
     routes: RedBlackTreeMapSync<Name, Arc<Record>>,
+    request_policies: RedBlackTreeMapSync<Name, Arc<Record>>,
     by_alias: Index,
     by_service: Index,
     by_node: Index,
@@ -112,7 +116,7 @@ pub struct Library {
     /// The changes of the latest generations, newest last.
     steps: VecDeque<Arc<Step>>,
     /// What is there, of each type.
-    prints: [Print; 3],
+    prints: [Print; TYPES],
     shared: Shared,
 }
 
@@ -331,6 +335,7 @@ impl Library {
             ResourceType::Address => &self.addresses,
             ResourceType::Authorization => &self.policies,
             ResourceType::Route => &self.routes,
+            ResourceType::Policy => &self.request_policies,
         }
     }
 
@@ -339,6 +344,7 @@ impl Library {
             ResourceType::Address => &mut self.addresses,
             ResourceType::Authorization => &mut self.policies,
             ResourceType::Route => &mut self.routes,
+            ResourceType::Policy => &mut self.request_policies,
         }
     }
 
@@ -391,6 +397,7 @@ fn place(kind: ResourceType) -> usize {
         ResourceType::Address => 0,
         ResourceType::Authorization => 1,
         ResourceType::Route => 2,
+        ResourceType::Policy => 3,
     }
 }
 

@@ -2,7 +2,7 @@
 //! Owns what this subscriber asked for, what it was told and what it answered. A push is the difference between
 //! the library told last and the present one, so changes pile up nowhere: the newest wins.
 //! Order within a push: new and changed policies, then addresses that may name them, then removed policies, so
-//! that nobody ever holds a workload without its policies. To a subscriber that asks for routes: routes after the
+//! that nobody ever holds a workload without its policies; those of requests likewise. To a subscriber that asks for routes: routes after the
 //! addresses they may point to, and what is gone of addresses after the routes that pointed there, so that nobody ever
 //! holds a route to what is not known (any more). Reads no socket (`server`).
 
@@ -195,7 +195,7 @@ impl Publisher {
                 self.waits_for_policies = Some(until);
                 vec![Action::WakeAt(until)]
             }
-            ResourceType::Address | ResourceType::Route => self.push(),
+            ResourceType::Address | ResourceType::Route | ResourceType::Policy => self.push(),
             ResourceType::Authorization => {
                 self.waits_for_policies = None;
                 self.push()
@@ -209,6 +209,8 @@ impl Publisher {
         let mut actions = Vec::new();
         let policies = self.due(ResourceType::Authorization, Farewell::Last);
         self.say(ResourceType::Authorization, &policies.now, &mut actions);
+        let demands = self.due(ResourceType::Policy, Farewell::Last);
+        self.say(ResourceType::Policy, &demands.now, &mut actions);
         if self.waits_for_policies.is_none() {
             let routed = self.topics.contains_key(&ResourceType::Route);
             let farewell = if routed { Farewell::Last } else { Farewell::InTurn };
@@ -220,6 +222,7 @@ impl Publisher {
         }
         // The removals are an answer of their own.
         self.say(ResourceType::Authorization, &policies.later, &mut actions);
+        self.say(ResourceType::Policy, &demands.later, &mut actions);
         actions
     }
 

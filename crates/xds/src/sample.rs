@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ambit_model::delta::{Change, Delta};
-use ambit_wire::convert::{policy_from_pb, route_from_pb, service_from_pb, workload_from_pb};
+use ambit_wire::convert::{policy_from_pb, request_policy_from_pb, route_from_pb, service_from_pb, workload_from_pb};
 use ambit_wire::pb::{security, waypoint, workload};
 
 /// A pod named `name`, with a revision that tells its versions apart.
@@ -68,6 +68,18 @@ pub(crate) fn route(name: &str, host: &str) -> Change {
         ..Default::default()
     };
     Change::Route(Arc::new(route_from_pb(raw).unwrap()))
+}
+
+/// A policy of requests `ns/<name>`; revisions differ in their number of rules.
+pub(crate) fn demand(name: &str, revision: u32) -> Change {
+    let raw = waypoint::Policy {
+        name: name.into(),
+        namespace: "ns".into(),
+        action: waypoint::PolicyAction::Deny.into(),
+        rules: vec![waypoint::PolicyRule::default(); usize::try_from(revision).unwrap()],
+        ..Default::default()
+    };
+    Change::RequestPolicy(Arc::new(request_policy_from_pb(raw).unwrap()))
 }
 
 /// Takes out what a change brought in.

@@ -232,10 +232,12 @@ fn told(change: &Change) -> String {
         Change::Service(it) => format!("+service {}", it.name),
         Change::Policy(it) => format!("+policy {}", it.key),
         Change::Route(it) => format!("+route {}", it.key),
+        Change::RequestPolicy(it) => format!("+demand {}", it.key),
         Change::WorkloadGone(uid) => format!("-workload {uid}"),
         Change::ServiceGone(key) => format!("-service {key}"),
         Change::PolicyGone(key) => format!("-policy {key}"),
         Change::RouteGone(key) => format!("-route {key}"),
+        Change::RequestPolicyGone(key) => format!("-demand {key}"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! May this be asked? Owns which action speaks first (`waypoint.md` 4.3: others are asked, then audit, deny, allow) and
 //! what each condition means. Logs nothing: what is to be written down is part of the opinion.
 
-use std::sync::Arc;
+use std::borrow::Borrow;
 
 use ipnet::IpNet;
 
@@ -65,9 +65,12 @@ pub enum Rehearsal {
 }
 
 /// Who else has to be asked first, each once; an error where that is somebody whom nobody knows.
-pub fn asks<'p>(policies: &'p [Arc<RequestPolicy>], facts: &Facts<'_>) -> Result<Vec<&'p Label>, Denial> {
+pub fn asks<'p>(
+    policies: &'p [impl Borrow<RequestPolicy>],
+    facts: &Facts<'_>,
+) -> Result<Vec<&'p Label>, Denial> {
     let mut asked: Vec<&Label> = Vec::new();
-    for policy in policies.iter().filter(|policy| !policy.dry_run) {
+    for policy in policies.iter().map(Borrow::borrow).filter(|policy| !policy.dry_run) {
         let RequestAction::Custom { provider } = &policy.action else { continue };
         let Some(rule) = matched(policy, facts) else { continue };
         match provider {
@@ -81,9 +84,10 @@ pub fn asks<'p>(policies: &'p [Arc<RequestPolicy>], facts: &Facts<'_>) -> Result
 
 /// Judges a request by the policies of where it goes. Their order decides only which of several is named.
 #[must_use]
-pub fn judge(policies: &[Arc<RequestPolicy>], facts: &Facts<'_>) -> Opinion {
+pub fn judge(policies: &[impl Borrow<RequestPolicy>], facts: &Facts<'_>) -> Opinion {
     let of = |action: RequestAction, dry_run: bool| {
-        policies.iter().filter(move |it| it.action == action && it.dry_run == dry_run)
+        let all = policies.iter().map(Borrow::<RequestPolicy>::borrow);
+        all.filter(move |it| it.action == action && it.dry_run == dry_run)
     };
     let first = |action, dry_run| of(action, dry_run).find_map(|policy| matched(policy, facts));
     let audited = of(RequestAction::Audit, false).filter(|policy| matched(policy, facts).is_some());

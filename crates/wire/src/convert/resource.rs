@@ -9,14 +9,15 @@ use ambit_model::delta::Change;
 use ambit_model::http_route::{Route, RouteKey};
 use ambit_model::name::{NodeName, PolicyKey, ServiceKey, WorkloadUid};
 use ambit_model::policy::Policy;
+use ambit_model::request_policy::RequestPolicy;
 use ambit_model::service::Service;
 use ambit_model::workload::Workload;
 use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    ConvertError, policy_from_pb, policy_to_pb, route_from_pb, route_to_pb, service_from_pb, service_to_pb,
-    workload_from_pb, workload_to_pb,
+    ConvertError, policy_from_pb, policy_to_pb, request_policy_from_pb, request_policy_to_pb, route_from_pb,
+    route_to_pb, service_from_pb, service_to_pb, workload_from_pb, workload_to_pb,
 };
 use crate::limits;
 use crate::pb::discovery::Payload;
@@ -29,15 +30,17 @@ use crate::pb::workload::{Address, address};
 pub enum ResourceType {
     /// Workloads and services.
     Address,
-    /// Policies.
+    /// Policies of connections.
     Authorization,
     /// Routes of requests; only waypoints ask for them.
     Route,
+    /// Policies of requests; only waypoints ask for them.
+    Policy,
 }
 
 impl ResourceType {
-    /// All types, in the order a subscriber asks for them.
-    pub const ALL: [Self; 3] = [Self::Address, Self::Authorization, Self::Route];
+    /// All types, in the order a subscriber asks for them: what judges requests is known before what they are for.
+    pub const ALL: [Self; 4] = [Self::Policy, Self::Address, Self::Authorization, Self::Route];
 
     /// What a node's proxy asks for, in that order.
     pub const OF_NODES: [Self; 2] = [Self::Address, Self::Authorization];
@@ -49,6 +52,7 @@ impl ResourceType {
             Self::Address => "type.googleapis.com/istio.workload.Address",
             Self::Authorization => "type.googleapis.com/istio.security.Authorization",
             Self::Route => "type.googleapis.com/ambit.waypoint.v1.Route",
+            Self::Policy => "type.googleapis.com/ambit.waypoint.v1.Policy",
         }
     }
 
@@ -70,6 +74,8 @@ pub enum ResourceKey {
     Policy(PolicyKey),
     /// A route.
     Route(RouteKey),
+    /// A policy of requests.
+    RequestPolicy(PolicyKey),
 }
 
 impl ResourceKey {
@@ -80,6 +86,7 @@ impl ResourceKey {
             Self::Workload(_) | Self::Service(_) => ResourceType::Address,
             Self::Policy(_) => ResourceType::Authorization,
             Self::Route(_) => ResourceType::Route,
+            Self::RequestPolicy(_) => ResourceType::Policy,
         }
     }
 
@@ -91,6 +98,7 @@ impl ResourceKey {
             Self::Service(key) => Change::ServiceGone(key),
             Self::Policy(key) => Change::PolicyGone(key),
             Self::Route(key) => Change::RouteGone(key),
+            Self::RequestPolicy(key) => Change::RequestPolicyGone(key),
         }
     }
 }
@@ -100,7 +108,7 @@ impl fmt::Display for ResourceKey {
         match self {
             Self::Workload(uid) => uid.fmt(f),
             Self::Service(key) => key.fmt(f),
-            Self::Policy(key) => key.fmt(f),
+            Self::Policy(key) | Self::RequestPolicy(key) => key.fmt(f),
             Self::Route(key) => key.fmt(f),
         }
     }
@@ -133,6 +141,13 @@ pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Resul
         ResourceType::Route => {
             let route = route_from_pb(waypoint::Route::decode(value)?)?;
             Decoded { key: ResourceKey::Route(route.key.clone()), change: Change::Route(Arc::new(route)) }
+        }
+        ResourceType::Policy => {
+            let policy = request_policy_from_pb(waypoint::Policy::decode(value)?)?;
+            Decoded {
+                key: ResourceKey::RequestPolicy(policy.key.clone()),
+                change: Change::RequestPolicy(Arc::new(policy)),
+            }
         }
     };
     if decoded.key.to_string() != name {
@@ -180,10 +195,14 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
         Change::Service(noun) => (ResourceKey::Service(noun.key()), Some(encode_service(noun))),
         Change::Policy(noun) => (ResourceKey::Policy(noun.key.clone()), Some(encode_policy(noun))),
         Change::Route(noun) => (ResourceKey::Route(noun.key.clone()), Some(encode_route(noun))),
+        Change::RequestPolicy(noun) => {
+            (ResourceKey::RequestPolicy(noun.key.clone()), Some(encode_request_policy(noun)))
+        }
         Change::WorkloadGone(uid) => (ResourceKey::Workload(uid.clone()), None),
         Change::ServiceGone(key) => (ResourceKey::Service(key.clone()), None),
         Change::PolicyGone(key) => (ResourceKey::Policy(key.clone()), None),
         Change::RouteGone(key) => (ResourceKey::Route(key.clone()), None),
+        Change::RequestPolicyGone(key) => (ResourceKey::RequestPolicy(key.clone()), None),
     }
 }
 
@@ -215,6 +234,10 @@ fn encode_policy(policy: &Policy) -> Encoded {
 
 fn encode_route(route: &Route) -> Encoded {
     plain(&route_to_pb(route))
+}
+
+fn encode_request_policy(policy: &RequestPolicy) -> Encoded {
+    plain(&request_policy_to_pb(policy))
 }
 
 /// What is known by nothing but its own name.

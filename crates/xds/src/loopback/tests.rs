@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::sample::{gone, pod_of, policy, route, service};
+use crate::sample::{demand, gone, pod_of, policy, route, service};
 
 /// What one subscriber holds: the world a node would have.
 #[derive(Debug, Default, PartialEq)]
@@ -42,7 +42,7 @@ enum Step {
 
 fn change() -> impl Strategy<Value = Change> {
     let name = proptest::sample::select(vec!["a", "b", "cc", "ddd"]);
-    (name, 0u32..4, 0..8usize).prop_map(|(name, revision, kind)| match kind {
+    (name, 0u32..4, 0..10usize).prop_map(|(name, revision, kind)| match kind {
         0 => gone(&pod_of(name, 0, "", &[])),
         1 => gone(&service(name, 0)),
         2 => gone(&policy(name, 0)),
@@ -54,6 +54,8 @@ fn change() -> impl Strategy<Value = Change> {
         ),
         4 => service(name, revision),
         6 => gone(&route(name, "x")),
+        8 => gone(&demand(name, 0)),
+        9 => demand(name, revision),
         7 => route(name, ["a", "b", "cc", "ddd"][revision as usize]),
         _ => policy(name, revision),
     })
@@ -245,6 +247,30 @@ proptest! {
                 step => mesh.take(step),
             }
             prop_assert!(pod_revision(&mesh.world) <= policy_revision(&mesh.world));
+        }
+    }
+
+    #[test]
+    fn a_service_is_never_held_without_what_is_demanded_of_its_requests(steps in vec(step(), 0..60)) {
+        let mut mesh = Mesh::of_a_waypoint();
+        let mut revision = 0;
+        for step in steps {
+            match step {
+                Step::Publish(_) | Step::Churn => {
+                    revision += 1;
+                    mesh.take(Step::Publish(vec![service("a", revision), demand("d", revision)]));
+                }
+                step => mesh.take(step),
+            }
+            let served = mesh.world.0.values().filter_map(|change| match change {
+                Change::Service(it) => it.name.as_str().parse().ok(),
+                _ => None,
+            });
+            let demanded = mesh.world.0.values().filter_map(|change| match change {
+                Change::RequestPolicy(it) => Some(it.rules.len()),
+                _ => None,
+            });
+            prop_assert!(served.max().unwrap_or(0usize) <= demanded.max().unwrap_or(0));
         }
     }
 }

@@ -43,6 +43,7 @@ fn said(actions: Vec<Action>) -> Vec<String> {
             ResourceType::Address => "address",
             ResourceType::Authorization => "policy",
             ResourceType::Route => "route",
+            ResourceType::Policy => "demand",
         };
         let added = response.resources.iter().map(|resource| format!(" +{}", short(&resource.name)));
         let removed = response.removed_resources.iter().map(|name| format!(" -{}", short(name)));

@@ -1,7 +1,10 @@
 //! One response read into a batch. Everything is parsed before anything counts.
 
+use std::sync::Arc;
+
 use ambit_model::delta::{Change, Delta};
 use ambit_model::name::WorkloadUid;
+use ambit_model::request_policy::RequestPolicy;
 use ambit_wire::convert::{ResourceKey, ResourceType, decode};
 use ambit_wire::pb::discovery::{DeltaDiscoveryResponse, Resource};
 
@@ -36,7 +39,10 @@ pub(super) fn read(
                 subscriber.retained.insert(decoded.key, version.into());
                 changes.push(decoded.change);
             }
-            Err(error) => refused.push(Refused { name, reason: error.in_full() }),
+            Err(error) => {
+                changes.extend(in_its_place(kind, &name, subscriber));
+                refused.push(Refused { name, reason: error.in_full() });
+            }
         }
     }
     for name in removed_resources {
@@ -49,6 +55,22 @@ pub(super) fn read(
     Batch { kind, bytes, delta: Delta { changes }, found, missing, refused }
 }
 
+/// What stands in for what cannot be read. Mostly nothing, or what was there before. What is demanded of requests must
+/// not be passed by only because nobody can read it: while nothing else is known under its name, nobody is let in.
+/// Its version is none, so that it is sent again to whoever comes back and may read it then.
+fn in_its_place(kind: ResourceType, name: &str, subscriber: &mut Subscriber) -> Option<Change> {
+    if kind != ResourceType::Policy {
+        return None;
+    }
+    let policy = RequestPolicy::closed(name.parse().ok()?);
+    let key = ResourceKey::RequestPolicy(policy.key.clone());
+    if subscriber.retained.contains_key(&key) {
+        return None;
+    }
+    subscriber.retained.insert(key, "".into());
+    Some(Change::RequestPolicy(Arc::new(policy)))
+}
+
 /// The change that removes what is held under a name: a workload's uid first, then a service's or policy's name.
 fn removed(kind: ResourceType, name: &str, subscriber: &mut Subscriber) -> Option<Change> {
     let candidates = match kind {
@@ -58,6 +80,7 @@ fn removed(kind: ResourceType, name: &str, subscriber: &mut Subscriber) -> Optio
         ],
         ResourceType::Authorization => [name.parse().ok().map(ResourceKey::Policy), None],
         ResourceType::Route => [name.parse().ok().map(ResourceKey::Route), None],
+        ResourceType::Policy => [name.parse().ok().map(ResourceKey::RequestPolicy), None],
     };
     let held = candidates.into_iter().flatten().find(|key| subscriber.retained.contains_key(key))?;
     subscriber.retained.remove(&held);

@@ -1,14 +1,16 @@
 //! The client's end alone: what it sends, when it acknowledges, what it retains, when it tries again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_model::delta::Change;
+use ambit_model::request_policy::RequestPolicy;
 use ambit_wire::convert::encode;
 use ambit_wire::pb::discovery::{Payload, Resource};
 
 use super::*;
 use crate::loopback::node;
-use crate::sample::{gone, pod, policy, service};
+use crate::sample::{demand, gone, pod, policy, service};
 
 const ADDRESS: ResourceType = ResourceType::Address;
 
@@ -133,6 +135,31 @@ fn a_refused_change_leaves_the_version_that_is_in_force() {
         batch(subscriber.on_response(response(ADDRESS, "n2", vec![bad("Kubernetes//Pod/ns/a")], &[])));
     assert!(batch.delta.is_empty());
     assert_eq!(reported(&mut subscriber), [("Kubernetes//Pod/ns/a".into(), "v1".into())]);
+}
+
+#[test]
+fn what_is_demanded_of_requests_and_does_not_read_lets_nobody_in_until_it_does_or_is_gone() {
+    const DEMAND: ResourceType = ResourceType::Policy;
+    let unreadable = |name: &str| Resource {
+        resource: Some(Payload { type_url: DEMAND.url().into(), value: vec![0x22, 0x01, 0xff].into() }),
+        ..bad(name)
+    };
+    let told = |subscriber: &mut Subscriber, nonce, resources, removed: &[&str]| {
+        let batch = batch(subscriber.on_response(response(DEMAND, nonce, resources, removed)));
+        let answer = sent(subscriber.on_applied()).remove(0);
+        (batch.delta.changes, answer.error_detail.is_some())
+    };
+    let mut subscriber = Subscriber::new(node("waypoint", ""), Mode::Wildcard).asking(&ResourceType::ALL);
+    let _ = subscriber.start();
+    let _ = subscriber.on_opened();
+    let closed = Change::RequestPolicy(Arc::new(RequestPolicy::closed("ns/d".parse().unwrap())));
+    assert_eq!(told(&mut subscriber, "1", vec![unreadable("ns/d")], &[]), (vec![closed], true));
+    assert_eq!(reported(&mut subscriber), [("ns/d".into(), String::new())], "it is asked for again");
+    assert_eq!(told(&mut subscriber, "2", vec![unreadable("ns/d")], &[]), (vec![], true), "it stays closed");
+    let read = vec![resource(&demand("d", 1), "v1")];
+    assert_eq!(told(&mut subscriber, "3", read, &[]), (vec![demand("d", 1)], false));
+    assert_eq!(told(&mut subscriber, "4", vec![unreadable("ns/d")], &[]), (vec![], true), "what was read stays");
+    assert_eq!(told(&mut subscriber, "5", vec![], &["ns/d"]), (vec![gone(&demand("d", 1))], false));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The order of actions, every field, and what is read strictly (`waypoint.md` 4.3 and 9.4).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method};
 use proptest::collection::vec;
