@@ -123,7 +123,9 @@ async fn shake(lane: &Lane, from: ClientAddr, tcp: TcpStream) -> Result<Accepted
 
 async fn requests(lane: Arc<Lane>, accepted: Accepted, accepting: Stop) {
     let _counted = Counted::new(&lane);
-    let caller = Arc::new(Caller { peer: accepted.peer().clone(), from: accepted.from() });
+    let peer = accepted.peer().clone();
+    let share = lane.room.share(&peer);
+    let caller = Arc::new(Caller { peer, from: accepted.from(), share });
     let mut streams = Tasks::new(&Stop::new());
     let ended = accepted
         .serve(accepting.child(), |arrival| {

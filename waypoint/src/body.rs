@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
+use crate::idle::Idle;
 use crate::phases::record::Record;
 use crate::upstream::Lease;
 
@@ -27,6 +28,9 @@ pub(crate) enum BodyError {
     /// It took longer than it may.
     #[error("the answer took longer than it may")]
     TimedOut,
+    /// Nothing more of it came for too long.
+    #[error("the body stands still")]
+    Idle,
 }
 
 /// A request's body as it is sent.
@@ -63,8 +67,19 @@ struct Origin {
     attempt: u32,
     begun: bool,
     ended: bool,
+    idle: Idle,
+    broken: Option<Why>,
     bytes: u64,
     copies: Vec<mpsc::Sender<Piece>>,
+}
+
+/// Why what was sent of a body is not what was meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It broke off.
+    Broken,
+    /// It stands still.
+    Idle,
 }
 
 impl Origin {
@@ -86,13 +101,15 @@ fn lock(origin: &Mutex<Origin>) -> MutexGuard<'_, Origin> {
 }
 
 impl Source {
-    pub(crate) fn new(body: Incoming) -> Self {
+    pub(crate) fn new(body: Incoming, idle: Idle) -> Self {
         let ended = body.is_end_stream();
         Self(Arc::new(Mutex::new(Origin {
             body,
             attempt: 0,
             begun: false,
             ended,
+            idle,
+            broken: None,
             bytes: 0,
             copies: Vec::new(),
         })))
@@ -129,6 +146,11 @@ impl Source {
     /// Whether all of it was taken.
     pub(crate) fn is_over(&self) -> bool {
         lock(&self.0).ended
+    }
+
+    /// Why no more of it follows, if it is not whole.
+    pub(crate) fn broken(&self) -> Option<Why> {
+        lock(&self.0).broken
     }
 
     /// Bytes taken so far.
@@ -178,7 +200,13 @@ impl Body for Upload {
 
 impl Origin {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            ready!(self.idle.poll(cx));
+            self.broken = Some(Why::Idle);
+            self.copies.clear();
+            return Poll::Ready(Some(Err(BodyError::Idle)));
+        };
+        self.idle.moved();
         self.begun |= frame.is_some();
         match &frame {
             Some(Ok(frame)) => {
@@ -194,7 +222,10 @@ impl Origin {
                     self.end();
                 }
             }
-            Some(Err(_)) => self.copies.clear(),
+            Some(Err(_)) => {
+                self.broken = Some(Why::Broken);
+                self.copies.clear();
+            }
             None => self.end(),
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
@@ -221,6 +252,8 @@ pub(crate) struct Passing {
     pub(crate) lease: Option<Lease>,
     /// When the whole exchange must be over.
     pub(crate) deadline: Option<Pin<Box<Sleep>>>,
+    /// How long nothing of it may come.
+    pub(crate) idle: Idle,
 }
 
 impl Passing {
@@ -231,7 +264,12 @@ impl Passing {
             self.record.timed_out();
             return Poll::Ready(Some(Err(BodyError::TimedOut)));
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            ready!(self.idle.poll(cx));
+            self.record.stood_still();
+            return Poll::Ready(Some(Err(BodyError::Idle)));
+        };
+        self.idle.moved();
         match &frame {
             Some(Ok(frame)) => {
                 self.record.passed(length(frame));

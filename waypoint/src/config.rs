@@ -18,6 +18,8 @@ use ambit_proxy::terms;
 use ambit_tls::credential::Terms;
 use ambit_wire::node_link::PodInfo;
 
+use crate::room::memory;
+
 /// All settings.
 #[derive(Clone)]
 pub struct Config {
@@ -45,6 +47,12 @@ pub struct Config {
     pub drain: Duration,
     /// Traffic threads.
     pub threads: usize,
+    /// How long a body may stand still; none: any time.
+    pub idle: Option<Duration>,
+    /// Whether applications are told who asks.
+    pub tell_client: bool,
+    /// Requests that may be under way at a time.
+    pub requests: usize,
     /// What may be under way to us in tunnels.
     pub windows: Windows,
     /// The log.
@@ -87,6 +95,24 @@ const GRACE: Key<Duration> = Key::new(
 );
 const THREADS: Key<usize> =
     Key::new("WAYPOINT_THREADS", "traffic threads; 0 for one per core, up to 4", number, || 0);
+const IDLE: Key<Duration> = Key::new(
+    "STREAM_IDLE_TIMEOUT",
+    "how long a request's or an answer's body may stand still; 0 for any time",
+    duration,
+    || Duration::from_secs(3600),
+);
+const TELL_CLIENT: Key<bool> = Key::new(
+    "XFCC_INCLUDE_CLIENT_IDENTITY",
+    "tell applications in x-forwarded-client-cert who asks",
+    flag,
+    || false,
+);
+const REQUESTS: Key<usize> = Key::new(
+    "WAYPOINT_MAX_REQUESTS",
+    "requests that may be under way at a time; 0 for as many as memory allows",
+    number,
+    || 0,
+);
 const MESH_VERSION: Key<String> =
     Key::new("ISTIO_META_ISTIO_VERSION", "shown in metrics", text, || "unknown".into());
 
@@ -135,6 +161,12 @@ impl Config {
             grace: GRACE.read(source, f),
             drain: place::drain(source, f),
             threads: threads(THREADS.read(source, f)),
+            idle: Some(IDLE.read(source, f)).filter(|idle| !idle.is_zero()),
+            tell_client: TELL_CLIENT.read(source, f),
+            requests: match REQUESTS.read(source, f) {
+                0 => memory::requests(),
+                given => given,
+            },
             windows: WINDOWS,
             log: LogConfig::read(source, f, "ambit_waypoint::"),
             mesh_version: MESH_VERSION.read(source, f).into(),

@@ -7,23 +7,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_process::stop::Stop;
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::crew::Crew;
 use crate::line::Line;
-use crate::phases;
+use crate::phases::{self, HEADERS_MOST};
 use crate::stream::Inbound;
+use crate::strict::Strict;
 
 /// A connection without a request, or with half a head, is kept this long.
 pub(crate) const IDLE: Duration = Duration::from_secs(300);
 /// Heads of requests (`waypoint.md` 6.1).
 const HEAD_MOST: usize = 64 * 1024;
-const HEADERS_MOST: usize = 128;
 /// Requests at a time on one connection of HTTP/2.
 const STREAMS: u32 = 256;
 /// What may be under way to us on one request, and on one connection.
@@ -33,21 +38,36 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 256 * 1024;
 /// Requests that a client may open and reset before we even looked at them (CVE-2023-44487).
 const RESETS_UNSEEN: usize = 20;
+/// How long a client that is sent away may take to hear it.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Errors of a client's making that we answer before we end the connection.
 const ERRORS_ANSWERED: usize = 1024;
 
 /// Serves HTTP/1.1 until either side ends it. When `accepting` stops, each answer says that it is the last.
 pub(crate) async fn serve_http1(inbound: Arc<Inbound>, line: Line, accepting: Stop) {
     let service = service_fn(|request: Request<Incoming>| {
-        let inbound = Arc::clone(&inbound);
-        async move { Ok::<_, Infallible>(phases::serve(inbound, request).await) }
+        let (inbound, last) = (Arc::clone(&inbound), phases::is_last(request.headers()));
+        let upgrade = request.extensions().get::<OnUpgrade>().cloned();
+        async move {
+            let lane = Arc::clone(&inbound.lane);
+            let mut response = phases::serve(inbound, request).await;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                if last {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                if let Some(upgrade) = upgrade {
+                    lane.crew.add("not upgraded", bow_out(upgrade));
+                }
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let conn = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .max_headers(HEADERS_MOST)
         .max_buf_size(HEAD_MOST)
-        .serve_connection(TokioIo::new(line), service)
+        .serve_connection(TokioIo::new(Strict::new(line, Arc::clone(&inbound))), service)
         .with_upgrades();
     let mut conn = pin!(conn);
     // Cancel-safe: the connection keeps its own state.
@@ -61,11 +81,28 @@ pub(crate) async fn serve_http1(inbound: Arc<Inbound>, line: Line, accepting: St
     note(&inbound, ended);
 }
 
+/// hyper hands out a connection that ends with a request for another protocol, also when that was refused. Dropped, it
+/// would be reset, and the refusal lost.
+async fn bow_out(upgrade: OnUpgrade) {
+    if let Ok(io) = upgrade.await {
+        // The client may be gone, and then there is nobody to tell.
+        let _ = TokioIo::new(io).shutdown().await;
+    }
+}
+
 /// Serves HTTP/2 until either side ends it. When `accepting` stops, the client is told to open no more requests.
 pub(crate) async fn serve_http2(inbound: Arc<Inbound>, line: Line, accepting: Stop) {
+    let hasty = Arc::new(Notify::new());
     let service = service_fn(|request: Request<Incoming>| {
-        let inbound = Arc::clone(&inbound);
-        async move { Ok::<_, Infallible>(phases::serve(inbound, request).await) }
+        let (inbound, hasty) = (Arc::clone(&inbound), Arc::clone(&hasty));
+        async move {
+            let share = Arc::clone(&inbound.caller.share);
+            let response = phases::serve(inbound, request).await;
+            if share.is_kept_off() {
+                hasty.notify_one();
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     // Dropped with the connection: a request whose client has gone is given up.
     let crew = Crew::new();
@@ -78,6 +115,7 @@ pub(crate) async fn serve_http2(inbound: Arc<Inbound>, line: Line, accepting: St
         .max_header_list_size(u32::try_from(HEAD_MOST).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(RESETS_UNSEEN)
         .max_local_error_reset_streams(ERRORS_ANSWERED)
+        .enable_connect_protocol()
         .serve_connection(TokioIo::new(line), service);
     let mut conn = pin!(conn);
     // Cancel-safe: the connection keeps its own state.
@@ -86,6 +124,11 @@ pub(crate) async fn serve_http2(inbound: Arc<Inbound>, line: Line, accepting: St
         () = accepting.stopped() => {
             conn.as_mut().graceful_shutdown();
             conn.await
+        }
+        // It makes requests to take them back: it is told to stop, and does not have to listen.
+        () = hasty.notified() => {
+            conn.as_mut().graceful_shutdown();
+            timeout(FAREWELL, conn).await.unwrap_or(Ok(()))
         }
     };
     drop(crew);

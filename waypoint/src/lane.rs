@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::crew::Crew;
 use crate::metrics::Metrics;
 use crate::phases::mirror::Copies;
+use crate::room::Room;
 use crate::upstream::Lines;
 
 /// What all threads share.
@@ -36,6 +37,12 @@ pub(crate) struct Shared {
     pub(crate) place: Place,
     pub(crate) windows: Windows,
     pub(crate) drain: Duration,
+    /// How long a body may stand still; none: any time.
+    pub(crate) idle: Option<Duration>,
+    /// Whether applications are told who asks.
+    pub(crate) tell_client: bool,
+    /// Requests that each thread may have under way.
+    pub(crate) requests: usize,
     /// Nothing is accepted before the world is known.
     pub(crate) synced: watch::Receiver<bool>,
 }
@@ -51,6 +58,8 @@ pub(crate) struct Lane {
     pub(crate) crew: Crew,
     /// Copies of requests under way.
     pub(crate) copies: Copies,
+    /// Requests under way from clients.
+    pub(crate) room: Room,
 }
 
 impl Lane {
@@ -58,7 +67,9 @@ impl Lane {
         let settings = PoolSettings { windows: shared.windows, ..PoolSettings::default() };
         // Not ended by the stop: requests that are open may still need a tunnel.
         let tunnels = Pool::new(shared.vault.clone(), settings, &Stop::new());
-        Self { shared, tunnels, lines: Lines::default(), crew: Crew::new(), copies: Copies::default() }
+        let room = Room::new(shared.requests);
+        let (lines, crew, copies) = (Lines::default(), Crew::new(), Copies::default());
+        Self { shared, tunnels, lines, crew, copies, room }
     }
 }
 

@@ -19,15 +19,17 @@ use crate::body::{Download, Source};
 use crate::refused::Refused;
 use crate::stream::Inbound;
 use crate::upstream::{Chance, Got};
+pub(crate) use identify::{HEADERS_MOST, is_last};
 use record::Record;
 use route::Route;
 
 /// Answers one request.
 pub(crate) async fn serve(inbound: Arc<Inbound>, mut request: Request<Incoming>) -> Response<Download> {
-    let upgrade = request.headers().contains_key(http::header::UPGRADE);
+    let upgrade = request.headers().contains_key(http::header::UPGRADE)
+        || request.extensions().get::<hyper::ext::Protocol>().is_some();
     let upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
-    let source = Source::new(body);
+    let source = Source::new(body, inbound.idle());
     let mut record = Record::begin(inbound, &parts, source.clone());
     match Box::pin(through(&mut record, parts, source)).await {
         Ok((got, route)) => answer::pass(record, got, (&route, upgrade)),
@@ -36,10 +38,11 @@ pub(crate) async fn serve(inbound: Arc<Inbound>, mut request: Request<Incoming>)
 }
 
 async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Result<(Got, Route), Refused> {
+    record.enter()?;
     let asked = identify::identify(&mut parts)?;
     let route = route::route(record.inbound(), &parts, &asked, &mut Chance)?;
     record.routed(&route);
-    let outgoing = rewrite::rewrite(parts, asked, &route);
+    let outgoing = rewrite::rewrite(record.inbound(), parts, asked, &route);
     let got = forward::forward(record, &outgoing, &source, &route).await?;
     Ok((got, route))
 }

@@ -8,6 +8,7 @@ use ambit_model::http_route::HeaderEdits;
 use ambit_model::route::Refusal;
 use http::{HeaderMap, StatusCode};
 
+use crate::room::Full;
 use crate::upstream::Failure;
 
 /// Why a request goes no further.
@@ -22,6 +23,15 @@ pub(crate) enum Refused {
     /// Its target is longer than any we accept.
     #[error("the target is too long")]
     TooLong,
+    /// It has more headers than any we accept.
+    #[error("there are too many headers")]
+    TooMany,
+    /// Nothing more of its body came for too long.
+    #[error("the body stands still")]
+    Idle,
+    /// There is no room for it.
+    #[error(transparent)]
+    Full(#[from] Full),
     /// Its body comes in a coding that we do not know.
     #[error("the transfer coding is not known")]
     Coding,
@@ -83,6 +93,12 @@ impl Refused {
                 say(StatusCode::BAD_REQUEST, "DPE", "path_normalization_failed", "the path is malformed")
             }
             Self::TooLong => say(StatusCode::URI_TOO_LONG, "DPE", "request_headers_too_large", ""),
+            Self::TooMany => {
+                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                say(status, "DPE", "request_headers_too_large", "")
+            }
+            Self::Idle => say(StatusCode::REQUEST_TIMEOUT, "SI", "stream_idle_timeout", "stream timeout"),
+            Self::Full(_) => say(StatusCode::SERVICE_UNAVAILABLE, "OM", "overload", "too many requests"),
             Self::Coding => say(StatusCode::NOT_IMPLEMENTED, "DPE", "http1.invalid_transfer_encoding", ""),
             Self::Upgrade => say(StatusCode::FORBIDDEN, "-", "upgrade_failed", ""),
             Self::NoRoute => say(StatusCode::NOT_FOUND, "NR", "route_not_found", ""),
@@ -102,7 +118,11 @@ impl Refused {
                 let body = format!(
                     "upstream connect error or disconnect/reset before headers. reset reason: {reason}"
                 );
-                Words { status: StatusCode::SERVICE_UNAVAILABLE, flags, details, body: body.into() }
+                let status = match failure {
+                    Failure::Malformed(_) => StatusCode::BAD_GATEWAY,
+                    _ => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                Words { status, flags, details, body: body.into() }
             }
             Self::TimedOut => {
                 say(StatusCode::GATEWAY_TIMEOUT, "UT", "response_timeout", "upstream request timeout")

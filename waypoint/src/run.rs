@@ -100,6 +100,9 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
         place: config.place.clone(),
         windows: config.windows,
         drain: config.drain,
+        idle: config.idle,
+        tell_client: config.tell_client,
+        requests: (config.requests / config.threads).max(1),
         synced,
     });
     let mut registry = Registry::default();

@@ -13,9 +13,11 @@ use ambit_process::stop::Stop;
 use ambit_proxy::side::{Reason, Side};
 use tracing::warn;
 
+use crate::idle::Idle;
 use crate::lane::Lane;
 use crate::line::Line;
 use crate::metrics::told;
+use crate::room::Share;
 use crate::sniff::{SILENCE, Spoken, sniff};
 use crate::{inner, opaque};
 
@@ -25,6 +27,8 @@ pub(crate) struct Caller {
     pub(crate) peer: Identity,
     /// Where it is.
     pub(crate) from: ClientAddr,
+    /// Its part of the requests under way.
+    pub(crate) share: Arc<Share>,
 }
 
 /// One open stream: who asks, and for what.
@@ -53,6 +57,11 @@ impl Inbound {
             Bound::Service { service, .. } => Some(service),
             Bound::Workload { .. } => None,
         }
+    }
+
+    /// How long a body may stand still.
+    pub(crate) fn idle(&self) -> Idle {
+        Idle::new(self.lane.shared.idle)
     }
 
     /// What the port says is spoken there.

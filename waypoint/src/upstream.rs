@@ -57,12 +57,33 @@ pub(crate) enum Failure {
         /// What broke.
         source: hyper::Error,
     },
+    /// Its answer is none that everybody reads alike.
+    #[error("the endpoint's answer is malformed")]
+    Malformed(#[source] Malformed),
     /// One attempt took longer than it may.
     #[error("no answer within {limit:?}")]
     Slow {
         /// How long was waited.
         limit: Duration,
     },
+}
+
+/// What is wrong with an answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Malformed {
+    /// It cannot be read.
+    #[error("the answer cannot be read")]
+    Unread(#[source] hyper::Error),
+    /// A length, and a coding that says it again; or one that we cannot undo.
+    #[error("where the answer ends is not certain")]
+    Framing,
+}
+
+impl From<hyper::Error> for Failure {
+    /// What became of a request that was sent.
+    fn from(source: hyper::Error) -> Self {
+        if source.is_parse() { Self::Malformed(Malformed::Unread(source)) } else { Self::Lost { source } }
+    }
 }
 
 impl Failure {
@@ -82,6 +103,9 @@ impl Failure {
                 "upstream_reset_before_response_started{connection_termination}",
                 "connection termination",
             ),
+            Self::Malformed(_) => {
+                ("UPE", "upstream_reset_before_response_started{protocol_error}", "protocol error")
+            }
             Self::Slow { .. } => ("UT", "upstream_per_try_timeout", "connection timeout"),
         }
     }
@@ -100,7 +124,7 @@ impl Failure {
             },
             Self::Relay(_) | Self::Connect(_) | Self::Handshake(_) | Self::Unsent(_) => true,
             Self::Lost { source } => refused_stream(source),
-            Self::Slow { .. } => false,
+            Self::Malformed(_) | Self::Slow { .. } => false,
         }
     }
 

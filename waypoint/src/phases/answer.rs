@@ -1,7 +1,10 @@
 //! What a client is answered (`waypoint.md` 1.6, 1.8): the endpoint's answer as it comes, or our own words. Owns the
 //! headers of both, gRPC's way to say no, and what follows an answer that ends HTTP.
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, SERVER, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    SEC_WEBSOCKET_ACCEPT, SERVER, UPGRADE,
+};
 use http::{Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -16,6 +19,7 @@ use crate::refused::Refused;
 use crate::upstream::Got;
 
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-local-overloaded");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -38,15 +42,30 @@ pub(crate) fn pass(
         && let (Some(near), Some(protocol)) = (upgrade, protocol)
     {
         let far = hyper::upgrade::on(&mut response);
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        response.headers_mut().insert(UPGRADE, protocol);
+        if record.is_http2() {
+            // RFC 8441, 5: there it is an answer like any other, without a key to prove.
+            *response.status_mut() = StatusCode::OK;
+            response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
+        } else {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            response.headers_mut().insert(UPGRADE, protocol);
+        }
         let crew = record.lane().crew.clone();
         crew.add("upgraded", async move { between(near, far, record).await });
         return response.map(|_| Download::Own(None));
     }
+    if response.status() == StatusCode::NO_CONTENT {
+        // RFC 9110, 8.6: it has none, and a reader might wait for one.
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    if record.is_http2() && record.is_upgrade() && response.status().is_success() {
+        // Passed on, it would say that the websocket is open.
+        *response.status_mut() = StatusCode::BAD_GATEWAY;
+    }
     response.map(|body| {
         let deadline = record.deadline().map(|at| Box::pin(sleep_until(at)));
-        Download::Upstream(Box::new(Passing { body, record, lease: Some(lease), deadline }))
+        let idle = record.inbound().idle();
+        Download::Upstream(Box::new(Passing { body, record, lease: Some(lease), deadline, idle }))
     })
 }
 
@@ -67,11 +86,22 @@ pub(crate) fn own(mut record: Record, refused: &Refused) -> Response<Download> {
     let mut response = Response::new(Download::Own(None));
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("ambit-waypoint"));
-    if matches!(refused, Refused::Bad(_) | Refused::Path(_) | Refused::Coding | Refused::TooLong)
-        && !record.is_http2()
+    if matches!(
+        refused,
+        Refused::Bad(_)
+            | Refused::Path(_)
+            | Refused::Coding
+            | Refused::TooLong
+            | Refused::TooMany
+            | Refused::Idle
+    ) && !record.is_http2()
     {
         // Where one message ends and the next begins is no longer certain.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Refused::Full(_) = refused {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        headers.insert(OVERLOADED, HeaderValue::from_static("true"));
     }
     if let Refused::Elsewhere { location, headers: edits, .. } = refused {
         headers.extend(HeaderValue::try_from(location).ok().map(|location| (LOCATION, location)));

@@ -13,7 +13,7 @@ use super::mirror::mirror;
 use super::record::Record;
 use super::rewrite::Outgoing;
 use super::route::Route;
-use crate::body::Source;
+use crate::body::{Source, Why};
 use crate::refused::Refused;
 use crate::upstream::{Chance, Failure, Got, Lines, endpoint, plan};
 
@@ -65,6 +65,12 @@ async fn tries(
             Ok(got) => Came::Answer(Box::new(got)),
             Err(failure) => Came::Nothing(failure),
         };
+        if let (Some(why), Came::Nothing(_)) = (source.broken(), &came) {
+            return Err(match why {
+                Why::Broken => Refused::Bad("the body is malformed"),
+                Why::Idle => Refused::Idle,
+            });
+        }
         let retry = route.retry();
         let idempotent = is_idempotent(&outgoing.method);
         let allowed = ended(&came)
@@ -116,6 +122,7 @@ fn ended(came: &Came) -> Option<(Ended, bool)> {
             let status = got.response.status().as_u16();
             (Ended::Answered(Answer { status, grpc, rate_limited }), true)
         }
+        Came::Nothing(Failure::Malformed(_)) => return None,
         Came::Nothing(Failure::Slow { .. }) => (Ended::TimedOut, true),
         Came::Nothing(Failure::Unsent(_)) => (Ended::Lost, false),
         Came::Nothing(failure @ Failure::Lost { .. }) if failure.is_unseen() => (Ended::Refused, true),

@@ -2,6 +2,7 @@
 //! alike. Owns those rules as far as they are about whole heads, and taking out what is the connection's alone.
 //! Who asks is known from the tunnel, and is never read from a request.
 
+use ambit_model::http_head::asks_for_websocket;
 use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::Authority;
@@ -11,6 +12,8 @@ use crate::refused::Refused;
 
 /// Longer targets are refused.
 const TARGET_MOST: usize = 16 * 1024;
+/// More headers are refused (`waypoint.md` 6.1).
+pub(crate) const HEADERS_MOST: usize = 128;
 
 /// Headers of one connection, whatever its `connection` header says (RFC 9110, 7.6.1).
 const HOP: [HeaderName; 6] = [
@@ -36,15 +39,37 @@ pub(crate) struct Asked {
 
 /// Reads a request's head, and takes out what is of this connection only.
 pub(crate) fn identify(parts: &mut Parts) -> Result<Asked, Refused> {
-    if parts.method == Method::CONNECT {
-        return Err(Refused::Upgrade);
+    if parts.headers.len() > HEADERS_MOST {
+        return Err(Refused::TooMany);
     }
+    let bridged = bridged(parts)?;
     target(parts)?;
     let authority = authority(parts)?;
     coding(&parts.headers)?;
-    let upgrade = upgrade(&parts.headers)?;
+    let upgrade = if bridged.is_some() { bridged } else { upgrade(&parts.headers)? };
     strip(&mut parts.headers)?;
     Ok(Asked { authority, upgrade })
+}
+
+/// A websocket over HTTP/2 is asked for by CONNECT (RFC 8441, 4); for all who decide about it, it is what it would be
+/// in HTTP/1.1.
+fn bridged(parts: &mut Parts) -> Result<Option<HeaderValue>, Refused> {
+    if parts.method != Method::CONNECT {
+        return Ok(None);
+    }
+    let protocol = parts.extensions.get::<hyper::ext::Protocol>().map(AsRef::as_ref);
+    if protocol != Some(b"websocket") {
+        return Err(Refused::Upgrade);
+    }
+    parts.method = Method::GET;
+    Ok(Some(HeaderValue::from_static("websocket")))
+}
+
+/// Whether no further request may come on the same connection of HTTP/1.1: where this one ends depends on its answer, or
+/// is known to nobody.
+pub(crate) fn is_last(headers: &HeaderMap) -> bool {
+    let mut upgrades = headers.get_all(UPGRADE).iter();
+    upgrades.any(|to| asks_for_websocket(to.as_bytes())) || coding(headers).is_err()
 }
 
 fn target(parts: &Parts) -> Result<(), Refused> {

@@ -18,6 +18,7 @@ use crate::body::Source;
 use crate::lane::Lane;
 use crate::metrics::{ConnectionLabels, RequestLabels, names};
 use crate::refused::{Refused, Words};
+use crate::room::{Full, Seat};
 use crate::stream::Inbound;
 use crate::upstream::{Met, endpoint};
 
@@ -46,6 +47,8 @@ pub(crate) struct Record {
     route: Label,
     deadline: Option<Instant>,
     ended: bool,
+    /// Its place among the requests under way; none when there was none left.
+    seat: Option<Seat>,
 }
 
 /// What a request says that is shown again.
@@ -91,7 +94,14 @@ impl Record {
             route: Label::default(),
             deadline: None,
             ended: false,
+            seat: None,
         }
+    }
+
+    /// Takes its place among the requests under way, until the end of it.
+    pub(crate) fn enter(&mut self) -> Result<(), Full> {
+        self.seat = Some(self.inbound.caller.share.enter()?);
+        Ok(())
     }
 
     pub(crate) fn inbound(&self) -> &Inbound {
@@ -100,6 +110,11 @@ impl Record {
 
     pub(crate) fn lane(&self) -> Arc<Lane> {
         Arc::clone(&self.inbound.lane)
+    }
+
+    /// Whether another protocol is asked for in HTTP/2's way.
+    pub(crate) fn is_upgrade(&self) -> bool {
+        self.method == Method::CONNECT
     }
 
     pub(crate) fn is_grpc(&self) -> bool {
@@ -145,6 +160,7 @@ impl Record {
 
     /// An endpoint has answered.
     pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap, met: &Met) {
+        self.seated();
         self.status = status.as_u16();
         self.details = "via_upstream";
         self.service_time = Some(self.sent_at.elapsed());
@@ -156,6 +172,7 @@ impl Record {
 
     /// We have answered ourselves.
     pub(crate) fn refused(&mut self, refused: &Refused, words: &Words) {
+        self.seated();
         self.status = words.status.as_u16();
         self.flags = words.flags;
         self.details = words.details;
@@ -191,6 +208,13 @@ impl Record {
         self.ended = true;
     }
 
+    /// Nothing of the answer has come for too long.
+    pub(crate) fn stood_still(&mut self) {
+        self.flags = "SI";
+        self.details = "stream_idle_timeout";
+        self.ended = true;
+    }
+
     /// The answer took too long.
     pub(crate) fn timed_out(&mut self) {
         self.flags = "UT";
@@ -201,6 +225,12 @@ impl Record {
     /// The answer has gone on to its end.
     pub(crate) fn complete(&mut self) {
         self.ended = true;
+    }
+
+    fn seated(&mut self) {
+        if let Some(seat) = &mut self.seat {
+            seat.answered();
+        }
     }
 
     fn labels(&mut self) -> RequestLabels {

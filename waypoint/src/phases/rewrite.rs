@@ -1,9 +1,13 @@
 //! What leaves us in a request's place (`waypoint.md` 1.6, 6.3): the head as an endpoint gets it, in either version of
 //! HTTP. Owns which headers we add, and which of ours nobody may send through us.
 
+use ambit_model::name::Identity;
 use ambit_model::route::Bound;
 use ambit_model::service::AppProtocol;
-use http::header::{COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use base64::Engine;
+use http::header::{
+    COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
@@ -11,6 +15,7 @@ use http::{Method, Request, Uri, Version};
 use super::identify::Asked;
 use super::route::{Route, protocol_of};
 use crate::body::Upload;
+use crate::stream::Inbound;
 
 /// What proxies tell applications and each other; nobody else does.
 const OURS: &str = "x-envoy-";
@@ -39,7 +44,7 @@ pub(crate) struct Outgoing {
 }
 
 /// Makes the head that an endpoint gets.
-pub(crate) fn rewrite(parts: Parts, asked: Asked, route: &Route) -> Outgoing {
+pub(crate) fn rewrite(inbound: &Inbound, parts: Parts, asked: Asked, route: &Route) -> Outgoing {
     let client_http2 = parts.version >= Version::HTTP_2;
     let Asked { authority, upgrade } = asked;
     let fallback = || match &route.to {
@@ -49,6 +54,10 @@ pub(crate) fn rewrite(parts: Parts, asked: Asked, route: &Route) -> Outgoing {
     let mut headers = parts.headers;
     let scheme = if parts.uri.scheme() == Some(&Scheme::HTTPS) { "https" } else { "http" };
     own(&mut headers, scheme);
+    if inbound.lane.shared.tell_client {
+        let told = certificate(&inbound.lane.shared.identity, &inbound.caller.peer);
+        headers.extend(told.map(|told| (CERTIFICATE, told)));
+    }
     route.edit_request(&mut headers);
     let copied = if route.mirrors.is_empty() { HeaderMap::new() } else { headers.clone() };
     route.edit_request_of_backend(&mut headers);
@@ -101,6 +110,11 @@ fn own(headers: &mut HeaderMap, scheme: &'static str) {
         let made = HeaderValue::try_from(request_id(fastrand::u128(..)));
         headers.extend(made.ok().map(|id| (REQUEST_ID, id)));
     }
+}
+
+/// Who asks, as the tunnel has proven, and who says so.
+fn certificate(by: &Identity, client: &Identity) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("By={by};URI={client}")).ok()
 }
 
 /// RFC 9562, 5.4: a UUID of chance.
@@ -171,6 +185,14 @@ impl Outgoing {
         if let Some(protocol) = &self.upgrade {
             headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, protocol.clone());
+            // In HTTP/2 neither is said; a key proves nothing, but servers look for it (RFC 6455, 4.1).
+            if !headers.contains_key(SEC_WEBSOCKET_KEY) {
+                let key = base64::engine::general_purpose::STANDARD.encode(fastrand::u128(..).to_be_bytes());
+                headers.extend(HeaderValue::try_from(key).ok().map(|key| (SEC_WEBSOCKET_KEY, key)));
+            }
+            if !headers.contains_key(SEC_WEBSOCKET_VERSION) {
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
         }
     }
 }

@@ -11,12 +11,13 @@ use ambit_model::address::Authority;
 use ambit_model::name::{Identity, WorkloadUid};
 use ambit_model::route::Plan;
 use ambit_process::clock::{Instant, now};
+use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::{Failure, Met, connect, endpoint};
+use super::{Failure, Malformed, Met, connect, endpoint};
 use crate::body::Upload;
 use crate::lane::Lane;
 
@@ -241,6 +242,9 @@ async fn over_http1(
             continue;
         }
         match sender.try_send_request(request).await {
+            Ok(response) if !is_framed(response.headers()) => {
+                return Err(Failure::Malformed(Malformed::Framing));
+            }
             Ok(response) => {
                 let lease = Lease { place, kind: Kind::Http1(sender), met: met.clone() };
                 return Ok(Got { response, met, lease });
@@ -248,11 +252,22 @@ async fn over_http1(
             Err(mut error) => match error.take_message() {
                 Some(back) if !last => request = back,
                 Some(_) => return Err(Failure::Unsent(error.into_error())),
-                None => return Err(Failure::Lost { source: error.into_error() }),
+                None => return Err(error.into_error().into()),
             },
         }
     }
     Err(Failure::Connect(std::io::ErrorKind::ConnectionAborted.into()))
+}
+
+/// Whether it is certain where an answer ends: one length at most, or the one coding that everybody undoes.
+fn is_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    match (codings.next(), codings.next()) {
+        (None, _) => lengths <= 1,
+        (Some(one), None) => lengths == 0 && one.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 async fn over_http2(

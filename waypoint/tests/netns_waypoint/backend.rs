@@ -30,6 +30,8 @@ pub(crate) enum Speaks {
     Http2,
     /// Sends back what it gets.
     Echo,
+    /// Says the same to everybody, and ends.
+    Raw(&'static str),
     /// Its tunnel says that the application is not there.
     Nothing,
 }
@@ -96,6 +98,14 @@ async fn serve(mut stream: Nested, speaks: Speaks, name: String, seen: Arc<Seen>
                 Ok(count) => stream.write_all(&bytes[..count]).await.unwrap(),
             }
         }
+        let _ = stream.shutdown().await;
+        return;
+    }
+    if let Speaks::Raw(answer) = speaks {
+        let mut bytes = vec![0; 4096];
+        let _ = stream.read(&mut bytes).await;
+        seen.requests.fetch_add(1, Ordering::SeqCst);
+        let _ = stream.write_all(answer.as_bytes()).await;
         let _ = stream.shutdown().await;
         return;
     }
@@ -170,6 +180,12 @@ async fn answer(mut request: Request<Incoming>, name: &str, seen: &Seen) -> Answ
             let piece = Bytes::from(vec![7; 64 * 1024]);
             let frames: Vec<_> = (0..1024).map(|_| Ok(Frame::data(piece.clone()))).collect();
             Response::new(StreamBody::new(futures(frames)).boxed())
+        }
+        "/stalled" => {
+            let frames = tokio_stream::once(Ok(Frame::data("half".into())));
+            Response::new(
+                StreamBody::new(tokio_stream::StreamExt::chain(frames, tokio_stream::pending())).boxed(),
+            )
         }
         "/chat" => chat(&mut request),
         path if path.starts_with("/status/") => {

@@ -1,7 +1,5 @@
 //! Clients of HTTP over a stream, and raw bytes over one.
 
-use std::time::Duration;
-
 use ambit_hbone::nested::Nested;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -99,18 +97,28 @@ pub(crate) async fn read(response: Response<Incoming>) -> Answer {
     Answer { status: parts.status.as_u16(), headers: parts.headers, body, trailers }
 }
 
-/// What comes back for these bytes, until the other side ends or has nothing more to say.
-pub(crate) async fn raw(stream: Nested, bytes: &[u8]) -> String {
-    Box::pin(talk(stream, bytes)).await
+/// What comes back for these bytes, until the other side ends.
+pub(crate) async fn raw(mut stream: Nested, bytes: &[u8]) -> String {
+    let mut answer = Vec::new();
+    let talk = async {
+        stream.write_all(bytes).await.unwrap();
+        // A reset is an end, too: what came before it is the answer.
+        let _ = stream.read_to_end(&mut answer).await;
+    };
+    timeout(PATIENCE, Box::pin(talk)).await.expect("an end");
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
-async fn talk(mut stream: Nested, bytes: &[u8]) -> String {
-    stream.write_all(bytes).await.unwrap();
-    let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
-    let mut patience = PATIENCE;
-    while let Ok(Ok(count @ 1..)) = timeout(patience, stream.read(&mut piece)).await {
-        answer.extend_from_slice(&piece[..count]);
-        patience = Duration::from_millis(300);
-    }
+/// Reads until the end of what has come is this.
+pub(crate) async fn until(stream: &mut Nested, end: &str) -> String {
+    let (mut answer, mut piece) = (Vec::new(), vec![0; 4096]);
+    let read = async {
+        while !answer.ends_with(end.as_bytes()) {
+            let count = stream.read(&mut piece).await.unwrap();
+            assert!(count > 0, "ended after {:?}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&piece[..count]);
+        }
+    };
+    timeout(PATIENCE, Box::pin(read)).await.expect("an answer");
     String::from_utf8_lossy(&answer).into_owned()
 }

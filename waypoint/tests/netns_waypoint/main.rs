@@ -8,6 +8,10 @@ mod client;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod routes;

@@ -69,6 +69,15 @@ pub(crate) fn identity(account: &str) -> Identity {
 
 /// Runs a test in a namespace, on one thread, with a waypoint that knows `world`.
 pub(crate) fn scene(world: &[Change], test: impl AsyncFnOnce(&mut Scene) + Send) {
+    scene_with(&[], world, test);
+}
+
+/// The same, with settings of its own.
+pub(crate) fn scene_with(
+    settings: &[(&str, &str)],
+    world: &[Change],
+    test: impl AsyncFnOnce(&mut Scene) + Send,
+) {
     let namespace = Namespace::new();
     let dir = tempfile::tempdir().unwrap();
     let authority = Arc::new(Authority::new());
@@ -76,7 +85,7 @@ pub(crate) fn scene(world: &[Change], test: impl AsyncFnOnce(&mut Scene) + Send)
     namespace.within(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
-            let process = start(&authority, &plane, &dir);
+            let process = start(&authority, &plane, &dir, settings);
             let mut tasks = Tasks::new(&Stop::new());
             let (vault, driver) = Vault::new(Signs(Arc::clone(&authority)), ambit_process::clock::now_system);
             tasks.spawn("vault", |stop| async move { driver.run(stop.stopped()).await });
@@ -88,7 +97,7 @@ pub(crate) fn scene(world: &[Change], test: impl AsyncFnOnce(&mut Scene) + Send)
     });
 }
 
-fn start(authority: &Authority, plane: &Plane, dir: &tempfile::TempDir) -> Child {
+fn start(authority: &Authority, plane: &Plane, dir: &tempfile::TempDir, settings: &[(&str, &str)]) -> Child {
     let own = dir.path().join("identity");
     authority.issue(&identity("way").to_string()).write(&own);
     let log = std::fs::File::create(dir.path().join("log")).unwrap();
@@ -105,6 +114,7 @@ fn start(authority: &Authority, plane: &Plane, dir: &tempfile::TempDir) -> Child
         .env("WAYPOINT_THREADS", "2")
         .env("DRAIN_GRACE", "10s")
         .env("CONNECTION_TERMINATION_DEADLINE", "20s")
+        .envs(settings.iter().copied())
         .stdout(Stdio::from(log.try_clone().unwrap()))
         .stderr(Stdio::from(log))
         .spawn()

@@ -1,0 +1,275 @@
+//! How many requests one thread has under way, and whose go first when it has many (`waypoint.md` 6.1, 6.4). Owns the
+//! bound, each client's share of it, and keeping off a client that takes its requests back as fast as it makes them.
+//!
+//! While half of the room is free, everybody gets what they ask for. Beyond it nobody gets more than an even share, so
+//! whoever fills a waypoint is refused and others are not. Clients are who they have proven to be, whatever number of
+//! tunnels they come through.
+
+pub(crate) mod memory;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use ambit_model::name::Identity;
+use ambit_process::clock::{Instant, now};
+
+/// A request that is taken back sooner was hardly meant.
+const HASTE: Duration = Duration::from_secs(1);
+/// So many of them within one second, and they most of all: no client of any use does that (CVE-2023-44487).
+const HASTY_MOST: u32 = 500;
+/// For so long a client that does it is answered nothing else.
+const KEPT_OFF: Duration = Duration::from_secs(1);
+/// Clients before those that are gone are looked for.
+const SWEEP_AT: usize = 64;
+
+/// The requests under way of one thread.
+pub(crate) struct Room {
+    counts: Arc<Counts>,
+    clients: Mutex<HashMap<Identity, Weak<Share>>>,
+}
+
+struct Counts {
+    most: usize,
+    all: AtomicUsize,
+    /// Clients with at least one.
+    clients: AtomicUsize,
+}
+
+/// One client's part of them.
+pub(crate) struct Share {
+    counts: Arc<Counts>,
+    mine: AtomicUsize,
+    haste: Mutex<Haste>,
+}
+
+/// One request under way. Dropped, it is over.
+pub(crate) struct Seat {
+    share: Arc<Share>,
+    began: Instant,
+    answered: bool,
+}
+
+/// Why a request is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Full {
+    /// There are too many, of this client's above all.
+    #[error("too many requests are under way")]
+    Crowded,
+    /// The client takes its requests back as fast as it makes them.
+    #[error("the client takes its requests back at once")]
+    Hasty,
+}
+
+impl Room {
+    pub(crate) fn new(most: usize) -> Self {
+        let counts = Counts { most, all: AtomicUsize::new(0), clients: AtomicUsize::new(0) };
+        Self { counts: Arc::new(counts), clients: Mutex::default() }
+    }
+
+    /// The part of one client, which all of its tunnels share.
+    pub(crate) fn share(&self, client: &Identity) -> Arc<Share> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = clients.get(client).and_then(Weak::upgrade) {
+            return share;
+        }
+        if clients.len() >= SWEEP_AT && clients.len() == clients.capacity() {
+            clients.retain(|_, share| share.strong_count() > 0);
+        }
+        let haste = Mutex::new(Haste { since: now(), begun: 0, hasty: 0, until: None });
+        let share = Arc::new(Share { counts: Arc::clone(&self.counts), mine: AtomicUsize::new(0), haste });
+        clients.insert(client.clone(), Arc::downgrade(&share));
+        share
+    }
+}
+
+impl Share {
+    /// Lets one more request in, if there is room for it.
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Seat, Full> {
+        let began = now();
+        if !self.haste().begin(began) {
+            return Err(Full::Hasty);
+        }
+        // Only this thread counts up: nobody comes between looking and counting.
+        let all = self.counts.all.load(Ordering::Relaxed);
+        let mine = self.mine.load(Ordering::Relaxed);
+        let clients = self.counts.clients.load(Ordering::Relaxed) + usize::from(mine == 0);
+        if !lets_in(self.counts.most, all, mine, clients) {
+            return Err(Full::Crowded);
+        }
+        self.counts.all.fetch_add(1, Ordering::Relaxed);
+        if self.mine.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.counts.clients.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Seat { share: Arc::clone(self), began, answered: false })
+    }
+
+    /// Whether the client is answered nothing now for its haste.
+    pub(crate) fn is_kept_off(&self) -> bool {
+        self.haste().is_kept_off(now())
+    }
+
+    fn haste(&self) -> MutexGuard<'_, Haste> {
+        self.haste.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// There is an answer: whatever the client does now, it has waited for it.
+    pub(crate) fn answered(&mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.share.haste().broken_off(self.began, now());
+        }
+        self.share.counts.all.fetch_sub(1, Ordering::Relaxed);
+        if self.share.mine.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.share.counts.clients.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether a client that has `mine` of `all` may have one more, with `clients` asking.
+fn lets_in(most: usize, all: usize, mine: usize, clients: usize) -> bool {
+    let even = most / clients.max(2);
+    all < most && (all < most / 2 || mine < even.max(1))
+}
+
+/// How many requests a client has begun of late, and taken back at once.
+struct Haste {
+    since: Instant,
+    begun: u32,
+    hasty: u32,
+    until: Option<Instant>,
+}
+
+impl Haste {
+    fn is_kept_off(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    fn begin(&mut self, now: Instant) -> bool {
+        if self.is_kept_off(now) {
+            return false;
+        }
+        if now.saturating_duration_since(self.since) >= HASTE {
+            (self.since, self.begun, self.hasty) = (now, 0, 0);
+        }
+        self.begun = self.begun.saturating_add(1);
+        true
+    }
+
+    fn broken_off(&mut self, began: Instant, now: Instant) {
+        if now.saturating_duration_since(began) >= HASTE {
+            return;
+        }
+        self.hasty = self.hasty.saturating_add(1);
+        if self.hasty >= HASTY_MOST && self.hasty > self.begun / 2 {
+            *self = Self { since: now, begun: 0, hasty: 0, until: Some(now + KEPT_OFF) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(name: &str) -> Identity {
+        format!("spiffe://cluster.local/ns/shop/sa/{name}").parse().unwrap()
+    }
+
+    #[test]
+    fn who_fills_the_room_leaves_half_of_it_to_others_and_they_share_it() {
+        let room = Room::new(100);
+        let greedy = room.share(&client("greedy"));
+        let mut held: Vec<Seat> = std::iter::from_fn(|| greedy.enter().ok()).take(1000).collect();
+        assert_eq!(held.len(), 50);
+        // Another tunnel of the same client is the same client.
+        assert_eq!(room.share(&client("greedy")).enter().err(), Some(Full::Crowded));
+        for name in ["one", "two"] {
+            let share = room.share(&client(name));
+            held.extend(std::iter::from_fn(|| share.enter().ok()).take(1000));
+        }
+        // The first of two gets half, as long as there are two, and then it is full.
+        assert_eq!(held.len(), 100);
+        assert_eq!(room.share(&client("three")).enter().err(), Some(Full::Crowded));
+        held.truncate(40);
+        assert!(room.share(&client("three")).enter().is_ok());
+        drop(held);
+        assert_eq!(room.counts.all.load(Ordering::Relaxed), 0);
+        assert_eq!(room.counts.clients.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn room_is_given_by_these_rules() {
+        for (most, all, mine, clients, wanted) in [
+            (100, 0, 0, 1, true),
+            (100, 49, 49, 1, true),
+            (100, 50, 50, 1, false),
+            (100, 50, 0, 2, true),
+            (100, 99, 49, 2, true),
+            (100, 99, 50, 2, false),
+            (100, 60, 24, 4, true),
+            (100, 60, 25, 4, false),
+            // With more clients than there is room for, each may have one while there is any.
+            (10, 9, 0, 1000, true),
+            (10, 9, 1, 1000, false),
+            (10, 10, 0, 1000, false),
+        ] {
+            assert_eq!(lets_in(most, all, mine, clients), wanted, "{most} {all} {mine} {clients}");
+        }
+    }
+
+    #[test]
+    fn clients_that_are_gone_are_forgotten() {
+        let room = Room::new(100);
+        for number in 0..10_000 {
+            room.share(&client(&format!("c{number}")));
+        }
+        assert!(room.clients.lock().unwrap().len() <= 4 * SWEEP_AT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_requests_back_at_once_is_kept_off_for_a_while() {
+        let room = Room::new(100);
+        let hasty = room.share(&client("hasty"));
+        let taken_back = || std::iter::from_fn(|| hasty.enter().ok()).take(10_000).count();
+        assert_eq!(taken_back(), usize::try_from(HASTY_MOST).unwrap());
+        assert_eq!(hasty.enter().err(), Some(Full::Hasty));
+        assert!(hasty.is_kept_off());
+        assert!(room.share(&client("other")).enter().is_ok());
+        tokio::time::advance(KEPT_OFF).await;
+        assert!(!hasty.is_kept_off());
+        assert!(hasty.enter().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_answered_or_waits_or_seldom_leaves_is_not_kept_off() {
+        let room = Room::new(100);
+        let share = room.share(&client("answered"));
+        for number in 0..5000 {
+            let mut seat = share.enter().unwrap_or_else(|full| panic!("{number}: {full}"));
+            // Two of five leave.
+            if number % 5 < 3 {
+                seat.answered();
+            }
+        }
+        let share = room.share(&client("patient"));
+        for _ in 0..20 {
+            let seats: Vec<Seat> = std::iter::from_fn(|| share.enter().ok()).take(50).collect();
+            tokio::time::advance(HASTE).await;
+            assert_eq!(seats.len(), 50);
+        }
+        let share = room.share(&client("slow"));
+        for number in 0..5000 {
+            assert!(share.enter().is_ok(), "{number}");
+            // Four hundred a second.
+            tokio::time::advance(Duration::from_micros(2500)).await;
+        }
+    }
+}
