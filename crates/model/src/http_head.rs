@@ -81,7 +81,7 @@ struct Line {
     length: usize,
     /// Whether it ends, so far, with a carriage return.
     returned: bool,
-    /// Whether there is a space in it, and a `#` behind that.
+    /// Of a first line: whether there is a space in it, and a `#` behind that.
     spaced: bool,
     fragment: bool,
 }
@@ -141,11 +141,13 @@ impl Heads {
             Place::ChunkFeed => self.due(b'\n', rest, Place::ChunkSize),
             Place::Over => Ok(rest.len()),
             Place::First | Place::Headers(_) | Place::ChunkSize | Place::Trailers => {
-                let Some(end) = memchr(b'\n', rest) else {
-                    self.line.take(rest);
-                    return Ok(rest.len());
-                };
-                self.line.take(rest.get(..end).unwrap_or_default());
+                let end = memchr(b'\n', rest);
+                let piece = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+                self.line.take(piece);
+                if self.place == Place::First {
+                    self.line.look_for_fragment(piece);
+                }
+                let Some(end) = end else { return Ok(rest.len()) };
                 let next = self.line_over().map_err(|error| (end, error))?;
                 self.place = next;
                 self.line.clear();
@@ -242,6 +244,9 @@ impl Line {
         if let Some(last) = piece.last() {
             self.returned = *last == b'\r';
         }
+    }
+
+    fn look_for_fragment(&mut self, piece: &[u8]) {
         let mut target = piece;
         if !self.spaced {
             let Some(space) = memchr(b' ', piece) else { return };

@@ -190,4 +190,6 @@ fn merge_slashes(path: &mut String) {
 }
 
 #[cfg(test)]
+mod one_path;
+#[cfg(test)]
 mod tests;
