@@ -73,8 +73,8 @@ const UPSTREAM: [Module; 4] = [
     },
 ];
 
-/// The Gateway API's own tests, and the program that answers and asks in them.
-const SUITE: [Module; 3] = [
+/// The Gateway API's own tests, and the programs that answer and ask in them.
+const SUITE: [Module; 4] = [
     Module { name: "suite", folder: "conformance", package: ".", made: Made::Tests },
     Module {
         name: "server",
@@ -86,6 +86,12 @@ const SUITE: [Module; 3] = [
         name: "client",
         folder: "conformance",
         package: "istio.io/istio/pkg/test/echo/cmd/client",
+        made: Made::Program,
+    },
+    Module {
+        name: "echo-basic",
+        folder: "conformance",
+        package: "sigs.k8s.io/gateway-api/conformance/echo-basic",
         made: Made::Program,
     },
 ];
@@ -119,17 +125,24 @@ pub struct Upstream {
 pub struct Suite {
     /// The tests.
     pub tests: PathBuf,
-    /// What answers in its pods.
+    /// What answers in pods of its tests of meshes.
     pub server: PathBuf,
     /// What asks there.
     pub client: PathBuf,
+    /// What answers in pods of its tests of gateways.
+    pub basic: PathBuf,
 }
 
 /// The suite, built where it is not there yet.
 pub fn suite() -> Result<Suite> {
-    let [tests, server, client] = &SUITE;
+    let [tests, server, client, basic] = &SUITE;
     let cache = cache();
-    Ok(Suite { tests: tests.built(&cache)?, server: server.built(&cache)?, client: client.built(&cache)? })
+    Ok(Suite {
+        tests: tests.built(&cache)?,
+        server: server.built(&cache)?,
+        client: client.built(&cache)?,
+        basic: basic.built(&cache)?,
+    })
 }
 
 /// Upstream's programs, built where they are not there yet. No cluster needs them: only stories that mix parts ask.

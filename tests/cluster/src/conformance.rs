@@ -1,5 +1,5 @@
-//! The Gateway API's own tests of meshes, against ours on a real cluster: two namespaces in the mesh, a waypoint each,
-//! and the suite as it is published. Owns the order, and what is told of it.
+//! The Gateway API's own tests, against our mesh on a real cluster: its namespaces in the mesh, a waypoint each, and the
+//! suite as it is published. Owns the order, and what is told of it.
 
 mod echo;
 mod verdict;
@@ -17,7 +17,7 @@ use crate::definitions::Channel;
 use crate::lab::Lab;
 use crate::layout::Layout;
 use crate::mesh::{on, told};
-use verdict::{RELEASE, Verdict};
+use verdict::{Part, RELEASE, Verdict};
 
 /// What we say that we do: every feature that a test of meshes asks for.
 const FEATURES: &str = "Mesh,HTTPRoute,GRPCRoute,\
@@ -28,10 +28,18 @@ const FEATURES: &str = "Mesh,HTTPRoute,GRPCRoute,\
     HTTPRoute303RedirectStatusCode,HTTPRoute307RedirectStatusCode,HTTPRoute308RedirectStatusCode";
 /// How the suite's namespaces come into the mesh, and to their waypoints.
 const LABELS: &str = "istio.io/dataplane-mode=ambient,istio.io/use-waypoint=waypoint";
-/// Namespaces of the suite whose services go through a waypoint.
-const NAMESPACES: [&str; 2] = ["gateway-conformance-mesh", "gateway-conformance-mesh-consumer"];
-/// Namespaces in which the suite waits for pods that only its tests of gateways make.
+/// The same, where we make them before the suite does.
+const ENROLLED: &str = "{istio.io/dataplane-mode: ambient, istio.io/use-waypoint: waypoint}";
+/// Namespaces of the suite's tests of meshes, whose services go through a waypoint.
+const MESHES: [&str; 2] = ["gateway-conformance-mesh", "gateway-conformance-mesh-consumer"];
+/// The one of its tests of gateways. It has a pod in whose network those run.
+const GATEWAYS: &str = "gateway-conformance-infra";
+/// Namespaces in which the suite waits for pods that only its tests of gateways would make.
 const EMPTY: [&str; 2] = ["gateway-conformance-app-backend", "gateway-conformance-web-backend"];
+/// A pod that is ready and does nothing.
+const IDLE: &str = "idle";
+/// The node that it is on, where that matters.
+const NODE: &str = "n1";
 /// A waypoint's pod may have to wait for two cores.
 const READY: Duration = Duration::from_secs(180);
 /// All tests, ten times what they take.
@@ -56,7 +64,7 @@ pub fn run(layout: &Layout, asked: &Asked) -> Result<()> {
     // What takes minutes the first time comes before there is a cluster.
     binaries::suite()?;
     let story = |lab: &Lab| {
-        if lab.kubectl(&["get", "namespace", NAMESPACES[0]]).is_err() {
+        if lab.kubectl(&["get", "namespace", GATEWAYS]).is_err() {
             prepare(lab)?;
         }
         examine(lab, asked)
@@ -68,19 +76,23 @@ pub fn run(layout: &Layout, asked: &Asked) -> Result<()> {
 fn prepare(lab: &Lab) -> Result<()> {
     let suite = binaries::suite()?;
     let begun = Instant::now();
-    lab.import_image(&echo::write(lab.layout(), &suite)?)?;
+    for image in echo::write(lab.layout(), &suite)? {
+        lab.import_image(&image)?;
+    }
     lab.import_programs()?;
     lab.install_gateway_api(Channel::Standard)?;
     lab.install_mesh(&[])?;
     for namespace in EMPTY {
-        lab.apply(&format!("{}\n---\n{}", of_kind("Namespace", namespace), idle(namespace)))?;
+        lab.apply(&format!("{}\n---\n{}", of_name(namespace, "{}"), idle(namespace)))?;
     }
-    for namespace in NAMESPACES {
-        lab.apply(&format!("{}\n---\n{}", of_kind("Namespace", namespace), waypoint(namespace)))?;
+    for namespace in MESHES.into_iter().chain([GATEWAYS]) {
+        lab.apply(&format!("{}\n---\n{}", of_name(namespace, ENROLLED), waypoint(namespace)))?;
     }
-    for namespace in NAMESPACES {
+    lab.apply(&idle(GATEWAYS))?;
+    for namespace in MESHES.into_iter().chain([GATEWAYS]) {
         lab.pods_ready(namespace, "gateway.networking.k8s.io/gateway-name=waypoint", READY)?;
     }
+    lab.is_in(GATEWAYS, IDLE)?;
     println!("{:5.1} s  the mesh, its waypoints and the suite are ready", begun.elapsed().as_secs_f64());
     Ok(())
 }
@@ -92,19 +104,19 @@ fn examine(lab: &Lab, asked: &Asked) -> Result<()> {
     fs::create_dir_all(&folder)?;
     let report = folder.join("report.yaml");
     let mut verdict = Verdict::default();
-    for (function, published) in [("TestConformance", true), ("TestOwn", false)] {
-        let mut command = command(lab, &suite, function);
+    for part in Part::ALL {
+        let mut command = command(lab, &suite, part)?;
         match &asked.test {
-            Some(test) if verdict.is_own(test) != published => command.arg(format!("-run-test={test}")),
+            Some(test) if part.has(test) => command.arg(format!("-run-test={test}")),
             Some(_) => continue,
-            None if published => command.arg(format!("-report-output={}", report.display())),
+            None if part == Part::Published => command.arg(format!("-report-output={}", report.display())),
             None => &mut command,
         };
-        listen(command, &folder.join(format!("{function}.log")), &mut verdict)?;
+        listen(command, &folder.join(format!("{}.log", part.function())), &mut verdict)?;
     }
     println!("{}", verdict.summary());
     match (&asked.test, &asked.out) {
-        (Some(_), _) => verdict.one(),
+        (Some(test), _) => verdict.one(test),
         (None, out) => {
             verdict.all()?;
             out.as_ref().map_or(Ok(()), |out| publish(out, &report, &verdict))
@@ -112,11 +124,18 @@ fn examine(lab: &Lab, asked: &Asked) -> Result<()> {
     }
 }
 
-/// The suite's program, told what to run and for whom.
-fn command(lab: &Lab, suite: &Suite, function: &str) -> Command {
+/// The suite's program, told what to run and for whom. Tests of gateways ask by themselves, not from within pods: they run
+/// in a pod's network, so that what they ask is asked by that pod.
+fn command(lab: &Lab, suite: &Suite, part: Part) -> Result<Command> {
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=10", LIMIT]).arg(&suite.tests).env("KUBECONFIG", lab.kubeconfig());
-    command.args(["-test.v", "-test.timeout=0", &format!("-test.run=^{function}$")]);
+    command.args(["--kill-after=10", LIMIT]).env("KUBECONFIG", lab.kubeconfig());
+    if part == Part::Twins {
+        let address = lab.kubectl(&["-n", GATEWAYS, "get", "pod", IDLE, "-o", "jsonpath={.status.podIP}"])?;
+        let network = lab.node(NODE)?.pod_network(&address)?;
+        command.arg("nsenter").arg(format!("--net={}", network.display()));
+    }
+    command.arg(&suite.tests);
+    command.args(["-test.v", "-test.timeout=0", &format!("-test.run=^{}$", part.function())]);
     command.args([
         "-conformance-profiles=MESH-HTTP,MESH-GRPC",
         &format!("-supported-features={FEATURES}"),
@@ -129,7 +148,7 @@ fn command(lab: &Lab, suite: &Suite, function: &str) -> Command {
         concat!("-version=v", env!("CARGO_PKG_VERSION")),
         "-contact=SECURITY.md",
     ]);
-    command
+    Ok(command)
 }
 
 /// Runs it to its end. All that it says is kept, and what it says of a test's end is told.
@@ -173,14 +192,13 @@ fn publish(out: &Path, report: &Path, verdict: &Verdict) -> Result<()> {
     Ok(())
 }
 
-fn of_kind(kind: &str, name: &str) -> String {
-    format!("{{apiVersion: v1, kind: {kind}, metadata: {{name: {name}}}}}")
+fn of_name(namespace: &str, labels: &str) -> String {
+    format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}, labels: {labels}}}}}")
 }
 
-/// A pod that is ready and does nothing.
 fn idle(namespace: &str) -> String {
     format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: idle, namespace: {namespace}}}, spec: {{\
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {IDLE}, namespace: {namespace}}}, spec: {{nodeName: {NODE}, \
          terminationGracePeriodSeconds: 1, containers: [{{name: idle, image: '{}'}}]}}}}",
         crate::images::PAUSE
     )

@@ -8,7 +8,7 @@ mod settings;
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -172,8 +172,20 @@ impl Node {
         Ok(())
     }
 
+    /// The network namespace of a pod that runs on it, by the pod's address.
+    pub fn pod_network(&self, address: &str) -> Result<PathBuf> {
+        let look = format!(
+            "for it in /run/netns/*; do nsenter --net=$it ip -4 -o addr show dev eth0 2>/dev/null | \
+             grep -q ' {address}/' && basename $it; done; true"
+        );
+        let said = self.exec(&["sh", "-c", &look])?;
+        let name = said.lines().next().with_context(|| format!("{} has no pod {address}", self.name()))?;
+        let first = self.process().with_context(|| format!("{} is not up", self.name()))?;
+        Ok(PathBuf::from(format!("/proc/{}/root/run/netns/{name}", first.pid())))
+    }
+
     /// What it and its programs have printed.
-    pub fn logs(&self) -> Vec<std::path::PathBuf> {
+    pub fn logs(&self) -> Vec<PathBuf> {
         let name = self.name();
         let inside = ["containerd", "kubelet"].map(|program| self.layout.node_log(&name, program));
         std::iter::once(self.layout.log(&name)).chain(inside).collect()

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use ambit_sys::netns::Netns;
 use anyhow::{Context as _, Result};
 
-use crate::lab::Lab;
 use crate::wait::pause;
 
 /// A request that takes longer has failed.
@@ -128,17 +127,4 @@ fn ask(to: SocketAddr) -> std::io::Result<()> {
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
     if &head == b"HTTP/1.1 200" { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
-}
-
-/// The network namespace of a pod of the node `node`, by the pod's address.
-pub(super) fn netns_of(lab: &Lab, node: &str, address: &str) -> Result<PathBuf> {
-    let look = format!(
-        "for it in /run/netns/*; do nsenter --net=$it ip -4 -o addr show dev eth0 2>/dev/null | \
-         grep -q ' {address}/' && basename $it; done; true"
-    );
-    let node = lab.node(node)?;
-    let said = node.exec(&["sh", "-c", &look])?;
-    let name = said.lines().next().with_context(|| format!("{} has no pod {address}", node.name()))?;
-    let first = node.process().with_context(|| format!("{} is not up", node.name()))?;
-    Ok(PathBuf::from(format!("/proc/{}/root/run/netns/{name}", first.pid())))
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::api::{Api, Heard, until};
-use super::ask::{Load, Total, netns_of};
+use super::ask::{Load, Total};
 use super::table::{Times, ms, row};
 use crate::images::APP;
 use crate::lab::Lab;
@@ -160,7 +160,7 @@ fn all_are(events: &Receiver<Heard>, is_in: bool) -> Result<Instant> {
 /// A pod that runs.
 pub(super) fn member(lab: &Lab, namespace: &str, pod: &str, node: &str) -> Result<Member> {
     let address = lab.kubectl(&["-n", namespace, "get", "pod", pod, "-o", "jsonpath={.status.podIP}"])?;
-    let netns = netns_of(lab, node, &address)?;
+    let netns = lab.node(node)?.pod_network(&address)?;
     Ok(Member { address: SocketAddr::new(address.parse()?, PORT), netns })
 }
 
