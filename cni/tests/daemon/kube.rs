@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Builder;
 use tokio::sync::{Mutex, MutexGuard, mpsc};
 
+use super::leave::get;
 use crate::stage::{Stage, filter, namespace, pod};
 
 pub(crate) const PODS: &str = "/api/v1/pods";
@@ -158,11 +159,14 @@ fn whoever_asks_about_a_pod_that_is_refused_is_told_why_once() {
 // K7
 #[test]
 fn a_pod_whose_namespace_is_not_known_yet_does_not_start_outside_the_mesh() {
-    let cluster = Cluster::with(Some("ambient"), &[], &[]);
-    let _ztunnel = cluster.stage.ztunnel();
+    let mut cluster = Cluster::with(Some("ambient"), &[], &[]);
+    cluster.stage.kill();
     cluster.fake().remove(NAMESPACES, "", "shop");
-    // The daemon hears of it by a stream of its own, and nothing shows that it has.
-    std::thread::park_timeout(Duration::from_millis(2500));
+    cluster.stage.start();
+    cluster
+        .stage
+        .eventually("it has read the cluster", || get(&cluster.stage, "/readyz").starts_with("HTTP/1.1 200"));
+    let _ztunnel = cluster.stage.ztunnel();
     cluster.put(PODS, pod("web", "u-1"));
     let netns = Netns::anonymous().unwrap();
     let answer = cluster.stage.plugin("ADD", "web", "u-1", &netns);

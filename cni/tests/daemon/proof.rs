@@ -29,13 +29,14 @@ fn a_running_pod_is_not_redirected_and_not_said_to_be_in_before_its_certificate_
     stage.eventually("it is pending", || says(&stage, "pending"));
     assert_eq!(filter(&netns), "", "its traffic would stop");
     assert!(stage.log().contains("certificate did not come"), "{}", stage.log());
-    assert!(get(&stage, "/metrics").contains("ambit_cni_pending_pods 1\n"));
+    let counted = |line: &str| get(&stage, "/metrics").contains(line);
+    // What is written on the pod is written before it is counted.
+    stage.eventually("it is counted", || counted("ambit_cni_pending_pods 1\n"));
     ztunnel.answer(Manner::Holds);
     stage.eventually("it is in", || says(&stage, "enabled"));
     assert!(filter(&netns).contains("redirect to :15001"));
-    let metrics = get(&stage, "/metrics");
     for line in ["ambit_cni_enrolled_pods 1\n", "ambit_cni_pending_pods 0\n", "ambit_cni_unproven_pods 0\n"] {
-        assert!(metrics.contains(line), "{line}{metrics}");
+        stage.eventually(line, || counted(line));
     }
 }
 
