@@ -13,6 +13,7 @@ use tokio::io::copy_bidirectional;
 
 use crate::line::Line;
 use crate::metrics::{ConnectionLabels, names};
+use crate::phases::authorize;
 use crate::phases::record::say_connection;
 use crate::refused::Refused;
 use crate::stream::Inbound;
@@ -24,6 +25,10 @@ const TRIES: usize = 3;
 /// Reaches an endpoint first and only then opens the stream, so that the client learns when there is none.
 pub(crate) async fn dial_first(inbound: &Arc<Inbound>, mut arrival: Arrival) {
     let began = now();
+    if let Err(denied) = authorize::admit(inbound) {
+        arrival.refuse(Refusal::Denied);
+        return refuse(inbound, &denied, began);
+    }
     // Cancel-safe: a dial that nobody waits for is given up.
     let reached = tokio::select! {
         reached = Box::pin(reach(inbound)) => reached,
@@ -44,6 +49,9 @@ pub(crate) async fn dial_first(inbound: &Arc<Inbound>, mut arrival: Arrival) {
 /// Carries a stream that is open already.
 pub(crate) async fn carry(inbound: &Arc<Inbound>, line: Line) {
     let began = now();
+    if let Err(denied) = authorize::admit(inbound) {
+        return refuse(inbound, &denied, began);
+    }
     match Box::pin(reach(inbound)).await {
         Ok(far) => copy(inbound, line, far, began).await,
         // Dropped, the stream is reset: nobody takes that for an end.
@@ -77,7 +85,14 @@ async fn reach(inbound: &Inbound) -> Result<(Line, Met), Refused> {
 async fn copy(inbound: &Inbound, near: Line, (far, met): (Line, Met), began: Instant) {
     let connection = Connection::new(inbound, Some(&met), began);
     let (mut near, mut far) = (near.by_halves(), far.by_halves());
-    match copy_bidirectional(&mut near, &mut far).await {
+    // Cancel-safe: a copy that is given up is of a connection that is cut, and its world keeps its own state.
+    let copied = tokio::select! {
+        copied = copy_bidirectional(&mut near, &mut far) => copied,
+        denied = Box::pin(authorize::until_denied(inbound)) => {
+            return connection.close(denied.words().flags, Some(&denied), (0, 0));
+        }
+    };
+    match copied {
         Ok((to_server, to_client)) => connection.close("-", None, (to_server, to_client)),
         Err(error) => connection.close("-", Some(&error), (0, 0)),
     }

@@ -2,6 +2,7 @@
 //! answer, and every request ends in one record.
 
 mod answer;
+pub(crate) mod authorize;
 mod forward;
 mod identify;
 pub(crate) mod mirror;
@@ -20,6 +21,7 @@ use crate::refused::Refused;
 use crate::stream::Inbound;
 use crate::upstream::{Chance, Got};
 pub(crate) use identify::{HEADERS_MOST, is_last};
+use authorize::Seen;
 use record::Record;
 use route::Route;
 
@@ -40,7 +42,15 @@ pub(crate) async fn serve(inbound: Arc<Inbound>, mut request: Request<Incoming>)
 async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Result<(Got, Route), Refused> {
     record.enter()?;
     let asked = identify::identify(&mut parts)?;
-    let route = route::route(record.inbound(), &parts, &asked, &mut Chance)?;
+    let target = route::target(&parts)?;
+    let routed = route::route(record.inbound(), (&parts, &asked, &target), &mut Chance);
+    // A browser asks without saying who it is, and is told nothing but what pages may ask. Everything else that a
+    // route says is for those only who may ask at all.
+    if !matches!(routed, Err(Refused::Preflight { .. })) {
+        let seen = Seen { parts: &parts, asked: &asked, path: &target.path, token: None };
+        authorize::authorize(record, &seen)?;
+    }
+    let route = routed?;
     record.routed(&route);
     let outgoing = rewrite::rewrite(record.inbound(), parts, asked, &route);
     let got = forward::forward(record, &outgoing, &source, &route).await?;

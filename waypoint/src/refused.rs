@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use ambit_model::http_path::PathError;
 use ambit_model::http_route::HeaderEdits;
+use ambit_model::request_policy::Denial;
 use ambit_model::route::Refusal;
 use http::{HeaderMap, StatusCode};
 
@@ -38,6 +39,12 @@ pub(crate) enum Refused {
     /// It asks for another protocol, one that is not passed on.
     #[error("the protocol asked for is not passed on")]
     Upgrade,
+    /// A policy keeps it out.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// Somebody should be asked whether it may come in, and cannot be.
+    #[error("nobody is known as {0}, who should have been asked")]
+    Unasked(String),
     /// Routes there are, but none for it.
     #[error("no route matches")]
     NoRoute,
@@ -101,6 +108,11 @@ impl Refused {
             Self::Full(_) => say(StatusCode::SERVICE_UNAVAILABLE, "OM", "overload", "too many requests"),
             Self::Coding => say(StatusCode::NOT_IMPLEMENTED, "DPE", "http1.invalid_transfer_encoding", ""),
             Self::Upgrade => say(StatusCode::FORBIDDEN, "-", "upgrade_failed", ""),
+            // Records say which policy; the client learns nothing of it.
+            Self::Denied(_) => {
+                say(StatusCode::FORBIDDEN, "-", "rbac_access_denied_matched_policy", "RBAC: access denied")
+            }
+            Self::Unasked(_) => say(StatusCode::FORBIDDEN, "UAEX", "ext_authz_error", ""),
             Self::NoRoute => say(StatusCode::NOT_FOUND, "NR", "route_not_found", ""),
             Self::Broken(_) => say(StatusCode::INTERNAL_SERVER_ERROR, "-", "direct_response", ""),
             Self::Elsewhere { status, .. } => {

@@ -1,12 +1,14 @@
 //! One request for a stream of a tunnel: what it is for, whether it is ours to serve, and what is spoken there
 //! (`waypoint.md` 1.3). Owns that order; HTTP is `inner`'s, everything else `opaque`'s.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ambit_hbone::accept::Arrival;
 use ambit_hbone::head::{Connect, HeadError, Opened, Refusal};
-use ambit_model::address::{ClientAddr, NetworkAddress};
+use ambit_model::address::{Authority, ClientAddr, NetworkAddress};
 use ambit_model::name::{Identity, Network};
+use ambit_model::request_policy::Target;
 use ambit_model::route::{Bound, NotBound, bound};
 use ambit_model::service::{AppProtocol, Service};
 use ambit_process::stop::Stop;
@@ -40,6 +42,10 @@ pub(crate) struct Inbound {
     /// What was dialled.
     pub(crate) asked: String,
     pub(crate) bound: Bound,
+    /// The same as an address; of a name, the first of its service's.
+    pub(crate) dialled: SocketAddr,
+    /// Whose policies it comes under.
+    pub(crate) targets: Vec<Target>,
 }
 
 /// Why a stream is not opened.
@@ -100,10 +106,23 @@ fn admit(lane: &Arc<Lane>, caller: &Arc<Caller>, arrival: &Arrival) -> Result<In
     Ok(Inbound {
         source: source(lane, caller, head),
         asked: head.authority.to_string(),
+        dialled: dialled(&head.authority, &bound),
+        targets: lane.shared.waypoint.targets(&bound),
         lane: Arc::clone(lane),
         caller: Arc::clone(caller),
         bound,
     })
+}
+
+fn dialled(asked: &Authority, bound: &Bound) -> SocketAddr {
+    match (asked, bound) {
+        (Authority::Address(address), _) => *address,
+        (_, Bound::Workload { target, .. }) => *target,
+        (_, Bound::Service { service, port }) => {
+            let ip = service.vips.first().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |vip| vip.ip);
+            SocketAddr::new(ip, *port)
+        }
+    }
 }
 
 /// The client as the world knows it, if the address is its own; else as it tells of itself.

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ambit_model::name::Label;
+use ambit_model::name::{Label, PolicyKey};
+use ambit_model::request_policy::{Opinion, Rehearsal, Verdict};
 use ambit_model::route::Plan;
 use ambit_process::clock::{Instant, now};
 use ambit_proxy::side::Side;
@@ -13,8 +14,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tracing::{Level, enabled, info};
 
+use super::authorize;
 use super::route::Route;
 use crate::body::Source;
+use crate::idle::Idle;
 use crate::lane::Lane;
 use crate::metrics::{ConnectionLabels, RequestLabels, names};
 use crate::refused::{Refused, Words};
@@ -39,6 +42,7 @@ pub(crate) struct Record {
     flags: &'static str,
     details: &'static str,
     failure: Option<String>,
+    judged: Option<Box<Judged>>,
     connect_status: Option<u16>,
     destination: Option<Side>,
     target: Option<String>,
@@ -49,6 +53,19 @@ pub(crate) struct Record {
     ended: bool,
     /// Its place among the requests under way; none when there was none left.
     seat: Option<Seat>,
+}
+
+/// What policies say of a request that is worth a word: all but that it may come in.
+#[derive(Default)]
+struct Judged {
+    /// Which policy denied it, in Envoy's words.
+    details: Option<String>,
+    /// Its name.
+    policy: Option<String>,
+    /// Those that want it to be written down.
+    audited: Option<String>,
+    /// What those would have said that are tried out.
+    dry_run: Option<String>,
 }
 
 /// What a request says that is shown again.
@@ -86,6 +103,7 @@ impl Record {
             flags: "-",
             details: "downstream_remote_disconnect",
             failure: None,
+            judged: None,
             connect_status: None,
             destination: None,
             target: None,
@@ -128,6 +146,25 @@ impl Record {
     /// Whether all of the request's body has gone on.
     pub(crate) fn upload_is_over(&self) -> bool {
         self.source.is_over()
+    }
+
+    /// Policies have been asked.
+    pub(crate) fn judged(&mut self, opinion: &Opinion) {
+        let Opinion { verdict, audited, dry_run } = opinion;
+        if verdict.is_allowed() && audited.is_empty() && dry_run.is_empty() {
+            return;
+        }
+        let denial = match verdict {
+            Verdict::Allow(_) => None,
+            Verdict::Deny(denial) => Some(denial),
+        };
+        let listed = |list: Vec<String>| (!list.is_empty()).then(|| list.join(", "));
+        self.judged = Some(Box::new(Judged {
+            details: denial.map(authorize::details),
+            policy: denial.and_then(|it| it.policy()).map(PolicyKey::to_string),
+            audited: listed(audited.iter().map(PolicyKey::to_string).collect()),
+            dry_run: listed(dry_run.iter().map(Rehearsal::to_string).collect()),
+        }));
     }
 
     /// Where it goes is known.
@@ -208,6 +245,11 @@ impl Record {
         self.ended = true;
     }
 
+    /// How long the answer may stand still.
+    pub(crate) fn idle(&self) -> Idle {
+        self.source.idle()
+    }
+
     /// Nothing of the answer has come for too long.
     pub(crate) fn stood_still(&mut self) {
         self.flags = "SI";
@@ -266,13 +308,17 @@ impl Record {
         let service_time = self.service_time.map(|took| took.as_millis());
         let (source, destination) = (&ends.source, &ends.destination);
         let duration = format!("{}ms", self.began.elapsed().as_millis());
+        let judged = self.judged.as_deref();
         info!(target: "access", {
             method = %self.method,
             path = self.uri.path_and_query().map(|path| path.as_str()),
             protocol = ?self.version,
             response_code = self.status,
             response_flags = self.flags,
-            response_code_details = self.details,
+            response_code_details = judged.and_then(|it| it.details.as_deref()).unwrap_or(self.details),
+            policy = judged.and_then(|it| it.policy.as_deref()),
+            audited_by = judged.and_then(|it| it.audited.as_deref()),
+            dry_run = judged.and_then(|it| it.dry_run.as_deref()),
             connect_status = self.connect_status,
             bytes_received = self.source.bytes(),
             bytes_sent = self.sent,

@@ -115,15 +115,18 @@ impl Chosen {
     }
 }
 
+/// A request's path and query, in the one form that policies, routes and endpoints are shown.
+pub(crate) fn target(parts: &Parts) -> Result<RequestTarget<'_>, Refused> {
+    let whole = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    Ok(RequestTarget::read(whole, Normalization::default())?)
+}
+
 /// Finds it.
 pub(crate) fn route(
     inbound: &Inbound,
-    parts: &Parts,
-    asked: &Asked,
+    (parts, asked, target): (&Parts, &Asked, &RequestTarget<'_>),
     pick: &mut impl Pick,
 ) -> Result<Route, Refused> {
-    let whole = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let target = RequestTarget::read(whole, Normalization::default())?;
     let onward = |to| -> Result<Route, Refused> {
         let target = put_together(target.path.as_str(), target.query)?;
         Ok(Route::plain(to, target))
@@ -147,7 +150,7 @@ pub(crate) fn route(
         Choice::NoRoutes => onward(inbound.bound.clone()),
         Choice::NoMatch(_) => Err(Refused::NoRoute),
         Choice::Found(found) => {
-            let from = From { world: &world, service, port: *port, target: &target, asked, parts };
+            let from = From { world: &world, service, port: *port, target, asked, parts };
             from.follow(&found, pick)
         }
     }

@@ -12,6 +12,8 @@ mod golden;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod policies;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod routes;

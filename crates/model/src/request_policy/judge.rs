@@ -2,6 +2,7 @@
 //! what each condition means. Logs nothing: what is to be written down is part of the opinion.
 
 use std::borrow::Borrow;
+use std::fmt;
 
 use ipnet::IpNet;
 
@@ -42,6 +43,17 @@ pub enum Denial {
     NothingAllows,
 }
 
+impl Denial {
+    /// Whose it is; none where it is that of all that allow.
+    #[must_use]
+    pub fn policy(&self) -> Option<&PolicyKey> {
+        match self {
+            Self::Rule(rule) => Some(&rule.policy),
+            Self::NothingAllows => None,
+        }
+    }
+}
+
 /// A verdict, and what else there is to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opinion {
@@ -62,6 +74,16 @@ pub enum Rehearsal {
     WouldAllow(RuleRef),
     /// None of those that allow would have, and so it would have been denied.
     NothingWouldAllow,
+}
+
+impl fmt::Display for Rehearsal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WouldDeny(by) => write!(f, "denied by rule {} of policy {}", by.rule, by.policy),
+            Self::WouldAllow(by) => write!(f, "allowed by rule {} of policy {}", by.rule, by.policy),
+            Self::NothingWouldAllow => f.write_str("denied: no policy that allows matched"),
+        }
+    }
 }
 
 /// Who else has to be asked first, each once; an error where that is somebody whom nobody knows.
@@ -217,6 +239,8 @@ impl Eye<'_> {
             TextOf::TrustDomain => {
                 holds(values, |it| self.facts.peer.is_some_and(|peer| is_of(it, peer.trust_domain.as_str())))
             }
+            // Of a connection of which nobody looked, nobody knows for whom it is.
+            TextOf::Sni if self.facts.sni.is_none() && self.facts.http.is_none() => self.in_doubt,
             TextOf::Sni => holds(values, |it| self.facts.sni.is_some_and(|sni| is_of(it, sni))),
             TextOf::Audiences => claims(&["aud".into()]),
             TextOf::Presenter => claims(&["azp".into()]),

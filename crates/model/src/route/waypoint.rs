@@ -8,7 +8,8 @@ use super::find::{preferred, services_at};
 use super::{Flow, Hints, Plan, Planner, Refusal};
 use crate::address::{Authority, NetworkAddress};
 use crate::balance::Pick;
-use crate::name::{Hostname, Namespace, Network, ServiceKey};
+use crate::name::{Hostname, Label, Namespace, Network, ServiceKey};
+use crate::request_policy::Target;
 use crate::service::Service;
 use crate::snapshot::Snapshot;
 use crate::workload::{GatewayDestination, GatewayRef, Workload};
@@ -69,6 +70,20 @@ pub enum NotBound {
 }
 
 impl Waypoint {
+    /// Whose policies of requests are asked about what comes for `bound`, the widest first. Its Gateway is called as
+    /// that Gateway's service, which is one label.
+    #[must_use]
+    pub fn targets(&self, bound: &Bound) -> Vec<Target> {
+        let host = self.service.hostname.as_str();
+        let name = Label::from(host.split_once('.').map_or(host, |(name, _)| name));
+        let own = Target::Waypoint { namespace: self.service.namespace.clone(), name };
+        let of_service = match bound {
+            Bound::Service { service, .. } => Some(Target::Service(service.key())),
+            Bound::Workload { .. } => None,
+        };
+        [Target::Mesh, own].into_iter().chain(of_service).collect()
+    }
+
     /// Whether a service's traffic goes through it, all or a share.
     #[must_use]
     pub fn serves(&self, world: &Snapshot, service: &Service) -> bool {

@@ -444,3 +444,13 @@ proptest! {
         prop_assert!(seen.judged(&policies).verdict.is_allowed() || !hidden.judged(&policies).verdict.is_allowed());
     }
 }
+
+#[test]
+fn the_name_of_a_connection_at_which_nobody_looked_is_read_strictly() {
+    let facts = Facts::new(None, "10.0.0.7".parse().unwrap(), "10.1.0.1:443".parse().unwrap());
+    let rule = when(Requirement::Text { of: TextOf::Sni, values: any([text_match("a.example")]) });
+    for (action, hit) in [(RequestAction::Deny, true), (RequestAction::Allow, false)] {
+        let policy = policy("p", action, vec![rule.clone()]);
+        assert_eq!(matched(&policy, &facts).is_some(), hit, "{:?}", policy.action);
+    }
+}
