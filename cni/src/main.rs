@@ -10,6 +10,7 @@ use ambit_process::config::{Env, Faults};
 use ambit_process::observe::{LogConfig, init_logs};
 use ambit_process::start::Runtimes;
 use ambit_process::stop::Stop;
+use ambit_sys::heap::share_among_threads;
 use ambit_sys::pages::map_narrowly;
 use clap::Parser;
 
@@ -24,6 +25,8 @@ fn main() -> anyhow::Result<()> {
     let said = std::env::args_os().enumerate().filter(|(at, word)| *at != 1 || word != "run");
     let config = Config::parse_from(said.map(|(_, word)| word));
     let mut faults = Faults::new();
+    // What one thread has freed serves the others, instead of a heap for each that is kept.
+    share_among_threads(1);
     let logs = LogConfig::read(&Env, &mut faults, "ambit_cni::");
     let logs = faults.into_result(logs)?;
     let _logs = init_logs(&logs);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ambit_wire::node_link::PodInfo;
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::enrol::Shown;
 use crate::ledger::Page;
@@ -22,17 +23,26 @@ pub struct PodShown {
 
 /// The posted list. Clones share it.
 #[derive(Clone, Default)]
-pub struct Board(Arc<ArcSwap<Vec<PodShown>>>);
+pub struct Board {
+    pods: Arc<ArcSwap<Vec<PodShown>>>,
+    posted: Arc<Notify>,
+}
 
 impl Board {
     /// Posts a new list.
     pub fn post(&self, pods: Vec<PodShown>) {
-        self.0.store(Arc::new(pods));
+        self.pods.store(Arc::new(pods));
+        self.posted.notify_one();
+    }
+
+    /// Returns once a list was posted since this was last awaited; for one caller. Cancel-safe.
+    pub async fn posted(&self) {
+        self.posted.notified().await;
     }
 
     /// The list as posted last.
     #[must_use]
     pub fn read(&self) -> Arc<Vec<PodShown>> {
-        self.0.load_full()
+        self.pods.load_full()
     }
 }

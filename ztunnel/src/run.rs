@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ambit_process::observe::{Logs, Registry, init_logs};
 use ambit_process::ready::Readiness;
-use ambit_process::start::{Runtimes, keep_only_used_code};
+use ambit_process::start::{Runtimes, keep_only_used_code_after};
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
 use ambit_process::usage;
@@ -38,6 +38,10 @@ use crate::metrics::{Certificates, Metrics, Process, Revoked};
 use crate::pod::{Running, Shared, StartError};
 use crate::sockets::{InNamespace, Sockets, SocketsError};
 use crate::world;
+
+/// Heaps of the program: traffic threads mostly use what they keep for themselves, and pods that come and go take their
+/// memory from where others have freed it.
+const HEAPS: u8 = 1;
 
 /// What ends by itself after a stop gets this long.
 const END_WAIT: Duration = Duration::from_secs(1);
@@ -78,6 +82,7 @@ pub enum RunError {
 /// # Errors
 /// When a part does not start.
 pub fn run(config: Config) -> Result<(), RunError> {
+    ambit_sys::heap::share_among_threads(HEAPS);
     let narrowly = ambit_sys::pages::map_narrowly();
     let logs = init_logs(&config.log);
     debug!(bytes = narrowly, "code comes into memory as it is used");
@@ -98,7 +103,8 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
     let mut until_end = Tasks::new(&end);
     let mut until_stop = Tasks::new(&stop);
     heed_signals(stop.clone(), &mut until_end);
-    release_unused(&mut until_end);
+    let board = Board::default();
+    release_unused(board.clone(), &mut until_end);
     let readiness = Readiness::new();
     let metrics = Metrics::default();
     let (world, writer) = world::empty(config.node.clone());
@@ -124,7 +130,6 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
         threads: runtimes.traffic().into(),
         drain: config.drain,
     });
-    let board = Board::default();
     let certificates = Certificates(vault.clone());
     let admin = Admin {
         config: config.clone(),
@@ -154,9 +159,11 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
     Ok(())
 }
 
-fn release_unused(tasks: &mut Tasks) {
+/// Also after pods have come and gone: certificates are asked for, tunnels opened, listeners bound.
+fn release_unused(board: Board, tasks: &mut Tasks) {
     tasks.spawn("pages", |stop| async move {
-        if let Err(error) = keep_only_used_code(stop, ambit_sys::pages::release_unused).await {
+        let release = ambit_sys::pages::release_unused;
+        if let Err(error) = keep_only_used_code_after(stop, || board.posted(), release).await {
             warn!(%error, "code that is not in use stays resident");
         }
     });

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::{Instant, sleep_until};
 
 use crate::stop::Stop;
 
@@ -22,6 +23,8 @@ const BLOCKING_IDLE: Duration = Duration::from_secs(2);
 /// Reading the configuration and binding sockets is over after this. What comes then takes a small program less time
 /// than a large one, so the wait for the next look doubles.
 const STARTED: Duration = Duration::from_millis(100);
+/// Work that is seldom done mostly comes in bursts, which are over after this.
+const AFTER_WORK: Duration = Duration::from_secs(1);
 /// Between two looks at which code is in use, at most. What is, comes back within some tens of page faults.
 const RELEASE_EACH: Duration = Duration::from_secs(60);
 
@@ -126,13 +129,39 @@ impl Drop for Runtimes {
 /// # Errors
 /// What `release` said.
 pub async fn keep_only_used_code(stop: Stop, release: impl Fn() -> io::Result<usize>) -> io::Result<()> {
+    keep_only_used_code_after(stop, std::future::pending, release).await
+}
+
+/// The same, but soon after `work` as well: it returns each time that something was done which is done seldom. May be
+/// dropped and called again.
+///
+/// # Errors
+/// What `release` said.
+pub async fn keep_only_used_code_after<Work: Future<Output = ()>>(
+    stop: Stop,
+    work: impl Fn() -> Work,
+    release: impl Fn() -> io::Result<usize>,
+) -> io::Result<()> {
     let mut wait = STARTED;
-    while tokio::time::timeout(wait, stop.stopped()).await.is_err() {
-        let released = release()?;
-        tracing::debug!(bytes = released, "code that is not in use is let go");
-        wait = RELEASE_EACH.min(wait * 2);
+    let mut due = Instant::now() + wait;
+    loop {
+        // Cancel-safe: what is due stays due.
+        tokio::select! {
+            () = stop.stopped() => return Ok(()),
+            () = sleep_until(due) => {
+                let released = release()?;
+                tracing::debug!(bytes = released, "code that is not in use is let go");
+                wait = RELEASE_EACH.min(wait * 2);
+                due = Instant::now() + wait;
+            }
+            () = work() => {
+                let soon = Instant::now() + AFTER_WORK;
+                if soon < due {
+                    (wait, due) = (AFTER_WORK, soon);
+                }
+            }
+        }
     }
-    Ok(())
 }
 
 fn runtime(blocking: usize) -> io::Result<Runtime> {
@@ -178,6 +207,36 @@ mod tests {
         assert!(kept.is_ok() && times.get() == 11);
         let fails = keep_only_used_code(Stop::new(), || Err(io::ErrorKind::PermissionDenied.into()));
         assert_eq!(fails.await.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unused_code_is_let_go_soon_after_work_and_once_a_second_while_it_goes_on() {
+        use std::cell::Cell;
+        let (stop, work, times) = (Stop::new(), tokio::sync::Notify::new(), Cell::new(0));
+        let release = || Ok(times.replace(times.get() + 1));
+        let ends = async {
+            tokio::time::sleep(Duration::from_secs(200)).await;
+            let at_rest = times.get();
+            for _ in 0..10 {
+                work.notify_one();
+                tokio::time::sleep(Duration::from_millis(90)).await;
+                assert_eq!(times.get(), at_rest, "the burst is not over");
+            }
+            // A second after the first of it, then ever more seldom.
+            for (millis, wanted) in [(110, 1), (2000, 2), (4000, 3), (8000, 4)] {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+                assert_eq!(times.get(), at_rest + wanted, "{millis}");
+            }
+            for _ in 0..50 {
+                work.notify_one();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            assert!((8..=9).contains(&(times.get() - at_rest)), "{}", times.get() - at_rest);
+            stop.stop();
+        };
+        let kept = keep_only_used_code_after(stop.clone(), || work.notified(), release);
+        let (kept, ()) = tokio::join!(kept, ends);
+        assert!(kept.is_ok());
     }
 
     #[test]

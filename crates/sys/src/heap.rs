@@ -23,6 +23,23 @@ static LARGES: Shelf<LARGE, 256> = Shelf::new();
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Heap;
 
+/// Has all threads share this many of the system's heaps. To be called once, before there are threads.
+///
+/// By itself each thread that begins gets a heap of its own, eight for each processor, and what one has freed serves
+/// only threads that come to the same. Threads for work that blocks come and go, and leave a heap behind each.
+#[cfg(target_env = "gnu")]
+pub fn share_among_threads(heaps: u8) {
+    // SAFETY: it sets a number in the allocator, under the allocator's own lock.
+    // WHY: there is no safe wrapper.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, heaps.into());
+    }
+}
+
+/// There is but one heap where the C library is another.
+#[cfg(not(target_env = "gnu"))]
+pub fn share_among_threads(_: u8) {}
+
 /// Lets go of the pages of pieces that nobody has.
 pub(crate) fn release() {
     SMALLS.release();
