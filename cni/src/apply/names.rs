@@ -44,15 +44,17 @@ pub(super) fn are_asked() -> Result<bool, TalkError> {
     let mut talk = Talk::open(Family::Netfilter)?;
     for family in FAMILIES {
         let unanswered = Attributes::new().be32(STATUS, 0).be32(STATUS_MASK, ANSWERED);
-        if find(&mut talk, family, unanswered)?.iter().any(|flow| !is_answered(flow)) {
+        if find(&mut talk, family, unanswered)?.iter().any(|flow| is_led(flow) && !is_answered(flow)) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Forgets all that were led to ztunnel. While the kernel takes rules away one by one it could take an answer for one to
-/// such a query, from the same port, and drop it; so they are to be forgotten before.
+/// Forgets all of them. While the kernel takes rules away one by one it could take an answer for one to a query that was
+/// led to ztunnel, from the same port, and drop it; so they are to be forgotten before. Those that were not led, as from
+/// a pod that leaves, go as well: should the pod come back, a resolver that keeps its port would pass ztunnel by for as
+/// long as it asks. An answer that is still to come to such a one needs no memory of it.
 pub(super) fn forget() -> Result<(), TalkError> {
     let mut talk = Talk::open(Family::Netfilter)?;
     for family in FAMILIES {
@@ -66,8 +68,7 @@ pub(super) fn forget() -> Result<(), TalkError> {
     Ok(())
 }
 
-/// Queries that were led to ztunnel, of a filter with `more`. A kernel before 5.8 filters nothing, so what it lists is
-/// looked at again.
+/// Queries, of a filter with `more`. A kernel before 5.8 filters nothing, so what it lists is looked at again.
 fn find(talk: &mut Talk, family: u8, more: Attributes) -> Result<Vec<Vec<u8>>, TalkError> {
     let protocol = Attributes::new().raw(PROTOCOL_NUMBER, &[UDP]).raw(TO_PORT, &DNS.to_be_bytes());
     let filter = more
@@ -75,7 +76,7 @@ fn find(talk: &mut Talk, family: u8, more: Attributes) -> Result<Vec<Vec<u8>>, T
         .nested(NESTED | FILTER, &Attributes::new().ne32(1, LOOKED_AT).ne32(2, 0));
     let listed = talk.list(GET_FLOW, &head(family, 0), &filter)?;
     let bodies = listed.into_iter().filter_map(|it| it.body.get(4..).map(<[u8]>::to_vec));
-    Ok(bodies.filter(|flow| is_led(flow)).collect())
+    Ok(bodies.filter(|flow| is_query(flow)).collect())
 }
 
 /// Whether one way of a flow is UDP, with this port.
@@ -85,9 +86,14 @@ fn has(flow: &[u8], way: u16, (kind, port): (u16, u16)) -> bool {
         && attribute(protocol, kind) == Some(&port.to_be_bytes())
 }
 
-fn is_led(flow: &[u8]) -> bool {
-    let is_apart = attribute(flow, ZONE).is_some();
-    !is_apart && has(flow, TUPLE, (TO_PORT, DNS)) && has(flow, TUPLE_BACK, (FROM_PORT, NAMES))
+/// Whether it is one, and not told apart from those that may be led.
+fn is_query(flow: &[u8]) -> bool {
+    attribute(flow, ZONE).is_none() && has(flow, TUPLE, (TO_PORT, DNS))
+}
+
+/// Whether a query was led to ztunnel.
+fn is_led(query: &[u8]) -> bool {
+    has(query, TUPLE_BACK, (FROM_PORT, NAMES))
 }
 
 fn is_answered(flow: &[u8]) -> bool {

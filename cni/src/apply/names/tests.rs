@@ -154,6 +154,22 @@ fn a_pod_that_has_left_has_no_flow_of_names_to_the_proxy() {
 }
 
 #[test]
+fn a_port_that_asked_directly_while_its_pod_left_is_led_again_when_the_pod_is_back() {
+    for side in Side::both() {
+        side.install();
+        ease_pod(&side.pod, &RULES).unwrap();
+        let asker = side.ask(0);
+        let from = asked(&side.server);
+        side.server.send_to(b"me", from).unwrap();
+        answered(&asker, "asked while leaving");
+        remove_pod(&side.pod).unwrap();
+        side.install();
+        asker.send(b"who").unwrap();
+        assert_eq!(asked(&side.proxy).port(), from.port());
+    }
+}
+
+#[test]
 fn a_query_is_waited_for_until_it_is_answered() {
     for side in Side::both() {
         let asks = || asks_for_names(&side.pod).unwrap();
