@@ -68,7 +68,7 @@ table inet redirection {
   }
   chain mark_out {
     type route hook output priority mangle; policy accept;
-    ct mark & 0xfff == 0x111 meta mark set ct mark
+    ct mark & 0xfff == 0x111 meta mark & 0xfff != 0x539 meta mark set ct mark
   }
 }
 ";
@@ -147,6 +147,11 @@ impl Scene {
     /// Proxies of a pod each or of a node, whose connections may go on for a minute after the end is asked for.
     pub(crate) fn patient(shared: bool) -> Self {
         Self::build(WORLD, "", How { shared, drain: "60s" })
+    }
+
+    /// Proxies of a pod each, whose connections may go on for so long after the end is asked for.
+    pub(crate) fn draining(drain: &'static str) -> Self {
+        Self::build(WORLD, "", How { shared: false, drain })
     }
 
     /// Proxies in shared mode, with these policies.
