@@ -148,6 +148,11 @@ impl Source {
         lock(&self.0).ended
     }
 
+    /// How long the answer to it may stand still while it does.
+    pub(crate) fn idle(&self) -> Idle {
+        lock(&self.0).idle.clone()
+    }
+
     /// Why no more of it follows, if it is not whole.
     pub(crate) fn broken(&self) -> Option<Why> {
         lock(&self.0).broken

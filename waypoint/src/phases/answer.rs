@@ -64,7 +64,7 @@ pub(crate) fn pass(
     }
     response.map(|body| {
         let deadline = record.deadline().map(|at| Box::pin(sleep_until(at)));
-        let idle = record.inbound().idle();
+        let idle = record.idle();
         Download::Upstream(Box::new(Passing { body, record, lease: Some(lease), deadline, idle }))
     })
 }

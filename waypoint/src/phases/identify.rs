@@ -42,6 +42,9 @@ pub(crate) fn identify(parts: &mut Parts) -> Result<Asked, Refused> {
     if parts.headers.len() > HEADERS_MOST {
         return Err(Refused::TooMany);
     }
+    if parts.method.as_str() == "PRI" {
+        return Err(Refused::Bad("the method is none but HTTP/2's beginning"));
+    }
     let bridged = bridged(parts)?;
     target(parts)?;
     let authority = authority(parts)?;

@@ -63,6 +63,7 @@ fn messages_that_could_be_read_in_two_ways_are_refused_and_the_tunnel_lives_on()
             ("GET /\x01 HTTP/1.1\r\nhost: a\r\n\r\n", 400),
             ("GET /%00 HTTP/1.1\r\nhost: a\r\n\r\n", 400),
             ("what is this\r\n\r\n", 400),
+            ("PRI / HTTP/1.1\r\nhost: a\r\n\r\n", 400),
             (&format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n"), 431),
             (&format!("GET / HTTP/1.1\r\nhost: a\r\nx-a: {endless}\r\n\r\n"), 431),
             (&format!("GET /{long} HTTP/1.1\r\nhost: a\r\n\r\n"), 414),
@@ -356,7 +357,7 @@ fn a_websocket_over_http2_is_one_over_http1_for_the_application() {
 
 #[test]
 fn bodies_that_stand_still_are_given_up_in_either_direction() {
-    scene_with(&[("STREAM_IDLE_TIMEOUT", "1s")], &shop(AppProtocol::Http11), async |scene| {
+    scene_with(&[("STREAM_IDLE_TIMEOUT", "3s")], &shop(AppProtocol::Http11), async |scene| {
         let seen = backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
         let head = "POST /count HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc";
         let answer = raw(open(scene).await, head.as_bytes()).await;
