@@ -29,7 +29,7 @@ pub struct Cli {
 enum Command {
     /// Run a mesh on this machine: nodes and pods as network namespaces, from ordinary manifests.
     Local(LocalArgs),
-    /// Show the mesh at work: seven steps on a mesh of its own, then nothing is left.
+    /// Show the mesh at work: eight steps on a mesh of its own, then nothing is left.
     Demo(DemoArgs),
     /// Say which path a connection would take, and which policy decides.
     Why(WhyArgs),
@@ -58,6 +58,9 @@ enum Command {
     /// See to waypoints: have one, list them, wait for them, take them away.
     #[command(visible_alias = "w")]
     Waypoint(cluster::WaypointArgs),
+    /// Show what a waypoint knows: services that go through it, workloads, policies, certificates.
+    #[command(visible_alias = "wc")]
+    WaypointConfig(cluster::WaypointConfigArgs),
     /// Print what a shell needs to complete these commands, for example: source <(ambit completion bash)
     Completion {
         /// The shell.
@@ -108,6 +111,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::BugReport(args) => cluster::bug_report(&args),
         Command::ZtunnelConfig(args) => cluster::ztunnel_config(&args),
         Command::Waypoint(args) => cluster::waypoint(&args),
+        Command::WaypointConfig(args) => cluster::waypoint_config(&args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(
@@ -192,12 +196,19 @@ mod tests {
             "ambit waypoint status --name w -n shop --wait=false",
             "ambit waypoint delete a b -n shop",
             "ambit waypoint delete --all",
+            "ambit waypoint-config service -n shop --all -o yaml",
+            "ambit wc certs w -n shop",
             "ambit check --context c -r blue -o yaml",
             "ambit install --set a=b --set c=d --profile ambient --platform k3s -y --wait --timeout 90s",
             "ambit upgrade --dry-run --revision blue --wait=false -i mesh",
             "ambit uninstall -y --purge --timeout 2m",
         ] {
-            Cli::try_parse_from(line.split(' ')).unwrap();
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        for line in
+            ["ambit waypoint delete", "ambit waypoint delete a --all", "ambit waypoint apply --name none"]
+        {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }
 }

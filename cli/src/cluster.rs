@@ -25,7 +25,9 @@ use ambit_cluster::api::{Client, OpenError};
 use clap::Args;
 
 pub(crate) use check::{CheckArgs, run as check};
-pub(crate) use config::{ConfigArgs, run as ztunnel_config};
+pub(crate) use config::{
+    ConfigArgs, WaypointConfigArgs, run as ztunnel_config, run_of_waypoint as waypoint_config,
+};
 pub(crate) use describe::{DescribeArgs, run as describe};
 pub(crate) use enrolment::{MODE, Rules, Standing};
 pub(crate) use install::{InstallArgs, UninstallArgs, install, uninstall, upgrade};

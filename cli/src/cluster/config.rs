@@ -4,6 +4,7 @@
 mod fetch;
 mod levels;
 mod tables;
+mod waypoint;
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 use self::fetch::{Asked, Whose};
 use self::levels::LogArgs;
+pub(crate) use self::waypoint::{WaypointConfigArgs, run as run_of_waypoint};
 use super::dump::Dump;
 use super::{Which, block_on};
 use crate::args::fail;

@@ -137,16 +137,15 @@ struct StatusArgs {
 }
 
 #[derive(Debug, Clone, Args)]
-#[group(id = "which_ones", required = true, multiple = false, args = ["names", "all", "revision"])]
 struct DeleteArgs {
     /// Their names.
-    #[arg(value_parser = name)]
+    #[arg(value_parser = name, required_unless_present_any = ["all", "revision"])]
     names: Vec<Name>,
     /// All of the namespace.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["names", "revision"])]
     all: bool,
     /// Those that this control plane sees to.
-    #[arg(short, long, value_parser = revision)]
+    #[arg(short, long, conflicts_with = "names", value_parser = revision)]
     revision: Option<String>,
     /// The namespace; else that of the kubeconfig's context.
     #[arg(short, long)]
