@@ -2,6 +2,7 @@
 //! What a layer cannot express is read strictly: an allow rule is dropped, a deny rule loses the condition.
 
 mod balance;
+pub mod demand;
 mod gateway;
 mod hosts;
 mod membership;
@@ -49,6 +50,10 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
                 .unwrap_or_default(),
             UnitKind::Policy => match verdict(world, space.policies.get(&unit.name)?) {
                 Verdict::Sent { policy, .. } => vec![Change::Policy(Arc::new(policy))],
+                Verdict::NotSent(Reason::Targeted) => {
+                    let demand = demand::demand(world, space.policies.get(&unit.name)?);
+                    demand.map(|it| Change::RequestPolicy(Arc::new(it))).into_iter().collect()
+                }
                 Verdict::NotSent(_) => Vec::new(),
             },
             UnitKind::Peer => peer::derived(&home, space.peers.get(&unit.name)?)

@@ -1,10 +1,15 @@
 //! What is said of waypoints: on what goes through one, and on policies that are attached to what goes through one.
 
-use ambit_cluster::kinds::policy::{AuthorizationPolicy, PolicyTarget};
+use std::collections::BTreeSet;
+
+use ambit_cluster::kinds::gateway::Gateway;
+use ambit_cluster::kinds::policy::{AuthorizationPolicy, PolicyAction, PolicyTarget};
+use ambit_model::request_policy::Requirement;
 
 use super::{Condition, WAYPOINT_ACCEPTED, WAYPOINT_BOUND};
 use crate::index::World;
 use crate::index::users::Named;
+use crate::translate::demand::demand;
 use crate::translate::waypoint::{
     Asker, Attachment, Bound, Canary, CanaryFault, Fault, Unbound, attach, class_of, is_waypoint,
 };
@@ -87,39 +92,89 @@ pub(super) fn why(fault: Fault, waypoint: Named<'_>) -> (&'static str, String) {
     }
 }
 
-/// Nobody enforces a policy that is attached to objects: either no waypoint is attached to these, or the waypoint does
-/// not judge requests yet.
+/// Whether waypoints enforce a policy that is attached to objects: each target is one's, or goes through one.
 pub(super) fn targeted(world: &World, policy: &AuthorizationPolicy) -> Option<Condition> {
     let targets: Vec<&PolicyTarget> = policy.spec.targets().collect();
-    let failing: Vec<_> = targets.iter().map(|target| unbound(world, policy, target)).collect();
-    let named = |target: &&PolicyTarget| {
-        let group = if target.group.is_empty() { "core" } else { &target.group };
-        format!("{}.{group}:{}/{}", target.kind, policy.metadata.namespace, target.name)
+    let fault = |target: &&PolicyTarget| unbound(world, policy, target).err();
+    let failing: Vec<_> = targets.iter().filter_map(|it| Some((*it, fault(it)?))).collect();
+    let listed = |targets: &[&PolicyTarget]| {
+        let named = |target: &&PolicyTarget| {
+            let group = if target.group.is_empty() { "core" } else { &target.group };
+            format!("{}.{group}:{}/{}", target.kind, policy.metadata.namespace, target.name)
+        };
+        targets.iter().map(named).collect::<Vec<_>>().join(", ")
     };
-    let list = targets.iter().map(named).collect::<Vec<_>>().join(", ");
-    let (reason, why) = match failing.as_slice() {
-        [] => return None,
-        [one] => *one,
-        [..] => ("Invalid", "enforced for none of its targets"),
+    let no = |reason, why: &str| {
+        let text = format!("{why}: {}", listed(&targets));
+        Some(Condition::new(WAYPOINT_ACCEPTED, "False", reason, text))
     };
-    Some(Condition::new(WAYPOINT_ACCEPTED, "False", reason, format!("{why}: {list}")))
+    match failing.as_slice() {
+        [(_, (reason, why))] if targets.len() == 1 => return no(reason, why),
+        [_, ..] if failing.len() == targets.len() => {
+            return no("Invalid", "enforced for none of its targets");
+        }
+        _ => {}
+    }
+    let enforced: Vec<&PolicyTarget> =
+        targets.iter().copied().filter(|it| failing.iter().all(|(other, _)| other != it)).collect();
+    if enforced.is_empty() {
+        return None;
+    }
+    let mut text = format!("enforced by waypoints: {}", listed(&enforced));
+    if !failing.is_empty() {
+        let failing: Vec<&PolicyTarget> = failing.iter().map(|(target, _)| *target).collect();
+        text.push_str(&format!("; not enforced: {}", listed(&failing)));
+    }
+    let strictly = strictly(world, policy);
+    text.extend(strictly.iter().map(|it| format!("; {it}")));
+    let is_whole = failing.is_empty() && strictly.is_none();
+    let reason = if is_whole { "Accepted" } else { "PartiallyInvalid" };
+    Some(Condition::new(WAYPOINT_ACCEPTED, "True", reason, text))
 }
 
-const NOT_JUDGED: (&str, &str) =
-    ("UnsupportedValue", "the waypoint of the target does not judge requests, so nobody enforces it");
+/// What of a policy waypoints read strictly, for they do not know it.
+fn strictly(world: &World, policy: &AuthorizationPolicy) -> Option<String> {
+    if policy.spec.action == PolicyAction::Custom {
+        return Some("nobody can be asked yet, so all that it is about is refused".into());
+    }
+    let demand = demand(world, policy)?;
+    let unknown = |it: &Requirement| match it {
+        Requirement::Unknown(key) => Some(key.to_string()),
+        _ => None,
+    };
+    let keys: BTreeSet<String> =
+        demand.rules.iter().flat_map(|rule| &rule.when).filter_map(unknown).collect();
+    if keys.is_empty() {
+        return None;
+    }
+    let list = keys.into_iter().collect::<Vec<_>>().join(", ");
+    let outcome = match policy.spec.action {
+        PolicyAction::Deny | PolicyAction::Custom => "rules with them deny without them",
+        PolicyAction::Allow | PolicyAction::Audit => "rules with them never match",
+    };
+    Some(format!("conditions that do not read ({list}): {outcome}"))
+}
+
+const NOT_JUDGED: (&str, &str) = (
+    "UnsupportedValue",
+    "the waypoint of the target is not one of ours, so nobody that is known here enforces it",
+);
 const NOT_BOUND: (&str, &str) =
     ("AncestorNotBound", "no waypoint enforces it, for none is attached to the target");
 
-fn unbound(
-    world: &World,
-    policy: &AuthorizationPolicy,
-    target: &PolicyTarget,
-) -> (&'static str, &'static str) {
+/// Why a policy is not enforced for a target.
+type NotEnforced = (&'static str, &'static str);
+
+fn unbound(world: &World, policy: &AuthorizationPolicy, target: &PolicyTarget) -> Result<(), NotEnforced> {
     let (home, name) = (policy.metadata.namespace.as_str(), target.name.as_str());
     let space = world.space(home);
     let standing = |asker| match attach(world, asker) {
-        Attachment::Bound(_) => NOT_JUDGED,
-        Attachment::Unasked | Attachment::Unbound(_) => NOT_BOUND,
+        Attachment::Bound(it) => {
+            let waypoint =
+                world.space(it.waypoint.namespace).and_then(|space| space.gateways.get(it.waypoint.name));
+            waypoint.map_or(Err(NOT_BOUND), |it| judged(world, it))
+        }
+        Attachment::Unasked | Attachment::Unbound(_) => Err(NOT_BOUND),
     };
     let found = match (target.group.as_str(), target.kind.as_str()) {
         ("" | "core", "Service") => {
@@ -130,18 +185,24 @@ fn unbound(
         }
         ("gateway.networking.k8s.io", "Gateway") => space
             .and_then(|it| it.gateways.get(name))
-            .map(|it| if is_waypoint(world, it) { NOT_JUDGED } else { NOT_BOUND }),
+            .map(|it| if is_waypoint(world, it) { judged(world, it) } else { Err(NOT_BOUND) }),
         ("gateway.networking.k8s.io", "GatewayClass") if home != world.mesh.root_namespace => {
-            return ("Invalid", "a class is a target only in the root namespace");
+            return Err(("Invalid", "a class is a target only in the root namespace"));
         }
         ("gateway.networking.k8s.io", "GatewayClass") => Some(of_class(world, name)),
-        _ => return ("Invalid", "a policy cannot be attached to objects of this kind"),
+        _ => return Err(("Invalid", "a policy cannot be attached to objects of this kind")),
     };
-    found.unwrap_or(("TargetNotFound", "the target does not exist"))
+    found.unwrap_or(Err(("TargetNotFound", "the target does not exist")))
 }
 
-fn of_class(world: &World, class: &str) -> (&'static str, &'static str) {
-    let mut gateways = world.spaces().flat_map(|(_, space)| space.gateways.values());
-    let is_used = gateways.any(|it| it.spec.gateway_class_name == class && class_of(world, it).is_some());
-    if is_used { NOT_JUDGED } else { NOT_BOUND }
+fn of_class(world: &World, class: &str) -> Result<(), NotEnforced> {
+    let gateways = world.spaces().flat_map(|(_, space)| space.gateways.values());
+    let mut of_class = gateways.filter(|it| it.spec.gateway_class_name == class && is_waypoint(world, it));
+    of_class.next().map_or(Err(NOT_BOUND), |it| judged(world, it))
+}
+
+/// Ours judge requests.
+fn judged(world: &World, waypoint: &Gateway) -> Result<(), NotEnforced> {
+    let is_ours = class_of(world, waypoint).is_some_and(|class| class.is_ours);
+    if is_ours { Ok(()) } else { Err(NOT_JUDGED) }
 }

@@ -78,6 +78,46 @@ fn entries_read_for_whom_they_are_and_what_they_lack() {
 }
 
 #[test]
+fn policies_for_waypoints_read_for_which_of_their_targets_they_are_enforced() {
+    let all = |class: &str, spec: &str| {
+        format!(
+            "---
+{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: way, namespace: shop, labels: {{istio.io/waypoint-for: all}}}}, spec: {{gatewayClassName: {class}, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}, status: {{addresses: [{{type: IPAddress, value: 10.0.0.9}}]}}}}
+---
+{{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: shop, labels: {{istio.io/use-waypoint: way}}}}, spec: {{ports: [{{port: 80}}]}}}}
+---
+{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, namespace: shop}}, spec: {{{spec}}}}}
+"
+        )
+    };
+    let gateway = "{group: gateway.networking.k8s.io, kind: Gateway, name: way}";
+    let (one, other) = ("{kind: Service, name: s}", "{kind: Service, name: t}");
+    for (class, spec, told) in [
+        ("istio-waypoint", format!("targetRefs: [{one}, {gateway}], rules: [{{}}]"), "True Accepted"),
+        ("istio-waypoint", format!("targetRefs: [{one}, {other}], rules: [{{}}]"), "True PartiallyInvalid"),
+        (
+            "istio-waypoint",
+            format!("targetRefs: [{one}], action: CUSTOM, provider: {{name: them}}, rules: [{{}}]"),
+            "True PartiallyInvalid",
+        ),
+        (
+            "istio-waypoint",
+            format!("targetRefs: [{one}], rules: [{{when: [{{key: what.is.this, values: [x]}}]}}]"),
+            "True PartiallyInvalid",
+        ),
+        // Another's waypoint may know of it; nobody here can say.
+        ("other", format!("targetRefs: [{gateway}], rules: [{{}}]"), "False UnsupportedValue"),
+    ] {
+        let world = world(&all(class, &spec));
+        assert_eq!(
+            said(&world, Kind::AuthorizationPolicy, "p"),
+            [format!("WaypointAccepted={told}")],
+            "{spec}"
+        );
+    }
+}
+
+#[test]
 fn policies_for_waypoints_read_that_nobody_enforces_them() {
     let policy = |namespace: &str, targets: &str| {
         format!(

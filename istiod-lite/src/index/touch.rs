@@ -96,6 +96,10 @@ fn service(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Un
 
 fn entry(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
     units.extend(world.routes_of(at).iter().filter_map(Unit::new));
+    // What is attached to an entry is attached to its hosts.
+    let names_it = |it: &&PolicyTarget| it.kind == "ServiceEntry" && *it.name == *at.name;
+    let demands = space.policies.iter().filter(|(_, it)| it.spec.targets().any(|it| names_it(&it)));
+    units.extend(named(UnitKind::Policy, &at.namespace, demands.map(|(name, _)| name)));
     let Some(entry) = space.entries.get(&at.name) else { return };
     if let Some(selector) = entry.spec.workload_selector.as_ref().filter(|it| !it.labels.is_empty()) {
         chosen(space, &at.namespace, &selector.labels, units);

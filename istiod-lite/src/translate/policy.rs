@@ -88,7 +88,7 @@ fn is_sent(object: &AuthorizationPolicy) -> bool {
     acts && !is_dry_run(object) && object.spec.targets().next().is_none()
 }
 
-fn is_dry_run(object: &AuthorizationPolicy) -> bool {
+pub(super) fn is_dry_run(object: &AuthorizationPolicy) -> bool {
     matches!(object.metadata.annotation("istio.io/dry-run"), Some("true" | "True" | "TRUE" | "t" | "T" | "1"))
 }
 

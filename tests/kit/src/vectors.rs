@@ -73,7 +73,9 @@ pub fn differences(vector: &str, ours: &[Value]) -> BTreeSet<Difference> {
 fn by_name(list: &[Value]) -> BTreeMap<(String, String), Value> {
     let text = |resource: &Value, key: &str| resource[key].as_str().unwrap_or_default().to_owned();
     let named = |it: &Value| ((text(it, "type"), text(it, "name")), it["resource"].clone());
-    list.iter().map(named).collect()
+    // What only our own waypoints are told has no counterpart.
+    let is_shared = |it: &&Value| !text(it, "type").starts_with("type.googleapis.com/ambit.");
+    list.iter().filter(is_shared).map(named).collect()
 }
 
 fn compare(

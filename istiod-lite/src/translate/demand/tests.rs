@@ -1,0 +1,149 @@
+use ambit_cluster::files::{Keep, load_once};
+
+use super::*;
+use crate::mesh::Mesh;
+
+fn read(namespace: &str, spec: &str) -> Option<RequestPolicy> {
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: bank, namespace: shop}}, spec: {{hosts: [bank.example, pay.example], resolution: DNS}}}}
+---
+{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, namespace: {namespace}, annotations: {{istio.io/dry-run: 'true'}}}}, spec: {{{spec}}}}}\n"
+    );
+    std::fs::write(folder.path().join("all.yaml"), text).unwrap();
+    let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
+    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
+    let mut world = World::new(Mesh::default());
+    loaded.objects.into_iter().for_each(|object| drop(world.apply(object)));
+    demand(&world, &world.space(namespace).unwrap().policies["p"])
+}
+
+/// The one rule of a policy of the service `web`.
+fn only(rule: &str) -> RequestRule {
+    let spec = format!("targetRefs: [{{kind: Service, name: web}}], action: DENY, rules: [{rule}]");
+    read("shop", &spec).unwrap().rules.remove(0)
+}
+
+fn any<T>(values: impl IntoIterator<Item = T>) -> Condition<T> {
+    Condition { any: values.into_iter().collect(), none: Vec::new() }
+}
+
+fn none<T>(values: impl IntoIterator<Item = T>) -> Condition<T> {
+    Condition { any: Vec::new(), none: values.into_iter().collect() }
+}
+
+#[test]
+fn a_policy_is_for_those_that_it_names_and_one_of_a_class_for_all_waypoints() {
+    let class = "{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}";
+    let waypoint = Target::Waypoint { namespace: "shop".parse().unwrap(), name: "way".into() };
+    let service = |key: &str| Target::Service(key.parse().unwrap());
+    for (namespace, target, wanted) in [
+        ("shop", "{kind: Service, name: web}", vec![service("shop/web.shop.svc.cluster.local")]),
+        ("shop", "{group: gateway.networking.k8s.io, kind: Gateway, name: way}", vec![waypoint]),
+        (
+            "shop",
+            "{group: networking.istio.io, kind: ServiceEntry, name: bank}",
+            vec![service("shop/bank.example"), service("shop/pay.example")],
+        ),
+        ("shop", "{group: networking.istio.io, kind: ServiceEntry, name: nobody}", vec![]),
+        ("shop", class, vec![]),
+        ("istio-system", class, vec![Target::Mesh]),
+        ("istio-system", "{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio}", vec![]),
+    ] {
+        let found = read(namespace, &format!("targetRefs: [{target}], rules: [{{}}]"));
+        assert!(found.as_ref().is_none_or(|it| it.dry_run && it.rules == [RequestRule::default()]));
+        assert_eq!(found.map(|it| it.targets).unwrap_or_default(), wanted, "{namespace} {target}");
+    }
+    // By its author's choice it is for tunnels.
+    assert_eq!(read("shop", "selector: {matchLabels: {app: web}}, rules: [{}]"), None);
+    let asked =
+        "targetRefs: [{kind: Service, name: web}], action: CUSTOM, provider: {name: them}, rules: [{}]";
+    assert_eq!(read("shop", asked).unwrap().action, RequestAction::Custom { provider: None });
+}
+
+#[test]
+fn sources_and_operations_read_whole() {
+    let account = |namespace: &str, name: &str| AccountMatch {
+        namespace: namespace.parse().unwrap(),
+        service_account: name.parse().unwrap(),
+    };
+    let given = only(
+        "{from: [{source: {principals: ['td/ns/a/*'], notRequestPrincipals: ['i/s'], namespaces: ['a-*-b'], trustDomains: ['*td']}},
+                 {source: {serviceAccounts: [cart, pay/till], ipBlocks: [10.0.0.1], notRemoteIpBlocks: [10.1.0.0/16]}}],
+          to: [{operation: {hosts: ['*.example'], notPorts: ['81'], methods: [GET], paths: ['/a/*', '/b/{*}/c']}}]}",
+    );
+    let principal = Source {
+        principals: any([TextMatch::Prefix("td/ns/a/".into())]),
+        request_principals: none(["i/s".into()]),
+        namespaces: any(["a-*-b".into()]),
+        trust_domains: any([TextMatch::Suffix("td".into())]),
+        ..Source::default()
+    };
+    let place = Source {
+        service_accounts: any([account("shop", "cart"), account("pay", "till")]),
+        ip_blocks: any(["10.0.0.1/32".parse().unwrap()]),
+        remote_ip_blocks: none(["10.1.0.0/16".parse().unwrap()]),
+        ..Source::default()
+    };
+    let operation = Operation {
+        hosts: any([TextMatch::Suffix(".example".into())]),
+        ports: none([81]),
+        methods: any([TextMatch::Exact("GET".into())]),
+        paths: any(["/a/*".parse().unwrap(), "/b/{*}/c".parse().unwrap()]),
+    };
+    assert_eq!(given, RequestRule { from: vec![principal, place], to: vec![operation], when: vec![] });
+}
+
+#[test]
+fn conditions_are_of_what_their_key_names_and_one_that_does_not_read_is_of_nothing_known() {
+    let exact = |text: &str| any([TextMatch::Exact(text.into())]);
+    let text = |of| Requirement::Text { of, values: exact("x") };
+    let unknown = |key: &str| Requirement::Unknown(key.into());
+    let account = AccountMatch { namespace: "shop".parse().unwrap(), service_account: "x".parse().unwrap() };
+    for (key, value, wanted) in [
+        ("request.headers[X-Role]", "x", text(TextOf::Header("x-role".parse().unwrap()))),
+        ("request.headers[]", "x", unknown("request.headers[]")),
+        ("request.headers", "x", unknown("request.headers")),
+        ("request.auth.claims[a]", "x", text(TextOf::Claim(vec!["a".into()]))),
+        ("request.auth.claims[a][b.c]", "x", text(TextOf::Claim(vec!["a".into(), "b.c".into()]))),
+        ("request.auth.claims[a][]", "x", unknown("request.auth.claims[a][]")),
+        ("request.auth.claims[a]b[c]", "x", unknown("request.auth.claims[a]b[c]")),
+        ("request.auth.audiences", "x", text(TextOf::Audiences)),
+        ("request.auth.presenter", "x", text(TextOf::Presenter)),
+        ("request.auth.principal", "i/s", Requirement::RequestPrincipal(any(["i/s".into()]))),
+        ("source.principal", "x", text(TextOf::Principal)),
+        ("source.trustDomain", "x", text(TextOf::TrustDomain)),
+        ("source.namespace", "x", Requirement::Namespace(any(["x".into()]))),
+        ("source.serviceAccount", "x", Requirement::ServiceAccount(any([account]))),
+        (
+            "source.ip",
+            "10.0.0.0/8",
+            Requirement::Address { of: AddressOf::Source, values: any(["10.0.0.0/8".parse().unwrap()]) },
+        ),
+        (
+            "remote.ip",
+            "10.0.0.1",
+            Requirement::Address { of: AddressOf::Remote, values: any(["10.0.0.1/32".parse().unwrap()]) },
+        ),
+        (
+            "destination.ip",
+            "10.0.0.1",
+            Requirement::Address {
+                of: AddressOf::Destination,
+                values: any(["10.0.0.1/32".parse().unwrap()]),
+            },
+        ),
+        ("destination.port", "80", Requirement::Port(any([80]))),
+        ("connection.sni", "x", text(TextOf::Sni)),
+        ("experimental.envoy.filters.a[b]", "x", unknown("experimental.envoy.filters.a[b]")),
+    ] {
+        let found = only(&format!("{{when: [{{key: '{key}', values: ['{value}']}}]}}"));
+        assert_eq!(found.when, [wanted], "{key}");
+    }
+    // A template that is none, and an account in no namespace: neither makes the rule mean less than it says.
+    let odd = only("{to: [{operation: {paths: ['/{*}a'], methods: [GET]}}]}");
+    assert_eq!(odd.when, [unknown("paths")]);
+    assert!(odd.to[0].paths.is_empty() && !odd.to[0].methods.is_empty());
+    let odd = only("{when: [{key: source.serviceAccount, values: ['a/b/c']}]}");
+    assert!(odd.when.contains(&unknown("source.serviceAccount")));
+}
