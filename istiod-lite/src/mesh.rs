@@ -2,7 +2,7 @@
 
 use ambit_cluster::kinds::mesh::{EntryVisibility, MeshConfig, Visible};
 use ambit_cluster::kinds::meta::{LabelSelector, Texts};
-use ambit_model::name::ClusterId;
+use ambit_model::name::{ClusterId, TrustDomain};
 
 use crate::trust::Trust;
 
@@ -11,6 +11,8 @@ use crate::trust::Trust;
 pub struct Mesh {
     /// Who vouches for identities.
     pub trust: Trust,
+    /// Trust domains whose accounts policies take for those of the own one.
+    pub aliases: Vec<TrustDomain>,
     /// Services are named `<name>.<namespace>.svc.<domain>`.
     pub domain: String,
     /// The namespace whose policies are for everyone.
@@ -31,6 +33,7 @@ impl Default for Mesh {
     fn default() -> Self {
         Self {
             trust: Trust::default(),
+            aliases: Vec::new(),
             domain: "cluster.local".into(),
             root_namespace: "istio-system".into(),
             system_namespace: "istio-system".into(),
@@ -52,10 +55,17 @@ impl Mesh {
     /// These settings with what a config map says laid over them.
     #[must_use]
     pub fn with(&self, config: MeshConfig) -> Self {
-        let MeshConfig { trust_domain, root_namespace, discovery_selectors, service_entry_visibility } =
-            config;
+        let MeshConfig {
+            trust_domain,
+            trust_domain_aliases,
+            root_namespace,
+            discovery_selectors,
+            service_entry_visibility,
+        } = config;
         let mut mesh = self.clone();
         mesh.trust = self.trust.saying(trust_domain.and_then(|it| it.parse().ok()));
+        // One that does not read never comes this far.
+        mesh.aliases = trust_domain_aliases.iter().filter_map(|it| it.parse().ok()).collect();
         if let Some(namespace) = root_namespace.filter(|it| !it.is_empty()) {
             mesh.root_namespace = namespace;
         }

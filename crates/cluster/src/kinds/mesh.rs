@@ -54,6 +54,8 @@ impl ConfigMap {
 pub struct MeshConfig {
     /// Who vouches for identities.
     pub trust_domain: Option<String>,
+    /// Other names of it.
+    pub trust_domain_aliases: Vec<String>,
     /// The namespace whose policies are for everyone.
     pub root_namespace: Option<String>,
     /// Which namespaces are looked at; empty: all.
@@ -64,10 +66,11 @@ pub struct MeshConfig {
 
 impl MeshConfig {
     fn check(&self) -> Result<(), Wrong> {
-        let domain = self.trust_domain.as_deref().filter(|it| !is_domain(it));
-        if let Some(domain) = domain {
+        let own = self.trust_domain.iter().map(|it| ("data.mesh: trustDomain", it));
+        let aliases = self.trust_domain_aliases.iter().map(|it| ("data.mesh: trustDomainAliases", it));
+        if let Some((field, domain)) = own.chain(aliases).find(|(_, it)| !is_domain(it)) {
             let remedy = "use lower-case letters, digits, '-', '_' and '.'";
-            return Err(Wrong::field("data.mesh: trustDomain", domain, "not a trust domain", remedy));
+            return Err(Wrong::field(field, domain, "not a trust domain", remedy));
         }
         let selectors = self.discovery_selectors.iter();
         let policies = self.service_entry_visibility.iter().flat_map(|it| &it.policies);
@@ -141,11 +144,13 @@ mod tests {
     fn what_bears_on_records_is_read_and_the_rest_ignored() {
         let read = config(
             "accessLogFile: /dev/stdout\ndefaultConfig: {discoveryAddress: x}\ntrustDomain: a.example\n\
+             trustDomainAliases: [old.example]\n\
              discoverySelectors:\n- matchLabels: {mesh: yes-it-is}\n- matchExpressions:\n  - {key: env, operator: In, values: [a, b]}\n\
              serviceEntryVisibility:\n  defaultVisibility: NAMESPACE\n  policies:\n  - visibility: PUBLIC\n    matchingRules:\n    - namespaceSelector: {matchLabels: {trusted: 'true'}}\n",
         );
         let read = read.unwrap().unwrap();
         assert_eq!(read.trust_domain.as_deref(), Some("a.example"));
+        assert_eq!(read.trust_domain_aliases, ["old.example"]);
         assert_eq!(read.discovery_selectors.len(), 2);
         let visibility = read.service_entry_visibility.unwrap();
         assert_eq!(visibility.default_visibility, Visible::Namespace);
@@ -157,6 +162,7 @@ mod tests {
         for (mesh, told) in [
             ("trustDomain: [", "data.mesh"),
             ("trustDomain: a b", "trustDomain"),
+            ("trustDomainAliases: [a, B]", "trustDomainAliases"),
             ("discoverySelectors: [{matchExpressions: [{key: a, operator: In}]}]", "values"),
             ("discoverySelectors: [{matchExpressions: [{key: a, operator: Like}]}]", "Like"),
             ("serviceEntryVisibility: {defaultVisibility: SECRET}", "SECRET"),
