@@ -1,7 +1,10 @@
-//! How peers must prove themselves: algorithms and revocation lists (`ztunnel.md` 2.1, 7.6). Owns those settings only.
+//! How peers must prove themselves: algorithms, revocation lists (`ztunnel.md` 2.1, 7.6), names of the trust domain.
+//! Owns those settings only.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use ambit_model::name::TrustDomain;
 use ambit_process::config::{Faults, Key, Source, flag, path};
 use ambit_process::tasks::Tasks;
 use ambit_tls::configs::{Algorithms, Revocations};
@@ -24,6 +27,12 @@ const LISTS: Key<Option<PathBuf>> = Key::new(
     |text| if text.is_empty() { Ok(None) } else { path(text).map(Some) },
     || None,
 );
+const ALIASES: Key<Arc<[TrustDomain]>> = Key::new(
+    "TRUST_DOMAIN_ALIASES",
+    "comma separated; peers of these trust domains count as those of our own, as in a mesh that changes its name",
+    trust_domains,
+    || Arc::from([]),
+);
 
 /// Reads them; what is wrong goes to `f`.
 #[must_use]
@@ -42,7 +51,8 @@ pub fn read(source: &dyn Source, f: &mut Faults) -> Terms {
             Algorithms::PostQuantumOnly
         }
     };
-    Terms { algorithms, revoked: revocations(LISTS.read(source, f), f), ..Terms::default() }
+    let revoked = revocations(LISTS.read(source, f), f);
+    Terms { aliases: ALIASES.read(source, f), algorithms, revoked }
 }
 
 fn revocations(path: Option<PathBuf>, f: &mut Faults) -> Option<Revocations> {
@@ -54,6 +64,12 @@ fn revocations(path: Option<PathBuf>, f: &mut Faults) -> Option<Revocations> {
             None
         }
     }
+}
+
+fn trust_domains(given: &str) -> Result<Arc<[TrustDomain]>, String> {
+    let names = given.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let read = |name: &str| name.parse().map_err(|_| format!("{name} is no trust domain"));
+    names.map(read).collect()
 }
 
 fn post_quantum(given: &str) -> Result<bool, String> {

@@ -126,6 +126,8 @@ pub struct Credential {
     chain: Vec<CertificateDer<'static>>,
     roots: Vec<CertificateDer<'static>>,
     checks: Checks,
+    /// The own trust domain, then its other names.
+    trusted: Vec<TrustDomain>,
     server: Arc<ServerConfig>,
     client: ClientConfig,
 }
@@ -145,9 +147,9 @@ impl Credential {
         let certified = Arc::new(certified);
         let mut trusted = vec![identity.trust_domain.clone()];
         trusted.extend(terms.aliases.iter().cloned());
-        let server = hbone::server(checks.clone(), Arc::clone(&certified), trusted)?;
+        let server = hbone::server(checks.clone(), Arc::clone(&certified), trusted.clone())?;
         let client = hbone::client_base(&checks, certified)?;
-        Ok(Self { identity, validity, chain, roots, checks, server: Arc::new(server), client })
+        Ok(Self { identity, validity, chain, roots, checks, trusted, server: Arc::new(server), client })
     }
 
     /// Whose it is.
@@ -180,10 +182,21 @@ impl Credential {
         Dialling { config: self.client(expected), checks: self.checks.clone() }
     }
 
-    /// The dialling side: the peer must be one of `expected`. An empty list matches nobody.
+    /// The dialling side: the peer must be one of `expected`. An empty list matches nobody. Who is expected under one
+    /// name of our trust domain may show itself under another.
     #[must_use]
     pub fn client(&self, expected: Arc<[Identity]>) -> Arc<ClientConfig> {
+        let expected = if self.trusted.len() > 1 { self.under_all_names(&expected) } else { expected };
         hbone::client_for(&self.client, &self.checks, expected)
+    }
+
+    fn under_all_names(&self, expected: &[Identity]) -> Arc<[Identity]> {
+        let ours = expected.iter().filter(|it| self.trusted.contains(&it.trust_domain));
+        let renamed = ours.flat_map(|it| {
+            let others = self.trusted.iter().filter(|domain| **domain != it.trust_domain);
+            others.map(|domain| Identity { trust_domain: domain.clone(), ..it.clone() })
+        });
+        expected.iter().cloned().chain(renamed).collect()
     }
 
     /// The chain as dumps show it.

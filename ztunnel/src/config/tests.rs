@@ -164,6 +164,13 @@ const TABLE: &[(&str, &[Row])] = &[
             Shows("pqc", |c| ca(c).terms.algorithms == Algorithms::PostQuantumOnly),
         ],
     ),
+    (
+        "TRUST_DOMAIN_ALIASES",
+        &[
+            Refused("old.example,a b"),
+            Shows("old.example, older", |c| c.terms.aliases.len() == 2 && ca(c).terms.aliases.len() == 2),
+        ],
+    ),
     ("TLS12_ENABLED", &[Refused("1"), Shows("true", |c| ca(c).terms.algorithms == Algorithms::WithTls12)]),
     ("UNSTABLE_ENABLE_SOCKS5", &[Refused("true"), Refused("1"), Shows("false", |_| true)]),
     ("AUTHZ_POLICY_INFO_LOGGING", &[Refused("x"), Shows("true", |c| c.log_decisions)]),

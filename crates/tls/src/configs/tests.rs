@@ -78,6 +78,25 @@ async fn a_client_of_a_foreign_trust_domain_is_refused_unless_it_is_an_alias() {
 }
 
 #[tokio::test]
+async fn a_server_may_be_of_an_alias_of_our_trust_domain_but_never_another_account() {
+    let ca = Authority::new();
+    let db = ca.credential("spiffe://elsewhere/ns/shop/sa/db");
+    let web = ca.workload(&identity("web").to_string());
+    let aliases = Terms { aliases: Arc::from(["elsewhere".parse().unwrap()]), ..Terms::default() };
+    for (terms, wanted, accepted) in [
+        (&Terms::default(), identity("db"), false),
+        (&aliases, identity("db"), true),
+        (&aliases, identity("web"), false),
+        // Expected under a trust domain that has nothing to do with ours.
+        (&aliases, "spiffe://other/ns/shop/sa/db".parse().unwrap(), false),
+    ] {
+        let client = web.credential(terms).client(Arc::from([wanted.clone()]));
+        let met = meet(&db, client).await;
+        assert_eq!(met.server.is_ok(), accepted, "{wanted} {:?}", met.server);
+    }
+}
+
+#[tokio::test]
 async fn a_client_of_another_authority_is_refused_by_both_ends() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let db = ours.credential(&identity("db").to_string());
