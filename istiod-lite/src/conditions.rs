@@ -74,7 +74,11 @@ pub fn of(world: &World, at: &ObjectRef) -> Vec<Condition> {
         Kind::WorkloadEntry => {
             let workload = space.workloads.get(&at.name);
             let labels = workload.map(|it| waypoint::labels_of(it));
-            let said = labels.and_then(|it| bound::bound(world, Asker::Workload(&at.namespace, &it)));
+            let account = workload.map_or("", |it| it.spec.service_account.as_str());
+            let namespace = at.namespace.as_ref();
+            let said = labels.and_then(|labels| {
+                bound::bound(world, Asker::Workload { namespace, labels: &labels, account })
+            });
             said.into_iter().collect()
         }
         Kind::ServiceEntry => space.entries.get(&at.name).map(|it| entry(world, it)).unwrap_or_default(),

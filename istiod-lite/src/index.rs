@@ -1,6 +1,7 @@
 //! Cluster objects and their links: what is there, and whose translation a change touches.
 //! Owns the objects. Decides nothing about what they mean (`translate`).
 
+pub mod accounts;
 mod aside;
 pub mod gateway;
 mod links;

@@ -135,7 +135,9 @@ fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
             let users = users().into_iter().filter(|_| at.kind == Kind::Gateway);
             own(at).chain(policies).chain(users).chain(behind(world, space, at)).collect()
         }
-        Kind::Pod => behind(world, space, at).collect(),
+        Kind::Pod => behind(world, space, at).chain(world.fronts(at)).collect(),
+        Kind::WorkloadEntry => own(at).chain(world.fronts(at)).collect(),
+        Kind::EndpointSlice => world.fronts(at),
         Kind::AuthorizationPolicy => own(at).chain(targets(world, space, at)).collect(),
         _ => own(at).collect(),
     }

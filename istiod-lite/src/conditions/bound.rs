@@ -30,9 +30,12 @@ pub(super) fn bound(world: &World, asker: Asker<'_>) -> Option<Condition> {
 }
 
 fn outcome(it: &Unbound<'_>) -> &'static str {
-    match it.closed {
-        Some(_) => "traffic is refused until it is, for what is demanded of it would be passed by",
-        None => "traffic goes without it",
+    match (it.fault, &it.closed) {
+        (Fault::Accounts, Some(_)) => {
+            "all of it goes through the waypoint all the same, for what is demanded there would be passed by"
+        }
+        (_, Some(_)) => "traffic is refused until it is, for what is demanded of it would be passed by",
+        (_, None) => "traffic goes without it",
     }
 }
 
@@ -83,6 +86,10 @@ pub(super) fn why(fault: Fault, waypoint: Named<'_>) -> (&'static str, String) {
                 "waypoint \"{waypoint}\" is not for traffic to a {traffic}; see its label istio.io/waypoint-for"
             );
             ("UnsupportedTrafficType", text)
+        }
+        Fault::Accounts => {
+            let text = format!("not all endpoints run as the account that waypoint \"{waypoint}\" is for");
+            ("MixedServiceAccounts", text)
         }
         Fault::Elsewhere => {
             let text =

@@ -11,12 +11,13 @@ use ambit_cluster::kinds::service::Service;
 use super::Condition;
 use crate::index::unit::UnitKind;
 use crate::index::{Space, World};
-use crate::translate::waypoint::{CLASSES, class_of};
+use crate::translate::waypoint::{CLASSES, class_of, standing as for_account};
 
 const ACCEPTED: &str = "Accepted";
 const PROGRAMMED: &str = "Programmed";
 const RESOLVED_REFS: &str = "ResolvedRefs";
 const CONFLICTED: &str = "Conflicted";
+const FOR_ACCOUNT: &str = "ambit.io/ForServiceAccount";
 
 /// The annotation that gives what is made for a gateway another name.
 pub const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
@@ -55,10 +56,25 @@ pub fn gateway(world: &World, at: &ObjectRef) -> Option<SaidOfGateway> {
     };
     let resolved =
         Condition::new(RESOLVED_REFS, "True", RESOLVED_REFS, "it refers to nothing that is missing");
-    Some(SaidOfGateway {
-        conditions: vec![accepted(gateway, &standing), programmed, resolved],
-        addresses,
-        listeners,
+    let mut conditions = vec![accepted(gateway, &standing), programmed, resolved];
+    conditions.extend(account(world, gateway));
+    Some(SaidOfGateway { conditions, addresses, listeners })
+}
+
+/// Of one that is for a service account: whether it is the one.
+fn account(world: &World, gateway: &Gateway) -> Option<Condition> {
+    let (account, other) = for_account(world, gateway)?;
+    Some(match other {
+        None => {
+            let text = format!(
+                "it is for what runs as {account} in this namespace, and for services all of whose endpoints do"
+            );
+            Condition::new(FOR_ACCOUNT, "True", "Serves", text)
+        }
+        Some(other) => {
+            let text = format!("gateway {} is for account {account} already, and older", other.metadata.name);
+            Condition::new(FOR_ACCOUNT, "False", "AccountServedByAnother", text)
+        }
     })
 }
 

@@ -26,6 +26,7 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         return units;
     }
     units.extend(Unit::new(at));
+    units.extend(world.fronts(at).iter().filter_map(Unit::new));
     let home = if at.kind == Kind::Namespace { &at.name } else { &at.namespace };
     let Some(space) = world.space(home) else { return units };
     match at.kind {

@@ -9,6 +9,7 @@ use ambit_cluster::kinds::entry::ServiceEntry;
 use ambit_cluster::kinds::meta::Texts;
 use ambit_cluster::{Kind, ObjectRef};
 
+use crate::index::accounts::{for_accounts, served};
 use crate::index::{Space, World};
 
 /// The label by which a waypoint is chosen.
@@ -107,6 +108,14 @@ impl World {
                 (Kind::Namespace, None) => {}
                 _ => drop(all.insert(user.clone())),
             }
+        }
+        // Before it is there and after it has gone nothing is its account's.
+        if let Some((home, space)) = self.spaces.get_key_value(gateway.namespace)
+            && space.gateways.get(gateway.name).is_some_and(|it| served(it).is_some())
+        {
+            all.extend(inhabitants(home, space));
+            let beside = for_accounts(space).filter(|(it, _)| it.metadata.name != gateway.name);
+            all.extend(beside.map(|(it, _)| ObjectRef::new(Kind::Gateway, home, &it.metadata.name)));
         }
         all
     }

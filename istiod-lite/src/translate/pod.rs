@@ -3,6 +3,7 @@
 use ambit_cluster::kinds::core::Pod;
 use ambit_model::workload::{Health, Locality, Workload};
 
+use super::waypoint::Asker;
 use super::{At, membership, names, policy, waypoint};
 
 /// The workload of a pod; none while it has no address, or when it has ended.
@@ -28,7 +29,11 @@ pub(super) fn translate(at: &At<'_>, pod: &Pod) -> Option<Workload> {
     match waypoint::instance(at.world, at.namespace, pod) {
         // What comes out of a waypoint goes through no other.
         Some(handover) => workload.application_tunnel = handover,
-        None => workload.waypoint = waypoint::of_workload(at.world, at.namespace, &pod.metadata.labels),
+        None => {
+            let (namespace, labels) = (at.namespace, &pod.metadata.labels);
+            let asker = Asker::Workload { namespace, labels, account: pod.service_account() };
+            workload.waypoint = waypoint::of_workload(at.world, asker);
+        }
     }
     Some(workload)
 }

@@ -142,6 +142,8 @@ fn workload<'k>(
     names::canonical(&mut workload, labels);
     names::tunnel(&mut workload, labels, &entry.metadata.annotations);
     workload.policies = policy::attached(at, labels);
-    workload.waypoint = waypoint::of_workload(at.world, at.namespace, &endpoint.labels);
+    let (labels, account) = (&endpoint.labels, endpoint.service_account.as_str());
+    let asker = Asker::Workload { namespace: at.namespace, labels, account };
+    workload.waypoint = waypoint::of_workload(at.world, asker);
     Some(workload)
 }

@@ -2,6 +2,7 @@
 //! it lets in, and what holds while it is not there. Which labels name it is `index::users`', what is said of it to
 //! authors is `conditions`'.
 
+mod account;
 mod record;
 
 use ambit_cluster::kinds::core::Pod;
@@ -16,6 +17,8 @@ use ambit_model::workload::{ApplicationTunnel, GatewayRef};
 use crate::index::World;
 use crate::index::users::{Choice, Named, PART_OF, canary, choice};
 
+pub(crate) use self::account::standing;
+use self::account::{Claim, claim};
 pub use self::record::{Asked, CLASSES, Known, WaypointClass, account_of, class_of, is_waypoint, known};
 
 /// The annotation of a service or a namespace that says what holds while its waypoint is not there.
@@ -34,8 +37,15 @@ pub enum Asker<'a> {
     Service(&'a ServiceObject),
     /// A service entry.
     Entry(&'a ServiceEntry),
-    /// A workload: its namespace, and the labels that it chooses by.
-    Workload(&'a str, &'a Texts),
+    /// A workload.
+    Workload {
+        /// Its namespace.
+        namespace: &'a str,
+        /// The labels that it chooses by.
+        labels: &'a Texts,
+        /// As whom it runs.
+        account: &'a str,
+    },
 }
 
 impl<'a> Asker<'a> {
@@ -43,7 +53,7 @@ impl<'a> Asker<'a> {
         match self {
             Self::Service(it) => Some(&it.metadata),
             Self::Entry(it) => Some(&it.metadata),
-            Self::Workload(..) => None,
+            Self::Workload { .. } => None,
         }
     }
 
@@ -51,7 +61,7 @@ impl<'a> Asker<'a> {
         match self {
             Self::Service(it) => &it.metadata.labels,
             Self::Entry(it) => &it.metadata.labels,
-            Self::Workload(_, labels) => labels,
+            Self::Workload { labels, .. } => labels,
         }
     }
 
@@ -59,13 +69,13 @@ impl<'a> Asker<'a> {
         match self {
             Self::Service(it) => &it.metadata.namespace,
             Self::Entry(it) => &it.metadata.namespace,
-            Self::Workload(namespace, _) => namespace,
+            Self::Workload { namespace, .. } => namespace,
         }
     }
 
     /// What its traffic is to waypoints.
     fn traffic(self) -> &'static str {
-        if matches!(self, Self::Workload(..)) { "workload" } else { "service" }
+        if matches!(self, Self::Workload { .. }) { "workload" } else { "service" }
     }
 }
 
@@ -135,6 +145,8 @@ pub enum Fault {
     Traffic(&'static str),
     /// What nobody else may see cannot go through another namespace.
     Elsewhere,
+    /// It is for an account that only some of the endpoints run as.
+    Accounts,
 }
 
 /// Through which waypoint something goes.
@@ -147,21 +159,49 @@ pub fn attach<'a>(world: &'a World, asker: Asker<'a>) -> Attachment<'a> {
     {
         return Attachment::Unasked;
     }
-    let (waypoint, inherited) = match (choice(labels, home), of_namespace(world, home)) {
-        (Choice::Waypoint(named), _) => (named, false),
-        (Choice::Unsaid, Choice::Waypoint(named)) => (named, true),
-        _ => return Attachment::Unasked,
+    let around = of_namespace(world, home);
+    let (waypoint, origin) = match (choice(labels, home), claim(world, asker), around) {
+        (Choice::Nobody, ..) => return Attachment::Unasked,
+        (Choice::Waypoint(named), ..) => (named, Origin::Own),
+        (Choice::Unsaid, Claim::All(named), _) => (named, Origin::Account),
+        (Choice::Unsaid, Claim::Part(named), around) => match (in_part(world, named, asker), around) {
+            (Unbound { closed: None, .. }, Choice::Waypoint(named)) => (named, Origin::Namespace),
+            (unbound, _) => return Attachment::Unbound(unbound),
+        },
+        (Choice::Unsaid, Claim::Nobody, Choice::Waypoint(named)) => (named, Origin::Namespace),
+        (Choice::Unsaid, Claim::Nobody, Choice::Unsaid | Choice::Nobody) => return Attachment::Unasked,
     };
     match serves(world, waypoint, asker) {
-        Err(Fault::Traffic("workload")) if inherited => Attachment::Unasked,
+        Err(Fault::Traffic("workload")) if origin != Origin::Own => Attachment::Unasked,
         Err(fault) => {
             Attachment::Unbound(Unbound { waypoint, fault, closed: closed(world, waypoint, (asker, fault)) })
         }
         Ok(by) => {
-            let canary = second(world, asker, (waypoint, inherited));
+            let canary = second(world, asker, (waypoint, origin == Origin::Namespace));
             Attachment::Bound(Bound { waypoint, by, canary, ingress: ingress(world, asker) })
         }
     }
+}
+
+/// Who chose a waypoint: what is nearer goes before what is around.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Its own label.
+    Own,
+    /// The account that it runs as.
+    Account,
+    /// Its namespace's label.
+    Namespace,
+}
+
+/// Some of its endpoints are a waypoint's, others not. What is demanded there is demanded of all of them then: nothing
+/// may go past it, and those who run as somebody else lose nothing by it.
+fn in_part<'a>(world: &'a World, waypoint: Named<'a>, asker: Asker<'a>) -> Unbound<'a> {
+    let closed = match serves(world, waypoint, asker) {
+        Ok(by) => is_strict(world, waypoint, asker).then_some(by),
+        Err(fault) => closed(world, waypoint, (asker, fault)),
+    };
+    Unbound { waypoint, fault: Fault::Accounts, closed }
 }
 
 /// What a namespace's labels say of a waypoint.
@@ -259,8 +299,8 @@ pub(super) fn on_service(world: &World, asker: Asker<'_>, service: &mut Service)
 }
 
 /// What traffic to a workload itself goes through.
-pub(super) fn of_workload(world: &World, namespace: &str, labels: &Texts) -> Option<GatewayRef> {
-    match attach(world, Asker::Workload(namespace, labels)) {
+pub(super) fn of_workload(world: &World, asker: Asker<'_>) -> Option<GatewayRef> {
+    match attach(world, asker) {
         Attachment::Unasked => None,
         Attachment::Unbound(Unbound { closed, .. }) => closed,
         Attachment::Bound(Bound { by, .. }) => Some(by),

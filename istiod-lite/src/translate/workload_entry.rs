@@ -4,6 +4,7 @@ use ambit_cluster::kinds::entry::WorkloadEntry;
 use ambit_cluster::kinds::policy::PolicyCondition;
 use ambit_model::workload::{Health, Workload};
 
+use super::waypoint::Asker;
 use super::{At, locality, membership, names, policy, waypoint};
 
 /// The workload of an entry.
@@ -37,6 +38,7 @@ pub(super) fn translate(at: &At<'_>, entry: &WorkloadEntry) -> Option<Workload> 
     names::tunnel(&mut workload, &labels, &meta.annotations);
     workload.services = membership::of_entry(at, entry, &labels);
     workload.policies = policy::attached(at, &labels);
-    workload.waypoint = waypoint::of_workload(at.world, at.namespace, &labels);
+    let asker = Asker::Workload { namespace: at.namespace, labels: &labels, account: &spec.service_account };
+    workload.waypoint = waypoint::of_workload(at.world, asker);
     Some(workload)
 }

@@ -11,6 +11,7 @@ use ambit_model::workload::{ApplicationTunnel, GatewayDestination, GatewayRef, H
 
 use super::Asker;
 use crate::index::World;
+use crate::index::accounts::served;
 use crate::index::gateway::{Place, place as place_of};
 use crate::index::users::Named;
 
@@ -185,7 +186,9 @@ fn listener<'a>(world: &World, gateway: &'a Gateway) -> Option<&'a Listener> {
 
 /// Whether a waypoint is for traffic to services, or to workloads.
 pub(super) fn is_for(world: &World, gateway: &Gateway, traffic: &str) -> bool {
-    let word = said(world, gateway, Said::Label(FOR)).unwrap_or("service");
+    // What runs as an account is reached by its services and by its own addresses.
+    let usual = if served(gateway).is_some() { "all" } else { "service" };
+    let word = said(world, gateway, Said::Label(FOR)).unwrap_or(usual);
     word == "all" || word == traffic
 }
 
@@ -213,7 +216,7 @@ pub(super) fn has_policy(world: &World, waypoint: Named<'_>, asker: Asker<'_>) -
     let (kind, name) = match asker {
         Asker::Service(it) => ("Service", it.metadata.name.as_str()),
         Asker::Entry(it) => ("ServiceEntry", it.metadata.name.as_str()),
-        Asker::Workload(..) => ("", ""),
+        Asker::Workload { .. } => ("", ""),
     };
     of(waypoint.namespace, &|it| it.kind == "Gateway" && it.name == waypoint.name)
         || of(asker.namespace(), &|it| it.kind == kind && it.name == name)
