@@ -1,6 +1,7 @@
 //! Cluster objects to the mesh's nouns: pure, a file per kind. Owns what objects mean to the mesh.
 //! What a layer cannot express is read strictly: an allow rule is dropped, a deny rule loses the condition.
 
+mod alias;
 mod balance;
 pub mod demand;
 mod gateway;

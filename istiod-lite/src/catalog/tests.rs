@@ -55,6 +55,7 @@ const POOL: &str = r#"
 {apiVersion: v1, kind: Namespace, metadata: {name: b, labels: {trusted: 'yes'}}}
 {apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: 'trustDomain: other.example'}}
 {apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: 'rootNamespace: a'}}
+{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: 'trustDomainAliases: [old.example]'}}
 {apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: '{discoverySelectors: [{matchLabels: {mesh: "on"}}]}'}}
 {apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: '{discoverySelectors: [{matchExpressions: [{key: mesh, operator: Exists}]}, {matchLabels: {kubernetes.io/metadata.name: istio-system}}], serviceEntryVisibility: {defaultVisibility: NAMESPACE, policies: [{visibility: PUBLIC, matchingRules: [{namespaceSelector: {matchLabels: {trusted: "yes"}}}]}]}}'}}
 {apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: '{serviceEntryVisibility: {policies: [{visibility: NONE, matchingRules: [{namespaceSelector: {matchLabels: {trusted: "yes"}}}]}]}}'}}

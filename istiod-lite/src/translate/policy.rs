@@ -12,7 +12,7 @@ use ambit_model::policy::{
     AccountMatch, Action, Clause, Condition, Match, Policy, PolicyScope, RangeMatch, Rule, TextMatch,
 };
 
-use super::{At, peer};
+use super::{At, alias, peer};
 use crate::index::World;
 
 /// What becomes of a policy.
@@ -67,7 +67,9 @@ pub fn verdict(world: &World, object: &AuthorizationPolicy) -> Verdict {
         None if meta.namespace == world.mesh.root_namespace => PolicyScope::Global,
         None => PolicyScope::Namespace,
     };
-    Verdict::Sent { policy: Policy { key, scope, action, rules, dry_run: false }, unseen }
+    let mut policy = Policy { key, scope, action, rules, dry_run: false };
+    alias::widen(&mut policy, &world.mesh);
+    Verdict::Sent { policy, unseen }
 }
 
 /// The policies that are listed on a workload with these labels: authorization policies first, sorted, then what

@@ -10,7 +10,7 @@ use crate::dump;
 use crate::index::World;
 use crate::mesh::Mesh;
 
-fn resources(manifests: &str) -> Vec<Value> {
+pub(super) fn resources(manifests: &str) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("mesh.yaml"), manifests).unwrap();
     let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
@@ -20,7 +20,7 @@ fn resources(manifests: &str) -> Vec<Value> {
     dump::resources(&Library::default().with(&catalog.settle()), None)
 }
 
-fn named(resources: &[Value], name: &str) -> Value {
+pub(super) fn named(resources: &[Value], name: &str) -> Value {
     let found = resources.iter().find(|it| it["name"] == name);
     found.unwrap_or_else(|| panic!("{name} is not among {resources:#?}"))["resource"].clone()
 }
