@@ -56,7 +56,8 @@ async fn one_of_two_leads_and_the_other_takes_over_when_it_steps_down() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!*leads[1].borrow(), "one leads");
     stops[0].stop();
-    tokio::time::timeout(EVERY * 3, leads[1].wait_for(|leads| *leads)).await.unwrap().unwrap();
+    // Sooner than the lease lapses: it was given back.
+    tokio::time::timeout(TERM - EVERY, leads[1].wait_for(|leads| *leads)).await.unwrap().unwrap();
     assert!(!*leads[0].borrow());
     let lease = fake.object(LEASES, "istio-system", "istiod").unwrap();
     assert_eq!(lease["spec"]["holderIdentity"], "b");
@@ -72,9 +73,8 @@ async fn a_leader_without_an_api_server_stops_leading_before_its_lease_lapses() 
     tasks.spawn("candidate", |stop| candidate("a").stand(client, told, stop));
     leading.wait_for(|leads| *leads).await.unwrap();
     fake.fall();
-    let began = clock::now();
+    // The lease lapses a term after it was renewed, which was before this.
     tokio::time::timeout(TERM, leading.wait_for(|leads| !leads)).await.unwrap().unwrap();
-    assert!(began.elapsed() <= TRUST + Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
