@@ -1,4 +1,4 @@
-//! `ambit demo`: seven steps on a mesh of its own. Owns the order, the report and the clearing up;
+//! `ambit demo`: eight steps on a mesh of its own. Owns the order, the report and the clearing up;
 //! what happens in a step is in the modules below.
 
 mod enrolment;
@@ -8,6 +8,7 @@ mod leftovers;
 mod report;
 mod stage;
 mod traces;
+mod waypoint;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ fn play(args: &DemoArgs) -> Result<bool, Box<dyn std::error::Error>> {
         cleared.wait_if_interrupted();
         report.add(&scene);
     }
-    let mut scene = Scene::new(7, "the mesh is taken down");
+    let mut scene = Scene::new(8, "the mesh is taken down");
     if args.keep {
         Spec { owner: None, ..spec }.write(&stage.mesh)?;
         scene.see("kept", Ok(format!("the mesh stays up: ambit local --name {} status", stage.mesh.name())));
@@ -96,13 +97,18 @@ fn play(args: &DemoArgs) -> Result<bool, Box<dyn std::error::Error>> {
 
 type Act = fn(&Stage, &mut Scene) -> Shown<()>;
 
-const SCENES: [(u8, &str, Act); 6] = [
+const SCENES: [(u8, &str, Act); 7] = [
     (1, "two nodes, four pods, no mesh: web asks cart on the other node", enrolment::without_the_mesh),
     (2, "namespace shop gets istio.io/dataplane-mode=ambient", enrolment::joined),
     (3, "PeerAuthentication STRICT; default deny; web allowed by its identity", judgement::judged),
     (4, "a policy denies web while its connection is open", judgement::cut),
     (5, "a new pod joins through the plugin, then opts out by label", enrolment::late),
     (6, "istiod-lite, the CNI daemons and the ztunnels are killed or replaced", failures::survived),
+    (
+        7,
+        "a Gateway and a label: cart gets a waypoint; a canary, a broken pod, another waypoint",
+        waypoint::routed,
+    ),
 ];
 
 /// Takes the mesh away however the demo ends, short of `kill -9`.

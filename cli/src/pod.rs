@@ -22,6 +22,9 @@ pub(crate) enum PodCommand {
         /// Port to listen on, in both address families.
         #[arg(long, default_value_t = 8080)]
         port: u16,
+        /// Status to answer with.
+        #[arg(long, default_value_t = 200)]
+        status: u16,
         /// Name to answer with.
         #[arg(long, env = "HOSTNAME", default_value = "pod")]
         name: String,
@@ -36,10 +39,13 @@ pub(crate) enum PodCommand {
         #[arg(long, default_value = "200", value_parser = millis)]
         every_ms: Duration,
     },
-    /// Ask again and again over new connections until standard input ends; report what failed.
+    /// Ask again and again over new connections until standard input ends; report what failed and who answered.
     Load {
         /// What to ask for.
         url: Url,
+        /// Stop after so many instead.
+        #[arg(long)]
+        times: Option<u64>,
         /// Pause between two requests.
         #[arg(long, default_value = "20", value_parser = millis)]
         every_ms: Duration,
@@ -69,10 +75,12 @@ fn millis(text: &str) -> Result<Duration, std::num::ParseIntError> {
 /// Runs one of them.
 pub(crate) fn run(command: PodCommand) -> ExitCode {
     let done = match command {
-        PodCommand::Serve { port, name } => server::serve(port, &name).map_err(|e| e.to_string()),
+        PodCommand::Serve { port, status, name } => {
+            server::serve(port, status, &name).map_err(|e| e.to_string())
+        }
         PodCommand::Fetch(args) => fetch(&args),
         PodCommand::Hold { url, every_ms } => client::hold(&url, every_ms).map_err(|e| e.to_string()),
-        PodCommand::Load { url, every_ms } => load::load(&url, every_ms),
+        PodCommand::Load { url, times, every_ms } => load::load(&url, every_ms, times),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

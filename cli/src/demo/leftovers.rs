@@ -1,4 +1,4 @@
-//! Step 7: the mesh goes, and the machine is looked over for anything that stayed.
+//! Step 8: the mesh goes, and the machine is looked over for anything that stayed.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -21,18 +21,20 @@ const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// What the threads of a server share.
 struct Shared {
     name: Box<str>,
+    status: u16,
     open: AtomicUsize,
     ending: AtomicBool,
 }
 
 /// Serves until the process ends, or is told to.
-pub(crate) fn serve(port: u16, name: &str) -> io::Result<()> {
+pub(crate) fn serve(port: u16, status: u16, name: &str) -> io::Result<()> {
     // Before any other thread is there: they inherit it.
     let mut told = SigSet::empty();
     told.add(Signal::SIGTERM);
     told.thread_block()?;
     let listener = TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
-    let shared = Shared { name: name.into(), open: AtomicUsize::new(0), ending: AtomicBool::new(false) };
+    let (open, ending) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let shared = Shared { name: name.into(), status, open, ending };
     let shared = Arc::new(shared);
     let (ours, flag) = (listener.try_clone()?, Arc::clone(&shared));
     std::thread::spawn(move || {
@@ -91,7 +93,9 @@ fn answer(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         let more = if last { "connection: close\r\n" } else { "" };
         write!(
             writer,
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{more}content-length: {}\r\n\r\n{body}",
+            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\n{more}content-length: {}\r\n\r\n{body}",
+            shared.status,
+            if shared.status == 200 { "OK" } else { "As told" },
             body.len()
         )?;
         if last {
