@@ -9,6 +9,7 @@ mod names;
 mod numbers;
 mod programs;
 mod services;
+mod waypoints;
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ fn the_demo_shows_everything_it_promises() {
         assert_eq!(step["step"], number, "{step:#}");
         assert_eq!(step["ok"], true, "{step:#}");
     }
-    assert_eq!(steps.len(), 7, "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(steps.len(), 8, "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success());
     assert!(!dir.path().join("run").exists(), "a file of the demo is left");
 }

@@ -205,7 +205,7 @@ impl Mesh {
         all.iter().find(|it| it["component"] == name).unwrap().clone()
     }
 
-    fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         serde_json::from_str(&self.run(&["status", "--json"])).unwrap()
     }
 

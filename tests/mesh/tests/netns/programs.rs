@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-const ALL: [&str; 6] =
-    ["ambit", "ambit-cni", "ambit-cni-node", "ambit-waypoint", "istiod-lite", "ztunnel"];
+const ALL: [&str; 6] = ["ambit", "ambit-cni", "ambit-cni-node", "ambit-waypoint", "istiod-lite", "ztunnel"];
 
 /// The `ambit` command, the other programs beside it.
 pub fn ambit() -> Command {

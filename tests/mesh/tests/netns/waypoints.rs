@@ -1,0 +1,214 @@
+//! Waypoints that gateways in the directory ask for: pods of their own, with routes in force, for as long as the gateways
+//! are there; for a service that says so, and for all that runs as an account.
+
+use ambit_kit::eventually;
+use serde_json::Value;
+
+use crate::CART;
+use crate::mesh::{Mesh, SOON, ticket};
+
+const WAYPOINT: &str = include_str!("waypoints.yaml");
+
+fn with_annotations(annotations: &str) -> String {
+    WAYPOINT.replacen("annotations: {}", &format!("annotations: {{{annotations}}}"), 1)
+}
+
+/// Whether the route's rewriting is seen by the application.
+fn goes_through(mesh: &Mesh, url: &str, wanted: bool) -> Result<(), String> {
+    let ticket = ticket();
+    let answer = mesh.fetch("shop/web", &format!("{url}/{ticket}"))?;
+    let path = if wanted { format!("/through/{ticket}") } else { format!("/{ticket}") };
+    if answer["path"] == path { Ok(()) } else { Err(answer.to_string()) }
+}
+
+/// The waypoint's pods, when all of them are ready, so many are there, and none is on its way out.
+fn pods(mesh: &Mesh, wanted: u64) -> Result<Vec<String>, String> {
+    let status = mesh.status();
+    let way = status["waypoints"].get(0).ok_or("nobody asks for a waypoint")?;
+    let is_it = way["programmed"] == true && way["ready"] == wanted && way["leaving"] == 0;
+    if is_it { Ok(of_waypoint(&status)) } else { Err(status.to_string()) }
+}
+
+fn of_waypoint(status: &Value) -> Vec<String> {
+    let names = status["pods"].as_array().unwrap().iter().map(|pod| pod["name"].as_str().unwrap().to_owned());
+    names.filter(|name| name.starts_with("way-")).collect()
+}
+
+#[test]
+fn a_gateway_in_the_directory_has_a_waypoint_with_its_routes_in_force_for_as_long_as_it_is_there() {
+    let mesh = Mesh::up("waypoint");
+    eventually(SOON, || goes_through(&mesh, CART, false)).unwrap();
+    mesh.write("way.yaml", WAYPOINT);
+    let before = eventually(SOON * 2, || pods(&mesh, 1)).unwrap();
+    goes_through(&mesh, CART, false).expect("nobody asks to go through it");
+    mesh.run(&["label", "service", "shop/cart", "istio.io/use-waypoint=way"]);
+    eventually(SOON, || goes_through(&mesh, CART, true)).unwrap();
+    let accepted = || match &mesh.status()["routes"][0] {
+        route if route["accepted"] == true && route["kind"] == "HTTPRoute" => Ok(()),
+        route => Err(route.to_string()),
+    };
+    eventually(SOON, accepted).unwrap();
+    let shown = mesh.run(&["status"]);
+    assert!(
+        shown.lines().any(|line| line.contains("waypoint shop/way") && line.contains("ready 1/1")),
+        "{shown}"
+    );
+    // A waypoint's log is a pod's; it has who asked.
+    let log = mesh.run(&["logs", &format!("shop/{}", before[0])]);
+    assert!(log.contains("spiffe://cluster.local/ns/shop/sa/web"), "{log}");
+    // Two of them, then others in their place, then one: nobody notices.
+    let load = mesh.load("shop/web", CART, 20);
+    load.until(true);
+    for (annotations, count) in [
+        ("ambit.io/replicas: '2'", 2),
+        ("ambit.io/replicas: '2', ambit.io/restarted-at: now", 2),
+        ("ambit.io/restarted-at: now", 1),
+    ] {
+        mesh.write("way.yaml", &with_annotations(annotations));
+        let there = || match pods(&mesh, count)? {
+            pods if pods.len() == usize::try_from(count).unwrap() => Ok(pods),
+            pods => Err(format!("{pods:?}")),
+        };
+        let now = eventually(SOON * 2, there).unwrap();
+        if annotations.contains("restarted") {
+            assert!(!now.contains(&before[0]), "{now:?}");
+        }
+    }
+    let seen = load.finish();
+    assert_eq!(seen["failed"], 0, "{seen}");
+    assert!(seen["sent"].as_u64().unwrap() > 10, "{seen}");
+    let spaces = mesh.spaces();
+    mesh.remove("way.yaml");
+    eventually(SOON, || goes_through(&mesh, CART, false)).unwrap();
+    let gone = || match of_waypoint(&mesh.status()) {
+        pods if pods.is_empty() => Ok(()),
+        pods => Err(format!("{pods:?}")),
+    };
+    eventually(SOON, gone).unwrap();
+    let left = spaces.iter().filter(|space| space.to_string_lossy().contains("shop-way-") && space.exists());
+    assert_eq!(left.count(), 0);
+}
+
+/// The only pod of a gateway's waypoint, when it is ready and traffic is sent to it.
+fn pod_of(mesh: &Mesh, gateway: &str) -> Result<String, String> {
+    let status = mesh.status();
+    let all = status["waypoints"].as_array().unwrap();
+    let is_it = |it: &&Value| it["name"] == gateway && it["programmed"] == true && it["leaving"] == 0;
+    all.iter().find(is_it).ok_or_else(|| status.to_string())?;
+    let pods = status["pods"].as_array().unwrap().iter().map(|pod| pod["name"].as_str().unwrap());
+    let found = pods.filter(|name| name.starts_with(&format!("{gateway}-"))).collect::<Vec<_>>();
+    if let [one] = found[..] { Ok(one.to_owned()) } else { Err(status.to_string()) }
+}
+
+/// Asks so often for paths with a word of their own; how many of these each waypoint's pod has in its log.
+fn share(mesh: &Mesh, times: usize, pods: &[String]) -> Result<Vec<usize>, String> {
+    let ticket = ticket();
+    let (times_said, url) = (times.to_string(), format!("{CART}/{ticket}"));
+    let load =
+        ["exec", "shop/web", "--", "ambit", "pod", "load", "--every-ms", "1", "--times", &times_said, &url];
+    mesh.run(&load);
+    // A line is written when the answer has gone, which the client need not wait for.
+    eventually(SOON, || {
+        let logs = pods.iter().map(|pod| mesh.run(&["logs", &format!("shop/{pod}")]));
+        let counts: Vec<_> =
+            logs.map(|log| log.lines().filter(|line| line.contains(&ticket)).count()).collect();
+        if counts.iter().sum::<usize>() == times { Ok(counts) } else { Err(format!("{counts:?} of {times}")) }
+    })
+}
+
+#[test]
+fn a_second_waypoint_gets_its_part_of_connections_and_the_pods_of_one_share_what_comes() {
+    let mesh = Mesh::up("shares");
+    mesh.write("way.yaml", WAYPOINT);
+    let gateway = WAYPOINT.split("---").next().unwrap();
+    mesh.write("try.yaml", &gateway.replacen("name: way", "name: try", 1));
+    let way = eventually(SOON * 2, || pod_of(&mesh, "way")).unwrap();
+    let other = eventually(SOON * 2, || pod_of(&mesh, "try")).unwrap();
+    let services = include_str!("../../../../deploy/demo/20-services.yaml");
+    let cart = "  name: cart\n  namespace: shop\n";
+    let labelled = |weight: u8| {
+        let labels = "  labels: { istio.io/use-waypoint: way, istio.io/use-waypoint-canary: try }\n";
+        let weight = format!("  annotations: {{ istio.io/use-waypoint-canary-weight: '{weight}' }}\n");
+        services.replacen(cart, &format!("{cart}{labels}{weight}"), 1)
+    };
+    let both = [way.clone(), other.clone()];
+    mesh.write("services.yaml", &labelled(0));
+    eventually(SOON, || goes_through(&mesh, CART, true)).unwrap();
+    assert_eq!(share(&mesh, 20, &both).unwrap(), [20, 0]);
+    mesh.write("services.yaml", &labelled(50));
+    let seen = eventually(SOON, || match share(&mesh, 5, &both)? {
+        seen if seen[1] > 0 => share(&mesh, 200, &both),
+        seen => Err(format!("{seen:?}")),
+    });
+    // Seven standard deviations to both sides.
+    let seen = seen.unwrap();
+    assert!(seen.iter().all(|count| (50..=150).contains(count)), "{seen:?}");
+    mesh.write("services.yaml", &labelled(100));
+    eventually(SOON, || match share(&mesh, 20, &both)?[..] {
+        [0, 20] => Ok(()),
+        [first, second] => Err(format!("{first}, {second}")),
+        _ => Err("not two".to_owned()),
+    })
+    .unwrap();
+    // One that is not there gets nothing, whatever its part.
+    mesh.remove("try.yaml");
+    eventually(SOON, || match share(&mesh, 20, std::slice::from_ref(&way)) {
+        Ok(seen) if seen == [20] => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .unwrap();
+    // Another pod beside the first one: who has tunnels to the first uses both.
+    mesh.write("way.yaml", &with_annotations("ambit.io/replicas: '2'"));
+    let two = eventually(SOON * 2, || pods(&mesh, 2)).unwrap();
+    assert!(two.contains(&way), "{two:?}");
+    let seen = eventually(SOON, || match share(&mesh, 5, &two)? {
+        seen if seen.iter().all(|count| *count > 0) => share(&mesh, 200, &two),
+        seen => Err(format!("{seen:?}")),
+    });
+    let seen = seen.unwrap();
+    assert!(seen.iter().all(|count| (50..=150).contains(count)), "{seen:?}");
+}
+
+#[test]
+fn a_mesh_with_a_waypoint_whose_supervisor_was_killed_is_taken_down_to_the_last_file() {
+    let mesh = Mesh::up("wayfarer");
+    mesh.write("way.yaml", WAYPOINT);
+    eventually(SOON * 2, || pods(&mesh, 1)).unwrap();
+    let spaces = mesh.spaces();
+    assert!(spaces.iter().any(|space| space.to_string_lossy().contains("shop-way-")), "{spaces:?}");
+    mesh.kill_supervisor();
+    mesh.run(&["down"]);
+    assert!(!mesh.run_dir().exists());
+    assert!(spaces.iter().all(|space| !space.exists()));
+}
+
+#[test]
+fn what_runs_as_the_account_of_a_waypoint_goes_through_it_and_an_endpoint_of_another_changes_that() {
+    let mesh = Mesh::up("account");
+    eventually(SOON, || goes_through(&mesh, CART, false)).unwrap();
+    mesh.write("way.yaml", &with_annotations("istio.io/for-service-account: cart"));
+    let way = eventually(SOON * 2, || pods(&mesh, 1)).unwrap().remove(0);
+    // All endpoints of service cart run as cart: no label is needed.
+    eventually(SOON, || goes_through(&mesh, CART, true)).unwrap();
+    // Its own address, too; a route is for services.
+    let address = mesh.pod("shop/cart").unwrap()["ips"][0].as_str().unwrap().to_owned();
+    let seen = || {
+        let ticket = ticket();
+        let answer = mesh.fetch("shop/web", &format!("http://{address}:8080/{ticket}"))?;
+        let log = mesh.run(&["logs", &format!("shop/{way}")]);
+        if answer["path"] == format!("/{ticket}") && log.contains(&ticket) {
+            Ok(())
+        } else {
+            Err(answer.to_string())
+        }
+    };
+    eventually(SOON, seen).unwrap();
+    // An endpoint that runs as somebody else: where its requests go they go as they were sent.
+    let other = "apiVersion: v1\nkind: Pod\nmetadata: { name: other, namespace: shop, labels: { app: cart } }\n\
+                 spec:\n  nodeName: node-2\n  serviceAccountName: crawler\n  \
+                 containers: [{ name: app, command: [ambit, pod, serve] }]\n";
+    mesh.write("other.yaml", other);
+    eventually(SOON, || goes_through(&mesh, CART, false)).unwrap();
+    mesh.remove("other.yaml");
+    eventually(SOON, || goes_through(&mesh, CART, true)).unwrap();
+}
