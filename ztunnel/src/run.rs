@@ -163,7 +163,7 @@ async fn main(config: Config, runtimes: &Runtimes, logs: Logs) -> Result<(), Run
 fn release_unused(board: Board, tasks: &mut Tasks) {
     tasks.spawn("pages", |stop| async move {
         let release = ambit_sys::pages::release_unused;
-        if let Err(error) = keep_only_used_code_after(stop, || board.posted(), release).await {
+        if let Err(error) = keep_only_used_code_after(stop, || board.changed(), release).await {
             warn!(%error, "code that is not in use stays resident");
         }
     });
