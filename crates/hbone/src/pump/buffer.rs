@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::io;
 use std::task::{Context, Poll};
 
+use ambit_process::net::TcpStream;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -48,11 +49,16 @@ impl Buffer {
     }
 
     /// Reads once, into room that is there only when there is something to read.
-    pub(super) fn poll_read<R: AsyncRead + Unpin>(
+    pub(super) fn poll_read<R: AsyncRead + AsRef<TcpStream> + Unpin>(
         &mut self,
         from: &mut R,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        // Asked first, for most polls find nothing: another side of the flow has woken its task.
+        if (*from).as_ref().poll_read_ready(cx).is_pending() {
+            self.rest();
+            return Poll::Pending;
+        }
         // Made anew at each poll: it keeps nothing between them.
         let read = std::pin::pin!(from.read_buf(self.room())).poll(cx);
         if read.is_pending() {

@@ -49,7 +49,7 @@ struct Way<'a> {
 
 async fn copy<R, W>(mut from: R, mut to: W, way: Way<'_>) -> Result<(), Broken>
 where
-    R: AsyncRead + Unpin,
+    R: AsyncRead + AsRef<TcpStream> + Unpin,
     W: AsyncWrite + Unpin,
 {
     let mut buffer = Buffer::new();

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use ambit_process::net::TcpStream;
 use bytes::{Buf, Bytes};
@@ -51,7 +51,7 @@ pub async fn tunnel(
 }
 
 /// From the application into the tunnel.
-async fn up<R: AsyncRead + Unpin>(
+async fn up<R: AsyncRead + AsRef<TcpStream> + Unpin>(
     mut app: R,
     send: &mut SendStream<Bytes>,
     meter: &impl Meter,
@@ -79,7 +79,7 @@ enum Heard {
 }
 
 /// What the application says next, unless nobody listens any more.
-async fn heard<R: AsyncRead + Unpin>(
+async fn heard<R: AsyncRead + AsRef<TcpStream> + Unpin>(
     app: &mut R,
     send: &mut SendStream<Bytes>,
     buffer: &mut Buffer,
@@ -101,6 +101,9 @@ async fn heard<R: AsyncRead + Unpin>(
 /// Sends all of `data`, as fast as the peer gives room. False when the peer wants no more.
 async fn forward(mut data: Bytes, send: &mut SendStream<Bytes>) -> Result<bool, Broken> {
     while !data.is_empty() {
+        // Room that is there at once wakes whoever waits for a reset: us, who know. What there is to hear meanwhile,
+        // the next question hears.
+        let _ = send.poll_reset(&mut Context::from_waker(Waker::noop()));
         send.reserve_capacity(data.len());
         let room = match poll_fn(|cx| send.poll_capacity(cx)).await {
             Some(Ok(room)) => room.min(data.len()),
@@ -138,7 +141,8 @@ async fn down<W: AsyncWrite + Unpin>(
         };
         let bytes = data.len();
         while data.has_remaining() {
-            let written = write(&mut app, &mut data, stalls).await.map_err(Broken::App)?;
+            let written = write(&mut app, &data, stalls).await.map_err(Broken::App)?;
+            data.advance(written);
             meter.app_received(written);
         }
         // Fails only when the stream is gone, which the next read tells better.
@@ -150,8 +154,8 @@ async fn down<W: AsyncWrite + Unpin>(
 }
 
 /// Writes some of `data`. While the application takes nothing, the stream counts as stalled.
-async fn write<W: AsyncWrite + Unpin>(app: &mut W, data: &mut Bytes, stalls: &Stalls) -> io::Result<usize> {
-    let (mut stalled, mut written) = (None, std::pin::pin!(app.write_buf(data)));
+async fn write<W: AsyncWrite + Unpin>(app: &mut W, data: &[u8], stalls: &Stalls) -> io::Result<usize> {
+    let (mut stalled, mut written) = (None, std::pin::pin!(app.write(data)));
     poll_fn(|cx| {
         let polled = written.as_mut().poll(cx);
         if polled.is_pending() {
