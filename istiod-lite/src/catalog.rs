@@ -3,11 +3,13 @@
 //! the translated nouns is kept here.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use ambit_cluster::files::Event;
 use ambit_model::delta::{Change, Delta};
 use ambit_wire::convert::{ResourceKey, encode};
 
+use crate::deploy::overlay::Overlays;
 use crate::index::World;
 use crate::index::unit::Unit;
 use crate::translate;
@@ -32,6 +34,11 @@ impl Catalog {
     #[must_use]
     pub fn world(&self) -> &World {
         &self.world
+    }
+
+    /// Takes in how what is made for gateways is to be: nothing in the mesh follows from it.
+    pub fn overlay(&mut self, overlays: Arc<Overlays>) {
+        self.world.overlays = Some(overlays);
     }
 
     /// Takes an event in. What it changes is computed by `settle`, once for many events.

@@ -2,6 +2,8 @@
 //! the classes themselves. Looks at what is asked for, not at what happened; what belongs to a gateway that is gone goes
 //! with it, for it is its owner. Owns when something is written; what is in `plan`.
 
+pub mod maps;
+pub mod overlay;
 pub mod plan;
 
 use std::collections::BTreeMap;
@@ -89,7 +91,8 @@ impl Deployer {
 
     /// Makes a class that is not there; one that is stays as it is.
     async fn class(&self, class: WaypointClass) -> Result<Made, ApiError> {
-        let description = "Waypoints of the mesh: they see to HTTP for those who ask for it.";
+        // At most 64 characters.
+        let description = "Waypoints of the mesh: HTTP for those who ask for it.";
         let spec = json!({"controllerName": class.controller, "description": description});
         let object = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
                             "metadata": {"name": class.name}, "spec": spec});

@@ -27,6 +27,7 @@ use self::gateway::NetworkGateway;
 use self::routed::Routed;
 use self::unit::Unit;
 use self::users::Users;
+use crate::deploy::overlay::Overlays;
 use crate::mesh::Mesh;
 use crate::trust;
 
@@ -109,6 +110,8 @@ pub struct World {
     users: Users,
     routed: Routed,
     peers: usize,
+    /// How what is made for gateways is to be; none where nobody reads that.
+    pub overlays: Option<Arc<Overlays>>,
 }
 
 impl World {
@@ -129,6 +132,7 @@ impl World {
             users: Users::default(),
             routed: Routed::default(),
             peers: 0,
+            overlays: None,
         }
     }
 

@@ -5,6 +5,7 @@
 mod own;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ambit_cluster::api::{
     self, Candidate, Client, Desk, Duty, Hand, Member, OpenError, Orders, Share, Wanted,
@@ -24,6 +25,8 @@ use crate::ca::safe::Safe;
 use crate::ca::token::{KeyError, Tokens};
 use crate::config::Run;
 use crate::deploy::Deployer;
+use crate::deploy::maps::Maps;
+use crate::deploy::overlay::Overlays;
 use crate::deploy::plan::Template;
 use crate::hooks::Hooks;
 use crate::metrics::Metrics;
@@ -242,20 +245,25 @@ impl Inside {
         Safe::new(self.client.clone(), namespace)
     }
 
-    /// Starts the election, and what is done by whoever wins it.
+    /// Starts the election, and what is done by whoever wins it. Where waypoints are deployed, answers how those are to
+    /// be.
     pub fn start(
         self,
         tasks: &mut Tasks,
         (told, waypoints): (Told, watch::Receiver<Waypoints>),
         metrics: &Metrics,
-    ) {
+    ) -> Option<watch::Receiver<Arc<Overlays>>> {
         let Self { client, desk, candidate, lead, member, share, revision, hooks, template } = self;
         // Each revision deploys its own gateways, so each has a leader for that.
         let deploys = revision.as_ref().map_or(&lead, |(_, lead)| lead).subscribe();
-        if let Some(template) = template {
+        let overlays = template.map(|template| {
+            let (told, overlays) = watch::channel(Arc::default());
+            let maps = Maps::new(client.clone(), candidate.namespace.clone(), waypoints.clone(), told);
+            tasks.spawn("overlays", |stop| maps.run(stop));
             let deployer = Deployer::new(client.clone(), deploys, waypoints, template);
             tasks.spawn("deploy", |stop| deployer.run(stop));
-        }
+            overlays
+        });
         if let Some(roots) = told.serving {
             let writes = revision.as_ref().map_or(&lead, |(_, lead)| lead).subscribe();
             let hooks = Hooks::new(client.clone(), roots, writes, hooks, metrics.clone());
@@ -291,5 +299,6 @@ impl Inside {
             tasks.spawn("revision's election", |stop| candidate.stand(client, lead, stop));
         }
         tasks.spawn("election", |stop| candidate.stand(client, lead, stop));
+        overlays
     }
 }

@@ -26,6 +26,7 @@ use tracing::{debug, info, warn};
 use crate::ca::Ask;
 use crate::ca::token::Bound;
 use crate::catalog::Catalog;
+use crate::deploy::overlay::Overlays;
 use crate::index::World;
 use crate::metrics::{Metrics, Trigger, trigger};
 use crate::publish::pace::Pace;
@@ -86,6 +87,8 @@ pub struct Feed {
     heard: Option<Instant>,
     /// What such changes are of.
     triggers: BTreeSet<Trigger>,
+    /// How what is made for gateways is to be, where somebody reads it.
+    overlays: Option<watch::Receiver<Arc<Overlays>>>,
 }
 
 impl Feed {
@@ -110,7 +113,15 @@ impl Feed {
             pace: Pace::default(),
             heard: None,
             triggers: BTreeSet::new(),
+            overlays: None,
         }
+    }
+
+    /// Heeds how what is made for gateways is to be; nothing is made for one before it is known.
+    #[must_use]
+    pub fn overlaid(mut self, overlays: watch::Receiver<Arc<Overlays>>) -> Self {
+        self.catalog.overlay(Arc::default());
+        Self { overlays: Some(overlays), ..self }
     }
 
     /// Heeds how many there are to be told.
@@ -145,6 +156,10 @@ impl Feed {
                 Some(ask) = asks.recv() => {
                     self.waiting.push(ask);
                     self.answer();
+                }
+                Some(overlays) = newest(self.overlays.as_mut()) => {
+                    self.overlay(overlays);
+                    due.get_or_insert_with(clock::now);
                 }
             }
             if due.is_some_and(|due| due <= clock::now()) {
@@ -216,6 +231,14 @@ impl Feed {
                 differs
             });
         }
+    }
+
+    /// What is made for gateways follows from it, and what their authors read.
+    fn overlay(&mut self, overlays: Arc<Overlays>) {
+        self.catalog.overlay(overlays);
+        self.gateways_changed = true;
+        let all = status::all(self.catalog.world());
+        self.unreported.extend(all.into_iter().filter(|it| it.kind == Kind::Gateway));
     }
 
     fn note(&mut self, object: &ObjectRef) {
@@ -318,6 +341,16 @@ impl Feed {
         waiting.drain(..surplus);
         self.waiting = waiting;
     }
+}
+
+/// Cancel-safe: what was not taken is there the next time. Whoever reads ends with the program only.
+async fn newest(overlays: Option<&mut watch::Receiver<Arc<Overlays>>>) -> Option<Arc<Overlays>> {
+    if let Some(overlays) = overlays
+        && overlays.changed().await.is_ok()
+    {
+        return Some(Arc::clone(&overlays.borrow_and_update()));
+    }
+    std::future::pending().await
 }
 
 async fn until(due: Option<Instant>) {

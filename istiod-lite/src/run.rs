@@ -284,9 +284,11 @@ impl ControlPlane {
             registry: self.registry,
             metrics: self.metrics,
         };
-        if let Some(inside) = self.inside {
-            inside.start(tasks, (here.told(), self.waypoints), &shown.metrics);
-        }
+        let start = |inside: Inside| inside.start(tasks, (here.told(), self.waypoints), &shown.metrics);
+        let feed = match self.inside.and_then(start) {
+            Some(overlays) => feed.overlaid(overlays),
+            None => feed,
+        };
         here.start(tasks);
         let feed = feed.telling(open.streams());
         tasks.spawn("publish", |stop| feed.run(source, asks, stop));

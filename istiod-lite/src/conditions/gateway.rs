@@ -11,7 +11,7 @@ use ambit_cluster::kinds::service::Service;
 use super::Condition;
 use crate::index::unit::UnitKind;
 use crate::index::{Space, World};
-use crate::translate::waypoint::{CLASSES, class_of, standing as for_account};
+use crate::translate::waypoint::{CLASSES, class_of, overlays, standing as for_account};
 
 const ACCEPTED: &str = "Accepted";
 const PROGRAMMED: &str = "Programmed";
@@ -39,6 +39,7 @@ pub fn gateway(world: &World, at: &ObjectRef) -> Option<SaidOfGateway> {
     let space = world.space(&at.namespace)?;
     let gateway = space.gateways.get(&at.name)?;
     class_of(world, gateway).filter(|class| class.is_ours)?;
+    let parameters = parameters(world, gateway)?;
     let standing = standing(world, space, gateway);
     let listeners = gateway.spec.listeners.iter();
     let listeners: Vec<_> = listeners.map(|it| (it.name.clone(), of_listener(it, &standing))).collect();
@@ -56,7 +57,7 @@ pub fn gateway(world: &World, at: &ObjectRef) -> Option<SaidOfGateway> {
     };
     let resolved =
         Condition::new(RESOLVED_REFS, "True", RESOLVED_REFS, "it refers to nothing that is missing");
-    let mut conditions = vec![accepted(gateway, &standing), programmed, resolved];
+    let mut conditions = vec![accepted((gateway, parameters), &standing), programmed, resolved];
     conditions.extend(account(world, gateway));
     Some(SaidOfGateway { conditions, addresses, listeners })
 }
@@ -174,16 +175,27 @@ fn is_usual(it: &Listener) -> bool {
     it.protocol == "HBONE" && it.port.0 == 15008
 }
 
-fn accepted(gateway: &Gateway, standing: &Standing) -> Condition {
+/// Why what the author says of what is made cannot be followed; nothing is said of a gateway before that is known.
+fn parameters(world: &World, gateway: &Gateway) -> Option<Option<String>> {
+    match overlays(world, gateway) {
+        Some(read) => Some(read.err().map(|error| format!("{error}; what was made before stays as it is"))),
+        None if world.overlays.is_some() => None,
+        None => {
+            let text = "spec.infrastructure.parametersRef is not read here, so nothing is deployed; use labels and annotations";
+            Some(Some(text.into()))
+        }
+    }
+}
+
+fn accepted((gateway, parameters): (&Gateway, Option<String>), standing: &Standing) -> Condition {
     let good = gateway.spec.listeners.iter().filter(|it| is_usual(it)).count();
     let refused = "listeners of a waypoint are of protocol HBONE at port 15008";
     match standing {
         Standing::Refused(reason @ "UnsupportedAddress", why) => {
             Condition::new(ACCEPTED, "False", reason, why.clone())
         }
-        _ if gateway.spec.infrastructure.parameters_ref.is_some() => {
-            let text = "spec.infrastructure.parametersRef is not read here, so nothing is deployed; use labels and annotations";
-            Condition::new(ACCEPTED, "False", "InvalidParameters", text)
+        _ if parameters.is_some() => {
+            Condition::new(ACCEPTED, "False", "InvalidParameters", parameters.unwrap_or_default())
         }
         _ if good == 0 => {
             Condition::new(ACCEPTED, "False", "ListenersNotValid", format!("it has none: {refused}"))

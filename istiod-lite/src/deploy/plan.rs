@@ -7,6 +7,7 @@ use ambit_cluster::kinds::gateway::{Gateway, Listener};
 use serde_json::{Value, json};
 
 use crate::conditions::gateway::{NAME_OVERRIDE, name_of};
+use crate::deploy::overlay::Part;
 use crate::index::users::PART_OF;
 use crate::translate::waypoint::{Asked, account_of};
 
@@ -57,10 +58,26 @@ pub fn plan(template: &Template, asked: &Asked) -> Vec<Planned> {
         return Vec::new();
     }
     let parts = Parts::new(template, asked);
-    vec![parts.account(), parts.service(), parts.deployment()]
+    let says = |part: Part| asked.overlays.iter().any(|it| it.says(part));
+    let mut all = vec![
+        (Part::ServiceAccount, parts.account()),
+        (Part::Service, parts.service()),
+        (Part::Deployment, parts.deployment()),
+    ];
+    if says(Part::HorizontalPodAutoscaler) {
+        all.push((Part::HorizontalPodAutoscaler, parts.autoscaler()));
+    }
+    if says(Part::PodDisruptionBudget) {
+        all.push((Part::PodDisruptionBudget, parts.budget()));
+    }
+    let laid = |(part, mut planned): (Part, Planned)| {
+        asked.overlays.iter().for_each(|it| it.lay_over(part, &mut planned.object));
+        planned
+    };
+    all.into_iter().map(laid).collect()
 }
 
-/// Whoever names a host runs the pods himself; what parameters say nobody reads here.
+/// Whoever names a host runs the pods himself.
 fn is_made_here(gateway: &Gateway) -> bool {
     let is_free = match gateway.spec.addresses.as_slice() {
         [] => true,
@@ -68,7 +85,7 @@ fn is_made_here(gateway: &Gateway) -> bool {
         _ => false,
     };
     let is_anothers = gateway.metadata.annotation(VERSION).is_some();
-    is_free && !is_anothers && gateway.spec.infrastructure.parameters_ref.is_none()
+    is_free && !is_anothers
 }
 
 /// Written by upstream's controller onto gateways that it deploys. Those pods stay as they are until somebody takes the
@@ -149,6 +166,22 @@ impl<'a> Parts<'a> {
                           "selector": {PART_OF: self.gateway.metadata.name}});
         let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec});
         self.at("/api/v1", ("services", self.name), object)
+    }
+
+    /// As many as there are now, until somebody says how many there may be.
+    fn autoscaler(&self) -> Planned {
+        let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": self.name});
+        let object = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+                            "metadata": self.metadata(self.name, &[]),
+                            "spec": {"scaleTargetRef": target, "maxReplicas": 1}});
+        self.at("/apis/autoscaling/v2", ("horizontalpodautoscalers", self.name), object)
+    }
+
+    fn budget(&self) -> Planned {
+        let selector = json!({"matchLabels": {PART_OF: self.gateway.metadata.name}});
+        let object = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+                            "metadata": self.metadata(self.name, &[]), "spec": {"selector": selector}});
+        self.at("/apis/policy/v1", ("poddisruptionbudgets", self.name), object)
     }
 
     fn deployment(&self) -> Planned {

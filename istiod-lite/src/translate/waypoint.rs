@@ -19,7 +19,9 @@ use crate::index::users::{Choice, Named, PART_OF, canary, choice};
 
 pub(crate) use self::account::standing;
 use self::account::{Claim, claim};
-pub use self::record::{Asked, CLASSES, Known, WaypointClass, account_of, class_of, is_waypoint, known};
+pub use self::record::{
+    Asked, CLASSES, Known, WaypointClass, account_of, class_of, is_waypoint, known, overlays,
+};
 
 /// The annotation of a service or a namespace that says what holds while its waypoint is not there.
 const POLICY: &str = "ambit.io/waypoint-policy";

@@ -4,6 +4,7 @@
 mod load;
 mod page;
 mod programs;
+mod reader;
 mod story;
 mod traces;
 
@@ -15,6 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::images::APP;
 use crate::lab::Lab;
 pub use load::{Load, Seen};
+pub use reader::Reader;
 pub use story::{on, told};
 pub use traces::Traces;
 

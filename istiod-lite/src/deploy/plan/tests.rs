@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::*;
+use crate::deploy::overlay::Overlay;
 use crate::translate::waypoint::CLASSES;
 
 fn asked(meta: &str, spec: &str) -> Asked {
@@ -12,10 +13,14 @@ fn asked(meta: &str, spec: &str) -> Asked {
         "{{\"metadata\": {{\"name\": \"way\", \"namespace\": \"shop\", \"uid\": \"u1\" {meta}}}, \"spec\": {{\"gatewayClassName\": \"istio-waypoint\", \"listeners\": [{{\"name\": \"mesh\", \"port\": 15008, \"protocol\": \"HBONE\"}}] {spec}}}}}"
     );
     let gateway: Gateway = serde_json::from_str(&text).unwrap();
-    Asked { gateway: Arc::new(gateway), class: CLASSES[0], network: "net1".into() }
+    Asked { gateway: Arc::new(gateway), class: CLASSES[0], network: "net1".into(), overlays: Vec::new() }
 }
 
 fn made(meta: &str, spec: &str) -> Vec<Planned> {
+    made_with(meta, spec, &[])
+}
+
+fn made_with(meta: &str, spec: &str, overlays: &[&[(&str, &str)]]) -> Vec<Planned> {
     let pod = serde_json::json!({"nodeSelector": {"a": "b"}, "resources": {"requests": {"cpu": "1"}}, "hostNetwork": true});
     let template = Template {
         image: "hub/waypoint:1".into(),
@@ -26,7 +31,10 @@ fn made(meta: &str, spec: &str) -> Vec<Planned> {
         cluster: "c1".into(),
         revision: String::new(),
     };
-    plan(&template, &asked(meta, spec))
+    let mut asked = asked(meta, spec);
+    let read = overlays.iter().map(|it| Arc::new(Overlay::read(it.iter().copied()).unwrap()));
+    asked.overlays = read.collect();
+    plan(&template, &asked)
 }
 
 fn environment(deployment: &Value) -> BTreeMap<String, String> {
@@ -104,11 +112,6 @@ fn what_somebody_else_sees_to_is_not_made() {
         ("", r#", "addresses": [{"type": "Hostname", "value": "own.shop.svc.cluster.local"}]"#, false),
         ("", r#", "addresses": [{"value": "10.0.0.1"}]"#, true),
         ("", r#", "addresses": [{"value": "10.0.0.1"}, {"value": "10.0.0.2"}]"#, false),
-        (
-            "",
-            r#", "infrastructure": {"parametersRef": {"group": "", "kind": "ConfigMap", "name": "x"}}"#,
-            false,
-        ),
         (r#", "annotations": {"gateway.istio.io/controller-version": "5"}"#, "", false),
         (r#", "annotations": {"gateway.istio.io/other": "5"}"#, "", true),
     ] {
@@ -127,4 +130,38 @@ fn listeners_become_ports_once_each_with_names_that_ports_may_have() {
     let names: Vec<_> =
         service["spec"]["ports"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["status-port", "mesh-one", "proxy"]);
+}
+
+#[test]
+fn overlays_are_laid_over_what_is_made_a_class_first_and_bring_a_budget_and_an_autoscaler() {
+    let class: &[(&str, &str)] = &[
+        (
+            "deployment",
+            "spec: {replicas: 2, template: {spec: {containers: [{name: istio-proxy, resources: null}]}}}",
+        ),
+        ("podDisruptionBudget", "spec: {minAvailable: 1}"),
+    ];
+    let own: &[(&str, &str)] = &[
+        ("deployment", "spec: {replicas: 3}"),
+        ("service", "metadata: {annotations: {a: b}}\nspec: {ports: [{port: 15008, nodePort: 30008}]}"),
+        ("horizontalPodAutoscaler", "spec: {minReplicas: 2, maxReplicas: 5}"),
+    ];
+    assert_eq!(made("", "").len(), 3, "neither is there where nobody asks for it");
+    let all = made_with("", "", &[class, own]);
+    let [_, service, deployment, autoscaler, budget] = &all[..] else { panic!("{all:?}") };
+    assert_eq!(deployment.object["spec"]["replicas"], 3);
+    let container = &deployment.object["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!((container.get("resources"), &container["image"]), (None, &"hub/waypoint:1".into()));
+    assert_eq!(service.object["metadata"]["annotations"]["a"], "b");
+    assert_eq!(service.object["spec"]["ports"][1]["nodePort"], 30008);
+    assert_eq!(service.object["spec"]["ports"][1]["name"], "mesh");
+    let at = "/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers/way";
+    assert_eq!((autoscaler.path.as_str(), &autoscaler.object["spec"]["maxReplicas"]), (at, &5.into()));
+    assert_eq!(autoscaler.object["spec"]["scaleTargetRef"]["name"], "way");
+    assert_eq!(budget.path, "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/way");
+    assert_eq!(budget.object["spec"]["minAvailable"], 1);
+    assert_eq!(budget.object["spec"]["selector"]["matchLabels"][PART_OF], "way");
+    for it in &all {
+        assert_eq!(it.object["metadata"]["ownerReferences"][0]["uid"], "u1");
+    }
 }

@@ -10,6 +10,7 @@ use ambit_model::address::NetworkAddress;
 use ambit_model::workload::{ApplicationTunnel, GatewayDestination, GatewayRef, Handover};
 
 use super::Asker;
+use crate::deploy::overlay::{At, Overlay, OverlayError, named};
 use crate::index::World;
 use crate::index::accounts::served;
 use crate::index::gateway::{Place, place as place_of};
@@ -71,7 +72,7 @@ pub fn account_of(gateway: &Gateway) -> &str {
 }
 
 /// What is known of waypoints of ours.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Known {
     /// The accounts that they run as: `<namespace>/<name>`.
     pub accounts: BTreeSet<String>,
@@ -79,10 +80,12 @@ pub struct Known {
     pub gateways: Vec<Asked>,
     /// Classes of ours that are not there.
     pub missing: Vec<WaypointClass>,
+    /// The config maps that their authors name.
+    pub maps: BTreeSet<At>,
 }
 
 /// A gateway that waypoints are asked for with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
     /// The gateway.
     pub gateway: Arc<Gateway>,
@@ -90,6 +93,8 @@ pub struct Asked {
     pub class: WaypointClass,
     /// The cluster's network.
     pub network: Box<str>,
+    /// What is to be laid over what is made for it, in this order.
+    pub overlays: Vec<Arc<Overlay>>,
 }
 
 /// What is known of waypoints of ours now.
@@ -100,15 +105,27 @@ pub fn known(world: &World) -> Known {
         gateways.filter_map(|it| Some((it, class_of(world, it).filter(|class| class.is_ours)?))).collect();
     let account = |it: &Gateway| format!("{}/{}", it.metadata.namespace, account_of(it));
     let network = world.network();
-    let asked = ours.iter().filter(|(it, _)| world.deploys(&it.metadata)).map(|(it, class)| Asked {
-        gateway: Arc::clone(it),
-        class: *class,
-        network: network.into(),
+    let deployed = || ours.iter().filter(|(it, _)| world.deploys(&it.metadata));
+    // Of whom it is not known how what is made for him is to be, nothing is made anew, and what is there stays.
+    let asked = deployed().filter_map(|(it, class)| {
+        let overlays = overlays(world, it)?.ok()?;
+        Some(Asked { gateway: Arc::clone(it), class: *class, network: network.into(), overlays })
     });
     Known {
         accounts: ours.iter().map(|(it, _)| account(it)).collect(),
         gateways: asked.collect(),
         missing: CLASSES.into_iter().filter(|it| it.is_ours && world.class(it.name).is_none()).collect(),
+        maps: deployed().filter_map(|(it, _)| named(it)?.ok()).collect(),
+    }
+}
+
+/// What is to be laid over what is made for a gateway; none while that is not known.
+#[must_use]
+pub fn overlays(world: &World, gateway: &Gateway) -> Option<Result<Vec<Arc<Overlay>>, OverlayError>> {
+    match &world.overlays {
+        Some(overlays) => overlays.of(gateway),
+        // Nobody reads them: what says nothing of the kind is complete without.
+        None => named(gateway).is_none().then(|| Ok(Vec::new())),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn import(lab: &Lab) -> Result<()> {
 }
 
 /// Where the programs are that were built with the one that runs: beside it, or a folder up for a test.
-fn programs() -> Result<PathBuf> {
+pub(super) fn programs() -> Result<PathBuf> {
     let own = std::env::current_exe().context("this program's own path is not known")?;
     let folder = own.parent().context("a program is in a folder")?;
     let folder =

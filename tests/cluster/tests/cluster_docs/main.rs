@@ -8,12 +8,11 @@ mod objects;
 mod refusals;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use ambit_cluster_lab::mesh::{Traces, told};
+use ambit_cluster_lab::mesh::{Reader, Traces, told};
 use ambit_cluster_lab::{APP, Frames, Lab};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 /// In the order in which a reader comes to them.
 const DOCUMENTS: [&str; 5] = ["install.md", "enrol.md", "policies.md", "troubleshoot.md", "upgrade.md"];
@@ -24,8 +23,6 @@ const CARRIED: [&[u8]; 6] =
     [b"/carried", b"/from-inside", b"/allowed-by-name", b"/upgraded", b"/rolled-back", b"/back-again"];
 /// Pods on a busy machine, from nothing.
 const PODS: Duration = Duration::from_secs(180);
-/// Also what is taken down at the end takes its time on two cores.
-const LIMIT: &str = "600";
 
 #[test]
 fn what_documents_say_about_a_cluster_is_so() {
@@ -34,15 +31,15 @@ fn what_documents_say_about_a_cluster_is_so() {
 
 fn story(lab: &Lab) -> Result<()> {
     lab.import_programs()?;
-    let tools = Tools::lay_out(lab)?;
+    let reader = Reader::of(lab)?;
     first_pods(lab)?;
     let before = (Traces::of(lab)?, objects::all(lab)?);
-    refusals::are_told(lab, &tools.folder)?;
+    refusals::are_told(lab, reader.folder())?;
     // All of it is told at once: a document takes a minute.
     let mut wrong = Vec::new();
     for document in DOCUMENTS {
         let capture = lab.capture()?;
-        wrong.extend(tools.run(lab, document)?);
+        wrong.extend(reader.follow(document)?);
         let seen = tell_from_the_wire(document, &capture.finish());
         wrong.extend(seen.err().map(|error| format!("{error:#}")));
     }
@@ -88,57 +85,6 @@ fn tell_from_the_wire(document: &str, frames: &Frames) -> Result<()> {
         ensure!(frames.with_port(15008) > 0, "{document}: nothing went through a tunnel");
     }
     Ok(())
-}
-
-/// What a reader has on the path.
-struct Tools {
-    folder: PathBuf,
-    path: std::ffi::OsString,
-}
-
-impl Tools {
-    fn lay_out(lab: &Lab) -> Result<Self> {
-        let folder = lab.layout().dir().join("reader");
-        std::fs::create_dir_all(&folder)?;
-        let programs =
-            Path::new(env!("CARGO_BIN_EXE_ambit-lab")).parent().context("a program is in a folder")?;
-        let old = std::env::var_os("PATH").unwrap_or_default();
-        let all = [lab.layout().bin(), programs.to_owned()].into_iter().chain(std::env::split_paths(&old));
-        Ok(Self { path: std::env::join_paths(all)?, folder })
-    }
-
-    /// Does what a document says; what was not as it says.
-    fn run(&self, lab: &Lab, document: &str) -> Result<Vec<String>> {
-        let text = std::fs::read_to_string(documents().join(document))?;
-        // Those of `console run` are run by the tier of the documents, those of `console helm` by another story.
-        let others = ["console", "sh", "bash"];
-        let unseen: Vec<_> = others.iter().flat_map(|kind| ambit_transcript::steps(&text, kind)).collect();
-        ensure!(unseen.is_empty(), "{document} has commands that nobody runs: {unseen:?}");
-        let steps = ambit_transcript::steps(&text, "console cluster");
-        ensure!(!steps.is_empty(), "{document} has no block marked `console cluster`");
-        let mut shell = Command::new("timeout");
-        shell
-            .args(["--kill-after=5", LIMIT, "bash", "-c"])
-            .env("PATH", &self.path)
-            .env("KUBECONFIG", lab.kubeconfig())
-            .env("KUBECACHEDIR", self.folder.join("kubectl.cache"))
-            .env("AMBIT", documents().join(".."))
-            .env_remove("HELM")
-            .current_dir(&self.folder);
-        for (name, dir) in
-            [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
-        {
-            shell.env(name, self.folder.join(dir));
-        }
-        let mut wrong = Vec::new();
-        for verdict in ambit_transcript::run(document, &steps, shell, "")? {
-            eprintln!("docs {} ... {}", verdict.what, verdict.complaint.as_deref().unwrap_or("ok"));
-            if let Some(complaint) = verdict.complaint {
-                wrong.push(format!("{}: {complaint}\n{}", verdict.what, verdict.seen));
-            }
-        }
-        Ok(wrong)
-    }
 }
 
 fn documents() -> PathBuf {
