@@ -13,6 +13,7 @@ pub mod users;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use ambit_cluster::kinds::authentication::RequestAuthentication;
 use ambit_cluster::kinds::core::{Namespace, Node, Pod};
 use ambit_cluster::kinds::entry::{ServiceEntry, WorkloadEntry};
 use ambit_cluster::kinds::gateway::{Gateway, GatewayClass};
@@ -53,6 +54,8 @@ pub struct Space {
     pub policies: Shelf<AuthorizationPolicy>,
     /// Peer authentications.
     pub peers: Shelf<PeerAuthentication>,
+    /// Authentications of requests.
+    pub authentications: Shelf<RequestAuthentication>,
     /// Gateways.
     pub gateways: Shelf<Gateway>,
     /// Routes of HTTP requests.
@@ -73,6 +76,7 @@ impl Space {
             && self.workloads.is_empty()
             && self.policies.is_empty()
             && self.peers.is_empty()
+            && self.authentications.is_empty()
             && self.gateways.is_empty()
             && self.http_routes.is_empty()
             && self.grpc_routes.is_empty()
@@ -279,6 +283,7 @@ impl World {
             Body::PeerAuthentication(it) => {
                 self.peers += usize::from(space.peers.insert(name, it).is_none());
             }
+            Body::RequestAuthentication(it) => drop(space.authentications.insert(name, it)),
             Body::Gateway(it) => drop(space.gateways.insert(name, it)),
             Body::HttpRoute(it) => drop(space.http_routes.insert(name, it)),
             Body::GrpcRoute(it) => drop(space.grpc_routes.insert(name, it)),
@@ -304,6 +309,7 @@ impl World {
             Kind::WorkloadEntry => drop(space.workloads.remove(&at.name)),
             Kind::AuthorizationPolicy => drop(space.policies.remove(&at.name)),
             Kind::PeerAuthentication => self.peers -= usize::from(space.peers.remove(&at.name).is_some()),
+            Kind::RequestAuthentication => drop(space.authentications.remove(&at.name)),
             Kind::Gateway => drop(space.gateways.remove(&at.name)),
             Kind::HttpRoute => drop(space.http_routes.remove(&at.name)),
             Kind::GrpcRoute => drop(space.grpc_routes.remove(&at.name)),

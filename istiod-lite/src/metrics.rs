@@ -60,6 +60,7 @@ enum Type {
     Authorization,
     Route,
     Policy,
+    Authentication,
 }
 
 impl From<ResourceType> for OfType {
@@ -69,6 +70,7 @@ impl From<ResourceType> for OfType {
             ResourceType::Authorization => Type::Authorization,
             ResourceType::Route => Type::Route,
             ResourceType::Policy => Type::Policy,
+            ResourceType::Authentication => Type::Authentication,
         };
         Self { r#type }
     }

@@ -2,6 +2,7 @@
 //! What a layer cannot express is read strictly: an allow rule is dropped, a deny rule loses the condition.
 
 mod alias;
+pub mod authentication;
 mod balance;
 pub mod demand;
 mod gateway;
@@ -60,6 +61,10 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
             UnitKind::Peer => peer::derived(&home, space.peers.get(&unit.name)?)
                 .map(|it| vec![Change::Policy(Arc::new(it))])
                 .unwrap_or_default(),
+            UnitKind::Authentication => {
+                let reading = authentication::authentication(world, space.authentications.get(&unit.name)?);
+                reading.authentication.map(|it| Change::Authentication(Arc::new(it))).into_iter().collect()
+            }
             UnitKind::Gateway => gateway::translate(&home, space.gateways.get(&unit.name)?),
             UnitKind::HttpRoute => routed(route::http(world, space.http_routes.get(&unit.name)?)),
             UnitKind::GrpcRoute => routed(route::grpc(world, space.grpc_routes.get(&unit.name)?)),

@@ -18,6 +18,7 @@ use ambit_proxy::terms;
 use ambit_tls::credential::Terms;
 use ambit_wire::node_link::PodInfo;
 
+use crate::keys::KeySettings;
 use crate::room::memory;
 
 /// All settings.
@@ -45,6 +46,8 @@ pub struct Config {
     pub grace: Duration,
     /// How long open requests may go on after that.
     pub drain: Duration,
+    /// When keys of those who issue tokens are fetched.
+    pub keys: KeySettings,
     /// Traffic threads.
     pub threads: usize,
     /// How long a body may stand still; none: any time.
@@ -160,6 +163,7 @@ impl Config {
             ipv6: IPV6.read(source, f),
             grace: GRACE.read(source, f),
             drain: place::drain(source, f),
+            keys: KeySettings::read(source, f),
             threads: threads(THREADS.read(source, f)),
             idle: Some(IDLE.read(source, f)).filter(|idle| !idle.is_zero()),
             tell_client: TELL_CLIENT.read(source, f),

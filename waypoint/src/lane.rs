@@ -19,7 +19,9 @@ use ambit_tls::vault::Vault;
 use ambit_wire::node_link::PodInfo;
 use tokio::sync::watch;
 
+use crate::believed::Believed;
 use crate::crew::Crew;
+use crate::keys::Rings;
 use crate::metrics::Metrics;
 use crate::phases::mirror::Copies;
 use crate::room::Room;
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) place: Place,
     pub(crate) windows: Windows,
     pub(crate) drain: Duration,
+    /// Keys of those who issue tokens.
+    pub(crate) keys: Arc<Rings>,
     /// How long a body may stand still; none: any time.
     pub(crate) idle: Option<Duration>,
     /// Whether applications are told who asks.
@@ -56,6 +60,8 @@ pub(crate) struct Lane {
     pub(crate) lines: Lines,
     /// Keeps those connections going.
     pub(crate) crew: Crew,
+    /// Tokens that were found good.
+    pub(crate) believed: Believed,
     /// Copies of requests under way.
     pub(crate) copies: Copies,
     /// Requests under way from clients.
@@ -69,7 +75,8 @@ impl Lane {
         let tunnels = Pool::new(shared.vault.clone(), settings, &Stop::new());
         let room = Room::new(shared.requests);
         let (lines, crew, copies) = (Lines::default(), Crew::new(), Copies::default());
-        Self { shared, tunnels, lines, crew, copies, room }
+        let believed = Believed::default();
+        Self { shared, tunnels, lines, crew, believed, copies, room }
     }
 }
 

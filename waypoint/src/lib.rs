@@ -2,11 +2,13 @@
 
 mod accept;
 mod admin;
+mod believed;
 mod body;
 pub mod config;
 mod crew;
 mod idle;
 mod inner;
+pub mod keys;
 mod lane;
 mod line;
 pub mod metrics;

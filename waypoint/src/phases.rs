@@ -2,6 +2,7 @@
 //! answer, and every request ends in one record.
 
 mod answer;
+mod authenticate;
 pub(crate) mod authorize;
 mod forward;
 mod identify;
@@ -20,8 +21,8 @@ use crate::body::{Download, Source};
 use crate::refused::Refused;
 use crate::stream::Inbound;
 use crate::upstream::{Chance, Got};
-pub(crate) use identify::{HEADERS_MOST, is_last};
 use authorize::Seen;
+pub(crate) use identify::{HEADERS_MOST, is_last};
 use record::Record;
 use route::Route;
 
@@ -42,12 +43,14 @@ pub(crate) async fn serve(inbound: Arc<Inbound>, mut request: Request<Incoming>)
 async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Result<(Got, Route), Refused> {
     record.enter()?;
     let asked = identify::identify(&mut parts)?;
+    // Ahead of the routes: they may go by headers that only the mesh sets.
+    let token = Box::pin(authenticate::authenticate(record, &mut parts)).await?;
     let target = route::target(&parts)?;
     let routed = route::route(record.inbound(), (&parts, &asked, &target), &mut Chance);
     // A browser asks without saying who it is, and is told nothing but what pages may ask. Everything else that a
     // route says is for those only who may ask at all.
     if !matches!(routed, Err(Refused::Preflight { .. })) {
-        let seen = Seen { parts: &parts, asked: &asked, path: &target.path, token: None };
+        let seen = Seen { parts: &parts, asked: &asked, path: &target.path, token: token.as_deref() };
         authorize::authorize(record, &seen)?;
     }
     let route = routed?;

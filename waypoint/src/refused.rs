@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use ambit_jwt::Fault;
 use ambit_model::http_path::PathError;
 use ambit_model::http_route::HeaderEdits;
 use ambit_model::request_policy::Denial;
@@ -45,6 +46,14 @@ pub(crate) enum Refused {
     /// Somebody should be asked whether it may come in, and cannot be.
     #[error("nobody is known as {0}, who should have been asked")]
     Unasked(String),
+    /// It shows a token that is not believed.
+    #[error("its token is not believed: {fault}")]
+    Unproven {
+        /// Why.
+        fault: Fault,
+        /// What it has no access to.
+        realm: String,
+    },
     /// Routes there are, but none for it.
     #[error("no route matches")]
     NoRoute,
@@ -113,6 +122,12 @@ impl Refused {
                 say(StatusCode::FORBIDDEN, "-", "rbac_access_denied_matched_policy", "RBAC: access denied")
             }
             Self::Unasked(_) => say(StatusCode::FORBIDDEN, "UAEX", "ext_authz_error", ""),
+            Self::Unproven { fault, .. } => Words {
+                status: if fault.is_forbidden() { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED },
+                flags: "-",
+                details: fault.details(),
+                body: fault.to_string().into(),
+            },
             Self::NoRoute => say(StatusCode::NOT_FOUND, "NR", "route_not_found", ""),
             Self::Broken(_) => say(StatusCode::INTERNAL_SERVER_ERROR, "-", "direct_response", ""),
             Self::Elsewhere { status, .. } => {

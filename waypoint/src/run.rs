@@ -31,6 +31,7 @@ use tracing::{info, warn};
 use crate::accept::listen;
 use crate::admin::Admin;
 use crate::config::Config;
+use crate::keys::Rings;
 use crate::lane::{Lane, Shared};
 use crate::metrics::Metrics;
 
@@ -89,6 +90,9 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
     terms::follow_revocations(&config.terms, &mut until_end);
     vault.prepare(config.identity.clone()).await;
     let (tell, synced) = watch::channel(false);
+    let (keys, keeper) = Rings::new(config.keys.clone());
+    let known = world.clone();
+    until_end.spawn("keys", move |stop| keeper.run(known, stop));
     let shared = Arc::new(Shared {
         world: world.clone(),
         vault: vault.clone(),
@@ -100,6 +104,7 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
         place: config.place.clone(),
         windows: config.windows,
         drain: config.drain,
+        keys,
         idle: config.idle,
         tell_client: config.tell_client,
         requests: (config.requests / config.threads).max(1),

@@ -291,7 +291,9 @@ impl<'a> Concerned<'a> {
                 Change::Route(_)
                 | Change::RouteGone(_)
                 | Change::RequestPolicy(_)
-                | Change::RequestPolicyGone(_) => {}
+                | Change::RequestPolicyGone(_)
+                | Change::Authentication(_)
+                | Change::AuthenticationGone(_) => {}
             }
         }
         these.sort_unstable();

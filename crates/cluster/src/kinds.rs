@@ -2,6 +2,7 @@
 //! Owns the rules of single objects; what they mean together is left to the programs.
 
 pub mod admit;
+pub mod authentication;
 pub mod core;
 pub mod definition;
 pub mod entry;
@@ -52,6 +53,7 @@ fn straight(kind: Kind, text: &str) -> Option<Body> {
         | Kind::ConfigMap
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
+        | Kind::RequestAuthentication
         | Kind::ServiceEntry
         | Kind::WorkloadEntry => return None,
     })
@@ -95,6 +97,11 @@ pub(crate) fn read(kind: Kind, value: &Value) -> Result<Body, Wrong> {
             let policy: Arc<policy::PeerAuthentication> = typed(value)?;
             policy.check()?;
             Body::PeerAuthentication(policy)
+        }
+        Kind::RequestAuthentication => {
+            let policy: Arc<authentication::RequestAuthentication> = typed(value)?;
+            policy.check()?;
+            Body::RequestAuthentication(policy)
         }
         Kind::ConfigMap => {
             let map: Arc<mesh::ConfigMap> = typed(value)?;

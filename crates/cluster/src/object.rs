@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::kinds::authentication::RequestAuthentication;
 use crate::kinds::core::{Namespace, Node, Pod, ServiceAccount};
 use crate::kinds::entry::{ServiceEntry, WorkloadEntry};
 use crate::kinds::gateway::{Gateway, GatewayClass};
@@ -41,6 +42,8 @@ pub enum Kind {
     AuthorizationPolicy,
     /// Whether peers must prove who they are.
     PeerAuthentication,
+    /// Whose tokens are believed.
+    RequestAuthentication,
     /// A service outside of Kubernetes.
     ServiceEntry,
     /// A workload outside of Kubernetes.
@@ -51,7 +54,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Node,
         Self::Namespace,
         Self::ServiceAccount,
@@ -64,6 +67,7 @@ impl Kind {
         Self::GrpcRoute,
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
+        Self::RequestAuthentication,
         Self::ServiceEntry,
         Self::WorkloadEntry,
         Self::ConfigMap,
@@ -85,6 +89,7 @@ impl Kind {
             Self::GrpcRoute => "GRPCRoute",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
+            Self::RequestAuthentication => "RequestAuthentication",
             Self::ServiceEntry => "ServiceEntry",
             Self::WorkloadEntry => "WorkloadEntry",
             Self::ConfigMap => "ConfigMap",
@@ -105,7 +110,9 @@ impl Kind {
             Self::Gateway | Self::GatewayClass | Self::HttpRoute | Self::GrpcRoute => {
                 "gateway.networking.k8s.io"
             }
-            Self::AuthorizationPolicy | Self::PeerAuthentication => "security.istio.io",
+            Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
+                "security.istio.io"
+            }
             Self::ServiceEntry | Self::WorkloadEntry => "networking.istio.io",
         }
     }
@@ -209,6 +216,8 @@ pub enum Body {
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     /// Whether peers must prove who they are.
     PeerAuthentication(Arc<PeerAuthentication>),
+    /// Whose tokens are believed.
+    RequestAuthentication(Arc<RequestAuthentication>),
     /// A service outside of Kubernetes.
     ServiceEntry(Arc<ServiceEntry>),
     /// A workload outside of Kubernetes.
@@ -234,6 +243,7 @@ impl Body {
             Self::GrpcRoute(it) => &it.metadata,
             Self::AuthorizationPolicy(it) => &it.metadata,
             Self::PeerAuthentication(it) => &it.metadata,
+            Self::RequestAuthentication(it) => &it.metadata,
             Self::ServiceEntry(it) => &it.metadata,
             Self::WorkloadEntry(it) => &it.metadata,
             Self::ConfigMap(it) => &it.metadata,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::authentication::Authentication;
 use crate::http_route::{Route, RouteKey};
 use crate::name::{PolicyKey, ServiceKey, WorkloadUid};
 use crate::policy::Policy;
@@ -43,6 +44,8 @@ pub enum Change {
     Route(Arc<Route>),
     /// A policy of requests is new or replaced.
     RequestPolicy(Arc<RequestPolicy>),
+    /// An authentication of requests is new or replaced.
+    Authentication(Arc<Authentication>),
     /// A workload is gone.
     WorkloadGone(WorkloadUid),
     /// A service is gone.
@@ -53,4 +56,6 @@ pub enum Change {
     RouteGone(RouteKey),
     /// A policy of requests is gone.
     RequestPolicyGone(PolicyKey),
+    /// An authentication of requests is gone.
+    AuthenticationGone(PolicyKey),
 }

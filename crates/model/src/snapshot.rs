@@ -15,6 +15,7 @@ use std::sync::Arc;
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
 use crate::address::NetworkAddress;
+use crate::authentication::Authentication;
 use crate::delta::{Change, Delta};
 use crate::http_route::{Route, RouteKey, Tables};
 use crate::name::{Hostname, Label, Namespace, NodeName, PolicyKey, ServiceAccount, ServiceKey, WorkloadUid};
@@ -49,7 +50,8 @@ pub struct Snapshot {
     by_namespace: Family<Namespace, PolicyKey, Policy>,
     global: RedBlackTreeMapSync<PolicyKey, Arc<Policy>>,
     routes: Routes,
-    demands: Demands,
+    demands: Demands<RequestPolicy>,
+    authentications: Demands<Authentication>,
 }
 
 /// How many changes led to a snapshot. Says nothing about what is in it, so any two are equal.
@@ -210,13 +212,25 @@ impl Snapshot {
     /// The policy of requests of a key.
     #[must_use]
     pub fn request_policy(&self, key: &PolicyKey) -> Option<&Arc<RequestPolicy>> {
-        self.demands.policy(key)
+        self.demands.get(key)
     }
 
     /// The policies of requests that are attached to any of these, each once.
     #[must_use]
     pub fn request_policies_of(&self, targets: &[Target]) -> Vec<&RequestPolicy> {
         self.demands.of(targets)
+    }
+
+    /// The authentications of requests that are attached to any of these, each once.
+    #[must_use]
+    pub fn authentications_of(&self, targets: &[Target]) -> Vec<&Authentication> {
+        self.authentications.of(targets)
+    }
+
+    /// The authentication of requests of a key.
+    #[must_use]
+    pub fn authentication(&self, key: &PolicyKey) -> Option<&Arc<Authentication>> {
+        self.authentications.get(key)
     }
 
     /// All workloads, in no order.
@@ -244,6 +258,11 @@ impl Snapshot {
         self.demands.all()
     }
 
+    /// All authentications of requests, in no order.
+    pub fn authentications(&self) -> impl Iterator<Item = &Arc<Authentication>> {
+        self.authentications.all()
+    }
+
     /// Services that workloads are endpoints of but that are not known, in no order.
     pub fn missing_services(&self) -> impl Iterator<Item = &ServiceKey> {
         self.endpoints.keys().filter(|key| !self.services.contains_key(*key))
@@ -265,11 +284,13 @@ impl Snapshot {
             }
             Change::Route(route) => self.routes.put(route),
             Change::RequestPolicy(policy) => self.demands.put(policy),
+            Change::Authentication(one) => self.authentications.put(one),
             Change::WorkloadGone(uid) => self.drop_workload(uid),
             Change::ServiceGone(key) => self.drop_service(key),
             Change::PolicyGone(key) => self.drop_policy(key),
             Change::RouteGone(key) => self.routes.take(key),
             Change::RequestPolicyGone(key) => self.demands.take(key),
+            Change::AuthenticationGone(key) => self.authentications.take(key),
         }
     }
 
@@ -361,6 +382,7 @@ impl fmt::Debug for Snapshot {
             .field("policies", &self.policies.size())
             .field("routes", &self.routes.len())
             .field("request_policies", &self.demands.len())
+            .field("authentications", &self.authentications.len())
             .finish_non_exhaustive()
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod hbone;
 pub(crate) mod provider;
 pub(crate) mod revoked;
 mod served;
+pub mod web;
 
 pub(crate) use hbone::server_name;
 pub use hbone::{Accepting, Dialling, Mismatch};

@@ -3,6 +3,7 @@
 //! schema does not compile until somebody has said what it means.
 
 mod address;
+mod authentication;
 mod gateway;
 mod policy;
 mod request_policy;
@@ -11,6 +12,7 @@ mod route;
 mod service;
 mod workload;
 
+pub use authentication::{authentication_from_pb, authentication_to_pb};
 pub use policy::{policy_from_pb, policy_to_pb};
 pub use request_policy::{request_policy_from_pb, request_policy_to_pb};
 pub use resource::{Decoded, Encoded, ResourceKey, ResourceType, decode, encode};

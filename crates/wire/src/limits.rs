@@ -65,6 +65,9 @@ pub const RETRY_CODES: usize = 200;
 /// Targets of one policy of requests (`waypoint.md` 1.11).
 pub const POLICY_TARGETS: usize = 16;
 
+/// Issuers of tokens in one authentication of requests; whoever believes more writes several.
+pub const TOKEN_RULES: usize = 64;
+
 /// Rules, or parts of one, or values of one condition, in a policy of requests. Objects of Kubernetes are smaller.
 pub const POLICY_LIST: usize = 4096;
 

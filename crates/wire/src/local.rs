@@ -2,6 +2,7 @@
 //! configuration dump (`ztunnel.md` 8.7, 11.4). Owns both directions between text and model, and errors that
 //! name the field. Reads no files.
 
+mod authentication;
 mod fault;
 mod read;
 mod request_policy;
@@ -14,6 +15,7 @@ use ambit_model::snapshot::Snapshot;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use authentication::authentication;
 pub use fault::{FieldFault, LocalError};
 pub use request_policy::request_policy;
 pub use route::route;

@@ -108,6 +108,7 @@ pub struct Library {
     policies: RedBlackTreeMapSync<Name, Arc<Record>>,
     routes: RedBlackTreeMapSync<Name, Arc<Record>>,
     request_policies: RedBlackTreeMapSync<Name, Arc<Record>>,
+    authentications: RedBlackTreeMapSync<Name, Arc<Record>>,
     by_alias: Index,
     by_service: Index,
     by_node: Index,
@@ -336,6 +337,7 @@ impl Library {
             ResourceType::Authorization => &self.policies,
             ResourceType::Route => &self.routes,
             ResourceType::Policy => &self.request_policies,
+            ResourceType::Authentication => &self.authentications,
         }
     }
 
@@ -345,6 +347,7 @@ impl Library {
             ResourceType::Authorization => &mut self.policies,
             ResourceType::Route => &mut self.routes,
             ResourceType::Policy => &mut self.request_policies,
+            ResourceType::Authentication => &mut self.authentications,
         }
     }
 
@@ -398,6 +401,7 @@ fn place(kind: ResourceType) -> usize {
         ResourceType::Authorization => 1,
         ResourceType::Route => 2,
         ResourceType::Policy => 3,
+        ResourceType::Authentication => 4,
     }
 }
 

@@ -195,7 +195,10 @@ impl Publisher {
                 self.waits_for_policies = Some(until);
                 vec![Action::WakeAt(until)]
             }
-            ResourceType::Address | ResourceType::Route | ResourceType::Policy => self.push(),
+            ResourceType::Address
+            | ResourceType::Route
+            | ResourceType::Policy
+            | ResourceType::Authentication => self.push(),
             ResourceType::Authorization => {
                 self.waits_for_policies = None;
                 self.push()
@@ -211,6 +214,8 @@ impl Publisher {
         self.say(ResourceType::Authorization, &policies.now, &mut actions);
         let demands = self.due(ResourceType::Policy, Farewell::Last);
         self.say(ResourceType::Policy, &demands.now, &mut actions);
+        let issuers = self.due(ResourceType::Authentication, Farewell::Last);
+        self.say(ResourceType::Authentication, &issuers.now, &mut actions);
         if self.waits_for_policies.is_none() {
             let routed = self.topics.contains_key(&ResourceType::Route);
             let farewell = if routed { Farewell::Last } else { Farewell::InTurn };
@@ -223,6 +228,7 @@ impl Publisher {
         // The removals are an answer of their own.
         self.say(ResourceType::Authorization, &policies.later, &mut actions);
         self.say(ResourceType::Policy, &demands.later, &mut actions);
+        self.say(ResourceType::Authentication, &issuers.later, &mut actions);
         actions
     }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ambit_model::delta::{Change, Delta};
-use ambit_wire::convert::{policy_from_pb, request_policy_from_pb, route_from_pb, service_from_pb, workload_from_pb};
+use ambit_wire::convert::{
+    policy_from_pb, request_policy_from_pb, route_from_pb, service_from_pb, workload_from_pb,
+};
 use ambit_wire::pb::{security, waypoint, workload};
 
 /// A pod named `name`, with a revision that tells its versions apart.

@@ -78,6 +78,7 @@ impl World {
             | Kind::GrpcRoute => discovered(),
             Kind::AuthorizationPolicy
             | Kind::PeerAuthentication
+            | Kind::RequestAuthentication
             | Kind::ServiceEntry
             | Kind::WorkloadEntry => discovered() && self.is_ours(&meta.labels),
         }
@@ -141,6 +142,11 @@ fn objects<'a>(namespace: &'a Arc<str>, space: &'a Space) -> impl Iterator<Item 
         .chain(all((namespace, Kind::WorkloadEntry), &space.workloads, Body::WorkloadEntry))
         .chain(all((namespace, Kind::AuthorizationPolicy), &space.policies, Body::AuthorizationPolicy))
         .chain(all((namespace, Kind::PeerAuthentication), &space.peers, Body::PeerAuthentication))
+        .chain(all(
+            (namespace, Kind::RequestAuthentication),
+            &space.authentications,
+            Body::RequestAuthentication,
+        ))
         .chain(all((namespace, Kind::Gateway), &space.gateways, Body::Gateway))
         .chain(all((namespace, Kind::HttpRoute), &space.http_routes, Body::HttpRoute))
         .chain(all((namespace, Kind::GrpcRoute), &space.grpc_routes, Body::GrpcRoute))

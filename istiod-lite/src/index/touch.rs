@@ -53,6 +53,7 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         | Kind::GatewayClass
         | Kind::HttpRoute
         | Kind::GrpcRoute
+        | Kind::RequestAuthentication
         | Kind::ConfigMap => {}
     }
     units
@@ -98,6 +99,11 @@ fn service(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Un
 fn entry(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
     units.extend(world.routes_of(at).iter().filter_map(Unit::new));
     // What is attached to an entry is attached to its hosts.
+    let attached = space
+        .authentications
+        .iter()
+        .filter(|(_, it)| it.spec.targets().any(|it| it.kind == "ServiceEntry" && *it.name == *at.name));
+    units.extend(named(UnitKind::Authentication, &at.namespace, attached.map(|(name, _)| name)));
     let names_it = |it: &&PolicyTarget| it.kind == "ServiceEntry" && *it.name == *at.name;
     let demands = space.policies.iter().filter(|(_, it)| it.spec.targets().any(|it| names_it(&it)));
     units.extend(named(UnitKind::Policy, &at.namespace, demands.map(|(name, _)| name)));
@@ -196,6 +202,7 @@ pub(super) fn all(world: &World, units: &mut BTreeSet<Unit>) {
     for (name, space) in world.spaces() {
         units.extend(named(UnitKind::Policy, name, space.policies.keys()));
         units.extend(named(UnitKind::Peer, name, space.peers.keys()));
+        units.extend(named(UnitKind::Authentication, name, space.authentications.keys()));
     }
 }
 

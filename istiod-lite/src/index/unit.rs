@@ -22,6 +22,8 @@ pub enum UnitKind {
     Policy,
     /// A peer authentication: a policy of its own, if its ports need one.
     Peer,
+    /// An authentication of requests: one.
+    Authentication,
     /// A gateway: workloads for its addresses, when it leads into another network.
     Gateway,
     /// A route of HTTP requests: a route.
@@ -55,6 +57,7 @@ impl Unit {
             Kind::Service => UnitKind::Service,
             Kind::AuthorizationPolicy => UnitKind::Policy,
             Kind::PeerAuthentication => UnitKind::Peer,
+            Kind::RequestAuthentication => UnitKind::Authentication,
             Kind::Gateway => UnitKind::Gateway,
             Kind::HttpRoute => UnitKind::HttpRoute,
             Kind::GrpcRoute => UnitKind::GrpcRoute,

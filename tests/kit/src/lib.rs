@@ -6,6 +6,7 @@ mod echo;
 // One file for both: the crate that talks to the API may not depend on this one.
 #[path = "../../../crates/cluster/src/api/tests/fake/mod.rs"]
 pub mod fake_api;
+mod keys_server;
 mod link;
 mod namespace;
 mod patience;
@@ -16,6 +17,7 @@ pub mod vectors;
 
 pub use authority::{Authority, Leaf};
 pub use echo::Echo;
+pub use keys_server::{KeysServer, Publishes};
 pub use link::until_up;
 pub use namespace::Namespace;
 pub use patience::{eventually, pause};

@@ -1,5 +1,6 @@
 //! Service account tokens for one test, signed by a key of its own.
 
+use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use rcgen::KeyPair;
 use serde_json::{Value, json};
@@ -42,6 +43,28 @@ impl Tokens {
                 "serviceaccount": { "name": account },
             },
         }))
+    }
+
+    /// The public key as issuers publish it, under this name.
+    ///
+    /// # Panics
+    /// Never: the key is one that can be published.
+    #[must_use]
+    pub fn jwk(&self, id: &str) -> Value {
+        let key = Jwk::from_encoding_key(&self.key, Algorithm::ES256).expect("a public key");
+        let mut key = serde_json::to_value(key).expect("a key");
+        key["kid"] = id.into();
+        key
+    }
+
+    /// A token with just these claims, signed with the key of this name.
+    ///
+    /// # Panics
+    /// Never: the key can sign.
+    #[must_use]
+    pub fn sign_named(&self, id: &str, claims: &Value) -> String {
+        let header = Header { kid: Some(id.into()), ..Header::new(Algorithm::ES256) };
+        encode(&header, claims, &self.key).expect("a token")
     }
 
     /// A token with just these claims.

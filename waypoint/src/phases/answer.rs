@@ -3,7 +3,7 @@
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
-    SEC_WEBSOCKET_ACCEPT, SERVER, UPGRADE,
+    SEC_WEBSOCKET_ACCEPT, SERVER, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
@@ -102,6 +102,13 @@ pub(crate) fn own(mut record: Record, refused: &Refused) -> Response<Download> {
     if let Refused::Full(_) = refused {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         headers.insert(OVERLOADED, HeaderValue::from_static("true"));
+    }
+    if let Refused::Unproven { fault, realm } = refused
+        && !fault.is_forbidden()
+    {
+        // RFC 6750, 3. A token there was, or nobody would have been refused for it.
+        let told = HeaderValue::try_from(format!("Bearer realm=\"{realm}\", error=\"invalid_token\""));
+        headers.extend(told.ok().map(|told| (WWW_AUTHENTICATE, told)));
     }
     if let Refused::Elsewhere { location, headers: edits, .. } = refused {
         headers.extend(HeaderValue::try_from(location).ok().map(|location| (LOCATION, location)));

@@ -122,6 +122,11 @@ impl Record {
         Ok(())
     }
 
+    /// Its target as it may be shown.
+    pub(crate) fn show(&mut self, uri: Uri) {
+        self.uri = uri;
+    }
+
     pub(crate) fn inbound(&self) -> &Inbound {
         &self.inbound
     }

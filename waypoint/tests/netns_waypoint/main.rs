@@ -19,3 +19,5 @@ mod requests;
 mod routes;
 #[cfg(test)]
 mod scene;
+#[cfg(test)]
+mod tokens;

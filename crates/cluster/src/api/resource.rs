@@ -48,6 +48,7 @@ pub(crate) fn plural(kind: Kind) -> &'static str {
         Kind::GrpcRoute => "grpcroutes",
         Kind::AuthorizationPolicy => "authorizationpolicies",
         Kind::PeerAuthentication => "peerauthentications",
+        Kind::RequestAuthentication => "requestauthentications",
         Kind::ServiceEntry => "serviceentries",
         Kind::WorkloadEntry => "workloadentries",
         Kind::ConfigMap => "configmaps",
@@ -70,6 +71,7 @@ pub(crate) fn definition(kind: Kind) -> Option<String> {
         | Kind::GrpcRoute
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
+        | Kind::RequestAuthentication
         | Kind::ServiceEntry
         | Kind::WorkloadEntry => Some(format!("{}.{}", plural(kind), kind.group())),
     }
@@ -92,6 +94,7 @@ pub(crate) fn accept(kind: Kind) -> (&'static str, &'static str) {
         | Kind::GrpcRoute
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
+        | Kind::RequestAuthentication
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
         | Kind::ConfigMap => ("application/json", "application/json"),

@@ -1,7 +1,8 @@
 //! Whether an object may be admitted (`control-plane.md` 8.2): pure, for a webhook and for people who ask before
 //! they apply. Stricter than reading: what would be read leniently, or mean nothing, is told here as well.
-//! Owns the shape of objects and what kinds have in common. A kind's own rules are in `policy` and `entry`.
+//! Owns the shape of objects and what kinds have in common. A kind's own rules are in `policy`, `authentication` and `entry`.
 
+mod authentication;
 mod entry;
 mod policy;
 
@@ -56,6 +57,7 @@ pub fn review(object: &Value) -> Vec<Finding> {
         Err(wrong) => findings.refuse_as(wrong),
         Ok(Body::AuthorizationPolicy(it)) => policy::authorization(&it, &mut findings),
         Ok(Body::PeerAuthentication(it)) => policy::peer(&it, &object, &mut findings),
+        Ok(Body::RequestAuthentication(it)) => authentication::tokens(&it, &mut findings),
         Ok(Body::ServiceEntry(it)) => entry::service(&it, &mut findings),
         Ok(Body::WorkloadEntry(it)) => entry::workload(&it, &mut findings),
         Ok(_) => {}

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde_json::{Value, json};
 
 use crate::api::resource;
+use crate::kinds::authentication::TokenSpec;
 use crate::kinds::entry::{EntryEndpoint, ServiceEntrySpec, ServiceEntryStatus, WorkloadEntryStatus};
 use crate::kinds::policy::{AuthorizationSpec, PeerSpec, PolicyStatus};
 use crate::kinds::schema;
@@ -68,6 +69,15 @@ const PEER: Shape = Shape {
     columns: &[("Mode", ".spec.mtls.mode", "Whether peers must prove who they are")],
 };
 
+const TOKENS: Shape = Shape {
+    kind: Kind::RequestAuthentication,
+    about: "Whose tokens are believed.",
+    singular: "requestauthentication",
+    short: "ra",
+    versions: POLICIES,
+    columns: &[],
+};
+
 const SERVICE: Shape = Shape {
     kind: Kind::ServiceEntry,
     about: "A service outside of Kubernetes.",
@@ -96,6 +106,7 @@ pub fn all() -> Vec<Definition> {
     vec![
         define::<AuthorizationSpec, PolicyStatus>(&AUTHORIZATION),
         define::<PeerSpec, PolicyStatus>(&PEER),
+        define::<TokenSpec, PolicyStatus>(&TOKENS),
         define::<ServiceEntrySpec, ServiceEntryStatus>(&SERVICE),
         define::<EntryEndpoint, WorkloadEntryStatus>(&WORKLOAD),
     ]

@@ -43,6 +43,7 @@ impl Pool {
             | Body::GrpcRoute(_)
             | Body::AuthorizationPolicy(_)
             | Body::PeerAuthentication(_)
+            | Body::RequestAuthentication(_)
             | Body::ServiceEntry(_)
             | Body::WorkloadEntry(_)
             | Body::ConfigMap(_) => {}

@@ -1,25 +1,59 @@
-//! Policies of requests in the known world: by key, and by whose requests they judge.
+//! What is demanded of requests in the known world - policies, and whom to believe: by key, and by whose requests it is
+//! for.
 
 use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
 
 use super::shelf::Shelf;
+use crate::authentication::Authentication;
 use crate::name::PolicyKey;
 use crate::request_policy::{RequestPolicy, Target};
 
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Demands {
-    by_key: HashTrieMapSync<PolicyKey, Arc<RequestPolicy>>,
-    by_target: Shelf<Target, RequestPolicy>,
+/// What is attached to targets.
+pub(super) trait Attached: PartialEq {
+    fn key(&self) -> &PolicyKey;
+    fn targets(&self) -> &[Target];
 }
 
-impl Demands {
-    pub(super) fn policy(&self, key: &PolicyKey) -> Option<&Arc<RequestPolicy>> {
+impl Attached for RequestPolicy {
+    fn key(&self) -> &PolicyKey {
+        &self.key
+    }
+
+    fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+}
+
+impl Attached for Authentication {
+    fn key(&self) -> &PolicyKey {
+        &self.key
+    }
+
+    fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Demands<T: PartialEq> {
+    by_key: HashTrieMapSync<PolicyKey, Arc<T>>,
+    by_target: Shelf<Target, T>,
+}
+
+impl<T: PartialEq> Default for Demands<T> {
+    fn default() -> Self {
+        Self { by_key: HashTrieMapSync::new_sync(), by_target: Shelf::default() }
+    }
+}
+
+impl<T: Attached> Demands<T> {
+    pub(super) fn get(&self, key: &PolicyKey) -> Option<&Arc<T>> {
         self.by_key.get(key)
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<RequestPolicy>> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<T>> {
         self.by_key.values()
     }
 
@@ -28,31 +62,31 @@ impl Demands {
     }
 
     /// Those of any of these, in their order, each once.
-    pub(super) fn of(&self, targets: &[Target]) -> Vec<&RequestPolicy> {
-        let mut found: Vec<&RequestPolicy> = Vec::new();
+    pub(super) fn of(&self, targets: &[Target]) -> Vec<&T> {
+        let mut found: Vec<&T> = Vec::new();
         for (at, target) in targets.iter().enumerate() {
             // Attached to an earlier one as well, it is there already.
             let earlier = targets.get(..at).unwrap_or_default();
             let here = self.by_target.all(target).iter();
-            let first = here.filter(|policy| !policy.targets.iter().any(|it| earlier.contains(it)));
+            let first = here.filter(|one| !one.targets().iter().any(|it| earlier.contains(it)));
             found.extend(first.map(AsRef::as_ref));
         }
         found
     }
 
-    pub(super) fn put(&mut self, policy: &Arc<RequestPolicy>) {
-        self.take(&policy.key);
-        self.by_key.insert_mut(policy.key.clone(), Arc::clone(policy));
-        for target in &policy.targets {
-            self.by_target.put(target.clone(), policy, |it| it.key.clone());
+    pub(super) fn put(&mut self, one: &Arc<T>) {
+        self.take(one.key());
+        self.by_key.insert_mut(one.key().clone(), Arc::clone(one));
+        for target in one.targets() {
+            self.by_target.put(target.clone(), one, |it| it.key().clone());
         }
     }
 
     pub(super) fn take(&mut self, key: &PolicyKey) {
         let Some(old) = self.by_key.get(key).cloned() else { return };
         self.by_key.remove_mut(key);
-        for target in &old.targets {
-            self.by_target.take(target, |it| it.key == *key);
+        for target in old.targets() {
+            self.by_target.take(target, |it| it.key() == key);
         }
     }
 }
@@ -80,7 +114,7 @@ mod tests {
         demands.put(&policy("shop/both", &[&service, &waypoint]));
         demands.put(&policy("shop/all", &[&waypoint]));
         demands.put(&policy("istio-system/mesh", &[&Target::Mesh]));
-        let found = |demands: &Demands, targets: &[Target]| -> Vec<String> {
+        let found = |demands: &Demands<RequestPolicy>, targets: &[Target]| -> Vec<String> {
             demands.of(targets).iter().map(|it| it.key.to_string()).collect()
         };
         let all = [Target::Mesh, waypoint.clone(), service.clone()];

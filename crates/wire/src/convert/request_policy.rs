@@ -39,7 +39,7 @@ pub fn request_policy_from_pb(raw: pb::Policy) -> Result<RequestPolicy, ConvertE
     })
 }
 
-fn target(raw: pb::PolicyTarget) -> Result<Target, ConvertError> {
+pub(super) fn target(raw: pb::PolicyTarget) -> Result<Target, ConvertError> {
     use pb::policy_target::Kind;
     let pb::PolicyTarget { kind } = raw;
     Ok(match kind.ok_or(ConvertError::NoAlternative { field: "targets" })? {
@@ -118,7 +118,7 @@ pub fn request_policy_to_pb(policy: &RequestPolicy) -> pb::Policy {
     }
 }
 
-fn target_to_pb(target: &Target) -> pb::PolicyTarget {
+pub(super) fn target_to_pb(target: &Target) -> pb::PolicyTarget {
     use pb::policy_target::Kind;
     let kind = match target {
         Target::Service(key) => Kind::Service(key.to_string()),

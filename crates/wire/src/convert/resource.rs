@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ambit_model::authentication::Authentication;
 use ambit_model::delta::Change;
 use ambit_model::http_route::{Route, RouteKey};
 use ambit_model::name::{NodeName, PolicyKey, ServiceKey, WorkloadUid};
@@ -16,8 +17,9 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    ConvertError, policy_from_pb, policy_to_pb, request_policy_from_pb, request_policy_to_pb, route_from_pb,
-    route_to_pb, service_from_pb, service_to_pb, workload_from_pb, workload_to_pb,
+    ConvertError, authentication_from_pb, authentication_to_pb, policy_from_pb, policy_to_pb,
+    request_policy_from_pb, request_policy_to_pb, route_from_pb, route_to_pb, service_from_pb, service_to_pb,
+    workload_from_pb, workload_to_pb,
 };
 use crate::limits;
 use crate::pb::discovery::Payload;
@@ -36,11 +38,14 @@ pub enum ResourceType {
     Route,
     /// Policies of requests; only waypoints ask for them.
     Policy,
+    /// Whom to believe about who asks; only waypoints ask for it.
+    Authentication,
 }
 
 impl ResourceType {
     /// All types, in the order a subscriber asks for them: what judges requests is known before what they are for.
-    pub const ALL: [Self; 4] = [Self::Policy, Self::Address, Self::Authorization, Self::Route];
+    pub const ALL: [Self; 5] =
+        [Self::Policy, Self::Authentication, Self::Address, Self::Authorization, Self::Route];
 
     /// What a node's proxy asks for, in that order.
     pub const OF_NODES: [Self; 2] = [Self::Address, Self::Authorization];
@@ -53,6 +58,7 @@ impl ResourceType {
             Self::Authorization => "type.googleapis.com/istio.security.Authorization",
             Self::Route => "type.googleapis.com/ambit.waypoint.v1.Route",
             Self::Policy => "type.googleapis.com/ambit.waypoint.v1.Policy",
+            Self::Authentication => "type.googleapis.com/ambit.waypoint.v1.Authentication",
         }
     }
 
@@ -76,6 +82,8 @@ pub enum ResourceKey {
     Route(RouteKey),
     /// A policy of requests.
     RequestPolicy(PolicyKey),
+    /// An authentication of requests.
+    Authentication(PolicyKey),
 }
 
 impl ResourceKey {
@@ -87,6 +95,7 @@ impl ResourceKey {
             Self::Policy(_) => ResourceType::Authorization,
             Self::Route(_) => ResourceType::Route,
             Self::RequestPolicy(_) => ResourceType::Policy,
+            Self::Authentication(_) => ResourceType::Authentication,
         }
     }
 
@@ -99,6 +108,7 @@ impl ResourceKey {
             Self::Policy(key) => Change::PolicyGone(key),
             Self::Route(key) => Change::RouteGone(key),
             Self::RequestPolicy(key) => Change::RequestPolicyGone(key),
+            Self::Authentication(key) => Change::AuthenticationGone(key),
         }
     }
 }
@@ -108,7 +118,7 @@ impl fmt::Display for ResourceKey {
         match self {
             Self::Workload(uid) => uid.fmt(f),
             Self::Service(key) => key.fmt(f),
-            Self::Policy(key) | Self::RequestPolicy(key) => key.fmt(f),
+            Self::Policy(key) | Self::RequestPolicy(key) | Self::Authentication(key) => key.fmt(f),
             Self::Route(key) => key.fmt(f),
         }
     }
@@ -147,6 +157,13 @@ pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Resul
             Decoded {
                 key: ResourceKey::RequestPolicy(policy.key.clone()),
                 change: Change::RequestPolicy(Arc::new(policy)),
+            }
+        }
+        ResourceType::Authentication => {
+            let noun = authentication_from_pb(waypoint::Authentication::decode(value)?)?;
+            Decoded {
+                key: ResourceKey::Authentication(noun.key.clone()),
+                change: Change::Authentication(Arc::new(noun)),
             }
         }
     };
@@ -198,11 +215,15 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
         Change::RequestPolicy(noun) => {
             (ResourceKey::RequestPolicy(noun.key.clone()), Some(encode_request_policy(noun)))
         }
+        Change::Authentication(noun) => {
+            (ResourceKey::Authentication(noun.key.clone()), Some(encode_authentication(noun)))
+        }
         Change::WorkloadGone(uid) => (ResourceKey::Workload(uid.clone()), None),
         Change::ServiceGone(key) => (ResourceKey::Service(key.clone()), None),
         Change::PolicyGone(key) => (ResourceKey::Policy(key.clone()), None),
         Change::RouteGone(key) => (ResourceKey::Route(key.clone()), None),
         Change::RequestPolicyGone(key) => (ResourceKey::RequestPolicy(key.clone()), None),
+        Change::AuthenticationGone(key) => (ResourceKey::Authentication(key.clone()), None),
     }
 }
 
@@ -238,6 +259,10 @@ fn encode_route(route: &Route) -> Encoded {
 
 fn encode_request_policy(policy: &RequestPolicy) -> Encoded {
     plain(&request_policy_to_pb(policy))
+}
+
+fn encode_authentication(authentication: &Authentication) -> Encoded {
+    plain(&authentication_to_pb(authentication))
 }
 
 /// What is known by nothing but its own name.

@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod arbitrary_route;
+mod authentications;
 mod golden;
 mod refused;
 mod request_policies;

@@ -33,7 +33,7 @@ pub fn request_policy(policy: &RequestPolicy) -> Value {
     Value::Object(members)
 }
 
-fn target(target: &Target) -> Value {
+pub(super) fn target(target: &Target) -> Value {
     match target {
         Target::Service(key) => json!({ "service": key.to_string() }),
         Target::Waypoint { namespace, name } => json!({ "waypoint": format!("{namespace}/{name}") }),

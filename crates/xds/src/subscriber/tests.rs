@@ -158,7 +158,11 @@ fn what_is_demanded_of_requests_and_does_not_read_lets_nobody_in_until_it_does_o
     assert_eq!(told(&mut subscriber, "2", vec![unreadable("ns/d")], &[]), (vec![], true), "it stays closed");
     let read = vec![resource(&demand("d", 1), "v1")];
     assert_eq!(told(&mut subscriber, "3", read, &[]), (vec![demand("d", 1)], false));
-    assert_eq!(told(&mut subscriber, "4", vec![unreadable("ns/d")], &[]), (vec![], true), "what was read stays");
+    assert_eq!(
+        told(&mut subscriber, "4", vec![unreadable("ns/d")], &[]),
+        (vec![], true),
+        "what was read stays"
+    );
     assert_eq!(told(&mut subscriber, "5", vec![], &["ns/d"]), (vec![gone(&demand("d", 1))], false));
 }
 

@@ -70,7 +70,7 @@ pub(super) fn peer(policy: &PeerAuthentication, object: &Value, findings: &mut F
     }
 }
 
-fn targets(one: Option<&PolicyTarget>, many: &[PolicyTarget], findings: &mut Findings) {
+pub(super) fn targets(one: Option<&PolicyTarget>, many: &[PolicyTarget], findings: &mut Findings) {
     if one.is_some() && !many.is_empty() {
         findings.refuse("spec.targetRef", "", "given together with targetRefs", "keep targetRefs");
     }

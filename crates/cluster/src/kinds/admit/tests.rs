@@ -147,6 +147,62 @@ const CASES: &[(&str, &str, &str)] = &[
     ("AuthorizationPolicy", "{selector: {}}", "?spec.selector.matchLabels: a selector without labels"),
     ("PeerAuthentication", "{mtls: {mode: STRICT}}", ""),
     (
+        "RequestAuthentication",
+        "{targetRefs: [{kind: Service, name: s}], jwtRules: [{issuer: i, jwks: '{}', timeout: 1s}]}",
+        "",
+    ),
+    ("RequestAuthentication", "{jwtRules: []}", "?spec.targetRefs: tunnels see no tokens"),
+    (
+        "RequestAuthentication",
+        "{targetRefs: [{kind: Service, name: s}], jwtRules: [{jwks: '{}'}]}",
+        "!spec.jwtRules[0].issuer: missing",
+    ),
+    (
+        "RequestAuthentication",
+        "{targetRefs: [{kind: Service, name: s}], jwtRules: [{issuer: i, jwks: '{}', jwksUri: 'http://a/b'}]}",
+        "!spec.jwtRules[0].jwks: given together",
+    ),
+    (
+        "RequestAuthentication",
+        "{targetRefs: [{kind: Service, name: s}], jwtRules: [{issuer: i, jwksUri: 'file:///etc/passwd'}]}",
+        "!spec.jwtRules[0].jwksUri: file:///etc/passwd: not an address",
+    ),
+    (
+        "RequestAuthentication",
+        "{targetRefs: [{kind: Service, name: s}], jwtRules: [{issuer: 'https://i'}]}",
+        "?spec.jwtRules[0].jwksUri: missing: the issuer is asked",
+    ),
+    (
+        "RequestAuthentication",
+        "{targetRefs: [{kind: Service, name: s}], jwtRules: [{issuer: i}]}",
+        "?spec.jwtRules[0].jwksUri: i: there are no keys",
+    ),
+    (
+        "RequestAuthentication",
+        "{targetRefs: [{kind: Service, name: s}], jwtRules: [{issuer: i, jwks: '{}', fromHeaders: [{name: 'a b'}]}]}",
+        "!spec.jwtRules[0].fromHeaders[0].name: a b: not the name",
+    ),
+    (
+        "RequestAuthentication",
+        "{targetRefs: [{kind: Service, name: s}], jwtRules: [{issuer: i, jwks: '{}', fromParams: ['']}]}",
+        "!spec.jwtRules[0].fromParams[0]: empty",
+    ),
+    (
+        "RequestAuthentication",
+        "{targetRefs: [{kind: Service, name: s}], jwtRules: [{issuer: i, jwks: '{}', outputClaimToHeaders: [{header: x-a, claim: a}, {header: X-A, claim: b}]}]}",
+        "!spec.jwtRules[0].outputClaimToHeaders[1].header: X-A: given twice",
+    ),
+    (
+        "RequestAuthentication",
+        "{targetRefs: [{kind: Service, name: s}], jwtRules: [{issuer: i, jwks: '{}', timeout: soon}]}",
+        "!spec.jwtRules[0].timeout: soon: not a duration",
+    ),
+    (
+        "RequestAuthentication",
+        "{targetRefs: [{kind: Service, name: s}], jwtRules: [{issuer: i, jwks: '{}', audience: [a]}]}",
+        "!spec.jwtRules[0]",
+    ),
+    (
         "PeerAuthentication",
         "{portLevelMtls: {80: {mode: STRICT}}}",
         "!spec.portLevelMtls: ports can only be set",
