@@ -98,6 +98,7 @@ impl<'a> View<'a> {
             | Body::GatewayClass(_)
             | Body::HttpRoute(_)
             | Body::GrpcRoute(_)
+            | Body::RequestAuthentication(_)
             | Body::ConfigMap(_) => {}
         }
     }
