@@ -12,9 +12,9 @@ fuzz_target!(|data: &[u8]| {
     let found = whole.feed(bytes);
     let (first, second) = bytes.split_at(usize::from(*cut).min(bytes.len()));
     let mut pieces = Heads::default();
-    let parted = pieces.feed(first).and_then(|()| {
-        pieces.feed(second).map_err(|(at, error)| (first.len() + at, error))
-    });
+    let parted = pieces
+        .feed(first)
+        .and_then(|()| pieces.feed(second).map_err(|(at, error)| (first.len() + at, error)));
     assert_eq!(parted, found);
     let good = found.map_or_else(|(at, _)| at, |()| bytes.len());
     if found.is_ok() {
@@ -25,7 +25,11 @@ fuzz_target!(|data: &[u8]| {
     // What comes before the first byte that is refused is all that anybody gets to read.
     let Ok(httparse::Status::Complete(end)) = request.parse(&bytes[..good]) else { return };
     let mut heads = Heads::default();
-    assert_eq!(heads.feed(&bytes[..end]), Ok(()), "a head that others read was refused, and not kept from them");
+    assert_eq!(
+        heads.feed(&bytes[..end]),
+        Ok(()),
+        "a head that others read was refused, and not kept from them"
+    );
     assert!(!heads.is_within_head(), "others read a whole head, and we do not");
     let named = |name: &str| {
         request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name)).collect::<Vec<_>>()
@@ -33,7 +37,8 @@ fuzz_target!(|data: &[u8]| {
     let (lengths, codings) = (named("content-length"), named("transfer-encoding"));
     assert!(lengths.len() + usize::from(!codings.is_empty()) <= 1, "two ways to tell the length");
     assert!(!request.path.is_some_and(|path| path.contains('#')), "a fragment");
-    let length = lengths.first().map(|header| std::str::from_utf8(header.value).unwrap().parse::<u64>().unwrap());
+    let length =
+        lengths.first().map(|header| std::str::from_utf8(header.value).unwrap().parse::<u64>().unwrap());
     let upgrade = named("upgrade").iter().any(|to| ambit_model::http_head::asks_for_websocket(to.value));
     if codings.is_empty() && !upgrade {
         // The next request begins right after the body: there, half a line is an open head.
