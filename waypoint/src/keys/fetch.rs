@@ -126,12 +126,12 @@ impl Fetcher {
         let host = uri.host().ok_or_else(refuse)?.trim_matches(['[', ']']);
         let tcp = self.connect(host, uri.port_u16().unwrap_or(if secure { 443 } else { 80 })).await?;
         if !secure {
-            return exchange(&uri, tcp).await;
+            return Box::pin(exchange(&uri, tcp)).await;
         }
         // Read again each time: the bundle may have been replaced, and this happens rarely.
         let web = Web::new(&self.settings.roots)?;
         let proven = web.prove(host, tcp).await.map_err(|error| FetchError::Connect(host.into(), error))?;
-        exchange(&uri, proven).await
+        Box::pin(exchange(&uri, proven)).await
     }
 
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, FetchError> {

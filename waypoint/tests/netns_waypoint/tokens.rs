@@ -54,7 +54,7 @@ fn world(rules: Vec<TokenRule>) -> Vec<Change> {
 
 /// Claims of a token that is good for an hour, and more.
 fn claims(more: &Value) -> Value {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = ambit_process::clock::now_system().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let mut claims = json!({"iss": ISSUER, "sub": "jane", "exp": now + 3600});
     claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     claims
