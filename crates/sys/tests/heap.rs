@@ -1,6 +1,7 @@
 //! How many heaps the threads of a process have: a target of its own, for it is said once, for the whole process.
 
-#[cfg(all(test, target_env = "gnu"))]
+#[cfg(target_env = "gnu")]
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
     use std::sync::Barrier;
@@ -14,7 +15,7 @@ mod tests {
     fn heaps_of(threads: usize) -> BTreeSet<usize> {
         let all_have = Barrier::new(threads);
         let allocate = || {
-            let room = vec![1_u8; 100];
+            let room = Box::new([1_u8; 100]);
             all_have.wait();
             room.as_ptr().addr() / HEAP
         };

@@ -1,3 +1,5 @@
+//! What is remembered of tokens, and for how long.
+
 use std::time::Duration;
 
 use ambit_model::authentication::{KeySource, PATIENCE, Place};

@@ -1,3 +1,5 @@
+//! Key sets as issuers publish them, read and used.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tokens as clients send them: which are read, and which are refused unread.
+
 use serde_json::json;
 
 use super::*;

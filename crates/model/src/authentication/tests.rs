@@ -1,3 +1,5 @@
+//! Where tokens are looked for, and what of a request is taken for one.
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Bytes of heads and bodies that have one reading, and those that have two.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! RequestAuthentications become what waypoints are told.
+
 use ambit_cluster::files::{Keep, load_once};
 use http::header::AUTHORIZATION;
 

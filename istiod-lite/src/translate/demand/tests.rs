@@ -1,3 +1,5 @@
+//! AuthorizationPolicies become what waypoints are told.
+
 use ambit_cluster::files::{Keep, load_once};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Which addresses are asked for keys, and which answers are taken.
+
 use ambit_kit::{KeysServer, Publishes, Tokens};
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;

@@ -1,3 +1,5 @@
+//! Keys while issuers fail, hang and exchange theirs.
+
 use ambit_kit::{KeysServer, Publishes, Tokens};
 use ambit_process::tasks::Tasks;
 use ambit_tls::configs::control_plane::RootSource;

@@ -1,3 +1,5 @@
+//! Authentications on the wire and back.
+
 use prost::Message;
 
 use crate::convert::{
