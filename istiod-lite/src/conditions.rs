@@ -7,6 +7,7 @@ pub mod gateway;
 pub mod route;
 
 use ambit_cluster::fault::{Fault, Wrong};
+use ambit_cluster::kinds::authentication::RequestAuthentication;
 use ambit_cluster::kinds::entry::{Resolution, ServiceEntry};
 use ambit_cluster::kinds::mesh::Visible;
 use ambit_cluster::kinds::policy::AuthorizationPolicy;
@@ -67,6 +68,9 @@ pub fn of(world: &World, at: &ObjectRef) -> Vec<Condition> {
         Kind::AuthorizationPolicy => {
             space.policies.get(&at.name).map(|it| policy(world, it)).unwrap_or_default()
         }
+        Kind::RequestAuthentication => {
+            space.authentications.get(&at.name).map(|it| tokens(world, it)).unwrap_or_default()
+        }
         Kind::Service => {
             let service = space.services.get(&at.name);
             service.and_then(|it| bound::bound(world, Asker::Service(it))).into_iter().collect()
@@ -123,6 +127,15 @@ pub fn policy(world: &World, policy: &AuthorizationPolicy) -> Vec<Condition> {
         }
     };
     vec![said]
+}
+
+/// What is to be said of whose tokens are believed: only waypoints see tokens.
+fn tokens(world: &World, object: &RequestAuthentication) -> Vec<Condition> {
+    if object.spec.targets().next().is_some() {
+        return bound::believed(world, object).into_iter().collect();
+    }
+    let text = "ztunnel does not see tokens, so nothing comes of it; attach it to a waypoint with targetRefs";
+    vec![Condition::new(ZTUNNEL_ACCEPTED, "False", "UnsupportedValue", text)]
 }
 
 /// What is left of a policy that asked for more than a tunnel sees. One that protects nothing any more is not

@@ -27,6 +27,10 @@ const MANAGER: &str = "istio.io/gateway-controller";
 /// Where classes are.
 const CLASSES: &str = "/apis/gateway.networking.k8s.io/v1/gatewayclasses";
 
+/// What a class says of itself. The API takes no more than 64 characters.
+const DESCRIPTION: &str = "Waypoints of the mesh: HTTP for those who ask for it.";
+const _: () = assert!(DESCRIPTION.len() <= 64, "GatewayClass.spec.description is too long");
+
 /// Makes what waypoints need.
 pub struct Deployer {
     client: Client,
@@ -91,9 +95,7 @@ impl Deployer {
 
     /// Makes a class that is not there; one that is stays as it is.
     async fn class(&self, class: WaypointClass) -> Result<Made, ApiError> {
-        // At most 64 characters.
-        let description = "Waypoints of the mesh: HTTP for those who ask for it.";
-        let spec = json!({"controllerName": class.controller, "description": description});
+        let spec = json!({"controllerName": class.controller, "description": DESCRIPTION});
         let object = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
                             "metadata": {"name": class.name}, "spec": spec});
         match self.client.create(CLASSES, &object).await {

@@ -19,8 +19,9 @@ use crate::translate::waypoint::class_of;
 use crate::vips::{self, Given};
 
 /// The kinds whose authors are told something.
-const TOLD: [Kind; 8] = [
+const TOLD: [Kind; 9] = [
     Kind::AuthorizationPolicy,
+    Kind::RequestAuthentication,
     Kind::Service,
     Kind::ServiceEntry,
     Kind::WorkloadEntry,
@@ -132,8 +133,10 @@ fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
         Kind::Service | Kind::ServiceEntry | Kind::Gateway => {
             let targeted = space.policies.iter().filter(|(_, it)| it.spec.targets().next().is_some());
             let policies = targeted.map(|(name, _)| ObjectRef::new(Kind::AuthorizationPolicy, home, name));
+            let targeted = space.authentications.iter().filter(|(_, it)| it.spec.targets().next().is_some());
+            let tokens = targeted.map(|(name, _)| ObjectRef::new(Kind::RequestAuthentication, home, name));
             let users = users().into_iter().filter(|_| at.kind == Kind::Gateway);
-            own(at).chain(policies).chain(users).chain(behind(world, space, at)).collect()
+            own(at).chain(policies).chain(tokens).chain(users).chain(behind(world, space, at)).collect()
         }
         Kind::Pod => behind(world, space, at).chain(world.fronts(at)).collect(),
         Kind::WorkloadEntry => own(at).chain(world.fronts(at)).collect(),
@@ -191,12 +194,14 @@ fn own(at: &ObjectRef) -> impl Iterator<Item = ObjectRef> {
 
 fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
     let policies = space.policies.keys().map(|name| (Kind::AuthorizationPolicy, name));
+    let tokens = space.authentications.keys().map(|name| (Kind::RequestAuthentication, name));
     let services = space.services.keys().map(|name| (Kind::Service, name));
     let entries = space.entries.keys().map(|name| (Kind::ServiceEntry, name));
     let workloads = space.workloads.keys().map(|name| (Kind::WorkloadEntry, name));
     let gateways = space.gateways.keys().map(|name| (Kind::Gateway, name));
     let http = space.http_routes.keys().map(|name| (Kind::HttpRoute, name));
     let grpc = space.grpc_routes.keys().map(|name| (Kind::GrpcRoute, name));
+    let policies = policies.chain(tokens);
     let objects =
         policies.chain(services).chain(entries).chain(workloads).chain(gateways).chain(http).chain(grpc);
     objects.map(|(kind, name)| ObjectRef::new(kind, namespace, name)).collect()
@@ -208,6 +213,10 @@ fn known<'a>(world: &'a World, at: &ObjectRef) -> Option<Known<'a>> {
     Some(match at.kind {
         Kind::AuthorizationPolicy => {
             let it = space.policies.get(&at.name)?;
+            plain(&it.status.conditions, it.metadata.generation)
+        }
+        Kind::RequestAuthentication => {
+            let it = space.authentications.get(&at.name)?;
             plain(&it.status.conditions, it.metadata.generation)
         }
         Kind::Service => {

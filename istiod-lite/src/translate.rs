@@ -17,6 +17,7 @@ pub mod route;
 mod service;
 mod service_entry;
 mod slice;
+mod target;
 pub mod waypoint;
 mod workload_entry;
 

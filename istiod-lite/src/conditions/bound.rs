@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ambit_cluster::kinds::authentication::RequestAuthentication;
 use ambit_cluster::kinds::gateway::Gateway;
 use ambit_cluster::kinds::policy::{AuthorizationPolicy, PolicyAction, PolicyTarget};
 use ambit_model::request_policy::Requirement;
@@ -9,6 +10,7 @@ use ambit_model::request_policy::Requirement;
 use super::{Condition, WAYPOINT_ACCEPTED, WAYPOINT_BOUND};
 use crate::index::World;
 use crate::index::users::Named;
+use crate::translate::authentication::authentication;
 use crate::translate::demand::demand;
 use crate::translate::waypoint::{
     Asker, Attachment, Bound, Canary, CanaryFault, Fault, Unbound, attach, class_of, is_waypoint,
@@ -101,13 +103,30 @@ pub(super) fn why(fault: Fault, waypoint: Named<'_>) -> (&'static str, String) {
 
 /// Whether waypoints enforce a policy that is attached to objects: each target is one's, or goes through one.
 pub(super) fn targeted(world: &World, policy: &AuthorizationPolicy) -> Option<Condition> {
-    let targets: Vec<&PolicyTarget> = policy.spec.targets().collect();
-    let fault = |target: &&PolicyTarget| unbound(world, policy, target).err();
+    let home = &policy.metadata.namespace;
+    enforced(world, (home, policy.spec.targets().collect()), || strictly(world, policy))
+}
+
+/// The same of whose tokens are believed.
+pub(super) fn believed(world: &World, object: &RequestAuthentication) -> Option<Condition> {
+    let not_honoured = || {
+        let notes = authentication(world, object).notes;
+        (!notes.is_empty()).then(|| format!("not honoured: {}", notes.join("; ")))
+    };
+    enforced(world, (&object.metadata.namespace, object.spec.targets().collect()), not_honoured)
+}
+
+fn enforced(
+    world: &World,
+    (home, targets): (&str, Vec<&PolicyTarget>),
+    otherwise: impl FnOnce() -> Option<String>,
+) -> Option<Condition> {
+    let fault = |target: &&PolicyTarget| unbound(world, home, target).err();
     let failing: Vec<_> = targets.iter().filter_map(|it| Some((*it, fault(it)?))).collect();
     let listed = |targets: &[&PolicyTarget]| {
         let named = |target: &&PolicyTarget| {
             let group = if target.group.is_empty() { "core" } else { &target.group };
-            format!("{}.{group}:{}/{}", target.kind, policy.metadata.namespace, target.name)
+            format!("{}.{group}:{home}/{}", target.kind, target.name)
         };
         targets.iter().map(named).collect::<Vec<_>>().join(", ")
     };
@@ -132,9 +151,9 @@ pub(super) fn targeted(world: &World, policy: &AuthorizationPolicy) -> Option<Co
         let failing: Vec<&PolicyTarget> = failing.iter().map(|(target, _)| *target).collect();
         text.push_str(&format!("; not enforced: {}", listed(&failing)));
     }
-    let strictly = strictly(world, policy);
-    text.extend(strictly.iter().map(|it| format!("; {it}")));
-    let is_whole = failing.is_empty() && strictly.is_none();
+    let otherwise = otherwise();
+    text.extend(otherwise.iter().map(|it| format!("; {it}")));
+    let is_whole = failing.is_empty() && otherwise.is_none();
     let reason = if is_whole { "Accepted" } else { "PartiallyInvalid" };
     Some(Condition::new(WAYPOINT_ACCEPTED, "True", reason, text))
 }
@@ -172,8 +191,8 @@ const NOT_BOUND: (&str, &str) =
 /// Why a policy is not enforced for a target.
 type NotEnforced = (&'static str, &'static str);
 
-fn unbound(world: &World, policy: &AuthorizationPolicy, target: &PolicyTarget) -> Result<(), NotEnforced> {
-    let (home, name) = (policy.metadata.namespace.as_str(), target.name.as_str());
+fn unbound(world: &World, home: &str, target: &PolicyTarget) -> Result<(), NotEnforced> {
+    let name = target.name.as_str();
     let space = world.space(home);
     let standing = |asker| match attach(world, asker) {
         Attachment::Bound(it) => {

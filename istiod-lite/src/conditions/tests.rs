@@ -118,6 +118,32 @@ fn policies_for_waypoints_read_for_which_of_their_targets_they_are_enforced() {
 }
 
 #[test]
+fn whose_tokens_are_believed_reads_where_and_what_of_it_is_not_honoured() {
+    let all = |spec: &str| {
+        format!(
+            "---
+{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: way, namespace: shop}}, spec: {{gatewayClassName: istio-waypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}, status: {{addresses: [{{type: IPAddress, value: 10.0.0.9}}]}}}}
+---
+{{apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {{name: r, namespace: shop}}, spec: {{{spec}}}}}
+"
+        )
+    };
+    let way = "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: way}]";
+    for (spec, told) in [
+        (
+            format!("{way}, jwtRules: [{{issuer: 'https://issuer.example'}}]"),
+            "WaypointAccepted=True Accepted",
+        ),
+        // Nobody has told of its keys.
+        (format!("{way}, jwtRules: [{{issuer: me}}]"), "WaypointAccepted=True PartiallyInvalid"),
+        ("targetRefs: [{kind: Service, name: s}]".into(), "WaypointAccepted=False TargetNotFound"),
+        ("selector: {matchLabels: {app: web}}".into(), "ZtunnelAccepted=False UnsupportedValue"),
+    ] {
+        assert_eq!(said(&world(&all(&spec)), Kind::RequestAuthentication, "r"), [told], "{spec}");
+    }
+}
+
+#[test]
 fn policies_for_waypoints_read_that_nobody_enforces_them() {
     let policy = |namespace: &str, targets: &str| {
         format!(

@@ -3,30 +3,62 @@
 
 use std::iter::once;
 
-use ambit_model::policy::{Policy, TextMatch};
+use ambit_model::policy::{Condition, Policy, TextMatch};
+use ambit_model::request_policy::{RequestPolicy, Requirement, TextOf};
 
 use crate::mesh::Mesh;
 
 /// Has a policy that names a principal of one trust domain of the mesh mean the same account under all of them. One
 /// that begins with another trust domain, or with none at all, stays as it is.
 pub(super) fn widen(policy: &mut Policy, mesh: &Mesh) {
+    let matches = policy.rules.iter_mut().flat_map(|rule| &mut rule.clauses).flat_map(|it| &mut it.matches);
+    widen_all(matches.map(|it| &mut it.principals), mesh, elsewhere);
+}
+
+/// The same of a policy of requests, for principals and trust domains wherever it names them.
+pub(super) fn widen_request(policy: &mut RequestPolicy, mesh: &Mesh) {
+    for rule in &mut policy.rules {
+        for from in &mut rule.from {
+            widen_all([&mut from.principals], mesh, elsewhere);
+            widen_all([&mut from.trust_domains], mesh, others);
+        }
+        for when in &mut rule.when {
+            match when {
+                Requirement::Text { of: TextOf::Principal, values } => widen_all([values], mesh, elsewhere),
+                Requirement::Text { of: TextOf::TrustDomain, values } => widen_all([values], mesh, others),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn widen_all<'a>(
+    conditions: impl IntoIterator<Item = &'a mut Condition<TextMatch>>,
+    mesh: &Mesh,
+    meant: fn(&TextMatch, &[&str]) -> Vec<TextMatch>,
+) {
     if mesh.aliases.is_empty() {
         return;
     }
     let domain = mesh.trust.domain();
     let domains: Vec<_> = once(&domain).chain(&mesh.aliases).map(|it| it.as_str()).collect();
-    let matches = policy.rules.iter_mut().flat_map(|rule| &mut rule.clauses).flat_map(|it| &mut it.matches);
-    for one in matches {
+    for one in conditions {
         // Whom a rule leaves out is left out under each name, too.
-        for list in [&mut one.principals.any, &mut one.principals.none] {
-            let others: Vec<_> = list.iter().flat_map(|it| elsewhere(it, &domains)).collect();
-            for other in others {
+        for list in [&mut one.any, &mut one.none] {
+            let all: Vec<_> = list.iter().flat_map(|it| meant(it, &domains)).collect();
+            for other in all {
                 if !list.contains(&other) {
                     list.push(other);
                 }
             }
         }
     }
+}
+
+/// All of these trust domains, if it names one of them.
+fn others(wanted: &TextMatch, domains: &[&str]) -> Vec<TextMatch> {
+    let is_ours = matches!(wanted, TextMatch::Exact(text) if domains.contains(&&**text));
+    domains.iter().filter(|_| is_ours).map(|it| TextMatch::Exact((*it).into())).collect()
 }
 
 /// The same in each of these trust domains, if it is of one of them.
@@ -44,7 +76,12 @@ fn elsewhere(wanted: &TextMatch, domains: &[&str]) -> Vec<TextMatch> {
 
 #[cfg(test)]
 mod tests {
+    use ambit_cluster::files::{Keep, load_once};
+
     use super::super::tests::{named, resources};
+    use super::*;
+    use crate::index::World;
+    use crate::translate::demand::demand;
 
     /// The principals that a tunnel is told, and those that it is told to leave out.
     fn told(aliases: &str, source: &str) -> [String; 2] {
@@ -93,5 +130,33 @@ mod tests {
         ] {
             assert_eq!(told(aliases, source), [any, not], "{aliases} {source}");
         }
+    }
+    #[test]
+    fn waypoints_are_told_of_all_trust_domains_of_the_mesh_wherever_a_policy_names_one() {
+        let text = "
+{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: 'trustDomainAliases: [older]'}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop}, spec: {targetRefs: [{kind: Service, name: web}], rules: [
+  {from: [{source: {principals: [older/ns/a/sa/b], notTrustDomains: [cluster.local, other]}}], when: [{key: source.principal, values: [cluster.local/ns/c/*]}, {key: source.trustDomain, values: [older]}]}]}}
+";
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("all.yaml"), text).unwrap();
+        let mut world = World::new(Mesh::default());
+        let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
+        assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
+        loaded.objects.into_iter().for_each(|object| drop(world.apply(object)));
+        let policy = demand(&world, &world.space("shop").unwrap().policies["p"]).unwrap();
+        let exact =
+            |texts: &[&str]| texts.iter().map(|it| TextMatch::Exact((*it).into())).collect::<Vec<_>>();
+        let from = &policy.rules[0].from[0];
+        assert_eq!(from.principals.any, exact(&["older/ns/a/sa/b", "cluster.local/ns/a/sa/b"]));
+        assert_eq!(from.trust_domains.none, exact(&["cluster.local", "other", "older"]));
+        let prefix = |text: &str| TextMatch::Prefix(text.into());
+        let any = |any| Condition { any, none: Vec::new() };
+        let wanted = [
+            (TextOf::Principal, any(vec![prefix("cluster.local/ns/c/"), prefix("older/ns/c/")])),
+            (TextOf::TrustDomain, any(exact(&["older", "cluster.local"]))),
+        ];
+        assert_eq!(policy.rules[0].when, wanted.map(|(of, values)| Requirement::Text { of, values }));
     }
 }

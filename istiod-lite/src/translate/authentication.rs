@@ -4,18 +4,16 @@
 use std::sync::Arc;
 
 use ambit_cluster::kinds::authentication::{JwtRule, RequestAuthentication};
-use ambit_cluster::kinds::policy::PolicyTarget;
 use ambit_cluster::kinds::route::duration;
 use ambit_jwt::KeySet;
 use ambit_model::authentication::{
     Authentication, ClaimPath, KeySource, PATIENCE, Place, TokenRule, reserved,
 };
 use ambit_model::name::PolicyKey;
-use ambit_model::request_policy::Target;
 use http::HeaderName;
 
 use crate::index::World;
-use crate::translate::waypoint::CLASSES;
+use crate::translate::target::targets;
 
 /// What became of an authentication.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,34 +31,11 @@ pub fn authentication(world: &World, object: &RequestAuthentication) -> Reading 
     let mut notes = Vec::new();
     let rules = spec.jwt_rules.iter().enumerate();
     let rules: Vec<_> = rules.map(|(at, it)| Arc::new(rule(at, it, &mut notes))).collect();
-    let targets: Vec<Target> = spec.targets().flat_map(|it| targets(world, &meta.namespace, it)).collect();
+    let targets: Vec<_> = spec.targets().flat_map(|it| targets(world, &meta.namespace, it)).collect();
     let key = || Some(PolicyKey { namespace: meta.namespace.parse().ok()?, name: meta.name.parse().ok()? });
     let authentication =
         key().filter(|_| !targets.is_empty()).map(|key| Authentication { key, targets, rules });
     Reading { authentication, notes }
-}
-
-/// Whose requests come under what a reference names. A service's name is known whether it is there or not.
-fn targets(world: &World, namespace: &str, target: &PolicyTarget) -> Vec<Target> {
-    let key = |host: &str| format!("{namespace}/{host}").parse().ok().map(Target::Service);
-    let name = target.name.as_str();
-    match (target.group.as_str(), target.kind.as_str()) {
-        ("" | "core", "Service") => key(&world.hostname(namespace, name)).into_iter().collect(),
-        ("networking.istio.io", "ServiceEntry") => {
-            let entry = world.space(namespace).and_then(|space| space.entries.get(name));
-            entry.iter().flat_map(|it| &it.spec.hosts).filter_map(|host| key(&host.0)).collect()
-        }
-        ("gateway.networking.k8s.io", "Gateway") => {
-            let namespace = namespace.parse().ok();
-            namespace.map(|namespace| Target::Waypoint { namespace, name: name.into() }).into_iter().collect()
-        }
-        ("gateway.networking.k8s.io", "GatewayClass") => {
-            let is_ours = namespace == world.mesh.root_namespace
-                && CLASSES.iter().any(|it| it.is_ours && it.name == name);
-            is_ours.then_some(Target::Mesh).into_iter().collect()
-        }
-        _ => Vec::new(),
-    }
 }
 
 fn rule(at: usize, rule: &JwtRule, notes: &mut Vec<String>) -> TokenRule {

@@ -3,25 +3,24 @@
 //! allow match and never keeps a deny from matching.
 
 use ambit_cluster::kinds::policy::{
-    AuthorizationPolicy, Operation as GivenOperation, PolicyAction, PolicyTarget, Rule,
-    Source as GivenSource, When,
+    AuthorizationPolicy, Operation as GivenOperation, PolicyAction, Rule, Source as GivenSource, When,
 };
 use ambit_cluster::kinds::scalar::{AccountName, Cidr, Port, PortText, Word};
 use ambit_model::name::PolicyKey;
 use ambit_model::policy::{AccountMatch, Condition, TextMatch};
 use ambit_model::request_policy::{
-    AddressOf, Operation, RequestAction, RequestPolicy, RequestRule, Requirement, Source, Target, TextOf,
-    text_match,
+    AddressOf, Operation, RequestAction, RequestPolicy, RequestRule, Requirement, Source, TextOf, text_match,
 };
 
 use crate::index::World;
-use crate::translate::waypoint::CLASSES;
+use crate::translate::alias;
+use crate::translate::target::targets;
 
 /// As waypoints judge by it; nothing, if it is attached to nothing of theirs.
 #[must_use]
 pub fn demand(world: &World, object: &AuthorizationPolicy) -> Option<RequestPolicy> {
     let (meta, spec) = (&object.metadata, &object.spec);
-    let targets: Vec<Target> = spec.targets().flat_map(|it| targets(world, &meta.namespace, it)).collect();
+    let targets: Vec<_> = spec.targets().flat_map(|it| targets(world, &meta.namespace, it)).collect();
     if targets.is_empty() {
         return None;
     }
@@ -32,36 +31,15 @@ pub fn demand(world: &World, object: &AuthorizationPolicy) -> Option<RequestPoli
         // No provider is known: whoever would have to be asked is not, and lets nobody in.
         PolicyAction::Custom => RequestAction::Custom { provider: None },
     };
-    Some(RequestPolicy {
+    let mut policy = RequestPolicy {
         key: PolicyKey { namespace: meta.namespace.parse().ok()?, name: meta.name.parse().ok()? },
         targets,
         action,
         rules: spec.rules.iter().map(|it| rule(it, &meta.namespace)).collect(),
         dry_run: super::policy::is_dry_run(object),
-    })
-}
-
-/// Whose requests come under what a reference names. A service's name is known whether it is there or not.
-fn targets(world: &World, namespace: &str, target: &PolicyTarget) -> Vec<Target> {
-    let service = |host: &str| format!("{namespace}/{host}").parse().ok().map(Target::Service);
-    let name = target.name.as_str();
-    match (target.group.as_str(), target.kind.as_str()) {
-        ("" | "core", "Service") => service(&world.hostname(namespace, name)).into_iter().collect(),
-        ("networking.istio.io", "ServiceEntry") => {
-            let entry = world.space(namespace).and_then(|space| space.entries.get(name));
-            entry.iter().flat_map(|it| &it.spec.hosts).filter_map(|host| service(&host.0)).collect()
-        }
-        ("gateway.networking.k8s.io", "Gateway") => {
-            let namespace = namespace.parse().ok();
-            namespace.map(|namespace| Target::Waypoint { namespace, name: name.into() }).into_iter().collect()
-        }
-        ("gateway.networking.k8s.io", "GatewayClass") => {
-            let is_ours = CLASSES.iter().any(|it| it.is_ours && it.name == name);
-            let is_for_all = is_ours && namespace == world.mesh.root_namespace;
-            is_for_all.then_some(Target::Mesh).into_iter().collect()
-        }
-        _ => Vec::new(),
-    }
+    };
+    alias::widen_request(&mut policy, &world.mesh);
+    Some(policy)
 }
 
 /// Reads one rule, and keeps in mind what of it does not read.

@@ -1,6 +1,7 @@
 //! RequestAuthentications become what waypoints are told.
 
 use ambit_cluster::files::{Keep, load_once};
+use ambit_model::request_policy::Target;
 use http::header::AUTHORIZATION;
 
 use super::*;
