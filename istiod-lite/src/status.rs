@@ -141,7 +141,9 @@ fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
         Kind::Pod => behind(world, space, at).chain(world.fronts(at)).collect(),
         Kind::WorkloadEntry => own(at).chain(world.fronts(at)).collect(),
         Kind::EndpointSlice => world.fronts(at),
-        Kind::AuthorizationPolicy => own(at).chain(targets(world, space, at)).collect(),
+        Kind::AuthorizationPolicy | Kind::RequestAuthentication => {
+            own(at).chain(targets(world, space, at)).collect()
+        }
         _ => own(at).collect(),
     }
 }
@@ -169,9 +171,12 @@ fn told_of(world: &World, gateway: Named<'_>) -> Vec<ObjectRef> {
 
 /// While a waypoint is not there, what becomes of traffic depends on whether a policy is attached.
 fn targets(world: &World, space: &Space, policy: &ObjectRef) -> Vec<ObjectRef> {
-    let policy = space.policies.get_key_value(&policy.name).map(|(_, it)| (&policy.namespace, it));
-    let targets = policy.into_iter().flat_map(|(home, it)| it.spec.targets().map(move |it| (home, it)));
-    let told = targets.flat_map(|(namespace, target)| match target.kind.as_str() {
+    let namespace = &policy.namespace;
+    let policies = space.policies.get(&policy.name).filter(|_| policy.kind == Kind::AuthorizationPolicy);
+    let tokens = space.authentications.get(&policy.name).filter(|_| policy.kind != Kind::AuthorizationPolicy);
+    let of_tokens = tokens.into_iter().flat_map(|it| it.spec.targets());
+    let targets = policies.into_iter().flat_map(|it| it.spec.targets()).chain(of_tokens);
+    let told = targets.flat_map(|target| match target.kind.as_str() {
         "Service" => vec![ObjectRef::new(Kind::Service, namespace, &target.name)],
         "ServiceEntry" => vec![ObjectRef::new(Kind::ServiceEntry, namespace, &target.name)],
         "Gateway" => told_of(world, Named { namespace, name: &target.name }),

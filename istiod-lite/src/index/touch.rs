@@ -46,6 +46,10 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         Kind::EndpointSlice => slice(space, at, &mut units),
         Kind::AuthorizationPolicy => policy(world, space, at, &mut units),
         Kind::PeerAuthentication => peer(world, space, at, &mut units),
+        Kind::RequestAuthentication => {
+            let targets = space.authentications.get(&at.name).into_iter().flat_map(|it| it.spec.targets());
+            targets.for_each(|target| targeted(world, &at.namespace, target, &mut units));
+        }
         Kind::Pod
         | Kind::WorkloadEntry
         | Kind::Node
@@ -53,7 +57,6 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         | Kind::GatewayClass
         | Kind::HttpRoute
         | Kind::GrpcRoute
-        | Kind::RequestAuthentication
         | Kind::ConfigMap => {}
     }
     units

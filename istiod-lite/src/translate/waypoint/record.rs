@@ -226,9 +226,11 @@ pub(super) fn has_policy(world: &World, waypoint: Named<'_>, asker: Asker<'_>) -
     let class = world.space(waypoint.namespace).and_then(|space| space.gateways.get(waypoint.name));
     let class = class.map(|it| it.spec.gateway_class_name.as_str());
     let of = |namespace: &str, is_it: &dyn Fn(&PolicyTarget) -> bool| {
-        let policies = world.space(namespace).into_iter().flat_map(|space| space.policies.values());
-        let mut targets = policies.flat_map(|it: &Arc<AuthorizationPolicy>| it.spec.targets());
-        targets.any(is_it)
+        let Some(space) = world.space(namespace) else { return false };
+        let policies = space.policies.values().flat_map(|it: &Arc<AuthorizationPolicy>| it.spec.targets());
+        // Whoever goes past it with a token that is not good for anything would not be refused.
+        let tokens = space.authentications.values().flat_map(|it| it.spec.targets());
+        policies.chain(tokens).any(is_it)
     };
     let (kind, name) = match asker {
         Asker::Service(it) => ("Service", it.metadata.name.as_str()),

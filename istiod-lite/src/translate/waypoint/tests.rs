@@ -141,6 +141,11 @@ fn what_is_not_there_is_gone_past_unless_something_is_demanded_of_it() {
             "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, namespace: {namespace}}}, spec: {{targetRefs: [{target}], rules: [{{}}]}}}}"
         )
     };
+    let tokens = |target: &str| {
+        format!(
+            "{{apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {{name: r, namespace: shop}}, spec: {{targetRefs: [{target}], jwtRules: [{{issuer: me}}]}}}}"
+        )
+    };
     let waiting = || gateway("main", ("", ALL), "");
     let asks = || service(&through("main"));
     let annotated = |word: &str| {
@@ -152,6 +157,8 @@ fn what_is_not_there_is_gone_past_unless_something_is_demanded_of_it() {
         (vec![waiting(), asks()], ""),
         (vec![on_service(), asks()], closed),
         (vec![waiting(), on_service(), asks()], closed),
+        (vec![tokens("{kind: Service, name: cart}"), asks()], closed),
+        (vec![tokens("{kind: Service, name: other}"), asks()], ""),
         (vec![policy("shop", "{kind: Service, name: other}"), asks()], ""),
         (vec![policy("gw", "{group: gateway.networking.k8s.io, kind: Gateway, name: main}"), asks()], closed),
         (
