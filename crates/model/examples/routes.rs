@@ -67,7 +67,7 @@ fn key(at: u32, services: u32) -> Option<ServiceKey> {
 
 fn route(of: Shape, at: u32, services: u32) -> Option<Route> {
     let service = key(at, services)?;
-    let upstream = Upstream { service: service.clone(), port: 80 };
+    let upstream = Upstream { service: service.clone(), port: 80, subset: None };
     let rule = Rule {
         name: "".into(),
         matches: vec![of(at)],

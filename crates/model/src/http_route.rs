@@ -110,6 +110,8 @@ pub struct Upstream {
     pub service: ServiceKey,
     /// Its port, as clients dial it.
     pub port: u16,
+    /// Only the endpoints that its traffic policy calls so; none: all of them.
+    pub subset: Option<Label>,
 }
 
 /// What cannot be honoured, and so is answered with an error rather than left out.
@@ -200,7 +202,8 @@ impl fmt::Display for RouteKey {
 
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.service, self.port)
+        write!(f, "{}:{}", self.service, self.port)?;
+        self.subset.iter().try_for_each(|subset| write!(f, " ({subset})"))
     }
 }
 

@@ -187,7 +187,7 @@ pub(crate) fn parent(text: &str) -> Parent {
 
 /// A rule that sends what matches to port 80 of a service; it is called as that.
 pub(crate) fn rule(matches: Vec<HttpMatch>, to: &str) -> HttpRule {
-    let upstream = Upstream { service: to.parse().unwrap(), port: 80 };
+    let upstream = Upstream { service: to.parse().unwrap(), port: 80, subset: None };
     HttpRule {
         name: to.into(),
         matches,

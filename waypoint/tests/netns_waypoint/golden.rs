@@ -18,7 +18,7 @@ use crate::scene::{Scene, endpoint, endpoint_of, scene, service, shop};
 
 fn to(service: &str, weight: u32) -> Backend {
     let service = format!("shop/{service}.shop.svc.cluster.local").parse().unwrap();
-    Backend { to: Ok(Upstream { service, port: 80 }), weight, filters: Ok(Filters::default()) }
+    Backend { to: Ok(Upstream { service, port: 80, subset: None }), weight, filters: Ok(Filters::default()) }
 }
 
 fn missing(weight: u32) -> Backend {

@@ -19,7 +19,7 @@ const WEB: &str = "10.1.0.1:80";
 
 fn to(service: &str, weight: u32) -> Backend {
     let service = format!("shop/{service}.shop.svc.cluster.local").parse().unwrap();
-    Backend { to: Ok(Upstream { service, port: 80 }), weight, filters: Ok(Filters::default()) }
+    Backend { to: Ok(Upstream { service, port: 80, subset: None }), weight, filters: Ok(Filters::default()) }
 }
 
 fn on(path: PathMatch) -> Vec<Match> {

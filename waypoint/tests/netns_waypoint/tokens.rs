@@ -253,7 +253,7 @@ fn routes_go_by_what_tokens_claim_and_not_by_what_clients_do() {
         TokenRule { claim_headers: vec![("x-group".parse().unwrap(), "group".into())], ..rule(&tokens) };
     let to = |service: &str| {
         let service = format!("shop/{service}.shop.svc.cluster.local").parse().unwrap();
-        Backend { to: Ok(Upstream { service, port: 80 }), weight: 1, filters: Ok(Filters::default()) }
+        Backend { to: Ok(Upstream { service, port: 80, subset: None }), weight: 1, filters: Ok(Filters::default()) }
     };
     let group = HeaderMatch { name: "x-group".parse().unwrap(), value: ValueMatch::Exact("staff".into()) };
     let any = PathMatch::Prefix("/".into());

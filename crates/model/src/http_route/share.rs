@@ -45,7 +45,9 @@ mod tests {
         let backend = |(name, weight): &(&str, u32)| {
             let to = match *name {
                 "broken" => Err(Broken::because("missing")),
-                name => Ok(Upstream { service: format!("ns/{name}").parse().unwrap(), port: 80 }),
+                name => {
+                    Ok(Upstream { service: format!("ns/{name}").parse().unwrap(), port: 80, subset: None })
+                }
             };
             Backend { to, weight: *weight, filters: Ok(Filters::default()) }
         };

@@ -109,8 +109,13 @@ fn backend(raw: pb::Backend) -> Result<Backend, ConvertError> {
 }
 
 fn upstream(raw: pb::Upstream) -> Result<Upstream, ConvertError> {
-    let pb::Upstream { service, port: number } = raw;
-    Ok(Upstream { service: name("upstream.service", &service)?, port: port("upstream.port", number)? })
+    let pb::Upstream { service, port: number, subset } = raw;
+    let subset = text("upstream.subset", limits::ROUTE_TEXT, subset)?;
+    Ok(Upstream {
+        service: name("upstream.service", &service)?,
+        port: port("upstream.port", number)?,
+        subset: (!subset.is_empty()).then(|| subset.into()),
+    })
 }
 
 fn broken(why: String) -> Result<Broken, ConvertError> {
@@ -191,8 +196,12 @@ fn backend_to_pb(backend: &Backend) -> pb::Backend {
 }
 
 fn upstream_to_pb(upstream: &Upstream) -> pb::Upstream {
-    let Upstream { service, port } = upstream;
-    pb::Upstream { service: service.to_string(), port: (*port).into() }
+    let Upstream { service, port, subset } = upstream;
+    pb::Upstream {
+        service: service.to_string(),
+        port: (*port).into(),
+        subset: subset.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
 }
 
 fn time_limit_to_pb(limit: TimeLimit) -> Option<u64> {

@@ -34,7 +34,7 @@ impl Reader<'_> {
         if !ports.contains(&port) {
             return Err(self.unresolved("BackendNotFound", &format!("{service} has no port {port}")));
         }
-        Ok(Upstream { service, port })
+        Ok(Upstream { service, port, subset: None })
     }
 
     fn service(&mut self, it: &BackendRef) -> Result<(ServiceKey, Vec<u16>), Broken> {

@@ -62,7 +62,7 @@ pub fn route(name: &str, path: &str, generation: Option<u64>) -> Result<Change> 
     }
     let service = key("web").parse()?;
     let on = Match { path: PathMatch::Prefix(path.into()), method: None, headers: vec![], query: vec![] };
-    let to = Upstream { service, port: 80 };
+    let to = Upstream { service, port: 80, subset: None };
     let rule = Rule {
         name: "".into(),
         matches: vec![on],

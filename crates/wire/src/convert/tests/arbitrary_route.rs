@@ -87,7 +87,9 @@ fn redirect() -> impl Strategy<Value = Redirect> {
 
 fn upstream() -> impl Strategy<Value = Result<Upstream, Broken>> {
     prop_oneof![
-        3 => (service_key(), any::<u16>()).prop_map(|(service, port)| Ok(Upstream { service, port })),
+        3 => (service_key(), any::<u16>(), option::of("[a-z]{1,9}")).prop_map(|(service, port, subset)| {
+            Ok(Upstream { service, port, subset: subset.map(Into::into) })
+        }),
         1 => TEXT.prop_map(|why| Err(Broken::because(&why))),
     ]
 }

@@ -9,7 +9,7 @@ use crate::pb::discovery::Payload;
 use crate::pb::waypoint as pb;
 
 fn a_route() -> pb::Route {
-    let upstream = pb::Upstream { service: "shop/cart.shop.svc".into(), port: 80 };
+    let upstream = pb::Upstream { service: "shop/cart.shop.svc".into(), port: 80, ..Default::default() };
     let backend = pb::Backend { to: Some(pb::backend::To::Upstream(upstream)), weight: 1, change: None };
     let path = pb::PathMatch { kind: Some(pb::path_match::Kind::Prefix("/v2".into())) };
     let header = pb::NamedMatch {
