@@ -15,7 +15,7 @@ use ambit_cluster::{Kind, ObjectRef};
 use ambit_model::policy::{Action, Clause, Match, Policy};
 
 use crate::index::World;
-use crate::translate::waypoint::{self, Asker};
+use crate::translate::waypoint::Asker;
 use crate::translate::{Reason, Verdict, verdict};
 
 /// What tunnels make of a policy.
@@ -77,7 +77,7 @@ pub fn of(world: &World, at: &ObjectRef) -> Vec<Condition> {
         }
         Kind::WorkloadEntry => {
             let workload = space.workloads.get(&at.name);
-            let labels = workload.map(|it| waypoint::labels_of(it));
+            let labels = workload.map(|it| it.labels());
             let account = workload.map_or("", |it| it.spec.service_account.as_str());
             let namespace = at.namespace.as_ref();
             let said = labels.and_then(|labels| {

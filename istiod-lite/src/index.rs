@@ -3,6 +3,7 @@
 
 pub mod accounts;
 mod aside;
+pub mod attached;
 pub mod gateway;
 mod links;
 pub mod routed;

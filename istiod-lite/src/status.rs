@@ -131,12 +131,9 @@ fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
         Kind::ConfigMap => all(world),
         // What a policy is attached to comes and goes.
         Kind::Service | Kind::ServiceEntry | Kind::Gateway => {
-            let targeted = space.policies.iter().filter(|(_, it)| it.spec.targets().next().is_some());
-            let policies = targeted.map(|(name, _)| ObjectRef::new(Kind::AuthorizationPolicy, home, name));
-            let targeted = space.authentications.iter().filter(|(_, it)| it.spec.targets().next().is_some());
-            let tokens = targeted.map(|(name, _)| ObjectRef::new(Kind::RequestAuthentication, home, name));
+            let attached = space.attached().map(|it| it.reference(home));
             let users = users().into_iter().filter(|_| at.kind == Kind::Gateway);
-            own(at).chain(policies).chain(tokens).chain(users).chain(behind(world, space, at)).collect()
+            own(at).chain(attached).chain(users).chain(behind(world, space, at)).collect()
         }
         Kind::Pod => behind(world, space, at).chain(world.fronts(at)).collect(),
         Kind::WorkloadEntry => own(at).chain(world.fronts(at)).collect(),
@@ -172,11 +169,7 @@ fn told_of(world: &World, gateway: Named<'_>) -> Vec<ObjectRef> {
 /// While a waypoint is not there, what becomes of traffic depends on whether a policy is attached.
 fn targets(world: &World, space: &Space, policy: &ObjectRef) -> Vec<ObjectRef> {
     let namespace = &policy.namespace;
-    let policies = space.policies.get(&policy.name).filter(|_| policy.kind == Kind::AuthorizationPolicy);
-    let tokens = space.authentications.get(&policy.name).filter(|_| policy.kind != Kind::AuthorizationPolicy);
-    let of_tokens = tokens.into_iter().flat_map(|it| it.spec.targets());
-    let targets = policies.into_iter().flat_map(|it| it.spec.targets()).chain(of_tokens);
-    let told = targets.flat_map(|target| match target.kind.as_str() {
+    let told = space.targets_of(policy).into_iter().flat_map(|target| match target.kind.as_str() {
         "Service" => vec![ObjectRef::new(Kind::Service, namespace, &target.name)],
         "ServiceEntry" => vec![ObjectRef::new(Kind::ServiceEntry, namespace, &target.name)],
         "Gateway" => told_of(world, Named { namespace, name: &target.name }),

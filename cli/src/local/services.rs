@@ -16,9 +16,6 @@ use ambit_cluster::object::ObjectRef;
 pub(crate) use self::keeper::ServiceKeeper;
 use super::world::World;
 
-/// The label by which an endpoint slice names its service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-
 /// What a node does with service addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Services {
@@ -85,7 +82,7 @@ fn endpoints(
     let local_only = service.spec.internal_traffic_policy == "Local";
     if service.spec.selector.is_empty() {
         let own = world.slices().filter(|(at, slice)| {
-            at.namespace == reference.namespace && slice.metadata.label(SERVICE_NAME) == Some(&reference.name)
+            at.namespace == reference.namespace && slice.service() == Some(&reference.name)
         });
         return own.flat_map(|(_, slice)| of_slice(slice, port, local_only.then_some(node))).collect();
     }

@@ -32,10 +32,7 @@ pub fn behind<'a>(space: &'a Space, service: &'a Service) -> Vec<Option<&'a str>
         return named(space, service);
     }
     let pods = space.pods.values().filter(|it| !it.is_over() && selects(selector, &it.metadata.labels));
-    let entries = space.workloads.values().filter(|it| {
-        let both = [&it.metadata.labels, &it.spec.labels];
-        selector.iter().all(|(key, value)| both.iter().find_map(|it| it.get(key)) == Some(value))
-    });
+    let entries = space.workloads.values().filter(|it| selects(selector, &it.labels()));
     let pods = pods.map(|it| Some(it.service_account()));
     pods.chain(entries.map(|it| Some(it.spec.service_account.as_str()))).collect()
 }
@@ -43,7 +40,7 @@ pub fn behind<'a>(space: &'a Space, service: &'a Service) -> Vec<Option<&'a str>
 /// The endpoints that slices of a service without a selector name.
 fn named<'a>(space: &'a Space, service: &'a Service) -> Vec<Option<&'a str>> {
     let name = service.metadata.name.as_str();
-    let slices = space.slices.values().filter(|it| it.metadata.label(SERVICE) == Some(name));
+    let slices = space.slices.values().filter(|it| it.service() == Some(name));
     let pod = |name: &str| space.pods.get(name).map(|it| it.service_account());
     let account = |target: Option<&str>| target.and_then(pod);
     slices
@@ -51,8 +48,6 @@ fn named<'a>(space: &'a Space, service: &'a Service) -> Vec<Option<&'a str>> {
         .map(|it| account(it.target_ref.as_ref().filter(|to| to.kind == "Pod").map(|to| &*to.name)))
         .collect()
 }
-
-const SERVICE: &str = "kubernetes.io/service-name";
 
 impl World {
     /// The services that an object is, or names, an endpoint of, where it matters as whom endpoints run.
@@ -62,25 +57,16 @@ impl World {
         if for_accounts(space).next().is_none() {
             return Vec::new();
         }
-        let labels: Vec<&Texts> = match at.kind {
-            Kind::Pod => space.pods.get(&at.name).map(|it| &it.metadata.labels).into_iter().collect(),
-            Kind::WorkloadEntry => {
-                let entry = space.workloads.get(&at.name).into_iter();
-                entry.flat_map(|it| [&it.metadata.labels, &it.spec.labels]).collect()
-            }
-            Kind::EndpointSlice => Vec::new(),
+        let labels: Option<Texts> = match at.kind {
+            Kind::Pod => space.pods.get(&at.name).map(|it| it.metadata.labels.clone()),
+            Kind::WorkloadEntry => space.workloads.get(&at.name).map(|it| it.labels()),
+            Kind::EndpointSlice => None,
             _ => return Vec::new(),
         };
         let slice = (at.kind == Kind::EndpointSlice).then(|| space.slices.get(&at.name)).flatten();
-        let of_slice = slice.and_then(|it| it.metadata.label(SERVICE));
+        let of_slice = slice.and_then(|it| it.service());
         let is_front = |name: &str, service: &Service| {
-            let selector = &service.spec.selector;
-            let by_label = || {
-                let holds = |(key, value): (&String, &String)| {
-                    labels.iter().find_map(|it| it.get(key)) == Some(value)
-                };
-                !labels.is_empty() && selector.iter().all(holds)
-            };
+            let by_label = || labels.as_ref().is_some_and(|it| selects(&service.spec.selector, it));
             // Which of those without a selector name a pod is told by their slices; there are few of them.
             of_slice.map_or_else(by_label, |it| it == name)
         };

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ambit_cluster::kinds::meta::{Texts, selects};
-use ambit_cluster::kinds::policy::PolicyTarget;
 use ambit_cluster::{Kind, ObjectRef};
 
 use crate::index::unit::{Unit, UnitKind};
@@ -46,10 +45,7 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         Kind::EndpointSlice => slice(space, at, &mut units),
         Kind::AuthorizationPolicy => policy(world, space, at, &mut units),
         Kind::PeerAuthentication => peer(world, space, at, &mut units),
-        Kind::RequestAuthentication => {
-            let targets = space.authentications.get(&at.name).into_iter().flat_map(|it| it.spec.targets());
-            targets.for_each(|target| targeted(world, &at.namespace, target, &mut units));
-        }
+        Kind::RequestAuthentication => targeted(world, space, at, &mut units),
         Kind::Pod
         | Kind::WorkloadEntry
         | Kind::Node
@@ -91,7 +87,7 @@ fn service(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Un
         chosen(space, &at.namespace, &service.spec.selector, units);
     }
     for (name, slice) in &space.slices {
-        if slice.metadata.label("kubernetes.io/service-name") == Some(&at.name) {
+        if slice.service() == Some(&at.name) {
             units.extend(named(UnitKind::EndpointSlice, &at.namespace, [name]));
             units.extend(targets(space, &at.namespace, name));
         }
@@ -102,14 +98,8 @@ fn service(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Un
 fn entry(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
     units.extend(world.routes_of(at).iter().filter_map(Unit::new));
     // What is attached to an entry is attached to its hosts.
-    let attached = space
-        .authentications
-        .iter()
-        .filter(|(_, it)| it.spec.targets().any(|it| it.kind == "ServiceEntry" && *it.name == *at.name));
-    units.extend(named(UnitKind::Authentication, &at.namespace, attached.map(|(name, _)| name)));
-    let names_it = |it: &&PolicyTarget| it.kind == "ServiceEntry" && *it.name == *at.name;
-    let demands = space.policies.iter().filter(|(_, it)| it.spec.targets().any(|it| names_it(&it)));
-    units.extend(named(UnitKind::Policy, &at.namespace, demands.map(|(name, _)| name)));
+    let attached = space.attached().filter(|it| it.names("ServiceEntry", &at.name));
+    units.extend(attached.filter_map(|it| Unit::new(&it.reference(&at.namespace))));
     let Some(entry) = space.entries.get(&at.name) else { return };
     if let Some(selector) = entry.spec.workload_selector.as_ref().filter(|it| !it.labels.is_empty()) {
         chosen(space, &at.namespace, &selector.labels, units);
@@ -147,8 +137,8 @@ fn targets(space: &Space, namespace: &Arc<str>, slice: &str) -> Vec<Unit> {
 }
 
 fn policy(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
+    targeted(world, space, at, units);
     let Some(policy) = space.policies.get(&at.name) else { return };
-    policy.spec.targets().for_each(|target| targeted(world, &at.namespace, target, units));
     let Some(selector) = policy.spec.selector.as_ref().filter(|it| !it.match_labels.is_empty()) else {
         return;
     };
@@ -162,15 +152,18 @@ fn policy(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Uni
 }
 
 /// While a waypoint is not there, what goes through it goes otherwise when a policy is attached.
-fn targeted(world: &World, home: &Arc<str>, target: &PolicyTarget, units: &mut BTreeSet<Unit>) {
-    let name = target.name.as_str();
-    let unit = |kind| Unit { kind, namespace: home.clone(), name: name.into() };
-    match target.kind.as_str() {
-        "Service" => drop(units.insert(unit(UnitKind::Service))),
-        "ServiceEntry" => drop(units.insert(unit(UnitKind::ServiceEntry))),
-        "Gateway" => going_through(world, Named { namespace: home, name }, units),
-        "GatewayClass" => world.gateways_of(name).for_each(|it| going_through(world, it, units)),
-        _ => {}
+fn targeted(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
+    let home = &at.namespace;
+    for target in space.targets_of(at) {
+        let name = target.name.as_str();
+        let unit = |kind| Unit { kind, namespace: home.clone(), name: name.into() };
+        match target.kind.as_str() {
+            "Service" => drop(units.insert(unit(UnitKind::Service))),
+            "ServiceEntry" => drop(units.insert(unit(UnitKind::ServiceEntry))),
+            "Gateway" => going_through(world, Named { namespace: home, name }, units),
+            "GatewayClass" => world.gateways_of(name).for_each(|it| going_through(world, it, units)),
+            _ => {}
+        }
     }
 }
 

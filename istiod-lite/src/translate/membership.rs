@@ -101,11 +101,7 @@ fn entries<'a>(at: &At<'a>, labels: &Texts) -> impl Iterator<Item = (ServiceKey,
 
 /// Whether a hand-made slice of a service without selector names the pod.
 fn is_endpoint(at: &At<'_>, service: &str, pod: &Pod) -> bool {
-    let of_service = at
-        .space
-        .slices
-        .values()
-        .filter(|slice| slice.metadata.label("kubernetes.io/service-name") == Some(service));
+    let of_service = at.space.slices.values().filter(|slice| slice.service() == Some(service));
     let meta = &pod.metadata;
     of_service.flat_map(|slice| &slice.endpoints).filter_map(|it| it.target_ref.as_ref()).any(|target| {
         // A pod that was made again under its name is another pod; without an id there is no telling.

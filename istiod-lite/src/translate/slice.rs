@@ -50,7 +50,7 @@ fn endpoint(at: &At<'_>, endpoint: &Endpoint, (key, ports): (&ServiceKey, &Ports
 
 /// The service a slice belongs to, and its ports there.
 fn service(at: &At<'_>, slice: &EndpointSlice) -> Option<(ServiceKey, Ports)> {
-    let name = slice.metadata.label("kubernetes.io/service-name")?;
+    let name = slice.service()?;
     let service = at.space.services.get(name).filter(|it| it.spec.kind != ServiceType::ExternalName)?;
     if slice.address_type == "FQDN" {
         return None;

@@ -6,7 +6,7 @@ mod account;
 mod record;
 
 use ambit_cluster::kinds::core::Pod;
-use ambit_cluster::kinds::entry::{ServiceEntry, WorkloadEntry};
+use ambit_cluster::kinds::entry::ServiceEntry;
 use ambit_cluster::kinds::gateway::Gateway;
 use ambit_cluster::kinds::mesh::Visible;
 use ambit_cluster::kinds::meta::{Meta, Texts};
@@ -314,13 +314,6 @@ pub(super) fn instance(world: &World, namespace: &str, pod: &Pod) -> Option<Opti
     let name = pod.metadata.label(PART_OF)?;
     let gateway = find(world, Named { namespace, name })?;
     Some(record::handover(world, gateway))
-}
-
-/// Both sets of labels of a workload entry; the object's own win.
-pub(crate) fn labels_of(entry: &WorkloadEntry) -> Texts {
-    let mut labels = entry.spec.labels.clone();
-    labels.extend(entry.metadata.labels.clone());
-    labels
 }
 
 #[cfg(test)]

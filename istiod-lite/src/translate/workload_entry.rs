@@ -10,7 +10,7 @@ use super::{At, locality, membership, names, policy, waypoint};
 /// The workload of an entry.
 pub(super) fn translate(at: &At<'_>, entry: &WorkloadEntry) -> Option<Workload> {
     let (meta, spec) = (&entry.metadata, &entry.spec);
-    let labels = waypoint::labels_of(entry);
+    let labels = entry.labels();
     let uid =
         format!("{}/networking.istio.io/WorkloadEntry/{}/{}", at.world.mesh.cluster, at.namespace, at.name);
     let mut workload = at.blank(uid)?;

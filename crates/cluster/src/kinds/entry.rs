@@ -191,6 +191,14 @@ pub struct WorkloadEntryStatus {
 }
 
 impl WorkloadEntry {
+    /// Its labels: those of its metadata before those that it says beside its address.
+    #[must_use]
+    pub fn labels(&self) -> Texts {
+        let mut labels = self.spec.labels.clone();
+        labels.extend(self.metadata.labels.clone());
+        labels
+    }
+
     /// The rules that span several fields.
     pub(crate) fn check(&self) -> Result<(), Wrong> {
         if self.spec.address.is_empty() && self.spec.network.is_empty() {

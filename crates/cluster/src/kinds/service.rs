@@ -111,7 +111,7 @@ pub struct ServicePort {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointSlice {
-    /// Metadata; the label `kubernetes.io/service-name` names the service.
+    /// Metadata.
     pub metadata: Meta,
     /// `IPv4`, `IPv6` or `FQDN`.
     pub address_type: String,
@@ -119,6 +119,14 @@ pub struct EndpointSlice {
     pub endpoints: Vec<Endpoint>,
     /// Their ports, by the service's port names.
     pub ports: Vec<EndpointPort>,
+}
+
+impl EndpointSlice {
+    /// The service it belongs to, by its label.
+    #[must_use]
+    pub fn service(&self) -> Option<&str> {
+        self.metadata.label("kubernetes.io/service-name")
+    }
 }
 
 /// One endpoint.

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ambit_cluster::kinds::gateway::{From, Gateway, Listener};
-use ambit_cluster::kinds::policy::{AuthorizationPolicy, PolicyTarget};
 use ambit_model::address::NetworkAddress;
 use ambit_model::workload::{ApplicationTunnel, GatewayDestination, GatewayRef, Handover};
 
@@ -225,21 +224,16 @@ pub(super) fn handover(world: &World, gateway: &Gateway) -> Option<ApplicationTu
 pub(super) fn has_policy(world: &World, waypoint: Named<'_>, asker: Asker<'_>) -> bool {
     let class = world.space(waypoint.namespace).and_then(|space| space.gateways.get(waypoint.name));
     let class = class.map(|it| it.spec.gateway_class_name.as_str());
-    let of = |namespace: &str, is_it: &dyn Fn(&PolicyTarget) -> bool| {
-        let Some(space) = world.space(namespace) else { return false };
-        let policies = space.policies.values().flat_map(|it: &Arc<AuthorizationPolicy>| it.spec.targets());
-        // Whoever goes past it with a token that is not good for anything would not be refused.
-        let tokens = space.authentications.values().flat_map(|it| it.spec.targets());
-        policies.chain(tokens).any(is_it)
+    // That goes for tokens as well: whoever went past it with one that is not good for anything would not be refused.
+    let of = |namespace: &str, kind: &str, name: &str| {
+        world.space(namespace).is_some_and(|space| space.attached().any(|it| it.names(kind, name)))
     };
     let (kind, name) = match asker {
         Asker::Service(it) => ("Service", it.metadata.name.as_str()),
         Asker::Entry(it) => ("ServiceEntry", it.metadata.name.as_str()),
         Asker::Workload { .. } => ("", ""),
     };
-    of(waypoint.namespace, &|it| it.kind == "Gateway" && it.name == waypoint.name)
-        || of(asker.namespace(), &|it| it.kind == kind && it.name == name)
-        || class.is_some_and(|class| {
-            of(&world.mesh.root_namespace, &|it| it.kind == "GatewayClass" && it.name == class)
-        })
+    of(waypoint.namespace, "Gateway", waypoint.name)
+        || of(asker.namespace(), kind, name)
+        || class.is_some_and(|class| of(&world.mesh.root_namespace, "GatewayClass", class))
 }
