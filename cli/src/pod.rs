@@ -1,9 +1,10 @@
 //! `ambit pod …`: the small programs that run inside demo and test pods, so that a pod needs nothing else.
-//! A server that says who it is and whom it saw, and three clients. They know nothing of the mesh.
+//! A server that says who it is and whom it saw, and clients. They know nothing of the mesh.
 
 mod client;
 mod load;
 mod server;
+mod steady;
 mod url;
 
 use std::process::ExitCode;
@@ -39,17 +40,27 @@ pub(crate) enum PodCommand {
         #[arg(long, default_value = "200", value_parser = millis)]
         every_ms: Duration,
     },
-    /// Ask again and again over new connections until standard input ends; report what failed and who answered.
-    Load {
-        /// What to ask for.
-        url: Url,
-        /// Stop after so many instead.
-        #[arg(long)]
-        times: Option<u64>,
-        /// Pause between two requests.
-        #[arg(long, default_value = "20", value_parser = millis)]
-        every_ms: Duration,
-    },
+    /// Ask again and again until standard input ends; report what failed and who answered.
+    Load(LoadArgs),
+}
+
+/// What `ambit pod load` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct LoadArgs {
+    /// What to ask for.
+    url: Url,
+    /// Stop after so many instead.
+    #[arg(long)]
+    times: Option<u64>,
+    /// Each over a new connection, one after the other, with this pause between two.
+    #[arg(long, default_value = "20", value_parser = millis)]
+    every_ms: Duration,
+    /// So many a second instead, however long answers take, over connections that are kept.
+    #[arg(long, conflicts_with = "every_ms", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    per_second: Option<u32>,
+    /// How many connections are kept.
+    #[arg(long, default_value_t = 16, requires = "per_second", value_parser = clap::value_parser!(u32).range(1..=512))]
+    connections: u32,
 }
 
 /// What `ambit pod fetch` is told.
@@ -66,6 +77,18 @@ pub(crate) struct FetchArgs {
     /// Give up after so long.
     #[arg(long, default_value = "3000", value_parser = millis)]
     timeout_ms: Duration,
+    /// A header field to send, `NAME: VALUE`; may be given more than once.
+    #[arg(short = 'H', long = "header", value_parser = header)]
+    headers: Vec<String>,
+}
+
+/// A field that cannot be taken for the end of its line.
+fn header(text: &str) -> Result<String, &'static str> {
+    let is_name = |it: &str| !it.is_empty() && it.bytes().all(|c| c.is_ascii_graphic());
+    match text.split_once(':') {
+        Some((name, _)) if is_name(name) && !text.contains(char::is_control) => Ok(text.to_owned()),
+        _ => Err("a header field is NAME: VALUE, in one line"),
+    }
 }
 
 fn millis(text: &str) -> Result<Duration, std::num::ParseIntError> {
@@ -80,7 +103,7 @@ pub(crate) fn run(command: PodCommand) -> ExitCode {
         }
         PodCommand::Fetch(args) => fetch(&args),
         PodCommand::Hold { url, every_ms } => client::hold(&url, every_ms).map_err(|e| e.to_string()),
-        PodCommand::Load { url, times, every_ms } => load::load(&url, every_ms, times),
+        PodCommand::Load(args) => load(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -93,7 +116,17 @@ pub(crate) fn run(command: PodCommand) -> ExitCode {
 
 /// Asks once over a new connection.
 pub(crate) fn get(url: &Url, limit: Duration) -> Result<Answer, FetchError> {
-    client::fetch(url, client::Family::Any, limit)
+    client::fetch(client::Wanted { url, headers: &[] }, client::Family::Any, limit)
+}
+
+fn load(args: &LoadArgs) -> Result<(), String> {
+    let end = load::End::after(args.times);
+    match args.per_second {
+        Some(per_second) => {
+            steady::Steady { per_second, connections: args.connections }.load(&args.url, &end)
+        }
+        None => load::load(&args.url, args.every_ms, &end),
+    }
 }
 
 fn fetch(args: &FetchArgs) -> Result<(), String> {
@@ -102,7 +135,8 @@ fn fetch(args: &FetchArgs) -> Result<(), String> {
         (_, true) => client::Family::V6,
         _ => client::Family::Any,
     };
-    let answer = client::fetch(&args.url, family, args.timeout_ms).map_err(|e| e.to_string())?;
+    let wanted = client::Wanted { url: &args.url, headers: &args.headers };
+    let answer = client::fetch(wanted, family, args.timeout_ms).map_err(|e| e.to_string())?;
     print!("{}", answer.body);
     if answer.status < 400 { Ok(()) } else { Err(format!("status {}", answer.status)) }
 }

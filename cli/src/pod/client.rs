@@ -21,6 +21,16 @@ pub(crate) struct Answer {
     pub(crate) body: String,
     /// How long it took to learn the server's address.
     pub(crate) naming: Duration,
+    /// The server answers no more over this connection.
+    pub(crate) is_last: bool,
+}
+
+/// What one asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) url: &'a Url,
+    /// Header fields beside those that every request has.
+    pub(crate) headers: &'a [String],
 }
 
 /// Why there is no answer.
@@ -42,28 +52,33 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// Asks once over a new connection.
-pub(crate) fn fetch(url: &Url, family: Family, limit: Duration) -> Result<Answer, FetchError> {
+pub(crate) fn fetch(wanted: Wanted<'_>, family: Family, limit: Duration) -> Result<Answer, FetchError> {
     let begun = Instant::now();
-    let to = address(url, family)?;
+    let to = address(wanted.url, family)?;
     let naming = begun.elapsed();
-    let stream = connect(to, limit)?;
-    let broken = |source| FetchError::Broken { to, source };
-    stream.set_read_timeout(Some(limit)).map_err(broken)?;
-    let mut reader = BufReader::new(stream);
-    let answer = ask(&mut reader, url, "close").map_err(broken)?;
+    let mut reader = open(to, limit)?;
+    let answer = ask(&mut reader, wanted, "close").map_err(|source| FetchError::Broken { to, source })?;
     Ok(Answer { naming, ..answer })
+}
+
+/// A new connection, on which nothing is waited for longer than this.
+pub(crate) fn open(to: SocketAddr, limit: Duration) -> Result<BufReader<TcpStream>, FetchError> {
+    let stream =
+        TcpStream::connect_timeout(&to, limit).map_err(|source| FetchError::Connect { to, source })?;
+    stream.set_read_timeout(Some(limit)).map_err(|source| FetchError::Broken { to, source })?;
+    Ok(BufReader::new(stream))
 }
 
 /// Asks again and again over one connection; prints a line each second, and one when it ended.
 pub(crate) fn hold(url: &Url, every: Duration) -> Result<(), FetchError> {
     let to = address(url, Family::Any)?;
-    let stream = connect(to, ANSWER_WAIT)?;
+    let mut reader = open(to, ANSWER_WAIT)?;
     let broken = |source| FetchError::Broken { to, source };
-    let mut reader = BufReader::new(stream);
+    let wanted = Wanted { url, headers: &[] };
     let (mut answers, mut said) = (0_u64, None::<Instant>);
     loop {
         reader.get_ref().set_read_timeout(Some(ANSWER_WAIT)).map_err(broken)?;
-        if let Err(why) = ask(&mut reader, url, "keep-alive") {
+        if let Err(why) = ask(&mut reader, wanted, "keep-alive") {
             return ended(answers, &why);
         }
         answers += 1;
@@ -93,7 +108,8 @@ pub(crate) fn report(line: &serde_json::Value) {
     let _unheard = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-fn address(url: &Url, family: Family) -> Result<SocketAddr, FetchError> {
+/// Where a server is.
+pub(crate) fn address(url: &Url, family: Family) -> Result<SocketAddr, FetchError> {
     let no_address = |source| FetchError::NoAddress { host: url.host.clone(), source };
     let found = (url.host.as_str(), url.port).to_socket_addrs().map_err(no_address)?;
     found
@@ -102,24 +118,36 @@ fn address(url: &Url, family: Family) -> Result<SocketAddr, FetchError> {
         .ok_or_else(|| no_address(io::ErrorKind::AddrNotAvailable.into()))
 }
 
-fn connect(to: SocketAddr, limit: Duration) -> Result<TcpStream, FetchError> {
-    TcpStream::connect_timeout(&to, limit).map_err(|source| FetchError::Connect { to, source })
+fn ask(reader: &mut BufReader<TcpStream>, wanted: Wanted<'_>, connection: &str) -> io::Result<Answer> {
+    send(reader.get_mut(), wanted, connection)?;
+    read(reader)
 }
 
-fn ask(reader: &mut BufReader<TcpStream>, url: &Url, connection: &str) -> io::Result<Answer> {
-    let head = format!(
-        "GET {} HTTP/1.1\r\nhost: {}\r\nuser-agent: ambit\r\nconnection: {connection}\r\n\r\n",
+/// Writes a request that has no body.
+pub(crate) fn send(to: &mut impl Write, wanted: Wanted<'_>, connection: &str) -> io::Result<()> {
+    let Wanted { url, headers } = wanted;
+    let mut head = format!(
+        "GET {} HTTP/1.1\r\nhost: {}\r\nuser-agent: ambit\r\nconnection: {connection}\r\n",
         url.path,
         url.authority()
     );
-    reader.get_mut().write_all(head.as_bytes())?;
+    for line in headers {
+        head.push_str(line);
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
+    to.write_all(head.as_bytes())
+}
+
+/// Reads one answer, the whole of it.
+pub(crate) fn read(reader: &mut impl BufRead) -> io::Result<Answer> {
     let malformed = || io::Error::from(io::ErrorKind::InvalidData);
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let status = line.split_ascii_whitespace().nth(1).and_then(|s| s.parse().ok()).ok_or_else(malformed)?;
-    let mut length = 0_u64;
+    let (mut length, mut is_last) = (0_u64, false);
     loop {
         line.clear();
         if reader.read_line(&mut line)? == 0 {
@@ -129,11 +157,12 @@ fn ask(reader: &mut BufReader<TcpStream>, url: &Url, connection: &str) -> io::Re
         if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse().map_err(|_| malformed())?;
         }
+        is_last |= name.eq_ignore_ascii_case("connection") && value.trim().eq_ignore_ascii_case("close");
     }
     let mut body = String::new();
-    let read = reader.by_ref().take(length.min(BODY_LIMIT)).read_to_string(&mut body)?;
+    let read = reader.take(length.min(BODY_LIMIT)).read_to_string(&mut body)?;
     if read as u64 == length {
-        Ok(Answer { status, body, naming: Duration::ZERO })
+        Ok(Answer { status, body, naming: Duration::ZERO, is_last })
     } else {
         Err(io::ErrorKind::UnexpectedEof.into())
     }
