@@ -193,6 +193,17 @@ fn port(field: &'static str, value: u32) -> Result<u16, ConvertError> {
     u16::try_from(value).map_err(|_| ConvertError::Port { field, value })
 }
 
+/// Refuses more of something than is accepted.
+fn check_count(field: &'static str, limit: usize, found: usize) -> Result<(), ConvertError> {
+    if found > limit { Err(ConvertError::TooMany { field, found, limit }) } else { Ok(()) }
+}
+
+/// A text of at most so many bytes.
+fn text(field: &'static str, limit: usize, text: String) -> Result<String, ConvertError> {
+    let found = text.len();
+    if found > limit { Err(ConvertError::TooLong { field, found, limit }) } else { Ok(text) }
+}
+
 /// A known value of an enumeration, or an error that says which field holds which number.
 fn known<T: TryFrom<i32>>(field: &'static str, value: i32) -> Result<T, ConvertError> {
     T::try_from(value).map_err(|_| ConvertError::UnknownValue { field, value })

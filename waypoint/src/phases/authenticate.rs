@@ -11,11 +11,11 @@ use ambit_model::authentication::{
 use ambit_model::request_policy::Token;
 use ambit_process::clock::now_system;
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Uri};
 use tracing::debug;
 
 use super::record::Record;
+use super::route::put_together;
 use crate::believed::Remembered;
 use crate::refused::Refused;
 use crate::stream::Inbound;
@@ -152,8 +152,7 @@ fn without<'a>(places: impl Iterator<Item = &'a Place>, parts: &Parts) -> Option
 /// The same target with another query.
 fn with_query(uri: &Uri, query: Option<&str>) -> Option<Uri> {
     let mut parts = uri.clone().into_parts();
-    let target = query.map_or_else(|| uri.path().to_owned(), |query| format!("{}?{query}", uri.path()));
-    parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
+    parts.path_and_query = Some(put_together(uri.path(), query).ok()?);
     Uri::from_parts(parts).ok()
 }
 

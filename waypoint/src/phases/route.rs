@@ -264,7 +264,8 @@ fn broken(why: &Broken) -> Refused {
     Refused::Broken(why.to_string())
 }
 
-fn put_together(path: &str, query: Option<&str>) -> Result<PathAndQuery, Refused> {
+/// A target of this path and this query.
+pub(super) fn put_together(path: &str, query: Option<&str>) -> Result<PathAndQuery, Refused> {
     let whole = query.map(|query| format!("{path}?{query}"));
     let target = whole.map_or_else(|| path.parse(), PathAndQuery::try_from);
     target.map_err(|_| Refused::Bad("the target holds what no target may"))

@@ -9,15 +9,15 @@ use ambit_model::name::PolicyKey;
 use http::HeaderName;
 
 use super::request_policy::{target, target_to_pb};
-use super::{ConvertError, name};
+use super::{ConvertError, check_count, name};
 use crate::limits;
 use crate::pb::waypoint as pb;
 
 /// An authentication from its message.
 pub fn authentication_from_pb(raw: pb::Authentication) -> Result<Authentication, ConvertError> {
     let pb::Authentication { namespace, name: own_name, targets, rules } = raw;
-    check("targets", limits::POLICY_TARGETS, targets.len())?;
-    check("rules", limits::TOKEN_RULES, rules.len())?;
+    check_count("targets", limits::POLICY_TARGETS, targets.len())?;
+    check_count("rules", limits::TOKEN_RULES, rules.len())?;
     let rules = rules.into_iter().map(|raw| rule(raw).map(Arc::new));
     Ok(Authentication {
         key: PolicyKey { namespace: name("namespace", &namespace)?, name: name("name", &own_name)? },
@@ -40,7 +40,7 @@ fn rule(raw: pb::TokenRule) -> Result<TokenRule, ConvertError> {
         patience_ms,
     } = raw;
     let most = audiences.len().max(places.len()).max(claim_headers.len()).max(words.len());
-    check("rules", limits::POLICY_LIST, most)?;
+    check_count("rules", limits::POLICY_LIST, most)?;
     if issuer.is_empty() {
         return Err(ConvertError::Value { field: "issuer", value: issuer, wanted: "a name" });
     }
@@ -97,10 +97,6 @@ fn header(field: &'static str, text: &str) -> Result<HeaderName, ConvertError> {
 
 fn texts(all: Vec<String>) -> Vec<Box<str>> {
     all.into_iter().map(String::into_boxed_str).collect()
-}
-
-fn check(field: &'static str, limit: usize, found: usize) -> Result<(), ConvertError> {
-    if found > limit { Err(ConvertError::TooMany { field, found, limit }) } else { Ok(()) }
 }
 
 /// An authentication's message.

@@ -11,15 +11,15 @@ use ambit_model::request_policy::{
 
 use self::requirement::{requirement_from_pb, requirement_to_pb};
 use self::values::{account, account_to_pb, ports, ports_to_pb, range, values, values_to_pb};
-use super::{ConvertError, known, name};
+use super::{ConvertError, check_count, known, name};
 use crate::limits;
 use crate::pb::waypoint as pb;
 
 /// A policy from its message.
 pub fn request_policy_from_pb(raw: pb::Policy) -> Result<RequestPolicy, ConvertError> {
     let pb::Policy { namespace, name: own_name, targets, action, provider, rules, dry_run } = raw;
-    check("targets", limits::POLICY_TARGETS, targets.len())?;
-    check("rules", limits::POLICY_LIST, rules.len())?;
+    check_count("targets", limits::POLICY_TARGETS, targets.len())?;
+    check_count("rules", limits::POLICY_LIST, rules.len())?;
     Ok(RequestPolicy {
         key: PolicyKey { namespace: name("namespace", &namespace)?, name: name("name", &own_name)? },
         targets: targets.into_iter().map(target).collect::<Result<_, _>>()?,
@@ -54,7 +54,7 @@ pub(super) fn target(raw: pb::PolicyTarget) -> Result<Target, ConvertError> {
 
 fn rule(raw: pb::PolicyRule) -> Result<RequestRule, ConvertError> {
     let pb::PolicyRule { from, to, when } = raw;
-    check("rules", limits::POLICY_LIST, from.len().max(to.len()).max(when.len()))?;
+    check_count("rules", limits::POLICY_LIST, from.len().max(to.len()).max(when.len()))?;
     Ok(RequestRule {
         from: from.into_iter().map(source).collect::<Result<_, _>>()?,
         to: to.into_iter().map(operation).collect::<Result<_, _>>()?,
@@ -91,10 +91,6 @@ fn operation(raw: pb::PolicyOperation) -> Result<Operation, ConvertError> {
         methods: values(methods, |text| Ok(text_match(text)))?,
         paths: values(paths, |text| Ok(text.parse::<PathPattern>()?))?,
     })
-}
-
-fn check(field: &'static str, limit: usize, found: usize) -> Result<(), ConvertError> {
-    if found > limit { Err(ConvertError::TooMany { field, found, limit }) } else { Ok(()) }
 }
 
 /// A policy's message.

@@ -18,7 +18,7 @@ pub(super) use self::filters::header_name;
 use self::filters::{filters_from_pb, filters_to_pb};
 use self::matching::{match_from_pb, match_to_pb};
 use self::retry::{retry_from_pb, retry_to_pb};
-use super::{ConvertError, known, name, port};
+use super::{ConvertError, check_count, known, name, port, text};
 use crate::limits;
 use crate::pb::waypoint as pb;
 
@@ -129,16 +129,6 @@ fn time_limit(ms: Option<u64>) -> TimeLimit {
 fn at_most<T>(field: &'static str, limit: usize, items: Vec<T>) -> Result<Vec<T>, ConvertError> {
     check_count(field, limit, items.len())?;
     Ok(items)
-}
-
-fn check_count(field: &'static str, limit: usize, found: usize) -> Result<(), ConvertError> {
-    if found > limit { Err(ConvertError::TooMany { field, found, limit }) } else { Ok(()) }
-}
-
-/// A text of at most so many bytes.
-fn text(field: &'static str, limit: usize, text: String) -> Result<String, ConvertError> {
-    let found = text.len();
-    if found > limit { Err(ConvertError::TooLong { field, found, limit }) } else { Ok(text) }
 }
 
 /// A route's message.

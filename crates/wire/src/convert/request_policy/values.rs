@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use ambit_model::policy::{AccountMatch, Condition};
 use ipnet::IpNet;
 
-use super::check;
-use crate::convert::{ConvertError, name, port};
+use crate::convert::{ConvertError, check_count, name, port};
 use crate::limits;
 use crate::pb::waypoint as pb;
 
@@ -15,7 +14,7 @@ pub(super) fn values<T>(
     read: impl Fn(&str) -> Result<T, ConvertError>,
 ) -> Result<Condition<T>, ConvertError> {
     let pb::Values { any, none } = raw.unwrap_or_default();
-    check("values", limits::POLICY_LIST, any.len().max(none.len()))?;
+    check_count("values", limits::POLICY_LIST, any.len().max(none.len()))?;
     let read = |texts: Vec<String>| texts.iter().map(|text| read(text)).collect::<Result<_, _>>();
     Ok(Condition { any: read(any)?, none: read(none)? })
 }
