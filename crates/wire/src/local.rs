@@ -4,6 +4,7 @@
 
 mod authentication;
 mod fault;
+mod lines;
 mod read;
 mod request_policy;
 mod route;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 pub use authentication::authentication;
 pub use fault::{FieldFault, LocalError};
+pub use lines::{LinesError, read_lines, write_lines};
 pub use request_policy::request_policy;
 pub use route::route;
 

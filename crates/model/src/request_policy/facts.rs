@@ -72,6 +72,8 @@ pub enum Claim {
     Other,
 }
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
 /// Claims that are lists of words.
 const WORDS: [&str; 2] = ["scope", "permission"];
 
@@ -131,6 +133,40 @@ impl Claim {
         match self {
             Self::Text(text) => Some(text),
             Self::List(_) | Self::Object(_) | Self::Whole(_) | Self::Truth(_) | Self::Other => None,
+        }
+    }
+}
+
+/// From where a request comes, as the nearest of those says who passed it on.
+#[must_use]
+pub fn remote(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.to_str().ok()?;
+    let nearest = last.rsplit(',').next()?.trim();
+    let with_port = || nearest.parse::<SocketAddr>().ok().map(|it| it.ip());
+    nearest.parse().ok().or_else(with_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_comes_from_where_the_nearest_of_those_says_who_passed_it_on() {
+        for (headers, wanted) in [
+            (&[][..], None),
+            (&["203.0.113.9"][..], Some("203.0.113.9")),
+            (&["198.51.100.1, 203.0.113.9"][..], Some("203.0.113.9")),
+            (&["198.51.100.1", "203.0.113.9 "][..], Some("203.0.113.9")),
+            (&["203.0.113.9:4711"][..], Some("203.0.113.9")),
+            (&["2001:db8::1"][..], Some("2001:db8::1")),
+            (&["[2001:db8::1]:80"][..], Some("2001:db8::1")),
+            (&["203.0.113.9, unknown"][..], None),
+        ] {
+            let mut map = HeaderMap::new();
+            for header in headers {
+                map.append(FORWARDED_FOR, header.parse().unwrap());
+            }
+            assert_eq!(remote(&map), wanted.map(|it| it.parse().unwrap()), "{headers:?}");
         }
     }
 }

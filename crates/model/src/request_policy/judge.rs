@@ -141,7 +141,8 @@ impl Verdict {
 }
 
 /// The first rule of a policy that matches.
-fn matched(policy: &RequestPolicy, facts: &Facts<'_>) -> Option<RuleRef> {
+#[must_use]
+pub fn matched(policy: &RequestPolicy, facts: &Facts<'_>) -> Option<RuleRef> {
     // What cannot be known never allows (nor is it written down), and never keeps from denying or from asking.
     let in_doubt = match policy.action {
         RequestAction::Allow | RequestAction::Audit => false,
