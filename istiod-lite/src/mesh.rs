@@ -2,6 +2,7 @@
 
 use ambit_cluster::kinds::mesh::{EntryVisibility, MeshConfig, Visible};
 use ambit_cluster::kinds::meta::{LabelSelector, Texts};
+use ambit_cluster::kinds::provider::ExtensionProvider;
 use ambit_model::name::{ClusterId, TrustDomain};
 
 use crate::trust::Trust;
@@ -27,6 +28,8 @@ pub struct Mesh {
     pub discovery: Vec<LabelSelector>,
     /// Who may see which service entries; none: everybody all of them.
     pub visibility: Option<EntryVisibility>,
+    /// Services that waypoints ask or tell about requests.
+    pub providers: Vec<ExtensionProvider>,
 }
 
 impl Default for Mesh {
@@ -41,6 +44,7 @@ impl Default for Mesh {
             revision: String::new(),
             discovery: Vec::new(),
             visibility: None,
+            providers: Vec::new(),
         }
     }
 }
@@ -61,6 +65,7 @@ impl Mesh {
             root_namespace,
             discovery_selectors,
             service_entry_visibility,
+            extension_providers,
         } = config;
         let mut mesh = self.clone();
         mesh.trust = self.trust.saying(trust_domain.and_then(|it| it.parse().ok()));
@@ -71,6 +76,7 @@ impl Mesh {
         }
         mesh.discovery = discovery_selectors;
         mesh.visibility = service_entry_visibility;
+        mesh.providers = extension_providers;
         mesh
     }
 

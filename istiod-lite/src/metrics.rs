@@ -61,6 +61,7 @@ enum Type {
     Route,
     Policy,
     Authentication,
+    Provider,
 }
 
 impl From<ResourceType> for OfType {
@@ -71,6 +72,7 @@ impl From<ResourceType> for OfType {
             ResourceType::Route => Type::Route,
             ResourceType::Policy => Type::Policy,
             ResourceType::Authentication => Type::Authentication,
+            ResourceType::Provider => Type::Provider,
         };
         Self { r#type }
     }

@@ -13,6 +13,7 @@ mod peer;
 mod pod;
 mod policy;
 mod protocol;
+pub mod provider;
 pub mod route;
 mod service;
 mod service_entry;
@@ -38,6 +39,10 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
     let nouns = || -> Option<Vec<Change>> {
         if unit.kind == UnitKind::Strict {
             return peer::strict(world).map(|it| vec![Change::Policy(Arc::new(it))]);
+        }
+        if unit.kind == UnitKind::Providers {
+            let all = provider::providers(&world.mesh);
+            return Some(all.map(|it| Change::Provider(Arc::new(it))).collect());
         }
         let space = world.space(&unit.namespace)?;
         let home = At { world, space, namespace: &unit.namespace, name: &unit.name };
@@ -69,7 +74,7 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
             UnitKind::Gateway => gateway::translate(&home, space.gateways.get(&unit.name)?),
             UnitKind::HttpRoute => routed(route::http(world, space.http_routes.get(&unit.name)?)),
             UnitKind::GrpcRoute => routed(route::grpc(world, space.grpc_routes.get(&unit.name)?)),
-            UnitKind::Strict => Vec::new(),
+            UnitKind::Strict | UnitKind::Providers => Vec::new(),
         })
     };
     nouns().unwrap_or_default()

@@ -293,7 +293,9 @@ impl<'a> Concerned<'a> {
                 | Change::RequestPolicy(_)
                 | Change::RequestPolicyGone(_)
                 | Change::Authentication(_)
-                | Change::AuthenticationGone(_) => {}
+                | Change::AuthenticationGone(_)
+                | Change::Provider(_)
+                | Change::ProviderGone(_) => {}
             }
         }
         these.sort_unstable();

@@ -11,6 +11,7 @@ pub mod mesh;
 pub mod meta;
 pub mod policy;
 pub(crate) mod pool;
+pub mod provider;
 pub mod route;
 pub mod scalar;
 pub mod schema;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::authentication::Authentication;
 use crate::http_route::{Route, RouteKey};
-use crate::name::{PolicyKey, ServiceKey, WorkloadUid};
+use crate::name::{Label, PolicyKey, ServiceKey, WorkloadUid};
 use crate::policy::Policy;
+use crate::provider::Provider;
 use crate::request_policy::RequestPolicy;
 use crate::service::Service;
 use crate::workload::Workload;
@@ -47,6 +48,10 @@ pub enum Change {
     /// An authentication of requests is new or replaced.
     Authentication(Arc<Authentication>),
     /// A workload is gone.
+    /// A provider is new or replaced.
+    Provider(Arc<Provider>),
+    /// How a service's traffic is handled is new or replaced.
+    Traffic(Arc<Traffic>),
     WorkloadGone(WorkloadUid),
     /// A service is gone.
     ServiceGone(ServiceKey),
@@ -59,3 +64,7 @@ pub enum Change {
     /// An authentication of requests is gone.
     AuthenticationGone(PolicyKey),
 }
+    /// A provider is gone.
+    ProviderGone(Label),
+    /// Nothing is said of a service's traffic any more.
+    TrafficGone(ServiceKey),

@@ -23,6 +23,7 @@ pub use cors::{Cors, Names, OriginError, OriginMatch};
 pub use edits::{HeaderEdits, Protected};
 pub use filter::{
     Filters, Mirror, PathChange, PathText, PathTextError, Redirect, RedirectStatus, Rewrite, Scheme, Share,
+pub(crate) use edits::free as changeable;
 };
 pub use matching::{HeaderMatch, Match, PathMatch, QueryMatch, ValueMatch};
 pub use pattern::{Pattern, PatternError};

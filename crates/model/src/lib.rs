@@ -13,6 +13,7 @@ pub mod http_route;
 pub mod judge;
 pub mod name;
 pub mod policy;
+pub mod provider;
 pub mod request_policy;
 pub mod route;
 pub mod service;

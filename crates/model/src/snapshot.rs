@@ -20,6 +20,7 @@ use crate::delta::{Change, Delta};
 use crate::http_route::{Route, RouteKey, Tables};
 use crate::name::{Hostname, Label, Namespace, NodeName, PolicyKey, ServiceAccount, ServiceKey, WorkloadUid};
 use crate::policy::{Policy, PolicyScope};
+use crate::provider::Provider;
 use crate::request_policy::{RequestPolicy, Target};
 use crate::service::Service;
 use crate::workload::{Health, Tunnel, Workload};
@@ -52,6 +53,7 @@ pub struct Snapshot {
     routes: Routes,
     demands: Demands<RequestPolicy>,
     authentications: Demands<Authentication>,
+    providers: HashTrieMapSync<Label, Arc<Provider>>,
 }
 
 /// How many changes led to a snapshot. Says nothing about what is in it, so any two are equal.
@@ -233,6 +235,12 @@ impl Snapshot {
         self.authentications.get(key)
     }
 
+    /// The provider of a name.
+    #[must_use]
+    pub fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
+        self.providers.get(name)
+    }
+
     /// All workloads, in no order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
         self.workloads.values()
@@ -263,6 +271,11 @@ impl Snapshot {
         self.authentications.all()
     }
 
+    /// All providers, in no order.
+    pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.providers.values()
+    }
+
     /// Services that workloads are endpoints of but that are not known, in no order.
     pub fn missing_services(&self) -> impl Iterator<Item = &ServiceKey> {
         self.endpoints.keys().filter(|key| !self.services.contains_key(*key))
@@ -285,12 +298,18 @@ impl Snapshot {
             Change::Route(route) => self.routes.put(route),
             Change::RequestPolicy(policy) => self.demands.put(policy),
             Change::Authentication(one) => self.authentications.put(one),
+            Change::Provider(one) => {
+                self.providers.insert_mut(one.name.clone(), Arc::clone(one));
+            }
             Change::WorkloadGone(uid) => self.drop_workload(uid),
             Change::ServiceGone(key) => self.drop_service(key),
             Change::PolicyGone(key) => self.drop_policy(key),
             Change::RouteGone(key) => self.routes.take(key),
             Change::RequestPolicyGone(key) => self.demands.take(key),
             Change::AuthenticationGone(key) => self.authentications.take(key),
+            Change::ProviderGone(name) => {
+                self.providers.remove_mut(name);
+            }
         }
     }
 
@@ -383,6 +402,7 @@ impl fmt::Debug for Snapshot {
             .field("routes", &self.routes.len())
             .field("request_policies", &self.demands.len())
             .field("authentications", &self.authentications.len())
+            .field("providers", &self.providers.size())
             .finish_non_exhaustive()
     }
 }

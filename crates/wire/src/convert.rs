@@ -6,6 +6,7 @@ mod address;
 mod authentication;
 mod gateway;
 mod policy;
+mod provider;
 mod request_policy;
 mod resource;
 mod route;
@@ -14,6 +15,7 @@ mod workload;
 
 pub use authentication::{authentication_from_pb, authentication_to_pb};
 pub use policy::{policy_from_pb, policy_to_pb};
+pub use provider::{provider_from_pb, provider_to_pb};
 pub use request_policy::{request_policy_from_pb, request_policy_to_pb};
 pub use resource::{Decoded, Encoded, ResourceKey, ResourceType, decode, encode};
 pub use route::{route_from_pb, route_to_pb};

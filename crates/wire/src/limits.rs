@@ -83,6 +83,9 @@ mod tests {
     use super::*;
 
     #[test]
+/// Headers of one sort that a provider names.
+pub const PROVIDER_LIST: usize = 256;
+
     fn a_text_is_cut_between_characters() {
         for (text, limit, wanted) in
             [("abc", 5, "abc"), ("abc", 2, "ab"), ("aé", 2, "a"), ("é", 1, ""), ("", 0, "")]

@@ -5,6 +5,7 @@
 mod authentication;
 mod fault;
 mod lines;
+mod provider;
 mod read;
 mod request_policy;
 mod route;
@@ -19,6 +20,7 @@ use serde_json::Value;
 pub use authentication::authentication;
 pub use fault::{FieldFault, LocalError};
 pub use lines::{LinesError, read_lines, write_lines};
+pub use provider::provider;
 pub use request_policy::request_policy;
 pub use route::route;
 

@@ -109,6 +109,7 @@ pub struct Library {
     routes: RedBlackTreeMapSync<Name, Arc<Record>>,
     request_policies: RedBlackTreeMapSync<Name, Arc<Record>>,
     authentications: RedBlackTreeMapSync<Name, Arc<Record>>,
+    providers: RedBlackTreeMapSync<Name, Arc<Record>>,
     by_alias: Index,
     by_service: Index,
     by_node: Index,
@@ -338,6 +339,7 @@ impl Library {
             ResourceType::Route => &self.routes,
             ResourceType::Policy => &self.request_policies,
             ResourceType::Authentication => &self.authentications,
+            ResourceType::Provider => &self.providers,
         }
     }
 
@@ -348,6 +350,7 @@ impl Library {
             ResourceType::Route => &mut self.routes,
             ResourceType::Policy => &mut self.request_policies,
             ResourceType::Authentication => &mut self.authentications,
+            ResourceType::Provider => &mut self.providers,
         }
     }
 
@@ -402,6 +405,7 @@ fn place(kind: ResourceType) -> usize {
         ResourceType::Route => 2,
         ResourceType::Policy => 3,
         ResourceType::Authentication => 4,
+        ResourceType::Provider => 5,
     }
 }
 

@@ -198,7 +198,8 @@ impl Publisher {
             ResourceType::Address
             | ResourceType::Route
             | ResourceType::Policy
-            | ResourceType::Authentication => self.push(),
+            | ResourceType::Authentication
+            | ResourceType::Provider => self.push(),
             ResourceType::Authorization => {
                 self.waits_for_policies = None;
                 self.push()
@@ -212,6 +213,8 @@ impl Publisher {
         let mut actions = Vec::new();
         let policies = self.due(ResourceType::Authorization, Farewell::Last);
         self.say(ResourceType::Authorization, &policies.now, &mut actions);
+        let providers = self.due(ResourceType::Provider, Farewell::Last);
+        self.say(ResourceType::Provider, &providers.now, &mut actions);
         let demands = self.due(ResourceType::Policy, Farewell::Last);
         self.say(ResourceType::Policy, &demands.now, &mut actions);
         let issuers = self.due(ResourceType::Authentication, Farewell::Last);
@@ -229,6 +232,7 @@ impl Publisher {
         self.say(ResourceType::Authorization, &policies.later, &mut actions);
         self.say(ResourceType::Policy, &demands.later, &mut actions);
         self.say(ResourceType::Authentication, &issuers.later, &mut actions);
+        self.say(ResourceType::Provider, &providers.later, &mut actions);
         actions
     }
 

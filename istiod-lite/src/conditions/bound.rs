@@ -12,6 +12,7 @@ use crate::index::World;
 use crate::index::users::Named;
 use crate::translate::authentication::authentication;
 use crate::translate::demand::demand;
+use crate::translate::provider::authorizer;
 use crate::translate::waypoint::{
     Asker, Attachment, Bound, Canary, CanaryFault, Fault, Unbound, attach, class_of, is_waypoint,
 };
@@ -160,8 +161,11 @@ fn enforced(
 
 /// What of a policy waypoints read strictly, for they do not know it.
 fn strictly(world: &World, policy: &AuthorizationPolicy) -> Option<String> {
-    if policy.spec.action == PolicyAction::Custom {
-        return Some("nobody can be asked yet, so all that it is about is refused".into());
+    let named = policy.spec.provider.as_ref().map(|it| it.name.as_str()).unwrap_or_default();
+    if policy.spec.action == PolicyAction::Custom && authorizer(&world.mesh, named).is_none() {
+        return Some(format!(
+            "the mesh's configuration has no provider {named:?} that can be asked, so all that it is about is refused"
+        ));
     }
     let demand = demand(world, policy)?;
     let unknown = |it: &Requirement| match it {

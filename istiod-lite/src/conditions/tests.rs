@@ -74,6 +74,8 @@ fn entries_read_for_whom_they_are_and_what_they_lack() {
         "annotations: {istio.io/connect-strategy: race_first_tcp_connect}",
         "{hosts: [h.example], resolution: DNS}",
     );
+{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, data: {{mesh: 'extensionProviders: [{{name: known, envoyExtAuthzGrpc: {{service: authz.shop.svc, port: 9000}}}}]'}}}}
+---
     assert_eq!(tell(&racing), ["istio.io/WaypointMissing=True NoWaypointForRacingConnectStrategy"]);
 }
 
@@ -88,6 +90,11 @@ fn policies_for_waypoints_read_for_which_of_their_targets_they_are_enforced() {
 ---
 {{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, namespace: shop}}, spec: {{{spec}}}}}
 "
+        (
+            "istio-waypoint",
+            format!("targetRefs: [{one}], action: CUSTOM, provider: {{name: known}}, rules: [{{}}]"),
+            "True Accepted",
+        ),
         )
     };
     let gateway = "{group: gateway.networking.k8s.io, kind: Gateway, name: way}";

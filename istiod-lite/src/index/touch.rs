@@ -195,6 +195,7 @@ fn chosen(space: &Space, namespace: &Arc<str>, selector: &Texts, units: &mut BTr
 /// Everything that is translated.
 pub(super) fn all(world: &World, units: &mut BTreeSet<Unit>) {
     everything(world, units);
+    units.insert(Unit::providers());
     for (name, space) in world.spaces() {
         units.extend(named(UnitKind::Policy, name, space.policies.keys()));
         units.extend(named(UnitKind::Peer, name, space.peers.keys()));

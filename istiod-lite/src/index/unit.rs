@@ -32,6 +32,8 @@ pub enum UnitKind {
     GrpcRoute,
     /// The one policy "peers must prove who they are".
     Strict,
+    /// The providers of the mesh's configuration.
+    Providers,
 }
 
 /// One thing that is translated.
@@ -72,6 +74,12 @@ impl Unit {
     #[must_use]
     pub fn strict() -> Self {
         Self { kind: UnitKind::Strict, namespace: "".into(), name: "".into() }
+    }
+
+    /// The unit of all providers.
+    #[must_use]
+    pub fn providers() -> Self {
+        Self { kind: UnitKind::Providers, namespace: "".into(), name: "".into() }
     }
 }
 

@@ -13,7 +13,7 @@ use ambit_model::request_policy::{
 };
 
 use crate::index::World;
-use crate::translate::alias;
+use crate::translate::{alias, provider};
 use crate::translate::target::targets;
 
 /// As waypoints judge by it; nothing, if it is attached to nothing of theirs.
@@ -28,8 +28,11 @@ pub fn demand(world: &World, object: &AuthorizationPolicy) -> Option<RequestPoli
         PolicyAction::Allow => RequestAction::Allow,
         PolicyAction::Deny => RequestAction::Deny,
         PolicyAction::Audit => RequestAction::Audit,
-        // No provider is known: whoever would have to be asked is not, and lets nobody in.
-        PolicyAction::Custom => RequestAction::Custom { provider: None },
+        // Somebody whom nobody knows cannot be asked, and lets nobody in.
+        PolicyAction::Custom => {
+            let named = spec.provider.as_ref().map(|it| it.name.as_str()).unwrap_or_default();
+            RequestAction::Custom { provider: provider::authorizer(&world.mesh, named).map(|it| it.name) }
+        }
     };
     let mut policy = RequestPolicy {
         key: PolicyKey { namespace: meta.namespace.parse().ok()?, name: meta.name.parse().ok()? },

@@ -240,6 +240,8 @@ fn told(change: &Change) -> String {
         Change::RequestPolicyGone(key) => format!("-demand {key}"),
         Change::Authentication(it) => format!("+issuer {}", it.key),
         Change::AuthenticationGone(key) => format!("-issuer {key}"),
+        Change::Provider(it) => format!("+provider {}", it.name),
+        Change::ProviderGone(name) => format!("-provider {name}"),
     }
 }
 

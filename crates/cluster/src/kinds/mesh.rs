@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::fault::Wrong;
 use crate::kinds::meta::{LabelSelector, Meta};
+use crate::kinds::provider::{self, ExtensionProvider};
 
 /// A config map; only the mesh's configuration is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -62,6 +63,8 @@ pub struct MeshConfig {
     pub discovery_selectors: Vec<LabelSelector>,
     /// Who may see which service entries; none: everybody all of them.
     pub service_entry_visibility: Option<EntryVisibility>,
+    /// Services that waypoints ask or tell about requests.
+    pub extension_providers: Vec<ExtensionProvider>,
 }
 
 impl MeshConfig {
@@ -72,6 +75,7 @@ impl MeshConfig {
             let remedy = "use lower-case letters, digits, '-', '_' and '.'";
             return Err(Wrong::field(field, domain, "not a trust domain", remedy));
         }
+        provider::check(&self.extension_providers)?;
         let selectors = self.discovery_selectors.iter();
         let policies = self.service_entry_visibility.iter().flat_map(|it| &it.policies);
         let rules = policies.flat_map(|it| &it.matching_rules).map(|it| &it.namespace_selector);
@@ -158,6 +162,26 @@ mod tests {
     }
 
     #[test]
+    fn providers_are_read_and_those_of_other_kinds_passed_over() {
+        let read = config(
+            "extensionProviders:\n- {name: else, skywalking: {service: a, port: 1}}\n- name: grpc\n  envoyExtAuthzGrpc: \
+             {service: shop/authz.example, port: 9000, timeout: 1.5s, failOpen: true, statusOnError: '503', \
+             includeRequestBodyInCheck: {maxRequestBytes: 10, packAsBytes: true}}\n- name: http\n  envoyExtAuthzHttp: \
+             {service: a.b, port: 80, timeout: 1m, statusOnError: 500, includeHeadersInCheck: [cookie]}\n",
+        );
+        let all = read.unwrap().unwrap().extension_providers;
+        let [other, grpc, http] = all.as_slice() else { panic!("{all:?}") };
+        assert_eq!((other.name.as_str(), &other.envoy_ext_authz_grpc), ("else", &None));
+        let grpc = grpc.envoy_ext_authz_grpc.as_ref().unwrap();
+        assert_eq!(grpc.timeout.unwrap().0, std::time::Duration::from_millis(1500));
+        assert_eq!((grpc.status_on_error.unwrap().0, grpc.fail_open), (503, true));
+        assert!(grpc.include_request_body_in_check.unwrap().pack_as_bytes);
+        let http = http.envoy_ext_authz_http.as_ref().unwrap();
+        assert_eq!(http.timeout.unwrap().0, std::time::Duration::from_secs(60));
+        assert_eq!(http.headers_shown().collect::<Vec<_>>(), ["cookie"]);
+    }
+
+    #[test]
     fn what_is_wrong_in_it_is_said_and_other_config_maps_may_say_anything() {
         for (mesh, told) in [
             ("trustDomain: [", "data.mesh"),
@@ -166,6 +190,26 @@ mod tests {
             ("discoverySelectors: [{matchExpressions: [{key: a, operator: In}]}]", "values"),
             ("discoverySelectors: [{matchExpressions: [{key: a, operator: Like}]}]", "Like"),
             ("serviceEntryVisibility: {defaultVisibility: SECRET}", "SECRET"),
+            ("extensionProviders: [{}]", "extensionProviders[0].name"),
+            ("extensionProviders: [{name: a}, {name: a}]", "used twice"),
+            ("extensionProviders: [{name: a, envoyExtAuthzGrpc: {port: 1}}]", "envoyExtAuthzGrpc.service"),
+            ("extensionProviders: [{name: a, envoyExtAuthzHttp: {service: a}}]", "envoyExtAuthzHttp.port 0"),
+            (
+                "extensionProviders: [{name: a, envoyExtAuthzHttp: {service: a, port: 1, pathPrefix: x}}]",
+                "pathPrefix x",
+            ),
+            (
+                "extensionProviders: [{name: a, envoyExtAuthzGrpc: {service: a, port: 1, timeout: soon}}]",
+                "soon",
+            ),
+            (
+                "extensionProviders: [{name: a, envoyExtAuthzGrpc: {service: a, port: 1, statusOnError: '42'}}]",
+                "42",
+            ),
+            (
+                "extensionProviders: [{name: a, envoyExtAuthzGrpc: {service: a, port: 1, includeRequestBodyInCheck: {}}}]",
+                "maxRequestBytes 0",
+            ),
         ] {
             let wrong = config(mesh).unwrap_err();
             let text = format!("{} {} {} {}", wrong.field, wrong.value, wrong.problem, wrong.remedy);

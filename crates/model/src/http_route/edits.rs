@@ -101,7 +101,8 @@ impl HeaderEdits {
     }
 }
 
-fn free(name: HeaderName) -> Result<HeaderName, Protected> {
+/// A header that may be changed.
+pub(crate) fn free(name: HeaderName) -> Result<HeaderName, Protected> {
     if PROTECTED.contains(&name) { Err(Protected { name }) } else { Ok(name) }
 }
 

@@ -10,6 +10,7 @@ use ambit_model::delta::Change;
 use ambit_model::http_route::{Route, RouteKey};
 use ambit_model::name::{NodeName, PolicyKey, ServiceKey, WorkloadUid};
 use ambit_model::policy::Policy;
+use ambit_model::provider::Provider;
 use ambit_model::request_policy::RequestPolicy;
 use ambit_model::service::Service;
 use ambit_model::workload::Workload;
@@ -18,8 +19,8 @@ use prost::Message;
 
 use super::{
     ConvertError, authentication_from_pb, authentication_to_pb, policy_from_pb, policy_to_pb,
-    request_policy_from_pb, request_policy_to_pb, route_from_pb, route_to_pb, service_from_pb, service_to_pb,
-    workload_from_pb, workload_to_pb,
+    provider_from_pb, provider_to_pb, request_policy_from_pb, request_policy_to_pb, route_from_pb,
+    route_to_pb, service_from_pb, service_to_pb, workload_from_pb, workload_to_pb,
 };
 use crate::limits;
 use crate::pb::discovery::Payload;
@@ -40,12 +41,14 @@ pub enum ResourceType {
     Policy,
     /// Whom to believe about who asks; only waypoints ask for it.
     Authentication,
+    /// Who else is asked or told about requests; only waypoints ask for it.
+    Provider,
 }
 
 impl ResourceType {
     /// All types, in the order a subscriber asks for them: what judges requests is known before what they are for.
-    pub const ALL: [Self; 5] =
-        [Self::Policy, Self::Authentication, Self::Address, Self::Authorization, Self::Route];
+    pub const ALL: [Self; 6] =
+        [Self::Provider, Self::Policy, Self::Authentication, Self::Address, Self::Authorization, Self::Route];
 
     /// What a node's proxy asks for, in that order.
     pub const OF_NODES: [Self; 2] = [Self::Address, Self::Authorization];
@@ -59,6 +62,7 @@ impl ResourceType {
             Self::Route => "type.googleapis.com/ambit.waypoint.v1.Route",
             Self::Policy => "type.googleapis.com/ambit.waypoint.v1.Policy",
             Self::Authentication => "type.googleapis.com/ambit.waypoint.v1.Authentication",
+            Self::Provider => "type.googleapis.com/ambit.waypoint.v1.Provider",
         }
     }
 
@@ -84,6 +88,8 @@ pub enum ResourceKey {
     RequestPolicy(PolicyKey),
     /// An authentication of requests.
     Authentication(PolicyKey),
+    /// A provider.
+    Provider(Label),
 }
 
 impl ResourceKey {
@@ -96,6 +102,7 @@ impl ResourceKey {
             Self::Route(_) => ResourceType::Route,
             Self::RequestPolicy(_) => ResourceType::Policy,
             Self::Authentication(_) => ResourceType::Authentication,
+            Self::Provider(_) => ResourceType::Provider,
         }
     }
 
@@ -109,6 +116,7 @@ impl ResourceKey {
             Self::Route(key) => Change::RouteGone(key),
             Self::RequestPolicy(key) => Change::RequestPolicyGone(key),
             Self::Authentication(key) => Change::AuthenticationGone(key),
+            Self::Provider(name) => Change::ProviderGone(name),
         }
     }
 }
@@ -120,6 +128,7 @@ impl fmt::Display for ResourceKey {
             Self::Service(key) => key.fmt(f),
             Self::Policy(key) | Self::RequestPolicy(key) | Self::Authentication(key) => key.fmt(f),
             Self::Route(key) => key.fmt(f),
+            Self::Provider(name) => name.fmt(f),
         }
     }
 }
@@ -165,6 +174,11 @@ pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Resul
                 key: ResourceKey::Authentication(noun.key.clone()),
                 change: Change::Authentication(Arc::new(noun)),
             }
+        }
+        ResourceType::Provider => {
+            let noun = provider_from_pb(waypoint::Provider::decode(value)?)?;
+            let key = ResourceKey::Provider(noun.name.clone());
+            Decoded { key, change: Change::Provider(Arc::new(noun)) }
         }
     };
     if decoded.key.to_string() != name {
@@ -218,12 +232,14 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
         Change::Authentication(noun) => {
             (ResourceKey::Authentication(noun.key.clone()), Some(encode_authentication(noun)))
         }
+        Change::Provider(noun) => (ResourceKey::Provider(noun.name.clone()), Some(encode_provider(noun))),
         Change::WorkloadGone(uid) => (ResourceKey::Workload(uid.clone()), None),
         Change::ServiceGone(key) => (ResourceKey::Service(key.clone()), None),
         Change::PolicyGone(key) => (ResourceKey::Policy(key.clone()), None),
         Change::RouteGone(key) => (ResourceKey::Route(key.clone()), None),
         Change::RequestPolicyGone(key) => (ResourceKey::RequestPolicy(key.clone()), None),
         Change::AuthenticationGone(key) => (ResourceKey::Authentication(key.clone()), None),
+        Change::ProviderGone(name) => (ResourceKey::Provider(name.clone()), None),
     }
 }
 
@@ -263,6 +279,10 @@ fn encode_request_policy(policy: &RequestPolicy) -> Encoded {
 
 fn encode_authentication(authentication: &Authentication) -> Encoded {
     plain(&authentication_to_pb(authentication))
+}
+
+fn encode_provider(provider: &Provider) -> Encoded {
+    plain(&provider_to_pb(provider))
 }
 
 /// What is known by nothing but its own name.

@@ -4,6 +4,7 @@ mod arbitrary;
 mod arbitrary_route;
 mod authentications;
 mod golden;
+mod providers;
 mod refused;
 mod request_policies;
 mod routes;

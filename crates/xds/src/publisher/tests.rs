@@ -45,6 +45,7 @@ fn said(actions: Vec<Action>) -> Vec<String> {
             ResourceType::Route => "route",
             ResourceType::Policy => "demand",
             ResourceType::Authentication => "issuer",
+            ResourceType::Provider => "provider",
         };
         let added = response.resources.iter().map(|resource| format!(" +{}", short(&resource.name)));
         let removed = response.removed_resources.iter().map(|name| format!(" -{}", short(name)));

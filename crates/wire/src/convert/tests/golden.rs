@@ -174,7 +174,10 @@ fn everything_upstream_sends_is_read_and_written_back_as_it_was() {
                     let sent = security::Authorization::decode(&*sent).unwrap();
                     assert_eq!(security::Authorization::decode(written).unwrap(), sent, "{name}");
                 }
-                ResourceType::Route | ResourceType::Policy | ResourceType::Authentication => {
+                ResourceType::Route
+                | ResourceType::Policy
+                | ResourceType::Authentication
+                | ResourceType::Provider => {
                     panic!("of our own schema: {name}")
                 }
             }

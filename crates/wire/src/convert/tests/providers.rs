@@ -1,0 +1,90 @@
+//! Providers on the wire and back.
+
+use crate::convert::{
+    ConvertError, ResourceKey, ResourceType, decode, encode, provider_from_pb, provider_to_pb,
+};
+use crate::pb::discovery::Payload;
+use crate::pb::waypoint as pb;
+
+fn names(these: &[&str]) -> Option<pb::HeaderNames> {
+    Some(pb::HeaderNames { all: false, these: these.iter().map(ToString::to_string).collect() })
+}
+
+fn over_http() -> pb::AskedOverHttp {
+    pb::AskedOverHttp {
+        prefix: "/check".into(),
+        add: vec![pb::Header { name: "x-mesh".into(), value: "a".into() }],
+        onward: names(&["x-user"]),
+        back: names(&["set-*"]),
+        back_refused: Some(pb::HeaderNames { all: true, these: vec![] }),
+    }
+}
+
+fn authorizer(speaks: pb::authorizer::Speaks) -> pb::Authorizer {
+    pb::Authorizer {
+        at: "shop/authz.shop.svc:9000".into(),
+        speaks: Some(speaks),
+        shown: names(&["x-*", "*-id", "cookie"]),
+        patience_ms: 1500,
+        fail_open: true,
+        error_status: 503,
+        reroute: true,
+        body: Some(pb::BodyShown { most: 1024, partial: true, raw: true }),
+    }
+}
+
+fn whole(speaks: pb::authorizer::Speaks) -> pb::Provider {
+    pb::Provider { name: "them".into(), kind: Some(pb::provider::Kind::Authorizer(authorizer(speaks))) }
+}
+
+#[test]
+fn everything_in_a_provider_is_read_and_written_back() {
+    use pb::authorizer::Speaks;
+    for speaks in [Speaks::Grpc(true), Speaks::Http(over_http())] {
+        let raw = whole(speaks);
+        let read = provider_from_pb(raw.clone()).unwrap();
+        assert_eq!(provider_to_pb(&read), raw);
+        let change = ambit_model::delta::Change::Provider(read.into());
+        let (key, encoded) = encode(&change);
+        assert_eq!((key.to_string().as_str(), key.kind()), ("them", ResourceType::Provider));
+        let payload = Payload { type_url: ResourceType::Provider.url().into(), value: encoded.unwrap().body };
+        let decoded = decode(ResourceType::Provider, "them", Some(payload)).unwrap();
+        assert!(matches!(decoded.key, ResourceKey::Provider(_)));
+        assert_eq!(decoded.change, change);
+    }
+}
+
+#[test]
+fn a_provider_that_cannot_be_used_as_it_is_written_is_refused_whole() {
+    use pb::authorizer::Speaks;
+    let refused = |edit: &dyn Fn(&mut pb::Authorizer)| {
+        let mut raw = authorizer(Speaks::Http(over_http()));
+        edit(&mut raw);
+        let kind = Some(pb::provider::Kind::Authorizer(raw));
+        match provider_from_pb(pb::Provider { name: "them".into(), kind }).unwrap_err() {
+            ConvertError::Value { field, .. }
+            | ConvertError::NoAlternative { field }
+            | ConvertError::TooMany { field, .. } => field,
+            other => panic!("{other}"),
+        }
+    };
+    let http = |edit: &dyn Fn(&mut pb::AskedOverHttp)| {
+        let mut raw = over_http();
+        edit(&mut raw);
+        refused(&|it| it.speaks = Some(Speaks::Http(raw.clone())))
+    };
+    assert_eq!(refused(&|it| it.at = "authz".into()), "at");
+    assert_eq!(refused(&|it| it.speaks = None), "speaks");
+    assert_eq!(refused(&|it| it.error_status = 100), "error_status");
+    assert_eq!(refused(&|it| it.error_status = 600), "error_status");
+    assert_eq!(refused(&|it| it.body.as_mut().unwrap().most = u32::MAX), "body.most");
+    assert_eq!(http(&|it| it.prefix = "check".into()), "prefix");
+    assert_eq!(http(&|it| it.prefix = "/a?b".into()), "prefix");
+    assert_eq!(http(&|it| it.add[0].name = "a b".into()), "add");
+    assert_eq!(http(&|it| it.add[0].value = "a\nb".into()), "add");
+    assert_eq!(http(&|it| it.onward = names(&["x"; 1000])), "these");
+    let nameless = pb::Provider { name: String::new(), ..whole(Speaks::Grpc(true)) };
+    assert!(matches!(provider_from_pb(nameless), Err(ConvertError::Value { field: "name", .. })));
+    let empty = pb::Provider { name: "them".into(), kind: None };
+    assert!(matches!(provider_from_pb(empty), Err(ConvertError::NoAlternative { field: "kind" })));
+}

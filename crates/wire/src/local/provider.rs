@@ -1,0 +1,57 @@
+//! Providers as people read them in dumps, what is not set left out. Written, never read back.
+
+use ambit_model::provider::{Authorizer, OverHttp, Provider, ProviderKind, Speaks, Which};
+use ambit_model::request_policy::written;
+use serde_json::{Map, Value, json};
+
+/// One provider.
+#[must_use]
+pub fn provider(provider: &Provider) -> Value {
+    let Provider { name, kind } = provider;
+    let mut members = Map::new();
+    members.insert("name".into(), name.as_str().into());
+    match kind {
+        ProviderKind::Authorizer(it) => {
+            let kind = if it.speaks == Speaks::Grpc { "envoyExtAuthzGrpc" } else { "envoyExtAuthzHttp" };
+            members.insert(kind.into(), authorizer(it));
+        }
+    }
+    Value::Object(members)
+}
+
+/// An authorizer. What is added to its requests is left out: that may be a secret.
+pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
+    let Authorizer { at, speaks, shown, patience, fail_open, error_status, reroute, body } = authorizer;
+    let mut members = Map::new();
+    let mut put = |name: &str, value: Value| members.insert(name.into(), value);
+    put("service", at.to_string().into());
+    put("headersShown", which(shown));
+    put("timeout", format!("{patience:?}").into());
+    put("statusOnError", (*error_status).into());
+    if *fail_open {
+        put("failOpen", true.into());
+    }
+    if *reroute {
+        put("clearRouteCache", true.into());
+    }
+    if let Some(body) = body {
+        let shown = json!({"maxRequestBytes": body.most, "allowPartialMessage": body.partial, "packAsBytes": body.raw});
+        put("includeRequestBodyInCheck", shown);
+    }
+    if let Speaks::Http(how) = speaks {
+        let OverHttp { prefix, add, onward, back, back_refused } = &**how;
+        put("pathPrefix", (&**prefix).into());
+        put("headersAdded", add.iter().map(|(name, _)| name.as_str()).collect());
+        put("headersToUpstreamOnAllow", which(onward));
+        put("headersToDownstreamOnAllow", which(back));
+        put("headersToDownstreamOnDeny", which(back_refused));
+    }
+    Value::Object(members)
+}
+
+fn which(which: &Which) -> Value {
+    match which {
+        Which::All => "all".into(),
+        Which::These(names) => names.iter().map(written).collect(),
+    }
+}
