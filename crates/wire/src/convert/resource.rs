@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ambit_model::authentication::Authentication;
 use ambit_model::delta::Change;
 use ambit_model::http_route::{Route, RouteKey};
-use ambit_model::name::{NodeName, PolicyKey, ServiceKey, WorkloadUid};
+use ambit_model::name::{Label, NodeName, PolicyKey, ServiceKey, WorkloadUid};
 use ambit_model::policy::Policy;
 use ambit_model::provider::Provider;
 use ambit_model::request_policy::RequestPolicy;
