@@ -18,6 +18,7 @@ pub mod request_policy;
 pub mod route;
 pub mod service;
 pub mod snapshot;
+pub mod trace;
 pub mod workload;
 
 #[cfg(test)]
