@@ -17,6 +17,8 @@ pub mod publish;
 pub mod run;
 pub mod serve;
 pub mod status;
+#[cfg(test)]
+mod testing;
 pub mod translate;
 pub mod trust;
 pub mod vips;

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use ambit_cluster::files::{Keep, load_once};
 use ambit_cluster::{Object, ObjectRef};
 use ambit_wire::convert::ResourceType;
 use ambit_xds::library::Library;
 
 use super::*;
 use crate::mesh::Mesh;
+use crate::testing::objects_in;
 
 /// Objects in several versions each, chosen so that they take part in each other: selectors that begin and end to
 /// match, hosts that several claim, policies in the namespace and the root namespace, slices with and without pods.
@@ -130,9 +130,9 @@ fn objects(lines: &str) -> Vec<Object> {
         let here = folder.path().join(number.to_string());
         std::fs::create_dir(&here).unwrap();
         std::fs::write(here.join("object.yaml"), line).unwrap();
-        let loaded = load_once(&here, None, Keep::Slim).unwrap();
-        assert_eq!((loaded.objects.len(), loaded.faults.as_slice()), (1, [].as_slice()), "{line}");
-        objects.extend(loaded.objects);
+        let read = objects_in(&here, None);
+        assert_eq!(read.len(), 1, "{line}");
+        objects.extend(read);
     }
     objects
 }

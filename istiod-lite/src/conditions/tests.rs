@@ -1,19 +1,7 @@
 //! What authors read, by what they wrote.
 
-use ambit_cluster::files::{Keep, load_once};
-
 use super::*;
-use crate::mesh::Mesh;
-
-fn world(manifests: &str) -> World {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("all.yaml"), manifests).unwrap();
-    let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
-    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
-    let mut world = World::new(Mesh::default());
-    loaded.objects.into_iter().for_each(|object| drop(world.apply(object)));
-    world
-}
+use crate::testing::world;
 
 fn said(world: &World, kind: Kind, name: &str) -> Vec<String> {
     let all = of(world, &ObjectRef::new(kind, "shop", name));

@@ -154,13 +154,14 @@ fn objects<'a>(namespace: &'a Arc<str>, space: &'a Space) -> impl Iterator<Item 
 
 #[cfg(test)]
 mod tests {
-    use ambit_cluster::files::{Event, Keep, load_once};
+    use ambit_cluster::files::Event;
     use ambit_xds::library::Library;
 
     use super::*;
     use crate::catalog::Catalog;
     use crate::dump;
     use crate::mesh::Mesh;
+    use crate::testing::objects;
 
     /// A policy for each way to name a revision, and a tag that belongs to `canary`.
     const OBJECTS: &str = "
@@ -192,8 +193,6 @@ spec: { rules: [{}] }
 
     #[test]
     fn a_revision_takes_what_names_none_itself_or_its_tag_and_passes_over_all_others() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("mesh.yaml"), OBJECTS).unwrap();
         for (revision, tag_is_there, wanted) in [
             ("", true, &["anothers", "canarys", "everybodys", "tagged"][..]),
             ("canary", true, &["canarys", "everybodys", "tagged"]),
@@ -201,12 +200,10 @@ spec: { rules: [{}] }
             ("canary", false, &["canarys", "everybodys"]),
             ("stable", true, &["anothers", "everybodys"]),
         ] {
-            let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
-            assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
             let mesh = Mesh { revision: revision.into(), ..Mesh::default() };
             let mut catalog = Catalog::new(World::new(mesh));
             let tag = ObjectRef::new(Kind::Service, "istio-system", "tag");
-            let objects = loaded.objects.into_iter().filter(|it| tag_is_there || it.reference != tag);
+            let objects = objects(OBJECTS).into_iter().filter(|it| tag_is_there || it.reference != tag);
             objects.for_each(|object| catalog.take(Event::Applied(object)));
             let all = dump::resources(&Library::default().with(&catalog.settle()), None);
             let names = all.iter().filter_map(|it| it["name"].as_str()?.strip_prefix("a/"));

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use ambit_cluster::api::{Client, Duty, Hand, Orders, Share};
-use ambit_cluster::files::{Keep, load_once};
 use ambit_process::observe::Registry;
 use ambit_process::ready::Readiness;
 use ambit_process::tasks::Tasks;
 
 use super::*;
 use crate::mesh::Mesh;
+use crate::testing::objects_in;
 
 /// More than a desk takes that writes nothing.
 const POLICIES: usize = 6000;
@@ -45,7 +45,7 @@ async fn what_the_desk_has_no_room_for_is_written_when_it_has() {
     let (waypoints, _) = watch::channel(Waypoints::default());
     let told = Told { library, faults, gate: Readiness::new().gate("publish"), waypoints, metrics };
     let mut feed = Feed::new(Catalog::new(World::new(Mesh::default())), told, Writer::Api(orders), None);
-    for object in load_once(folder.path(), None, Keep::Slim).unwrap().objects {
+    for object in objects_in(folder.path(), None) {
         feed.take(Event::Applied(object));
     }
     feed.take(Event::Complete);

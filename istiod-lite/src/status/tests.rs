@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ambit_cluster::files::{Keep, load_once};
 use ambit_cluster::overlay::Overlay;
 
 use super::*;
-use crate::mesh::Mesh;
+use crate::testing::{objects_in, world_of};
 use crate::vips::Ranges;
 
 fn now(seconds: u64) -> SystemTime {
@@ -15,11 +14,7 @@ fn now(seconds: u64) -> SystemTime {
 }
 
 fn world(folder: &Path) -> World {
-    let loaded = load_once(&folder.join("mesh"), Some(&folder.join("overlay")), Keep::Slim).unwrap();
-    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
-    let mut world = World::new(Mesh::default());
-    loaded.objects.into_iter().for_each(|object| drop(world.apply(object)));
-    world
+    world_of(objects_in(&folder.join("mesh"), Some(&folder.join("overlay"))))
 }
 
 /// Says everything that is to be said; returns how many files of the overlay are others than before.

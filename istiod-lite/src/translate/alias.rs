@@ -76,11 +76,9 @@ fn elsewhere(wanted: &TextMatch, domains: &[&str]) -> Vec<TextMatch> {
 
 #[cfg(test)]
 mod tests {
-    use ambit_cluster::files::{Keep, load_once};
-
     use super::super::tests::{named, resources};
     use super::*;
-    use crate::index::World;
+    use crate::testing::world;
     use crate::translate::demand::demand;
 
     /// The principals that a tunnel is told, and those that it is told to leave out.
@@ -131,6 +129,7 @@ mod tests {
             assert_eq!(told(aliases, source), [any, not], "{aliases} {source}");
         }
     }
+
     #[test]
     fn waypoints_are_told_of_all_trust_domains_of_the_mesh_wherever_a_policy_names_one() {
         let text = "
@@ -139,12 +138,7 @@ mod tests {
 {apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop}, spec: {targetRefs: [{kind: Service, name: web}], rules: [
   {from: [{source: {principals: [older/ns/a/sa/b], notTrustDomains: [cluster.local, other]}}], when: [{key: source.principal, values: [cluster.local/ns/c/*]}, {key: source.trustDomain, values: [older]}]}]}}
 ";
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("all.yaml"), text).unwrap();
-        let mut world = World::new(Mesh::default());
-        let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
-        assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
-        loaded.objects.into_iter().for_each(|object| drop(world.apply(object)));
+        let world = world(text);
         let policy = demand(&world, &world.space("shop").unwrap().policies["p"]).unwrap();
         let exact =
             |texts: &[&str]| texts.iter().map(|it| TextMatch::Exact((*it).into())).collect::<Vec<_>>();

@@ -7,14 +7,15 @@ use ambit_cluster::kinds::policy::{
 };
 use ambit_cluster::kinds::scalar::{AccountName, Cidr, Port, PortText, Word};
 use ambit_model::name::PolicyKey;
-use ambit_model::policy::{AccountMatch, Condition, TextMatch};
+use ambit_model::policy::Condition;
 use ambit_model::request_policy::{
     AddressOf, Operation, RequestAction, RequestPolicy, RequestRule, Requirement, Source, TextOf, text_match,
 };
 
 use crate::index::World;
-use crate::translate::{alias, provider};
+use crate::translate::policy::{account, condition_of, text};
 use crate::translate::target::targets;
+use crate::translate::{alias, provider};
 
 /// As waypoints judge by it; nothing, if it is attached to nothing of theirs.
 #[must_use]
@@ -80,16 +81,17 @@ impl Reader<'_> {
             not_trust_domains,
         } = given;
         let namespace = self.namespace;
-        let account =
-            |name: &AccountName| account(name.namespace.as_deref().unwrap_or(namespace), &name.account);
+        let account = |name: &AccountName| account(namespace, name);
         Source {
-            principals: both(principals, not_principals, text),
-            request_principals: both(request_principals, not_request_principals, |it| it.0.as_str().into()),
-            namespaces: both(namespaces, not_namespaces, |it| it.0.as_str().into()),
+            principals: condition_of(principals, not_principals, text),
+            request_principals: condition_of(request_principals, not_request_principals, |it| {
+                it.0.as_str().into()
+            }),
+            namespaces: condition_of(namespaces, not_namespaces, |it| it.0.as_str().into()),
             service_accounts: self.read("serviceAccounts", (service_accounts, not_service_accounts), account),
-            trust_domains: both(trust_domains, not_trust_domains, text),
-            ip_blocks: both(ip_blocks, not_ip_blocks, |it: &Cidr| it.0),
-            remote_ip_blocks: both(remote_ip_blocks, not_remote_ip_blocks, |it: &Cidr| it.0),
+            trust_domains: condition_of(trust_domains, not_trust_domains, text),
+            ip_blocks: condition_of(ip_blocks, not_ip_blocks, |it: &Cidr| it.0),
+            remote_ip_blocks: condition_of(remote_ip_blocks, not_remote_ip_blocks, |it: &Cidr| it.0),
         }
     }
 
@@ -97,9 +99,9 @@ impl Reader<'_> {
         let GivenOperation { hosts, not_hosts, ports, not_ports, methods, not_methods, paths, not_paths } =
             given;
         Operation {
-            hosts: both(hosts, not_hosts, text),
-            ports: both(ports, not_ports, |it: &PortText| it.0),
-            methods: both(methods, not_methods, text),
+            hosts: condition_of(hosts, not_hosts, text),
+            ports: condition_of(ports, not_ports, |it: &PortText| it.0),
+            methods: condition_of(methods, not_methods, text),
             paths: self.read("paths", (paths, not_paths), |it: &Word| it.0.parse().ok()),
         }
     }
@@ -108,7 +110,7 @@ impl Reader<'_> {
         let When { key, values, not_values } = given;
         let lists = (values.as_slice(), not_values.as_slice());
         let namespace = self.namespace;
-        let texts = || both(lists.0, lists.1, |it: &String| text_match(it));
+        let texts = || condition_of(lists.0, lists.1, |it: &String| text_match(it));
         let of = |of| Requirement::Text { of, values: texts() };
         let address = |of, reader: &mut Self| {
             let range = |it: &String| Cidr::read(it).map(|it| it.0);
@@ -118,18 +120,17 @@ impl Reader<'_> {
             "source.ip" => address(AddressOf::Source, self),
             "remote.ip" => address(AddressOf::Remote, self),
             "destination.ip" => address(AddressOf::Destination, self),
-            "source.namespace" => Requirement::Namespace(both(lists.0, lists.1, |it| it.as_str().into())),
+            "source.namespace" => {
+                Requirement::Namespace(condition_of(lists.0, lists.1, |it| it.as_str().into()))
+            }
             "source.principal" => of(TextOf::Principal),
             "source.trustDomain" => of(TextOf::TrustDomain),
             "source.serviceAccount" => {
-                let read = |it: &String| match it.split_once('/') {
-                    Some((namespace, name)) => account(namespace, name),
-                    None => account(namespace, it),
-                };
+                let read = |it: &String| account(namespace, &AccountName::read(it)?);
                 Requirement::ServiceAccount(self.read(key, lists, read))
             }
             "request.auth.principal" => {
-                Requirement::RequestPrincipal(both(lists.0, lists.1, |it| it.as_str().into()))
+                Requirement::RequestPrincipal(condition_of(lists.0, lists.1, |it| it.as_str().into()))
             }
             "request.auth.audiences" => of(TextOf::Audiences),
             "request.auth.presenter" => of(TextOf::Presenter),
@@ -173,18 +174,6 @@ fn bracketed(key: &str) -> Option<TextOf> {
     let path = parts("request.auth.claims")?;
     let whole = path.iter().all(|part| !part.is_empty() && !part.contains(['[', ']']));
     whole.then(|| TextOf::Claim(path.into_iter().map(Into::into).collect()))
-}
-
-fn account(namespace: &str, name: &str) -> Option<AccountMatch> {
-    Some(AccountMatch { namespace: namespace.parse().ok()?, service_account: name.parse().ok()? })
-}
-
-fn text(word: &Word) -> TextMatch {
-    text_match(&word.0)
-}
-
-fn both<G, T>(any: &[G], none: &[G], read: impl Fn(&G) -> T) -> Condition<T> {
-    Condition { any: any.iter().map(&read).collect(), none: none.iter().map(&read).collect() }
 }
 
 #[cfg(test)]

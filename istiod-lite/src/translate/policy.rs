@@ -11,6 +11,7 @@ use ambit_model::name::PolicyKey;
 use ambit_model::policy::{
     AccountMatch, Action, Clause, Condition, Match, Policy, PolicyScope, RangeMatch, Rule, TextMatch,
 };
+use ambit_model::request_policy::text_match;
 
 use super::{At, alias, peer};
 use crate::index::World;
@@ -173,11 +174,8 @@ fn source(given: &Source, namespace: &str) -> Part {
         trust_domains,
         not_trust_domains,
     } = given;
-    let account = |name: &AccountName| {
-        let namespace = name.namespace.as_deref().unwrap_or(namespace).parse().ok()?;
-        Some(AccountMatch { namespace, service_account: name.account.parse().ok()? })
-    };
-    let accounts = |names: &[AccountName]| names.iter().map(account).collect::<Option<Vec<_>>>();
+    let read = |name: &AccountName| account(namespace, name);
+    let accounts = |names: &[AccountName]| names.iter().map(read).collect::<Option<Vec<_>>>();
     let (accounts, not_accounts) = (accounts(service_accounts), accounts(not_service_accounts));
     let mut unseen = given_of(&[
         ("requestPrincipals", request_principals.is_empty()),
@@ -216,6 +214,12 @@ fn trust_domain(seen: &mut Match, any: &[Word], none: &[Word]) -> bool {
     true
 }
 
+/// An account; of a name that says none, in this namespace.
+pub(super) fn account(namespace: &str, name: &AccountName) -> Option<AccountMatch> {
+    let namespace = name.namespace.as_deref().unwrap_or(namespace).parse().ok()?;
+    Some(AccountMatch { namespace, service_account: name.account.parse().ok()? })
+}
+
 fn condition(given: &When) -> Part {
     let When { key, values, not_values } = given;
     let mut seen = Match::default();
@@ -235,25 +239,14 @@ fn condition(given: &When) -> Part {
     Part { seen, unseen }
 }
 
-fn condition_of<G, T>(any: &[G], none: &[G], read: impl Fn(&G) -> T) -> Condition<T> {
+/// Values of which one must be, and of which none may be.
+pub(super) fn condition_of<G, T>(any: &[G], none: &[G], read: impl Fn(&G) -> T) -> Condition<T> {
     Condition { any: any.iter().map(&read).collect(), none: none.iter().map(&read).collect() }
 }
 
-fn text(word: &Word) -> TextMatch {
+/// A text as policies write it.
+pub(super) fn text(word: &Word) -> TextMatch {
     text_match(&word.0)
-}
-
-fn text_match(text: &str) -> TextMatch {
-    if text == "*" {
-        return TextMatch::Presence;
-    }
-    if let Some(end) = text.strip_prefix('*') {
-        return TextMatch::Suffix(end.into());
-    }
-    match text.strip_suffix('*') {
-        Some(start) => TextMatch::Prefix(start.into()),
-        None => TextMatch::Exact(text.into()),
-    }
 }
 
 fn range(cidr: &Cidr) -> RangeMatch {

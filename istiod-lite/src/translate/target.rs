@@ -28,3 +28,39 @@ pub(super) fn targets(world: &World, namespace: &str, target: &PolicyTarget) -> 
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::world;
+
+    #[test]
+    fn a_reference_is_to_those_that_it_names_and_one_to_a_class_to_all_waypoints() {
+        let world = world(
+            "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: bank, namespace: shop}, \
+             spec: {hosts: [bank.example, pay.example], resolution: DNS}}",
+        );
+        let gateway = "gateway.networking.k8s.io";
+        let waypoint = Target::Waypoint { namespace: "shop".parse().unwrap(), name: "way".into() };
+        let service = |key: &str| Target::Service(key.parse().unwrap());
+        for (namespace, (group, kind, name), wanted) in [
+            ("shop", ("", "Service", "web"), vec![service("shop/web.shop.svc.cluster.local")]),
+            ("shop", ("core", "Service", "web"), vec![service("shop/web.shop.svc.cluster.local")]),
+            ("shop", (gateway, "Gateway", "way"), vec![waypoint]),
+            (
+                "shop",
+                ("networking.istio.io", "ServiceEntry", "bank"),
+                vec![service("shop/bank.example"), service("shop/pay.example")],
+            ),
+            ("shop", ("networking.istio.io", "ServiceEntry", "nobody"), vec![]),
+            ("shop", (gateway, "GatewayClass", "istio-waypoint"), vec![]),
+            ("istio-system", (gateway, "GatewayClass", "istio-waypoint"), vec![Target::Mesh]),
+            ("istio-system", (gateway, "GatewayClass", "istio"), vec![]),
+            ("shop", ("example.com", "Service", "web"), vec![]),
+        ] {
+            let (group, kind, name) = (group.into(), kind.into(), name.into());
+            let target = PolicyTarget { group, kind, name, ..PolicyTarget::default() };
+            assert_eq!(targets(&world, namespace, &target), wanted, "{namespace} {target:?}");
+        }
+    }
+}

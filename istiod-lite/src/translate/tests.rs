@@ -1,7 +1,6 @@
 //! Translation by cases where upstream's recorded clusters do not reach, or where ours differs on purpose.
 
 use ambit_cluster::files::Event;
-use ambit_cluster::files::{Keep, load_once};
 use ambit_xds::library::Library;
 use serde_json::Value;
 
@@ -9,14 +8,11 @@ use crate::catalog::Catalog;
 use crate::dump;
 use crate::index::World;
 use crate::mesh::Mesh;
+use crate::testing::objects;
 
 pub(super) fn resources(manifests: &str) -> Vec<Value> {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("mesh.yaml"), manifests).unwrap();
-    let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
-    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
     let mut catalog = Catalog::new(World::new(Mesh::default()));
-    loaded.objects.into_iter().for_each(|object| catalog.take(Event::Applied(object)));
+    objects(manifests).into_iter().for_each(|object| catalog.take(Event::Applied(object)));
     dump::resources(&Library::default().with(&catalog.settle()), None)
 }
 

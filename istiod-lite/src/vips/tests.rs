@@ -1,6 +1,5 @@
 //! Who gets which address: always the same one, never one that another has, and what was given stays.
 
-use ambit_cluster::files::{Keep, load_once};
 use ambit_cluster::kinds::entry::GivenAddress;
 use ambit_cluster::kinds::scalar::Ip;
 use ambit_cluster::{Body, Object};
@@ -8,23 +7,14 @@ use std::sync::Arc;
 
 use super::*;
 use crate::mesh::Mesh;
+use crate::testing::{objects, world_of};
 
 fn ranges() -> Ranges {
     Ranges { v4: "240.240.0.0/16".parse().unwrap(), v6: "2001:2::/48".parse().unwrap() }
 }
 
-fn entries(manifests: &str) -> Vec<Object> {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("all.yaml"), manifests).unwrap();
-    let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
-    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
-    loaded.objects
-}
-
 fn world(objects: &[Object]) -> World {
-    let mut world = World::new(Mesh::default());
-    objects.iter().for_each(|object| drop(world.apply(object.clone())));
-    world
+    world_of(objects.iter().cloned())
 }
 
 fn entry(name: &str, day: u32, rest: &str) -> String {
@@ -55,7 +45,7 @@ fn written(world: &World, ranges: Ranges) -> World {
 
 #[test]
 fn each_host_gets_one_address_of_each_family_and_then_there_is_nothing_to_do() {
-    let world = world(&entries(&entry("e", 1, "hosts: [h.example, i.example], resolution: DNS")));
+    let world = world(&objects(&entry("e", 1, "hosts: [h.example, i.example], resolution: DNS")));
     let [(object, given)] = plan(&world, ranges()).try_into().unwrap();
     assert_eq!(object.name.as_ref(), "e");
     let hosts: Vec<_> = given.iter().map(|(host, ip)| (host.as_str(), ip.is_ipv4())).collect();
@@ -81,18 +71,18 @@ fn only_entries_that_need_an_address_get_one() {
         ("hosts: ['*.example', h.example], resolution: DNS", 2),
         ("hosts: ['*.example'], resolution: DYNAMIC_DNS", 2),
     ] {
-        let world = world(&entries(&entry("e", 1, spec)));
+        let world = world(&objects(&entry("e", 1, spec)));
         let given = plan(&world, ranges()).into_iter().map(|(_, given)| given.len()).sum::<usize>();
         assert_eq!(given, count, "{spec}");
     }
     let out = entry("e", 1, "hosts: [h.example], resolution: DNS")
         .replace("name: e,", "name: e, labels: {networking.istio.io/enable-autoallocate-ip: 'false'},");
-    assert_eq!(plan(&world(&entries(&out)), ranges()), []);
+    assert_eq!(plan(&world(&objects(&out)), ranges()), []);
 }
 
 #[test]
 fn an_entry_that_needs_its_address_no_more_loses_it() {
-    let given = written(&world(&entries(&entry("e", 1, "hosts: [h.example], resolution: DNS"))), ranges());
+    let given = written(&world(&objects(&entry("e", 1, "hosts: [h.example], resolution: DNS"))), ranges());
     let before = given.space("a").unwrap().entries["e"].clone();
     let mut after = before.as_ref().clone();
     after.spec.resolution = Resolution::None;
@@ -104,12 +94,12 @@ fn an_entry_that_needs_its_address_no_more_loses_it() {
 
 #[test]
 fn what_somebody_writes_down_is_theirs_and_of_two_with_one_address_the_older_keeps_it() {
-    let one = written(&world(&entries(&entry("e", 2, "hosts: [h.example], resolution: DNS"))), ranges());
+    let one = written(&world(&objects(&entry("e", 2, "hosts: [h.example], resolution: DNS"))), ranges());
     let entry_now = one.space("a").unwrap().entries["e"].clone();
     let ip = entry_now.status.addresses[0].value.0;
     let mut contested = one;
     for object in
-        entries(&entry("user", 3, &format!("hosts: [u.example], addresses: [{ip}], resolution: STATIC")))
+        objects(&entry("user", 3, &format!("hosts: [u.example], addresses: [{ip}], resolution: STATIC")))
     {
         contested.apply(object);
     }
@@ -137,7 +127,7 @@ fn addresses_stay_while_others_come_and_go_and_are_never_given_twice() {
     let mut now = world(&[]);
     let mut known: std::collections::BTreeMap<String, IpAddr> = Default::default();
     for round in 0..12_u32 {
-        for object in entries(&entry(
+        for object in objects(&entry(
             &format!("e{round}"),
             round + 1,
             &format!("hosts: [h{round}.example], resolution: DNS"),
@@ -165,12 +155,12 @@ fn a_range_that_is_full_gives_no_more_and_one_that_is_taken_whole_ends_soon() {
     let three: String = (1..4)
         .map(|nth| entry(&format!("e{nth}"), nth, &format!("hosts: [h{nth}.example], resolution: DNS")))
         .collect();
-    let counts: Vec<_> = plan(&world(&entries(&three)), tiny).iter().map(|(_, given)| given.len()).collect();
+    let counts: Vec<_> = plan(&world(&objects(&three)), tiny).iter().map(|(_, given)| given.len()).collect();
     assert_eq!(counts, [2, 2, 1]);
     let greedy = entry(
         "greedy",
         1,
         "hosts: [g.example], resolution: STATIC, addresses: ['2001:2::/48', 240.240.0.0/16]",
     ) + &entry("e", 2, "hosts: [h.example], resolution: DNS");
-    assert_eq!(plan(&world(&entries(&greedy)), ranges()), []);
+    assert_eq!(plan(&world(&objects(&greedy)), ranges()), []);
 }

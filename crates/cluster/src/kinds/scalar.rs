@@ -167,19 +167,25 @@ pub struct AccountName {
     pub account: String,
 }
 
-impl<'de> Deserialize<'de> for AccountName {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let text = Word::deserialize(input)?.0;
+impl AccountName {
+    /// Reads one.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
         let (namespace, account) = match text.split_once('/') {
-            None => (None, text.as_str()),
+            None => (None, text),
             Some((namespace, account)) => (Some(namespace), account),
         };
         let empty = account.is_empty() || namespace.is_some_and(str::is_empty);
         if empty || account.contains('/') || text.contains('*') {
-            return Err(D::Error::custom(
-                "not a service account; write <namespace>/<name> or <name>, no wildcards",
-            ));
+            return None;
         }
-        Ok(Self { namespace: namespace.map(Into::into), account: account.into() })
+        Some(Self { namespace: namespace.map(Into::into), account: account.into() })
+    }
+}
+
+impl<'de> Deserialize<'de> for AccountName {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let what = "not a service account; write <namespace>/<name> or <name>, no wildcards";
+        Self::read(&Word::deserialize(input)?.0).ok_or_else(|| D::Error::custom(what))
     }
 }

@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ambit_cluster::files::{Keep, load_once};
 use ambit_cluster::{Overlay, Writer};
 
 use super::super::{News, affected, all, report};
 use super::*;
-use crate::mesh::Mesh;
+use crate::testing::{objects_in, world_of};
 
 const GATEWAY: &str = "
 {apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: main, namespace: shop, generation: 2}, spec: {gatewayClassName: istio-waypoint, listeners: [LISTENERS]}}
@@ -31,11 +30,7 @@ const ROUTES: &str = "
 ";
 
 fn load(folder: &Path) -> World {
-    let loaded = load_once(&folder.join("mesh"), Some(&folder.join("overlay")), Keep::Slim).unwrap();
-    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
-    let mut world = World::new(Mesh::default());
-    loaded.objects.into_iter().for_each(|object| drop(world.apply(object)));
-    world
+    world_of(objects_in(&folder.join("mesh"), Some(&folder.join("overlay"))))
 }
 
 /// The manifests after everything was said; that saying it again says nothing new is looked at on the way.

@@ -1,26 +1,20 @@
 //! RequestAuthentications become what waypoints are told.
 
-use ambit_cluster::files::{Keep, load_once};
 use ambit_model::request_policy::Target;
 use http::header::AUTHORIZATION;
 
 use super::*;
-use crate::mesh::Mesh;
+use crate::testing::world;
 
 const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
 
 fn read(namespace: &str, spec: &str) -> Reading {
-    let folder = tempfile::tempdir().unwrap();
     let text = format!(
         "{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: bank, namespace: shop}}, spec: {{hosts: [bank.example, pay.example], resolution: DNS}}}}
 ---
 {{apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {{name: r, namespace: {namespace}}}, spec: {{{spec}}}}}\n"
     );
-    std::fs::write(folder.path().join("all.yaml"), text).unwrap();
-    let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
-    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
-    let mut world = World::new(Mesh::default());
-    loaded.objects.into_iter().for_each(|object| drop(world.apply(object)));
+    let world = world(&text);
     authentication(&world, &world.space(namespace).unwrap().authentications["r"])
 }
 
@@ -33,27 +27,12 @@ fn rule(rule: &str) -> (TokenRule, Vec<String>) {
 
 #[test]
 fn waypoints_are_told_of_what_is_attached_to_theirs_and_of_nothing_else() {
-    let class = "{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}";
-    let waypoint = Target::Waypoint { namespace: "shop".parse().unwrap(), name: "way".into() };
-    let service = |key: &str| Target::Service(key.parse().unwrap());
-    for (namespace, target, wanted) in [
-        ("shop", "{kind: Service, name: web}", vec![service("shop/web.shop.svc.cluster.local")]),
-        ("shop", "{group: gateway.networking.k8s.io, kind: Gateway, name: way}", vec![waypoint]),
-        (
-            "shop",
-            "{group: networking.istio.io, kind: ServiceEntry, name: bank}",
-            vec![service("shop/bank.example"), service("shop/pay.example")],
-        ),
-        ("shop", "{group: networking.istio.io, kind: ServiceEntry, name: nobody}", vec![]),
-        ("shop", class, vec![]),
-        ("istio-system", class, vec![Target::Mesh]),
-        ("istio-system", "{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio}", vec![]),
-    ] {
-        let found =
-            read(namespace, &format!("targetRefs: [{target}], jwtRules: [{{issuer: i, jwks: '{KEYS}'}}]"));
-        let targets = found.authentication.map(|it| it.targets).unwrap_or_default();
-        assert_eq!(targets, wanted, "{namespace} {target}");
-    }
+    let rules = format!("jwtRules: [{{issuer: i, jwks: '{KEYS}'}}]");
+    let found = read("shop", &format!("targetRefs: [{{kind: Service, name: web}}], {rules}")).authentication;
+    let service = Target::Service("shop/web.shop.svc.cluster.local".parse().unwrap());
+    assert_eq!(found.unwrap().targets, [service]);
+    let odd = read("shop", &format!("targetRefs: [{{group: example.com, kind: Odd, name: web}}], {rules}"));
+    assert_eq!(odd.authentication, None);
     // By its author's choice it is for sidecars.
     assert_eq!(
         read("shop", "selector: {matchLabels: {app: web}}, jwtRules: [{issuer: i}]").authentication,

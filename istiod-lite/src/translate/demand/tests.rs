@@ -1,23 +1,18 @@
 //! AuthorizationPolicies become what waypoints are told.
 
-use ambit_cluster::files::{Keep, load_once};
+use ambit_model::policy::{AccountMatch, TextMatch};
 use ambit_model::request_policy::Target;
 
 use super::*;
-use crate::mesh::Mesh;
+use crate::testing::world;
 
 fn read(namespace: &str, spec: &str) -> Option<RequestPolicy> {
-    let folder = tempfile::tempdir().unwrap();
     let text = format!(
         "{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: bank, namespace: shop}}, spec: {{hosts: [bank.example, pay.example], resolution: DNS}}}}
 ---
 {{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, namespace: {namespace}, annotations: {{istio.io/dry-run: 'true'}}}}, spec: {{{spec}}}}}\n"
     );
-    std::fs::write(folder.path().join("all.yaml"), text).unwrap();
-    let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
-    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
-    let mut world = World::new(Mesh::default());
-    loaded.objects.into_iter().for_each(|object| drop(world.apply(object)));
+    let world = world(&text);
     demand(&world, &world.space(namespace).unwrap().policies["p"])
 }
 
@@ -36,27 +31,11 @@ fn none<T>(values: impl IntoIterator<Item = T>) -> Condition<T> {
 }
 
 #[test]
-fn a_policy_is_for_those_that_it_names_and_one_of_a_class_for_all_waypoints() {
-    let class = "{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}";
-    let waypoint = Target::Waypoint { namespace: "shop".parse().unwrap(), name: "way".into() };
-    let service = |key: &str| Target::Service(key.parse().unwrap());
-    for (namespace, target, wanted) in [
-        ("shop", "{kind: Service, name: web}", vec![service("shop/web.shop.svc.cluster.local")]),
-        ("shop", "{group: gateway.networking.k8s.io, kind: Gateway, name: way}", vec![waypoint]),
-        (
-            "shop",
-            "{group: networking.istio.io, kind: ServiceEntry, name: bank}",
-            vec![service("shop/bank.example"), service("shop/pay.example")],
-        ),
-        ("shop", "{group: networking.istio.io, kind: ServiceEntry, name: nobody}", vec![]),
-        ("shop", class, vec![]),
-        ("istio-system", class, vec![Target::Mesh]),
-        ("istio-system", "{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio}", vec![]),
-    ] {
-        let found = read(namespace, &format!("targetRefs: [{target}], rules: [{{}}]"));
-        assert!(found.as_ref().is_none_or(|it| it.dry_run && it.rules == [RequestRule::default()]));
-        assert_eq!(found.map(|it| it.targets).unwrap_or_default(), wanted, "{namespace} {target}");
-    }
+fn a_policy_is_for_those_that_it_names_and_one_that_names_nobody_for_no_waypoint() {
+    let found = read("shop", "targetRefs: [{kind: Service, name: web}], rules: [{}]").unwrap();
+    assert!(found.dry_run && found.rules == [RequestRule::default()]);
+    assert_eq!(found.targets, [Target::Service("shop/web.shop.svc.cluster.local".parse().unwrap())]);
+    assert_eq!(read("shop", "targetRefs: [{group: example.com, kind: Odd, name: web}], rules: [{}]"), None);
     // By its author's choice it is for tunnels.
     assert_eq!(read("shop", "selector: {matchLabels: {app: web}}, rules: [{}]"), None);
     let asked =

@@ -1,10 +1,9 @@
 //! What becomes of routes, by what their authors wrote.
 
-use ambit_cluster::files::{Keep, load_once};
 use ambit_model::http_route::{PathMatch, Upstream, ValueMatch};
 
 use super::*;
-use crate::mesh::Mesh;
+use crate::testing;
 
 const AROUND: &str = "
 {apiVersion: v1, kind: Service, metadata: {name: cart, namespace: shop}, spec: {ports: [{port: 80}, {port: 8080}]}}
@@ -17,13 +16,7 @@ const AROUND: &str = "
 ";
 
 fn world(more: &str) -> World {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("all.yaml"), format!("{AROUND}---\n{more}")).unwrap();
-    let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
-    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
-    let mut world = World::new(Mesh::default());
-    loaded.objects.into_iter().for_each(|object| drop(world.apply(object)));
-    world
+    testing::world(&format!("{AROUND}---\n{more}"))
 }
 
 fn read(spec: &str) -> Reading {
@@ -204,9 +197,7 @@ fn a_route_is_read_again_when_what_it_names_comes_or_goes() {
         (far.to_owned(), true),
         (service("new", "shop"), false),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("one.yaml"), &text).unwrap();
-        let object = load_once(folder.path(), None, Keep::Slim).unwrap().objects.remove(0);
+        let object = testing::objects(&text).remove(0);
         let reference = object.reference.clone();
         let is_route = |units: std::collections::BTreeSet<crate::index::unit::Unit>| {
             units.iter().any(|it| it.kind == crate::index::unit::UnitKind::HttpRoute)

@@ -1,23 +1,16 @@
 //! Who goes through which waypoint, by labels, by what the waypoint allows, and while it is not there.
 
-use ambit_cluster::files::{Keep, load_once};
 use ambit_cluster::{Kind, ObjectRef};
 use ambit_model::delta::Change;
 use ambit_model::workload::GatewayDestination;
 
 use super::*;
 use crate::index::unit::{Unit, UnitKind};
-use crate::mesh::Mesh;
+use crate::testing;
 use crate::translate::unit;
 
 fn world(manifests: &[String]) -> World {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("all.yaml"), manifests.join("\n---\n")).unwrap();
-    let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
-    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
-    let mut world = World::new(Mesh::default());
-    loaded.objects.into_iter().for_each(|object| drop(world.apply(object)));
-    world
+    testing::world(&manifests.join("\n---\n"))
 }
 
 fn namespace(name: &str, meta: &str) -> String {
@@ -243,9 +236,7 @@ fn a_change_of_a_waypoint_touches_those_who_go_through_it_and_nobody_else() {
         pod("plain", "app: a"),
     ];
     let mut world = world(&manifests);
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("ready.yaml"), ready("main", "")).unwrap();
-    let object = load_once(folder.path(), None, Keep::Slim).unwrap().objects.remove(0);
+    let object = testing::objects(&ready("main", "")).remove(0);
     assert_eq!(object.reference, ObjectRef::new(Kind::Gateway, "gw", "main"));
     let touched = world.apply(object);
     let touched: Vec<String> = touched.iter().map(ToString::to_string).collect();

@@ -1,28 +1,21 @@
 //! Who goes through the waypoint of a service account, what stands above it, and what moves when an endpoint does.
 
-use ambit_cluster::files::{Keep, load_once};
 use ambit_cluster::object::Object;
 use ambit_cluster::{Kind, ObjectRef};
 
 use crate::conditions;
 use crate::index::World;
 use crate::index::unit::{Unit, UnitKind};
-use crate::mesh::Mesh;
 use crate::status;
+use crate::testing;
 use crate::translate::waypoint::{Asker, Attachment, attach};
 
 fn objects(manifests: &[String]) -> Vec<Object> {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("all.yaml"), manifests.join("\n---\n")).unwrap();
-    let loaded = load_once(folder.path(), None, Keep::Slim).unwrap();
-    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
-    loaded.objects
+    testing::objects(&manifests.join("\n---\n"))
 }
 
 fn world(manifests: &[String]) -> World {
-    let mut world = World::new(Mesh::default());
-    objects(manifests).into_iter().for_each(|object| drop(world.apply(object)));
-    world
+    testing::world_of(objects(manifests))
 }
 
 fn gateway(name: &str, meta: &str) -> String {
