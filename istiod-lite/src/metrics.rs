@@ -62,6 +62,7 @@ enum Type {
     Policy,
     Authentication,
     Provider,
+    Traffic,
 }
 
 impl From<ResourceType> for OfType {
@@ -73,6 +74,7 @@ impl From<ResourceType> for OfType {
             ResourceType::Policy => Type::Policy,
             ResourceType::Authentication => Type::Authentication,
             ResourceType::Provider => Type::Provider,
+            ResourceType::Traffic => Type::Traffic,
         };
         Self { r#type }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use ambit_hbone::cut::{self, Cut, Cutter, Why};
 use ambit_model::address::{ClientAddr, OriginalDst};
 use ambit_model::delta::{Change, Delta};
-use ambit_model::judge::{Denial, Opinion, Verdict, consider};
+use ambit_model::judge::{Denial, Opinion, Verdict, consider, consider_led};
 use ambit_model::name::{Identity, WorkloadUid};
 use ambit_model::snapshot::Snapshot;
 use ambit_model::workload::Workload;
@@ -54,6 +54,8 @@ struct Entries {
 pub struct Admitted {
     /// Who the peer proved to be; none for plaintext.
     pub peer: Option<Identity>,
+    /// For plaintext, the waypoint that it is led to first.
+    pub through: Option<Identity>,
     /// The peer's address.
     pub from: ClientAddr,
     /// The application's address.
@@ -70,7 +72,10 @@ impl Admitted {
     pub fn judge(&self, world: &Snapshot) -> Opinion {
         // A workload that has left the world is judged as it was last known: forgetting it allows nothing.
         let dest = world.workload(&self.dest.uid).unwrap_or(&self.dest);
-        consider(world, dest, self.peer.as_ref(), self.from, self.to)
+        match &self.through {
+            Some(waypoint) => consider_led(world, dest, waypoint, self.from, self.to),
+            None => consider(world, dest, self.peer.as_ref(), self.from, self.to),
+        }
     }
 }
 
@@ -293,6 +298,8 @@ impl<'a> Concerned<'a> {
                 | Change::RequestPolicy(_)
                 | Change::RequestPolicyGone(_)
                 | Change::Authentication(_)
+                | Change::Traffic(_)
+                | Change::TrafficGone(_)
                 | Change::AuthenticationGone(_)
                 | Change::Provider(_)
                 | Change::ProviderGone(_) => {}

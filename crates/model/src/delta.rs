@@ -9,6 +9,7 @@ use crate::policy::Policy;
 use crate::provider::Provider;
 use crate::request_policy::RequestPolicy;
 use crate::service::Service;
+use crate::traffic::Traffic;
 use crate::workload::Workload;
 
 /// Changes that take effect together, in order.
@@ -47,11 +48,11 @@ pub enum Change {
     RequestPolicy(Arc<RequestPolicy>),
     /// An authentication of requests is new or replaced.
     Authentication(Arc<Authentication>),
-    /// A workload is gone.
     /// A provider is new or replaced.
     Provider(Arc<Provider>),
     /// How a service's traffic is handled is new or replaced.
     Traffic(Arc<Traffic>),
+    /// A workload is gone.
     WorkloadGone(WorkloadUid),
     /// A service is gone.
     ServiceGone(ServiceKey),
@@ -63,8 +64,8 @@ pub enum Change {
     RequestPolicyGone(PolicyKey),
     /// An authentication of requests is gone.
     AuthenticationGone(PolicyKey),
-}
     /// A provider is gone.
     ProviderGone(Label),
     /// Nothing is said of a service's traffic any more.
     TrafficGone(ServiceKey),
+}

@@ -19,6 +19,7 @@ pub mod route;
 pub mod service;
 pub mod snapshot;
 pub mod trace;
+pub mod traffic;
 pub mod workload;
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::policy::{Policy, PolicyScope};
 use crate::provider::Provider;
 use crate::request_policy::{RequestPolicy, Target};
 use crate::service::Service;
+use crate::traffic::Traffic;
 use crate::workload::{Health, Tunnel, Workload};
 use demands::Demands;
 use ranges::Ranges;
@@ -53,6 +54,7 @@ pub struct Snapshot {
     routes: Routes,
     demands: Demands<RequestPolicy>,
     authentications: Demands<Authentication>,
+    traffic: HashTrieMapSync<ServiceKey, Arc<Traffic>>,
     providers: HashTrieMapSync<Label, Arc<Provider>>,
 }
 
@@ -241,6 +243,17 @@ impl Snapshot {
         self.providers.get(name)
     }
 
+    /// How a service's traffic is handled; none: nothing was said of it.
+    #[must_use]
+    pub fn traffic_of(&self, service: &ServiceKey) -> Option<&Arc<Traffic>> {
+        self.traffic.get(service)
+    }
+
+    /// How traffic is handled, of all services of which something was said, in no order.
+    pub fn traffic(&self) -> impl Iterator<Item = &Arc<Traffic>> {
+        self.traffic.values()
+    }
+
     /// All workloads, in no order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
         self.workloads.values()
@@ -300,6 +313,12 @@ impl Snapshot {
             Change::Authentication(one) => self.authentications.put(one),
             Change::Provider(one) => {
                 self.providers.insert_mut(one.name.clone(), Arc::clone(one));
+            }
+            Change::Traffic(traffic) => {
+                self.traffic.insert_mut(traffic.service.clone(), Arc::clone(traffic));
+            }
+            Change::TrafficGone(key) => {
+                self.traffic.remove_mut(key);
             }
             Change::WorkloadGone(uid) => self.drop_workload(uid),
             Change::ServiceGone(key) => self.drop_service(key),
@@ -402,6 +421,7 @@ impl fmt::Debug for Snapshot {
             .field("routes", &self.routes.len())
             .field("request_policies", &self.demands.len())
             .field("authentications", &self.authentications.len())
+            .field("traffic", &self.traffic.size())
             .field("providers", &self.providers.size())
             .finish_non_exhaustive()
     }

@@ -4,6 +4,7 @@
 
 mod address;
 mod authentication;
+mod collector;
 mod gateway;
 mod policy;
 mod provider;
@@ -11,6 +12,7 @@ mod request_policy;
 mod resource;
 mod route;
 mod service;
+mod traffic;
 mod workload;
 
 pub use authentication::{authentication_from_pb, authentication_to_pb};
@@ -20,9 +22,10 @@ pub use request_policy::{request_policy_from_pb, request_policy_to_pb};
 pub use resource::{Decoded, Encoded, ResourceKey, ResourceType, decode, encode};
 pub use route::{route_from_pb, route_to_pb};
 pub use service::{service_from_pb, service_to_pb};
+pub use traffic::{traffic_from_pb, traffic_to_pb};
 pub use workload::{workload_from_pb, workload_to_pb};
 
-use ambit_model::http_route::{OriginError, PathTextError, PatternError, Protected};
+use ambit_model::http_route::{OriginError, PathTextError, PatternError, Protected, SubstitutionError};
 use ambit_model::name::NameError;
 use ambit_model::request_policy::TemplateError;
 
@@ -154,6 +157,9 @@ pub enum ConvertError {
     /// An origin that is none.
     #[error("cors.origins is refused")]
     Origin(#[from] OriginError),
+    /// Parts of a path cannot be replaced so.
+    #[error("a replacement in paths is refused")]
+    Substitution(#[from] SubstitutionError),
     /// A template of a path that is none.
     #[error("paths is refused")]
     Template(#[from] TemplateError),

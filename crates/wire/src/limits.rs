@@ -35,6 +35,21 @@ pub const ROUTE_RULES: usize = 16;
 /// Matches of all rules of one route.
 pub const ROUTE_MATCHES: usize = 128;
 
+/// Services that one VirtualService is for: a wildcard may be many.
+pub const VIRTUAL_PARENTS: usize = 1024;
+
+/// Rules of one VirtualService, which has no limit of its own; an object of Kubernetes is smaller.
+pub const VIRTUAL_RULES: usize = 4096;
+
+/// Matches of all rules of one VirtualService.
+pub const VIRTUAL_MATCHES: usize = 16_384;
+
+/// An answer that a rule holds ready (`waypoint.md` 4.1).
+pub const DIRECT_BODY: usize = 1 << 20;
+
+/// How long a request may be held up by a fault that is put in its way; it takes room all the while.
+pub const FAULT_DELAY: std::time::Duration = std::time::Duration::from_secs(600);
+
 /// Backends of one rule.
 pub const ROUTE_BACKENDS: usize = 16;
 
@@ -68,8 +83,23 @@ pub const POLICY_TARGETS: usize = 16;
 /// Issuers of tokens in one authentication of requests; whoever believes more writes several.
 pub const TOKEN_RULES: usize = 64;
 
+/// Headers of one sort that a provider names.
+pub const PROVIDER_LIST: usize = 256;
+
 /// Rules, or parts of one, or values of one condition, in a policy of requests. Objects of Kubernetes are smaller.
 pub const POLICY_LIST: usize = 4096;
+
+/// Subsets of one service; more are of no use to anybody.
+pub const TRAFFIC_SUBSETS: usize = 256;
+
+/// Workloads in one subset.
+pub const TRAFFIC_MEMBERS: usize = 50_000;
+
+/// Ports of one service that are handled otherwise than the others.
+pub const TRAFFIC_PORTS: usize = 256;
+
+/// Places, or ways between them, of one service.
+pub const TRAFFIC_LIST: usize = 1_024;
 
 /// Cuts a text to at most `limit` bytes, at a character's boundary.
 #[must_use]
@@ -83,9 +113,6 @@ mod tests {
     use super::*;
 
     #[test]
-/// Headers of one sort that a provider names.
-pub const PROVIDER_LIST: usize = 256;
-
     fn a_text_is_cut_between_characters() {
         for (text, limit, wanted) in
             [("abc", 5, "abc"), ("abc", 2, "ab"), ("aé", 2, "a"), ("é", 1, ""), ("", 0, "")]

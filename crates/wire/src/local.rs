@@ -10,6 +10,7 @@ mod read;
 mod request_policy;
 mod route;
 mod shape;
+mod traffic;
 mod write;
 
 use ambit_model::delta::Delta;
@@ -23,6 +24,7 @@ pub use lines::{LinesError, read_lines, write_lines};
 pub use provider::provider;
 pub use request_policy::request_policy;
 pub use route::route;
+pub use traffic::traffic;
 
 /// The longest local configuration or dump that is read: what a mesh of 50,000 workloads takes, twice.
 pub const TEXT_LIMIT: usize = 128 << 20;

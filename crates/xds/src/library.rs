@@ -110,6 +110,7 @@ pub struct Library {
     request_policies: RedBlackTreeMapSync<Name, Arc<Record>>,
     authentications: RedBlackTreeMapSync<Name, Arc<Record>>,
     providers: RedBlackTreeMapSync<Name, Arc<Record>>,
+    traffic: RedBlackTreeMapSync<Name, Arc<Record>>,
     by_alias: Index,
     by_service: Index,
     by_node: Index,
@@ -340,6 +341,7 @@ impl Library {
             ResourceType::Policy => &self.request_policies,
             ResourceType::Authentication => &self.authentications,
             ResourceType::Provider => &self.providers,
+            ResourceType::Traffic => &self.traffic,
         }
     }
 
@@ -351,6 +353,7 @@ impl Library {
             ResourceType::Policy => &mut self.request_policies,
             ResourceType::Authentication => &mut self.authentications,
             ResourceType::Provider => &mut self.providers,
+            ResourceType::Traffic => &mut self.traffic,
         }
     }
 
@@ -406,6 +409,7 @@ fn place(kind: ResourceType) -> usize {
         ResourceType::Policy => 3,
         ResourceType::Authentication => 4,
         ResourceType::Provider => 5,
+        ResourceType::Traffic => 6,
     }
 }
 

@@ -199,7 +199,8 @@ impl Publisher {
             | ResourceType::Route
             | ResourceType::Policy
             | ResourceType::Authentication
-            | ResourceType::Provider => self.push(),
+            | ResourceType::Provider
+            | ResourceType::Traffic => self.push(),
             ResourceType::Authorization => {
                 self.waits_for_policies = None;
                 self.push()
@@ -219,6 +220,8 @@ impl Publisher {
         self.say(ResourceType::Policy, &demands.now, &mut actions);
         let issuers = self.due(ResourceType::Authentication, Farewell::Last);
         self.say(ResourceType::Authentication, &issuers.now, &mut actions);
+        let handled = self.due(ResourceType::Traffic, Farewell::Last);
+        self.say(ResourceType::Traffic, &handled.now, &mut actions);
         if self.waits_for_policies.is_none() {
             let routed = self.topics.contains_key(&ResourceType::Route);
             let farewell = if routed { Farewell::Last } else { Farewell::InTurn };
@@ -229,6 +232,7 @@ impl Publisher {
             self.say(ResourceType::Address, &addresses.later, &mut actions);
         }
         // The removals are an answer of their own.
+        self.say(ResourceType::Traffic, &handled.later, &mut actions);
         self.say(ResourceType::Authorization, &policies.later, &mut actions);
         self.say(ResourceType::Policy, &demands.later, &mut actions);
         self.say(ResourceType::Authentication, &issuers.later, &mut actions);

@@ -242,6 +242,8 @@ fn told(change: &Change) -> String {
         Change::AuthenticationGone(key) => format!("-issuer {key}"),
         Change::Provider(it) => format!("+provider {}", it.name),
         Change::ProviderGone(name) => format!("-provider {name}"),
+        Change::Traffic(it) => format!("+traffic {}", it.service),
+        Change::TrafficGone(key) => format!("-traffic {key}"),
     }
 }
 

@@ -13,6 +13,7 @@ use ambit_model::policy::Policy;
 use ambit_model::provider::Provider;
 use ambit_model::request_policy::RequestPolicy;
 use ambit_model::service::Service;
+use ambit_model::traffic::Traffic;
 use ambit_model::workload::Workload;
 use bytes::Bytes;
 use prost::Message;
@@ -20,7 +21,8 @@ use prost::Message;
 use super::{
     ConvertError, authentication_from_pb, authentication_to_pb, policy_from_pb, policy_to_pb,
     provider_from_pb, provider_to_pb, request_policy_from_pb, request_policy_to_pb, route_from_pb,
-    route_to_pb, service_from_pb, service_to_pb, workload_from_pb, workload_to_pb,
+    route_to_pb, service_from_pb, service_to_pb, traffic_from_pb, traffic_to_pb, workload_from_pb,
+    workload_to_pb,
 };
 use crate::limits;
 use crate::pb::discovery::Payload;
@@ -43,12 +45,21 @@ pub enum ResourceType {
     Authentication,
     /// Who else is asked or told about requests; only waypoints ask for it.
     Provider,
+    /// How services' traffic is handled; only waypoints ask for it.
+    Traffic,
 }
 
 impl ResourceType {
     /// All types, in the order a subscriber asks for them: what judges requests is known before what they are for.
-    pub const ALL: [Self; 6] =
-        [Self::Provider, Self::Policy, Self::Authentication, Self::Address, Self::Authorization, Self::Route];
+    pub const ALL: [Self; 7] = [
+        Self::Provider,
+        Self::Policy,
+        Self::Authentication,
+        Self::Traffic,
+        Self::Address,
+        Self::Authorization,
+        Self::Route,
+    ];
 
     /// What a node's proxy asks for, in that order.
     pub const OF_NODES: [Self; 2] = [Self::Address, Self::Authorization];
@@ -63,6 +74,7 @@ impl ResourceType {
             Self::Policy => "type.googleapis.com/ambit.waypoint.v1.Policy",
             Self::Authentication => "type.googleapis.com/ambit.waypoint.v1.Authentication",
             Self::Provider => "type.googleapis.com/ambit.waypoint.v1.Provider",
+            Self::Traffic => "type.googleapis.com/ambit.waypoint.v1.Traffic",
         }
     }
 
@@ -90,6 +102,8 @@ pub enum ResourceKey {
     Authentication(PolicyKey),
     /// A provider.
     Provider(Label),
+    /// How a service's traffic is handled.
+    Traffic(ServiceKey),
 }
 
 impl ResourceKey {
@@ -103,6 +117,7 @@ impl ResourceKey {
             Self::RequestPolicy(_) => ResourceType::Policy,
             Self::Authentication(_) => ResourceType::Authentication,
             Self::Provider(_) => ResourceType::Provider,
+            Self::Traffic(_) => ResourceType::Traffic,
         }
     }
 
@@ -117,6 +132,7 @@ impl ResourceKey {
             Self::RequestPolicy(key) => Change::RequestPolicyGone(key),
             Self::Authentication(key) => Change::AuthenticationGone(key),
             Self::Provider(name) => Change::ProviderGone(name),
+            Self::Traffic(key) => Change::TrafficGone(key),
         }
     }
 }
@@ -125,7 +141,7 @@ impl fmt::Display for ResourceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Workload(uid) => uid.fmt(f),
-            Self::Service(key) => key.fmt(f),
+            Self::Service(key) | Self::Traffic(key) => key.fmt(f),
             Self::Policy(key) | Self::RequestPolicy(key) | Self::Authentication(key) => key.fmt(f),
             Self::Route(key) => key.fmt(f),
             Self::Provider(name) => name.fmt(f),
@@ -180,6 +196,11 @@ pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Resul
             let key = ResourceKey::Provider(noun.name.clone());
             Decoded { key, change: Change::Provider(Arc::new(noun)) }
         }
+        ResourceType::Traffic => {
+            let noun = traffic_from_pb(waypoint::Traffic::decode(value)?)?;
+            let key = ResourceKey::Traffic(noun.service.clone());
+            Decoded { key, change: Change::Traffic(Arc::new(noun)) }
+        }
     };
     if decoded.key.to_string() != name {
         return Err(ConvertError::Misnamed { name: name.into(), key: decoded.key });
@@ -232,6 +253,7 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
         Change::Authentication(noun) => {
             (ResourceKey::Authentication(noun.key.clone()), Some(encode_authentication(noun)))
         }
+        Change::Traffic(noun) => (ResourceKey::Traffic(noun.service.clone()), Some(encode_traffic(noun))),
         Change::Provider(noun) => (ResourceKey::Provider(noun.name.clone()), Some(encode_provider(noun))),
         Change::WorkloadGone(uid) => (ResourceKey::Workload(uid.clone()), None),
         Change::ServiceGone(key) => (ResourceKey::Service(key.clone()), None),
@@ -239,6 +261,7 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
         Change::RouteGone(key) => (ResourceKey::Route(key.clone()), None),
         Change::RequestPolicyGone(key) => (ResourceKey::RequestPolicy(key.clone()), None),
         Change::AuthenticationGone(key) => (ResourceKey::Authentication(key.clone()), None),
+        Change::TrafficGone(key) => (ResourceKey::Traffic(key.clone()), None),
         Change::ProviderGone(name) => (ResourceKey::Provider(name.clone()), None),
     }
 }
@@ -283,6 +306,10 @@ fn encode_authentication(authentication: &Authentication) -> Encoded {
 
 fn encode_provider(provider: &Provider) -> Encoded {
     plain(&provider_to_pb(provider))
+}
+
+fn encode_traffic(traffic: &Traffic) -> Encoded {
+    plain(&traffic_to_pb(traffic))
 }
 
 /// What is known by nothing but its own name.

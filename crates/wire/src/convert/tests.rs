@@ -8,3 +8,4 @@ mod providers;
 mod refused;
 mod request_policies;
 mod routes;
+mod traffic;

@@ -46,6 +46,7 @@ fn said(actions: Vec<Action>) -> Vec<String> {
             ResourceType::Policy => "demand",
             ResourceType::Authentication => "issuer",
             ResourceType::Provider => "provider",
+            ResourceType::Traffic => "traffic",
         };
         let added = response.resources.iter().map(|resource| format!(" +{}", short(&resource.name)));
         let removed = response.removed_resources.iter().map(|name| format!(" -{}", short(name)));

@@ -82,6 +82,7 @@ fn removed(kind: ResourceType, name: &str, subscriber: &mut Subscriber) -> Optio
         ResourceType::Route => [name.parse().ok().map(ResourceKey::Route), None],
         ResourceType::Policy => [name.parse().ok().map(ResourceKey::RequestPolicy), None],
         ResourceType::Authentication => [name.parse().ok().map(ResourceKey::Authentication), None],
+        ResourceType::Traffic => [name.parse().ok().map(ResourceKey::Traffic), None],
         ResourceType::Provider => [Some(ResourceKey::Provider(name.into())), None],
     };
     let held = candidates.into_iter().flatten().find(|key| subscriber.retained.contains_key(key))?;

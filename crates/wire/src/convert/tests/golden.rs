@@ -177,7 +177,8 @@ fn everything_upstream_sends_is_read_and_written_back_as_it_was() {
                 ResourceType::Route
                 | ResourceType::Policy
                 | ResourceType::Authentication
-                | ResourceType::Provider => {
+                | ResourceType::Provider
+                | ResourceType::Traffic => {
                     panic!("of our own schema: {name}")
                 }
             }
