@@ -61,7 +61,7 @@ pub fn route(name: &str, path: &str, generation: Option<u64>) -> Result<Change> 
         filters.response_headers = edits;
     }
     let service = key("web").parse()?;
-    let on = Match { path: PathMatch::Prefix(path.into()), method: None, headers: vec![], query: vec![] };
+    let on = Match { path: PathMatch::Prefix(path.into()), ..Match::default() };
     let to = Upstream { service, port: 80, subset: None };
     let rule = Rule {
         name: "".into(),
