@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use ambit_model::delta::{Change, Delta};
 use ambit_model::http_path::{Normalization, RequestTarget};
 use ambit_model::http_route::{
-    Asked, Backend, Choice, Filters, HeaderMatch, Match, Parent, PathMatch, Route, Rule, Timeouts, Upstream,
-    ValueMatch,
+    Around, Asked, Backend, Choice, Filters, HeaderMatch, Match, Parent, PathMatch, Route, Rule, Timeouts,
+    Upstream, ValueMatch,
 };
 use ambit_model::name::ServiceKey;
 use ambit_model::snapshot::Snapshot;
@@ -114,7 +114,13 @@ fn found(world: &Snapshot, target: &str, headers: &HeaderMap) -> Duration {
         else {
             return Duration::MAX;
         };
-        let asked = Asked { path: &target.path, query: target.query, method: &Method::GET, headers };
+        let asked = Asked {
+            path: &target.path,
+            query: target.query,
+            method: &Method::GET,
+            headers,
+            around: Around::default(),
+        };
         match tables.table(80, None).map(|table| table.choose(&asked)) {
             Some(Choice::Found(found)) => drop(black_box(found)),
             Some(Choice::NoMatch(_) | Choice::NoRoutes) | None => return Duration::MAX,

@@ -1,14 +1,17 @@
 //! Routes of requests to a service (`waypoint.md` 2): which requests, what is changed about them, where they go.
-//! Owns the nouns; HTTPRoute and GRPCRoute are both told in them. Leaves the objects people write, and their status,
+//! Owns the nouns; HTTPRoute, GRPCRoute and VirtualService are told in them. Leaves the objects people write, and their status,
 //! to the control plane, and sockets to the waypoint.
 
 mod cors;
 mod edits;
 mod filter;
+mod instead;
 mod matching;
+mod more;
 mod pattern;
 mod retry;
 mod share;
+mod substitution;
 mod table;
 mod tables;
 mod target;
@@ -20,16 +23,19 @@ use std::time::Duration;
 
 use crate::name::{Label, NameError, Namespace, RouteName, ServiceKey};
 pub use cors::{Cors, Names, OriginError, OriginMatch};
+pub(crate) use edits::free as changeable;
 pub use edits::{HeaderEdits, Protected};
 pub use filter::{
     Filters, Mirror, PathChange, PathText, PathTextError, Redirect, RedirectStatus, Rewrite, Scheme, Share,
-pub(crate) use edits::free as changeable;
 };
+pub use instead::{Abort, AbortWith, Delay, Direct, Fault};
 pub use matching::{HeaderMatch, Match, PathMatch, QueryMatch, ValueMatch};
+pub use more::{Around, ClaimMatch, More};
 pub use pattern::{Pattern, PatternError};
 pub use retry::{Answer, Ended, Retry, RetryBudget, RetryOn, Sent};
 pub use share::NoBackend;
-pub use table::{Asked, Found, Table};
+pub use substitution::{Substitution, SubstitutionError};
+pub use table::{Asked, Found, Miss, Table};
 pub use tables::{Choice, Tables};
 pub use target::Redirected;
 
@@ -54,6 +60,8 @@ pub enum RouteKind {
     Grpc,
     /// An HTTPRoute.
     Http,
+    /// A VirtualService, whose rules come in the order in which they are written.
+    VirtualService,
 }
 
 /// A route's key: `<kind>/<namespace>/<name>`.
@@ -145,7 +153,7 @@ pub enum TimeLimit {
 
 impl RouteKind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::Grpc, Self::Http];
+    pub const ALL: [Self; 3] = [Self::Grpc, Self::Http, Self::VirtualService];
 
     /// What its objects are called.
     #[must_use]
@@ -153,6 +161,7 @@ impl RouteKind {
         match self {
             Self::Grpc => "GRPCRoute",
             Self::Http => "HTTPRoute",
+            Self::VirtualService => "VirtualService",
         }
     }
 }

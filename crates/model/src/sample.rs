@@ -11,7 +11,7 @@ use crate::balance::Pick;
 use crate::delta::{Change, Delta};
 use crate::http_path::{Normalization, RequestTarget};
 use crate::http_route::{
-    Asked, Backend, Filters, HeaderMatch, Match as HttpMatch, Parent, PathMatch, QueryMatch, Route,
+    Around, Asked, Backend, Filters, HeaderMatch, Match as HttpMatch, Parent, PathMatch, QueryMatch, Route,
     Rule as HttpRule, Timeouts, Upstream, ValueMatch,
 };
 use crate::name::{Identity, Label, Network, PolicyKey, ServiceAccount, TrustDomain};
@@ -198,7 +198,7 @@ pub(crate) fn rule(matches: Vec<HttpMatch>, to: &str) -> HttpRule {
     }
 }
 
-/// Demands, one after the other: `=/exact`, `/prefix`, `~/regex`, `grpc:<service>/<method>` (`*`: any, `~`: regex),
+/// Demands, one after the other: `=/exact`, `/prefix`, `^/begin`, `~/regex`, `grpc:<service>/<method>` (`*`: any, `~`: regex),
 /// `<METHOD>`, `<header>:<value>`, `?<parameter>=<value>`; values may begin with `~`.
 pub(crate) fn matching(text: &str) -> HttpMatch {
     let value = |text: &str| match text.strip_prefix('~') {
@@ -212,6 +212,8 @@ pub(crate) fn matching(text: &str) -> HttpMatch {
             one.path = PathMatch::Grpc { service: part_value(service), method: part_value(method) };
         } else if let Some(path) = part.strip_prefix('=') {
             one.path = PathMatch::Exact(path.into());
+        } else if let Some(text) = part.strip_prefix('^') {
+            one.path = PathMatch::Begins { text: text.into(), any_case: false };
         } else if let Some(pattern) = part.strip_prefix('~') {
             one.path = PathMatch::Regex(pattern.parse().unwrap());
         } else if part.starts_with('/') {
@@ -248,7 +250,7 @@ pub(crate) fn request(text: &str) -> Request {
 impl Request {
     pub(crate) fn asked(&self) -> Asked<'_> {
         let RequestTarget { path, query } = &self.target;
-        Asked { path, query: *query, method: &self.method, headers: &self.headers }
+        Asked { path, query: *query, method: &self.method, headers: &self.headers, around: Around::default() }
     }
 }
 

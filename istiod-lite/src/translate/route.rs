@@ -236,6 +236,7 @@ fn retry(it: &RetryObject) -> Retry {
         codes: it.codes.clone(),
         on: RETRIED.to_vec(),
         backoff,
+        ..Retry::unasked()
     }
 }
 

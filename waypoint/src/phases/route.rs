@@ -145,6 +145,7 @@ pub(crate) fn route(
         query: target.query,
         method: &parts.method,
         headers: &parts.headers,
+        around: ambit_model::http_route::Around::default(),
     };
     match table.choose(&request) {
         Choice::NoRoutes => onward(inbound.bound.clone()),

@@ -26,7 +26,7 @@ fn missing(weight: u32) -> Backend {
 }
 
 fn on(path: PathMatch) -> Match {
-    Match { path, method: None, headers: vec![], query: vec![] }
+    Match { path, ..Match::default() }
 }
 
 fn prefix(path: &str) -> Match {
@@ -162,7 +162,7 @@ fn changed() -> Vec<Change> {
         edits
     };
     let path = Some(PathChange::Prefix("/".parse().unwrap()));
-    let rewrite = Some(Box::new(Rewrite { hostname: None, path }));
+    let rewrite = Some(Box::new(Rewrite { hostname: None, port: None, path }));
     let lost = Mirror { to: to("nobody", 1).to, share: Share::ALL };
     let limit = Timeouts { request: TimeLimit::from(Duration::from_secs(1)), ..Timeouts::default() };
     let mut again = rule(prefix("/again"), vec![to("other", 1)]);

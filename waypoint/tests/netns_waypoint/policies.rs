@@ -120,7 +120,7 @@ fn those_whom_nothing_allows_are_kept_out_of_all_that_routes_say_as_well() {
 fn nowhere() -> Change {
     use ambit_model::http_route::{Filters, Match, Parent, PathMatch, Route, Rule, Timeouts};
     let matches =
-        vec![Match { path: PathMatch::Exact("/never".into()), method: None, headers: vec![], query: vec![] }];
+        vec![Match { path: PathMatch::Exact("/never".into()), ..Match::default() }];
     let rule = Rule {
         name: "".into(),
         matches,

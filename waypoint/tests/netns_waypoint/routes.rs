@@ -23,7 +23,7 @@ fn to(service: &str, weight: u32) -> Backend {
 }
 
 fn on(path: PathMatch) -> Vec<Match> {
-    vec![Match { path, method: None, headers: vec![], query: vec![] }]
+    vec![Match { path, ..Match::default() }]
 }
 
 fn exact(path: &str) -> Vec<Match> {
@@ -83,7 +83,7 @@ fn a_route_changes_paths_and_headers_on_the_way_there_and_back() {
     let changed = Filters {
         request_headers: setting("x-route"),
         response_headers: setting("x-answered"),
-        rewrite: Some(Box::new(Rewrite { hostname: Some("inside.example".parse().unwrap()), path })),
+        rewrite: Some(Box::new(Rewrite { hostname: Some("inside.example".parse().unwrap()), port: None, path })),
         ..Filters::default()
     };
     let own = Filters { request_headers: setting("x-backend"), ..Filters::default() };

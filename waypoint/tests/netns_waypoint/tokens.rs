@@ -260,7 +260,7 @@ fn routes_go_by_what_tokens_claim_and_not_by_what_clients_do() {
     let rule_of = |headers: Vec<HeaderMatch>, service: &str| {
         Arc::new(Rule {
             name: "".into(),
-            matches: vec![Match { path: any.clone(), method: None, headers, query: vec![] }],
+            matches: vec![Match { path: any.clone(), headers, ..Match::default() }],
             filters: Ok(Filters::default()),
             backends: vec![to(service)],
             timeouts: Timeouts::default(),

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Uri};
 
 use crate::http_path::Normalization::{self, Base, DecodeAndMergeSlashes, MergeSlashes};
 use crate::http_path::RequestTarget;
-use crate::http_route::{Asked, Match, PathMatch, RouteKind, Table};
+use crate::http_route::{Around, Asked, Match, PathMatch, RouteKind, Table};
 use crate::policy::Condition;
 use crate::request_policy::{Facts, Http, Operation, RequestAction, RequestPolicy, RequestRule, judge};
 use crate::sample::{identity, route, rule};
@@ -65,10 +65,16 @@ fn as_served(path: &str) -> String {
 
 fn is_routed(target: &RequestTarget<'_>, to: &str) -> bool {
     let (method, headers) = (Method::GET, HeaderMap::new());
-    let exact = Match { path: PathMatch::Exact(to.into()), method: None, headers: vec![], query: vec![] };
+    let exact = Match { path: PathMatch::Exact(to.into()), ..Match::default() };
     let route = Arc::new(route("HTTPRoute/ns/r", "ns/s", vec![rule(vec![exact], "ns/x")]));
     let table = Table::new(RouteKind::Http, [&route]);
-    let asked = Asked { path: &target.path, query: target.query, method: &method, headers: &headers };
+    let asked = Asked {
+        path: &target.path,
+        query: target.query,
+        method: &method,
+        headers: &headers,
+        around: Around::default(),
+    };
     table.find(&asked).is_some()
 }
 

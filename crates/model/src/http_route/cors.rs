@@ -6,13 +6,17 @@ use std::str::FromStr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use super::ValueMatch;
 use super::filter::Scheme;
+use super::table::value_is_of;
 
 /// A rule's permissions for pages of other origins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cors {
     /// Whose pages.
     pub origins: Names<OriginMatch>,
+    /// And of these, by the origin as browsers send it.
+    pub more_origins: Vec<ValueMatch>,
     /// Whether they may use cookies and the like.
     pub credentials: bool,
     /// With which methods, beside those that need no leave.
@@ -21,8 +25,10 @@ pub struct Cors {
     pub headers: Names<HeaderName>,
     /// Which headers of answers they may read.
     pub expose: Names<HeaderName>,
-    /// How long a browser may remember it, in seconds.
-    pub max_age_s: u32,
+    /// How long a browser may remember it, in seconds; none: it is not told.
+    pub max_age_s: Option<u32>,
+    /// Whether it is the backend that answers browsers which ask for pages of other origins than these.
+    pub passes_unknown: bool,
 }
 
 /// Names, or any.
@@ -62,11 +68,13 @@ impl Default for Cors {
     fn default() -> Self {
         Self {
             origins: Names::default(),
+            more_origins: Vec::new(),
             credentials: false,
             methods: Names::default(),
             headers: Names::default(),
             expose: Names::default(),
-            max_age_s: 5,
+            max_age_s: Some(5),
+            passes_unknown: false,
         }
     }
 }
@@ -82,14 +90,18 @@ impl Cors {
             return None;
         }
         let mut answer = HeaderMap::new();
-        if self.leave(origin, &mut answer) {
+        let has_leave = self.leave(origin, &mut answer);
+        if !has_leave && self.passes_unknown {
+            return None;
+        }
+        if has_leave {
             let methods = listed(&self.methods, Method::as_str).or_else(|| any(&self.methods, wanted));
             put(&mut answer, header::ACCESS_CONTROL_ALLOW_METHODS, methods);
             let asked = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
             let allowed = listed(&self.headers, HeaderName::as_str)
                 .or_else(|| asked.and_then(|asked| any(&self.headers, asked)));
             put(&mut answer, header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-            put(&mut answer, header::ACCESS_CONTROL_MAX_AGE, Some(self.max_age_s.into()));
+            put(&mut answer, header::ACCESS_CONTROL_MAX_AGE, self.max_age_s.map(Into::into));
         }
         answer.append(header::VARY, HeaderValue::from_name(header::ORIGIN));
         Some(answer)
@@ -113,6 +125,7 @@ impl Cors {
             Names::Any => true,
             Names::These(these) => origin.to_str().is_ok_and(|text| these.iter().any(|it| it.is_match(text))),
         };
+        let is_allowed = is_allowed || self.more_origins.iter().any(|it| value_is_of(it, origin.as_bytes()));
         if is_allowed {
             put(answer, header::ACCESS_CONTROL_ALLOW_ORIGIN, Some(origin.clone()));
             let credentials = self.credentials.then(|| HeaderValue::from_static("true"));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-use super::{Broken, Cors, HeaderEdits, Upstream};
+use super::{Broken, Cors, Direct, Fault, HeaderEdits, Substitution, Upstream};
 use crate::name::Hostname;
 
 /// Everything that is changed; most of it is nothing, and what is nothing takes little room.
@@ -23,6 +23,10 @@ pub struct Filters {
     pub mirrors: Vec<Mirror>,
     /// What pages of other origins may do.
     pub cors: Option<Box<Cors>>,
+    /// Requests are answered with this.
+    pub direct: Option<Direct>,
+    /// What is put in the way of requests.
+    pub fault: Option<Box<Fault>>,
 }
 
 /// An answer that sends the client elsewhere.
@@ -34,6 +38,8 @@ pub struct Redirect {
     pub hostname: Option<Hostname>,
     /// Another port.
     pub port: Option<u16>,
+    /// Without another port it is the request's, also where the scheme is another.
+    pub keeps_port: bool,
     /// Another path; none: the request's.
     pub path: Option<PathChange>,
     /// How it is said.
@@ -70,6 +76,8 @@ pub enum RedirectStatus {
 pub struct Rewrite {
     /// Another host.
     pub hostname: Option<Hostname>,
+    /// The port that is said after that host.
+    pub port: Option<u16>,
     /// Another path.
     pub path: Option<PathChange>,
 }
@@ -81,6 +89,10 @@ pub enum PathChange {
     Full(PathText),
     /// In the place of the prefix that matched; only where every match is of a prefix.
     Prefix(PathText),
+    /// In the place of the text that the path was to begin with; of all of it, where that was not demanded.
+    Beginning(PathText),
+    /// In the place of each part of it that is of a pattern.
+    Parts(Substitution),
 }
 
 /// A path, or the beginning of one, that may be put into a URL as it is. It has no query and no fragment; the

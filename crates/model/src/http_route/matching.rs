@@ -2,7 +2,7 @@
 
 use http::{HeaderName, Method};
 
-use super::Pattern;
+use super::{More, Pattern};
 
 /// Demands on a request, which must all hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Match {
     pub headers: Vec<HeaderMatch>,
     /// On the parameters in its query. Of several of one name only the first counts.
     pub query: Vec<QueryMatch>,
+    /// What only VirtualServices demand beside; nearly always nothing, which takes little room.
+    pub more: Option<Box<More>>,
 }
 
 /// A demand on a path, always case-sensitive and without the query.
@@ -24,6 +26,13 @@ pub enum PathMatch {
     Exact(Box<str>),
     /// Begins with these elements; a slash at the end of either says nothing.
     Prefix(Box<str>),
+    /// Begins with this text, wherever its elements end.
+    Begins {
+        /// The text.
+        text: Box<str>,
+        /// Whether letters are the same in either case.
+        any_case: bool,
+    },
     /// All of it is of this pattern.
     Regex(Pattern),
     /// `/<service>/<method>` of gRPC; what is not given may be anything.
@@ -60,6 +69,10 @@ pub enum ValueMatch {
     Exact(Box<str>),
     /// All of it is of this pattern.
     Regex(Pattern),
+    /// Begins with this text.
+    Prefix(Box<str>),
+    /// There is one.
+    Present,
 }
 
 impl Default for PathMatch {
@@ -72,6 +85,6 @@ impl Default for PathMatch {
 impl Default for Match {
     /// Every request.
     fn default() -> Self {
-        Self { path: PathMatch::default(), method: None, headers: Vec::new(), query: Vec::new() }
+        Self { path: PathMatch::default(), method: None, headers: Vec::new(), query: Vec::new(), more: None }
     }
 }

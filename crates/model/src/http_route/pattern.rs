@@ -52,6 +52,11 @@ impl Pattern {
         &self.0.text
     }
 
+    /// The pattern of this very text, in whatever case its letters are.
+    pub fn in_any_case(text: &str) -> Result<Self, PatternError> {
+        format!("(?i){}", regex::escape(text)).parse()
+    }
+
     /// Whether all of a value is of this pattern.
     #[must_use]
     pub fn is_match(&self, value: &[u8]) -> bool {
@@ -72,11 +77,8 @@ impl Pattern {
 impl FromStr for Pattern {
     type Err = PatternError;
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        if text.len() > TEXT {
-            return Err(PatternError::TooLong { found: text.len() });
-        }
-        let refuse =
-            |error: regex::Error| PatternError::Refused { text: text.into(), reason: error.to_string() };
+        fit(text)?;
+        let refuse = |error: regex::Error| PatternError::of(text, &error);
         // By itself first: `a)|(b` becomes one only by what is put around it.
         compile(text).map_err(refuse)?;
         compile(&whole(text)).map_err(refuse)?;
@@ -104,11 +106,23 @@ impl fmt::Debug for Pattern {
     }
 }
 
+impl PatternError {
+    /// What the engine says of an expression.
+    pub(super) fn of(text: &str, error: &regex::Error) -> Self {
+        Self::Refused { text: text.into(), reason: error.to_string() }
+    }
+}
+
+/// Whether a text is not too long for an expression.
+pub(super) fn fit(text: &str) -> Result<(), PatternError> {
+    if text.len() > TEXT { Err(PatternError::TooLong { found: text.len() }) } else { Ok(()) }
+}
+
 fn whole(text: &str) -> String {
     format!(r"\A(?:{text})\z")
 }
 
-fn compile(text: &str) -> Result<Regex, regex::Error> {
+pub(super) fn compile(text: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(text).unicode(false).size_limit(PROGRAM).dfa_size_limit(CACHE).build()
 }
 

@@ -16,6 +16,10 @@ pub struct Retry {
     pub on: Vec<RetryOn>,
     /// The shortest wait before each; none: a short one.
     pub backoff: Option<Duration>,
+    /// What waits by chance are made of, where none is the shortest; none: a short time.
+    pub base: Option<Duration>,
+    /// Whether an endpoint that failed may be tried again at once.
+    pub same_again: bool,
 }
 
 /// An event after which a request may be sent once more.
@@ -108,7 +112,7 @@ impl Retry {
     /// How long to wait before trying again, after so many tries: a while by chance, which grows with each, and never
     /// less than what was asked for.
     pub fn wait(&self, tries: u32, pick: &mut impl Pick) -> Duration {
-        let base = self.backoff.unwrap_or(WAIT);
+        let base = self.backoff.or(self.base).unwrap_or(WAIT);
         let steps = 2u32.saturating_pow(tries).saturating_sub(1).clamp(1, LONGEST);
         let room = base.saturating_mul(steps);
         let micros = u64::try_from(room.as_micros()).unwrap_or(u64::MAX).max(1);
@@ -200,6 +204,8 @@ impl Retry {
             codes: Vec::new(),
             on: vec![RetryOn::ResetBeforeRequest, RetryOn::ConnectFailure, RetryOn::RefusedStream],
             backoff: None,
+            base: None,
+            same_again: false,
         }
     }
 }

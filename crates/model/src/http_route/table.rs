@@ -3,14 +3,17 @@
 
 mod asked;
 mod branch;
+mod miss;
 mod rank;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
 pub use self::asked::Asked;
+pub(super) use self::asked::value_is_of;
 use self::branch::{Branch, Row};
+pub use self::miss::Miss;
 use self::rank::{Rank, rank};
 use super::{Match, PathMatch, Route, RouteKey, RouteKind, Rule, ValueMatch};
 
@@ -25,6 +28,10 @@ pub struct Table {
     prefixes: HashMap<Box<str>, Branch>,
     /// How long prefixes are; others need not be looked up.
     lengths: Lengths,
+    /// By a text that paths begin with, wherever their elements end.
+    begins: HashMap<Box<str>, Branch>,
+    /// How long those are.
+    begins_lengths: BTreeSet<usize>,
     /// What has to be compared one by one.
     others: Vec<u32>,
 }
@@ -79,6 +86,10 @@ impl Table {
         for branch in self.prefixes_of(path) {
             best = self.first(branch, asked, best.unwrap_or(u32::MAX)).or(best);
         }
+        let begun = self.begins_lengths.range(..=path.len());
+        for branch in begun.filter_map(|length| self.begins.get(path.get(..*length)?)) {
+            best = self.first(branch, asked, best.unwrap_or(u32::MAX)).or(best);
+        }
         let before = best.unwrap_or(u32::MAX);
         let others = self.others.iter().copied().take_while(|at| *at < before);
         let other = others.into_iter().find(|at| {
@@ -118,20 +129,25 @@ impl Table {
             exact: HashMap::new(),
             prefixes: HashMap::new(),
             lengths: Lengths::default(),
+            begins: HashMap::new(),
+            begins_lengths: BTreeSet::new(),
             others: Vec::new(),
         };
-        let (mut exact, mut prefixes) = (Rows::new(), Rows::new());
+        let (mut exact, mut prefixes, mut begins) = (Rows::new(), Rows::new(), Rows::new());
         for (at, found) in (0u32..).zip(table.entries.iter().filter_map(Entry::found)) {
             match place(found.matched) {
                 Place::Exact(path) => exact.entry(path).or_default().push((at, found.matched)),
                 Place::Prefix(path) => prefixes.entry(path).or_default().push((at, found.matched)),
+                Place::Begins(text) => begins.entry(text).or_default().push((at, found.matched)),
                 Place::Other => table.others.push(at),
             }
             found.matched.into_iter().for_each(prepare);
         }
         table.lengths = prefixes.keys().map(|path| path.len()).collect();
         let grown = |rows: Rows<'_>| rows.into_iter().map(|(path, row)| (path, Branch::new(row))).collect();
-        (table.exact, table.prefixes) = (grown(exact), grown(prefixes));
+        let lengths = begins.keys().map(|text| text.len()).collect();
+        (table.exact, table.prefixes, table.begins) = (grown(exact), grown(prefixes), grown(begins));
+        table.begins_lengths = lengths;
         table
     }
 
@@ -212,6 +228,7 @@ impl fmt::Debug for Table {
 enum Place {
     Exact(Box<str>),
     Prefix(Box<str>),
+    Begins(Box<str>),
     Other,
 }
 
@@ -228,7 +245,8 @@ fn place(matched: Option<&Match>) -> Place {
             service: Some(ValueMatch::Exact(service)),
             method: Some(ValueMatch::Exact(method)),
         } => Place::Exact(format!("/{service}/{method}").into()),
-        PathMatch::Grpc { .. } | PathMatch::Regex(_) => Place::Other,
+        PathMatch::Begins { text, any_case: false } => Place::Begins(text.clone()),
+        PathMatch::Grpc { .. } | PathMatch::Regex(_) | PathMatch::Begins { .. } => Place::Other,
     }
 }
 
@@ -236,11 +254,14 @@ fn place(matched: Option<&Match>) -> Place {
 fn path_matches(of: &PathMatch, path: &str) -> bool {
     match of {
         PathMatch::Regex(pattern) => pattern.is_match(path.as_bytes()),
+        PathMatch::Begins { text, any_case: _ } => {
+            path.get(..text.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(text))
+        }
         PathMatch::Grpc { service, method } => {
             let path = path.strip_prefix('/').unwrap_or(path);
             let (s, m) = path.split_once('/').map_or((path, None), |(s, m)| (s, Some(m)));
             let is = |of: &Option<ValueMatch>, part: Option<&str>| {
-                let demanded = |of| part.is_some_and(|part| asked::value_is_of(of, part.as_bytes()));
+                let demanded = |of| part.is_some_and(|part| value_is_of(of, part.as_bytes()));
                 of.as_ref().is_none_or(demanded)
             };
             is(service, Some(s)) && is(method, m)
@@ -251,20 +272,21 @@ fn path_matches(of: &PathMatch, path: &str) -> bool {
 
 /// Compiles expressions now rather than with the first request.
 fn prepare(one: &Match) {
-    let Match { path, method: _, headers, query } = one;
+    let Match { path, method: _, headers, query, more } = one;
     let (service, method) = match path {
         PathMatch::Regex(pattern) => {
             pattern.prepare();
             (None, None)
         }
         PathMatch::Grpc { service, method } => (service.as_ref(), method.as_ref()),
-        PathMatch::Exact(_) | PathMatch::Prefix(_) => (None, None),
+        PathMatch::Exact(_) | PathMatch::Prefix(_) | PathMatch::Begins { .. } => (None, None),
     };
     let values = headers.iter().map(|it| &it.value).chain(query.iter().map(|it| &it.value));
-    for value in values.chain(service).chain(method) {
+    let more = more.iter().flat_map(|more| more.values());
+    for value in values.chain(service).chain(method).chain(more) {
         match value {
             ValueMatch::Regex(pattern) => pattern.prepare(),
-            ValueMatch::Exact(_) => {}
+            ValueMatch::Exact(_) | ValueMatch::Prefix(_) | ValueMatch::Present => {}
         }
     }
 }

@@ -79,7 +79,12 @@ impl Sides {
     fn new<'r>(producer: &Namespace, routes: impl Iterator<Item = &'r Arc<Route>>) -> Self {
         let mut by_namespace: BTreeMap<&Namespace, Vec<&Arc<Route>>> = BTreeMap::new();
         for route in routes {
-            by_namespace.entry(&route.key.namespace).or_default().push(route);
+            // A VirtualService is for all who ask, also where it is of the waypoint's namespace.
+            let home = match route.key.kind {
+                RouteKind::VirtualService => producer,
+                RouteKind::Grpc | RouteKind::Http => &route.key.namespace,
+            };
+            by_namespace.entry(home).or_default().push(route);
         }
         let everybody = by_namespace.remove(producer).map(|routes| table(&routes));
         let own = by_namespace.into_iter().map(|(namespace, routes)| (namespace.clone(), table(&routes)));

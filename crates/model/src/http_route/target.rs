@@ -32,11 +32,18 @@ impl PathChange {
                 let prefix = match found.matched.map(|it| &it.path) {
                     None => "/",
                     Some(PathMatch::Prefix(prefix)) => prefix,
-                    Some(PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Grpc { .. }) => return None,
+                    Some(
+                        PathMatch::Exact(_)
+                        | PathMatch::Begins { .. }
+                        | PathMatch::Regex(_)
+                        | PathMatch::Grpc { .. },
+                    ) => return None,
                 };
                 let rest = path.strip_prefix(trimmed(prefix))?;
                 Some(rooted(&format!("{}{rest}", trimmed(text.as_str()))))
             }
+            Self::Beginning(text) => Some(rooted(&begun(text.as_str(), path, found))),
+            Self::Parts(substitution) => substitution.apply(path).map(|path| rooted(&path)),
         }
     }
 }
@@ -52,7 +59,8 @@ impl Redirect {
         };
         let scheme = self.scheme.unwrap_or(asked.scheme);
         let host = self.hostname.as_ref().map_or_else(|| without_port(asked.host), |host| host.as_str());
-        let port = self.port.or_else(|| self.scheme.map(Scheme::port)).unwrap_or(asked.port);
+        let of_scheme = || self.scheme.filter(|_| !self.keeps_port).map(Scheme::port);
+        let port = self.port.or_else(of_scheme).unwrap_or(asked.port);
         let mut location = format!("{}://{host}", scheme.as_str());
         // Writing to a text does not fail.
         if port != scheme.port() {
@@ -64,6 +72,21 @@ impl Redirect {
         }
         Some(location)
     }
+}
+
+/// The path that begins with `text` where it was to begin with another.
+fn begun(text: &str, path: &str, found: &Found<'_>) -> String {
+    let rest = match found.matched.map(|it| &it.path) {
+        // Without a word on the path it is any that begins with a slash.
+        None => path.get(1..),
+        Some(PathMatch::Begins { text, any_case: _ }) => path.get(text.len()..),
+        Some(PathMatch::Prefix(prefix)) => path.strip_prefix(trimmed(prefix)),
+        Some(PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Grpc { .. }) => Some(""),
+    };
+    let rest = rest.unwrap_or_default();
+    // One slash where both have one.
+    let rest = if text.ends_with('/') { rest.strip_prefix('/').unwrap_or(rest) } else { rest };
+    format!("{text}{rest}")
 }
 
 /// The host of an authority.

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_routes_key_reads_back_as_it_was_written() {
-    for text in ["HTTPRoute/shop/cart", "GRPCRoute/shop/cart.v1"] {
+    for text in ["HTTPRoute/shop/cart", "GRPCRoute/shop/cart.v1", "VirtualService/shop/cart"] {
         assert_eq!(text.parse::<RouteKey>().unwrap().to_string(), text);
     }
 }

@@ -3,7 +3,9 @@
 
 mod cors;
 mod filters;
+mod instead;
 mod matching;
+mod more;
 mod retry;
 
 use std::sync::Arc;
@@ -29,17 +31,31 @@ pub fn route_from_pb(raw: pb::Route) -> Result<Route, ConvertError> {
         pb::Kind::Unspecified => return Err(ConvertError::UnknownValue { field: "kind", value: kind }),
         pb::Kind::Grpc => RouteKind::Grpc,
         pb::Kind::Http => RouteKind::Http,
+        pb::Kind::VirtualService => RouteKind::VirtualService,
     };
-    let parents = at_most("parents", limits::ROUTE_PARENTS, parents)?;
-    let rules = at_most("rules", limits::ROUTE_RULES, rules)?;
+    let [most_parents, most_rules, most_matches] = most(kind);
+    let parents = at_most("parents", most_parents, parents)?;
+    let rules = at_most("rules", most_rules, rules)?;
     let matches = rules.iter().map(|rule| rule.matches.len()).sum();
-    check_count("matches", limits::ROUTE_MATCHES, matches)?;
+    check_count("matches", most_matches, matches)?;
     Ok(Route {
         key: RouteKey { kind, namespace: name("namespace", &namespace)?, name: name("name", &own_name)? },
         created_s,
         parents: parents.into_iter().map(parent).collect::<Result<_, _>>()?,
         rules: rules.into_iter().map(|raw| rule(raw).map(Arc::new)).collect::<Result<_, _>>()?,
     })
+}
+
+/// How many parents, rules and matches a route may have.
+fn most(kind: RouteKind) -> [usize; 3] {
+    match kind {
+        RouteKind::Grpc | RouteKind::Http => {
+            [limits::ROUTE_PARENTS, limits::ROUTE_RULES, limits::ROUTE_MATCHES]
+        }
+        RouteKind::VirtualService => {
+            [limits::VIRTUAL_PARENTS, limits::VIRTUAL_RULES, limits::VIRTUAL_MATCHES]
+        }
+    }
 }
 
 fn parent(raw: pb::Parent) -> Result<Parent, ConvertError> {
@@ -138,6 +154,7 @@ pub fn route_to_pb(route: &Route) -> pb::Route {
     let kind = match kind {
         RouteKind::Grpc => pb::Kind::Grpc,
         RouteKind::Http => pb::Kind::Http,
+        RouteKind::VirtualService => pb::Kind::VirtualService,
     };
     let parent = |Parent { service, port }: &Parent| pb::Parent {
         service: service.to_string(),

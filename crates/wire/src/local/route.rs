@@ -2,8 +2,9 @@
 //! read back.
 
 use ambit_model::http_route::{
-    Backend, Broken, Cors, Filters, HeaderEdits, Match, Mirror, Names, PathChange, PathMatch, Redirect,
-    Retry, Rewrite, Route, Rule, TimeLimit, Timeouts, Upstream, ValueMatch,
+    AbortWith, Backend, Broken, ClaimMatch, Cors, Direct, Fault, Filters, HeaderEdits, Match, Mirror, More,
+    Names, PathChange, PathMatch, Redirect, Retry, Rewrite, Route, Rule, Share, TimeLimit, Timeouts,
+    Upstream, ValueMatch,
 };
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
@@ -40,12 +41,29 @@ fn rule(rule: &Rule) -> Value {
 }
 
 fn one_match(one: &Match) -> Value {
-    let Match { path, method, headers, query } = one;
+    let Match { path, method, headers, query, more } = one;
     object([
         ("path", Some(self::path(path))),
         ("method", method.as_ref().map(|it| it.as_str().into())),
         ("headers", list(headers, |it| named(it.name.as_str(), &it.value))),
         ("queryParams", list(query, |it| named(&it.name, &it.value))),
+        ("more", more.as_deref().map(self::more)),
+    ])
+}
+
+fn more(more: &More) -> Value {
+    let More { method, scheme, authority, port, from, without_headers, claims, without_claims } = more;
+    let one = |it: &Option<ValueMatch>| it.as_ref().map(|it| object([value(it)]));
+    let claim = |ClaimMatch { path, value }: &ClaimMatch| named(&path.join("."), value);
+    object([
+        ("method", one(method)),
+        ("scheme", one(scheme)),
+        ("authority", one(authority)),
+        ("port", port.map(Value::from)),
+        ("sourceNamespace", from.as_ref().map(|it| it.as_str().into())),
+        ("withoutHeaders", list(without_headers, |it| named(it.name.as_str(), &it.value))),
+        ("claims", list(claims, claim)),
+        ("withoutClaims", list(without_claims, claim)),
     ])
 }
 
@@ -53,6 +71,8 @@ fn path(path: &PathMatch) -> Value {
     match path {
         PathMatch::Exact(text) => json!({ "exact": text }),
         PathMatch::Prefix(text) => json!({ "prefix": text }),
+        PathMatch::Begins { text, any_case: false } => json!({ "begins": text }),
+        PathMatch::Begins { text, any_case: true } => json!({ "begins": text, "ignoreCase": true }),
         PathMatch::Regex(pattern) => json!({ "regex": pattern.as_str() }),
         PathMatch::Grpc { service, method } => object([
             ("service", service.as_ref().map(|it| object([value(it)]))),
@@ -69,6 +89,8 @@ fn value(of: &ValueMatch) -> (&'static str, Option<Value>) {
     match of {
         ValueMatch::Exact(text) => ("exact", Some((**text).into())),
         ValueMatch::Regex(pattern) => ("regex", Some(pattern.as_str().into())),
+        ValueMatch::Prefix(text) => ("prefix", Some((**text).into())),
+        ValueMatch::Present => ("present", Some(true.into())),
     }
 }
 
@@ -85,7 +107,8 @@ fn broken(Broken { why }: &Broken) -> Value {
 }
 
 fn filters(filters: &Filters) -> Value {
-    let Filters { request_headers, response_headers, redirect, rewrite, mirrors, cors } = filters;
+    let Filters { request_headers, response_headers, redirect, rewrite, mirrors, cors, direct, fault } =
+        filters;
     object([
         ("requestHeaders", edits(request_headers)),
         ("responseHeaders", edits(response_headers)),
@@ -93,7 +116,27 @@ fn filters(filters: &Filters) -> Value {
         ("rewrite", rewrite.as_deref().map(self::rewrite)),
         ("mirrors", list(mirrors, mirror)),
         ("cors", cors.as_deref().map(self::cors)),
+        ("direct", direct.as_ref().map(self::direct)),
+        ("fault", fault.as_deref().map(self::fault)),
     ])
+}
+
+/// Bodies may be large, and are the author's own words.
+fn direct(Direct { status, body }: &Direct) -> Value {
+    json!({ "status": status, "bodyBytes": body.len() })
+}
+
+fn fault(Fault { delay, abort }: &Fault) -> Value {
+    let delay = delay.map(|it| json!({ "time": format!("{:?}", it.time), "share": share(it.share) }));
+    let abort = abort.map(|it| match it.with {
+        AbortWith::Http(status) => json!({ "httpStatus": status, "share": share(it.share) }),
+        AbortWith::Grpc(status) => json!({ "grpcStatus": status, "share": share(it.share) }),
+    });
+    object([("delay", delay), ("abort", abort)])
+}
+
+fn share(share: Share) -> String {
+    format!("{}/{}", share.parts(), share.whole())
 }
 
 fn edits(edits: &HeaderEdits) -> Option<Value> {
@@ -108,20 +151,22 @@ fn edits(edits: &HeaderEdits) -> Option<Value> {
 }
 
 fn redirect(redirect: &Redirect) -> Value {
-    let Redirect { scheme, hostname, port, path, status } = redirect;
+    let Redirect { scheme, hostname, port, keeps_port, path, status } = redirect;
     object([
         ("scheme", scheme.map(|it| it.as_str().into())),
         ("hostname", hostname.as_ref().map(|it| it.as_str().into())),
         ("port", port.map(Value::from)),
+        ("keepsPort", keeps_port.then_some(Value::Bool(true))),
         ("path", path.as_ref().map(path_change)),
         ("status", Some(status.code().into())),
     ])
 }
 
 fn rewrite(rewrite: &Rewrite) -> Value {
-    let Rewrite { hostname, path } = rewrite;
+    let Rewrite { hostname, port, path } = rewrite;
     object([
         ("hostname", hostname.as_ref().map(|it| it.as_str().into())),
+        ("port", port.map(Value::from)),
         ("path", path.as_ref().map(path_change)),
     ])
 }
@@ -130,24 +175,28 @@ fn path_change(change: &PathChange) -> Value {
     match change {
         PathChange::Full(text) => json!({ "full": text.as_str() }),
         PathChange::Prefix(text) => json!({ "prefix": text.as_str() }),
+        PathChange::Beginning(text) => json!({ "beginning": text.as_str() }),
+        PathChange::Parts(parts) => json!({ "parts": parts.pattern(), "with": parts.with() }),
     }
 }
 
 fn mirror(mirror: &Mirror) -> Value {
     let Mirror { to, share } = mirror;
-    let share = format!("{}/{}", share.parts(), share.whole());
-    object([("to", Some(target(to))), ("share", Some(share.into()))])
+    object([("to", Some(target(to))), ("share", Some(self::share(*share).into()))])
 }
 
 fn cors(cors: &Cors) -> Value {
-    let Cors { origins, credentials, methods, headers, expose, max_age_s } = cors;
+    let Cors { origins, more_origins, credentials, methods, headers, expose, max_age_s, passes_unknown } =
+        cors;
     object([
         ("allowOrigins", names(origins)),
+        ("allowOriginTexts", list(more_origins, |it| object([value(it)]))),
+        ("passesUnknown", passes_unknown.then_some(Value::Bool(true))),
         ("allowCredentials", credentials.then_some(Value::Bool(true))),
         ("allowMethods", names(methods)),
         ("allowHeaders", names(headers)),
         ("exposeHeaders", names(expose)),
-        ("maxAge", Some((*max_age_s).into())),
+        ("maxAge", max_age_s.map(Value::from)),
     ])
 }
 
@@ -179,12 +228,14 @@ fn limit(limit: TimeLimit) -> Option<Value> {
 }
 
 fn retry(retry: &Retry) -> Value {
-    let Retry { attempts, codes, on, backoff } = retry;
+    let Retry { attempts, codes, on, backoff, base, same_again } = retry;
     object([
         ("attempts", Some((*attempts).into())),
         ("codes", list(codes, |it| (*it).into())),
         ("on", list(on, |it| format!("{it:?}").into())),
         ("backoff", backoff.map(|it| format!("{it:?}").into())),
+        ("base", base.map(|it| format!("{it:?}").into())),
+        ("sameAgain", same_again.then_some(Value::Bool(true))),
     ])
 }
 

@@ -95,12 +95,19 @@ impl Reader<'_> {
         let status = status.ok_or_else(|| self.unsupported("a status that does not redirect"))?;
         let hostname = self.hostname(it.hostname.as_deref())?;
         let path = it.path.as_ref().map(|it| self.path_change(it)).transpose()?;
-        Ok(Redirect { scheme, hostname, port: it.port.map(|port| port.0), path, status })
+        Ok(Redirect {
+            scheme,
+            hostname,
+            port: it.port.map(|port| port.0),
+            path,
+            status,
+            ..Redirect::default()
+        })
     }
 
     fn rewrite(&mut self, it: &RewriteObject) -> Result<Rewrite, Broken> {
         let path = it.path.as_ref().map(|it| self.path_change(it)).transpose()?;
-        Ok(Rewrite { hostname: self.hostname(it.hostname.as_deref())?, path })
+        Ok(Rewrite { hostname: self.hostname(it.hostname.as_deref())?, port: None, path })
     }
 
     fn hostname(&mut self, text: Option<&str>) -> Result<Option<ambit_model::name::Hostname>, Broken> {
@@ -139,7 +146,8 @@ impl Reader<'_> {
             methods: self.names(&it.allow_methods)?,
             headers: self.names(&it.allow_headers)?,
             expose: self.names(&it.expose_headers)?,
-            max_age_s: it.max_age.unwrap_or_else(|| Cors::default().max_age_s),
+            max_age_s: it.max_age.or_else(|| Cors::default().max_age_s),
+            ..Cors::default()
         })
     }
 

@@ -25,7 +25,13 @@ impl Reader<'_> {
         let path = it.path.as_ref().map_or(Ok(PathMatch::default()), |it| self.path(it))?;
         let method = it.method.as_deref().map(str::parse).transpose();
         let method = method.map_err(|_| self.unsupported("a method that is none"))?;
-        Ok(Match { path, method, headers: self.headers(&it.headers)?, query: self.query(&it.query_params)? })
+        Ok(Match {
+            path,
+            method,
+            headers: self.headers(&it.headers)?,
+            query: self.query(&it.query_params)?,
+            more: None,
+        })
     }
 
     fn grpc_match(&mut self, it: &GrpcMatch) -> Result<Match, Broken> {
@@ -37,7 +43,7 @@ impl Reader<'_> {
             Some(it) => (named(&it.kind, &it.service)?, named(&it.kind, &it.method)?),
         };
         let path = PathMatch::Grpc { service, method };
-        Ok(Match { path, method: None, headers: self.headers(&it.headers)?, query: Vec::new() })
+        Ok(Match { path, method: None, headers: self.headers(&it.headers)?, query: Vec::new(), more: None })
     }
 
     fn path(&mut self, it: &PathObject) -> Result<PathMatch, Broken> {

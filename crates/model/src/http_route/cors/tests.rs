@@ -95,7 +95,7 @@ fn a_browser_that_asks_is_told_what_the_route_allows() {
         "~max-age: 5",
     ];
     assert_eq!(told(&any), wanted);
-    let trusted = Cors { credentials: true, max_age_s: 60, ..any };
+    let trusted = Cors { credentials: true, max_age_s: Some(60), ..any };
     let wanted = [
         "vary: origin",
         "~allow-credentials: true",
@@ -106,6 +106,17 @@ fn a_browser_that_asks_is_told_what_the_route_allows() {
     ];
     assert_eq!(told(&trusted), wanted, "an asterisk means nothing where there are credentials");
     assert_eq!(told(&cors(&["https://other.b"])), ["vary: origin"], "no leave, and nothing of it is said");
+}
+
+#[test]
+fn origins_are_also_compared_as_texts_and_unknown_ones_are_left_to_the_backend_where_that_is_said() {
+    let begin = ValueMatch::Prefix("https://a.".into());
+    let leave = Cors { more_origins: vec![begin], max_age_s: None, ..cors(&["https://other.b"]) };
+    let told = shown(&leave.preflight(&Method::OPTIONS, &headers(QUESTION)).unwrap());
+    assert!(told.contains(&"~allow-origin: https://a.b".to_owned()), "{told:?}");
+    assert!(!told.iter().any(|line| line.starts_with("~max-age")), "{told:?}");
+    let passing = Cors { more_origins: Vec::new(), passes_unknown: true, ..leave };
+    assert_eq!(passing.preflight(&Method::OPTIONS, &headers(QUESTION)), None);
 }
 
 #[test]

@@ -8,7 +8,7 @@ const GET: Sent = Sent { begun: true, idempotent: true };
 const UNSENT: Sent = Sent { begun: false, idempotent: false };
 
 fn retry(attempts: u32, codes: &[u16], on: &[RetryOn]) -> Retry {
-    Retry { attempts, codes: codes.to_vec(), on: on.to_vec(), backoff: None }
+    Retry { attempts, codes: codes.to_vec(), on: on.to_vec(), ..Retry::unasked() }
 }
 
 fn answered(status: u16) -> Ended {
@@ -100,6 +100,9 @@ fn waits_grow_up_to_a_limit_and_are_never_shorter_than_asked_for() {
     let longest = |tries| unasked.wait(tries, &mut Always(u64::MAX)).as_millis();
     assert_eq!([longest(1), longest(2), longest(3), longest(4), longest(40)], [24, 74, 174, 249, 249]);
     assert_eq!(unasked.wait(1, &mut Always(0)), Duration::ZERO);
+    let based = Retry { base: Some(Duration::from_millis(100)), ..Retry::unasked() };
+    let between = |tries| [0, u64::MAX].map(|chance| based.wait(tries, &mut Always(chance)).as_millis());
+    assert_eq!([between(1), between(2), between(9)], [[0, 99], [0, 299], [0, 999]]);
     let asked = Retry { backoff: Some(Duration::from_millis(100)), ..Retry::unasked() };
     for tries in [1, 2, 5, u32::MAX] {
         for chance in [0, 50_000, u64::MAX] {

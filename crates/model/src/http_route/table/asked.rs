@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::http_path::NormalPath;
-use crate::http_route::{HeaderMatch, Match, QueryMatch, ValueMatch};
+use crate::http_route::{Around, HeaderMatch, Match, QueryMatch, ValueMatch};
 
 /// A request, as far as routes look at it.
 #[derive(Debug, Clone, Copy)]
@@ -18,25 +18,43 @@ pub struct Asked<'a> {
     pub method: &'a Method,
     /// Its headers.
     pub headers: &'a HeaderMap,
+    /// What is known of it beside.
+    pub around: Around<'a>,
 }
 
 impl<'a> Asked<'a> {
     /// Whether it is of a match, but for the path.
     pub(super) fn is_of(&self, one: &Match) -> bool {
-        let Match { path: _, method, headers, query } = one;
-        method.as_ref().is_none_or(|method| method == self.method)
-            && headers.iter().enumerate().all(|(at, it)| {
-                let HeaderMatch { name, value } = it;
-                headers.iter().take(at).any(|former| former.name == *name)
-                    || self.header(name).is_some_and(|found| value_is_of(value, &found))
+        self.miss(one).is_none()
+    }
+
+    /// Whether a demand on a header holds, or one before it speaks of the same.
+    pub(super) fn has_header(
+        &self,
+        all: &[HeaderMatch],
+        at: usize,
+        HeaderMatch { name, value }: &HeaderMatch,
+    ) -> bool {
+        all.iter().take(at).any(|former| former.name == *name)
+            || self.header(name).is_some_and(|found| value_is_of(value, &found))
+    }
+
+    /// Whether a demand on a parameter holds, or one before it speaks of the same.
+    pub(super) fn has_parameter(
+        &self,
+        all: &[QueryMatch],
+        at: usize,
+        QueryMatch { name, value }: &QueryMatch,
+    ) -> bool {
+        all.iter().take(at).any(|former| former.name == *name)
+            || self.parameter(name).is_some_and(|found| {
+                value_is_of(value, found.as_bytes()) || value_is_of(value, &decoded(found))
             })
-            && query.iter().enumerate().all(|(at, it)| {
-                let QueryMatch { name, value } = it;
-                query.iter().take(at).any(|former| former.name == *name)
-                    || self.parameter(name).is_some_and(|found| {
-                        value_is_of(value, found.as_bytes()) || value_is_of(value, &decoded(found))
-                    })
-            })
+    }
+
+    /// Whether a header is there, and as demanded.
+    pub(in crate::http_route) fn has(&self, it: &HeaderMatch) -> bool {
+        self.header(&it.name).is_some_and(|found| value_is_of(&it.value, &found))
     }
 
     /// A header's value; of several, all of them joined.
@@ -62,10 +80,12 @@ impl<'a> Asked<'a> {
 }
 
 /// Whether a value is as demanded.
-pub(super) fn value_is_of(of: &ValueMatch, value: &[u8]) -> bool {
+pub(in crate::http_route) fn value_is_of(of: &ValueMatch, value: &[u8]) -> bool {
     match of {
         ValueMatch::Exact(text) => text.as_bytes() == value,
         ValueMatch::Regex(pattern) => pattern.is_match(value),
+        ValueMatch::Prefix(text) => value.starts_with(text.as_bytes()),
+        ValueMatch::Present => true,
     }
 }
 

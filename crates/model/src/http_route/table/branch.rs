@@ -126,7 +126,7 @@ fn demanded<'m>(one: &'m Match, by: &By) -> Option<&'m [u8]> {
     };
     match value? {
         ValueMatch::Exact(text) => Some(text.as_bytes()),
-        ValueMatch::Regex(_) => None,
+        ValueMatch::Regex(_) | ValueMatch::Prefix(_) | ValueMatch::Present => None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use crate::http_route::{HeaderMatch, Match, PathMatch, QueryMatch, Route, RouteKey, ValueMatch};
+use crate::http_route::{HeaderMatch, Match, PathMatch, QueryMatch, Route, RouteKey, RouteKind, ValueMatch};
 
 /// A place in the order; the smaller goes first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,8 @@ struct Name<'r>(&'r RouteKey);
 
 /// The rank of a match at a place in its route.
 pub(super) fn rank<'r>(route: &'r Route, matched: Option<&Match>, at: (usize, usize)) -> Rank<'r> {
+    // A VirtualService says itself what goes first, and that of another one comes after all of it.
+    let matched = matched.filter(|_| route.key.kind != RouteKind::VirtualService);
     Rank {
         path: Reverse(matched.map_or([(PREFIX, 0), NOTHING], |it| path_weight(&it.path))),
         any_method: matched.is_none_or(|it| it.method.is_none()),
@@ -44,6 +46,7 @@ fn path_weight(path: &PathMatch) -> [(u8, usize); 2] {
     match path {
         PathMatch::Exact(path) => [(EXACT, path.len()), NOTHING],
         PathMatch::Prefix(path) => [(PREFIX, path.strip_suffix('/').unwrap_or(path).len()), NOTHING],
+        PathMatch::Begins { text, any_case: _ } => [(PREFIX, text.len()), NOTHING],
         PathMatch::Regex(pattern) => [(REGEX, pattern.as_str().len()), NOTHING],
         PathMatch::Grpc { service, method } => {
             [value_weight(service.as_ref()), value_weight(method.as_ref())]
@@ -53,8 +56,9 @@ fn path_weight(path: &PathMatch) -> [(u8, usize); 2] {
 
 fn value_weight(value: Option<&ValueMatch>) -> (u8, usize) {
     match value {
-        None => NOTHING,
+        None | Some(ValueMatch::Present) => NOTHING,
         Some(ValueMatch::Regex(pattern)) => (REGEX, pattern.as_str().len()),
+        Some(ValueMatch::Prefix(text)) => (PREFIX, text.len()),
         Some(ValueMatch::Exact(text)) => (EXACT, text.len()),
     }
 }

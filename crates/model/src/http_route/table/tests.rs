@@ -4,7 +4,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::http_route::Choice;
+use crate::http_route::{Around, Choice, ClaimMatch, HeaderMatch, More};
+use crate::name::Namespace;
+use crate::request_policy::Claim;
 use crate::sample::{matching, request, route, rule};
 
 /// A route of rules `matches -> service`; matches are parted by `|`.
@@ -131,7 +133,7 @@ fn headers_are_compared_whole_joined_and_by_the_first_demand_of_a_name() {
 fn parts_of_a_cookie_are_joined_as_cookies_are() {
     let mut one = matching("/");
     let value = ValueMatch::Exact("a=1; b=2".into());
-    one.headers.push(crate::http_route::HeaderMatch { name: http::header::COOKIE, value });
+    one.headers.push(HeaderMatch { name: http::header::COOKIE, value });
     let table = Table::new(
         RouteKind::Http,
         [&Arc::new(route("HTTPRoute/ns/r", "ns/s", vec![rule(vec![one], "ns/v1")]))],
@@ -289,10 +291,90 @@ fn many_matches_of_one_path_are_told_apart_by_what_they_demand() {
     );
 }
 
+fn virtual_service(name: &str, created_s: u64, rules: &[(&str, &str)]) -> Arc<Route> {
+    let mut route = (*of(&format!("VirtualService/ns/{name}"), rules)).clone();
+    route.created_s = created_s;
+    Arc::new(route)
+}
+
+#[test]
+fn rules_of_virtual_services_come_in_the_order_in_which_they_are_written_the_oldest_first() {
+    let newer = virtual_service("newer", 2, &[("^/foo", "never"), ("=/new", "new")]);
+    let rules = [("^/foo", "begin"), ("=/foo/exact", "hidden"), ("GET", "get"), ("=/bar x-a:1", "put")];
+    let table = Table::new(RouteKind::VirtualService, [&newer, &virtual_service("older", 1, &rules)]);
+    check(
+        &table,
+        &[
+            ("/foo", "begin"),
+            ("/foobar", "begin"),
+            ("/foo/exact", "begin"),
+            ("/FOO", "get"),
+            ("PUT /bar x-a:1", "put"),
+            ("PUT /bar", "404"),
+            ("PUT /new", "new"),
+            ("PUT /newer", "404"),
+        ],
+    );
+}
+
+#[test]
+fn what_only_virtual_services_demand_is_looked_at() {
+    let token = crate::request_policy::Token {
+        issuer: "i".into(),
+        subject: "s".into(),
+        claims: [("group".into(), Claim::List(vec![Claim::Text("a".into()), Claim::Text("b".into())]))]
+            .into(),
+    };
+    let (http, shop): (_, Namespace) = (ValueMatch::Exact("http".into()), "shop".parse().unwrap());
+    let claim = |value| ClaimMatch { path: vec!["group".into()], value };
+    let header = |value| HeaderMatch { name: http::HeaderName::from_static("x-a"), value };
+    let (b, c) = (ValueMatch::Exact("b".into()), ValueMatch::Exact("c".into()));
+    let base = More::default;
+    for (more, wanted) in [
+        (base(), true),
+        (More { method: Some(ValueMatch::Prefix("GE".into())), ..base() }, true),
+        (More { method: Some(ValueMatch::Exact("PUT".into())), ..base() }, false),
+        (More { scheme: Some(http.clone()), ..base() }, true),
+        (More { scheme: Some(ValueMatch::Exact("https".into())), ..base() }, false),
+        (More { authority: Some(ValueMatch::Exact("web:80".into())), ..base() }, true),
+        (More { authority: Some(ValueMatch::Exact("web".into())), ..base() }, false),
+        (More { port: Some(80), ..base() }, true),
+        (More { port: Some(81), ..base() }, false),
+        (More { from: Some(shop.clone()), ..base() }, true),
+        (More { from: Some("next".parse().unwrap()), ..base() }, false),
+        (More { without_headers: vec![header(ValueMatch::Present)], ..base() }, false),
+        (More { without_headers: vec![header(ValueMatch::Exact("2".into()))], ..base() }, true),
+        (More { claims: vec![claim(b.clone())], ..base() }, true),
+        (More { claims: vec![claim(b.clone()), claim(c.clone())], ..base() }, false),
+        (More { claims: vec![claim(ValueMatch::Present)], ..base() }, true),
+        (More { without_claims: vec![claim(c)], ..base() }, true),
+        (More { without_claims: vec![claim(b)], ..base() }, false),
+    ] {
+        let mut route = (*of("VirtualService/ns/r", &[("/", "yes")])).clone();
+        let mut rule = (*route.rules[0]).clone();
+        rule.matches[0].more = Some(Box::new(more.clone()));
+        route.rules = vec![Arc::new(rule)];
+        let table = Table::new(RouteKind::VirtualService, [&Arc::new(route)]);
+        let request = request("/ x-a:1");
+        let around =
+            Around { scheme: "http", authority: "web:80", port: 80, from: Some(&shop), token: Some(&token) };
+        let asked = Asked { around, ..request.asked() };
+        assert_eq!(table.find(&asked).is_some(), wanted, "{more:?}");
+        let stranger = Asked { around: Around { from: None, token: None, ..around }, ..asked };
+        let needs = more.from.is_some() || !more.claims.is_empty();
+        assert_eq!(
+            table.find(&stranger).is_some(),
+            (wanted || !more.without_claims.is_empty()) && !needs,
+            "{more:?}"
+        );
+    }
+}
+
 fn a_match() -> impl Strategy<Value = String> {
     let path = prop_oneof![
         "=(/[ab]){1,3}",
         "(/[ab]){1,3}",
+        "\\^/[ab]?(/[ab])?/?",
         Just("/".into()),
         "~/[ab](/[ab]|\\.\\*)",
         Just("grpc:a/b".into()),
@@ -339,13 +421,16 @@ fn plainly(found: &Found<'_>, asked: &Asked<'_>) -> bool {
             };
             elements(path).starts_with(&elements(prefix))
         }
+        PathMatch::Begins { text, any_case } => {
+            !any_case && path.starts_with(&**text)
+                || *any_case && path.to_ascii_lowercase().starts_with(&text.to_ascii_lowercase())
+        }
         PathMatch::Regex(pattern) => pattern.is_match(path.as_bytes()),
         PathMatch::Grpc { service, method } => {
             let parts: Vec<&str> = path.splitn(3, '/').collect();
             let is = |of: &Option<ValueMatch>, at: usize| {
-                of.as_ref().is_none_or(|of| {
-                    parts.get(at).is_some_and(|part| asked::value_is_of(of, part.as_bytes()))
-                })
+                of.as_ref()
+                    .is_none_or(|of| parts.get(at).is_some_and(|part| value_is_of(of, part.as_bytes())))
             };
             is(service, 1) && is(method, 2)
         }
@@ -366,6 +451,9 @@ proptest! {
             let found = table.find(&asked);
             let place = |found: Option<Found<'_>>| found.map(|it| (it.route.key.clone(), Arc::as_ptr(it.rule)));
             prop_assert_eq!(place(found), place(wanted), "{}", text);
+            // What is told of those before it agrees with that.
+            let before = table.all().position(|it| plainly(&it, &asked)).unwrap_or(table.len());
+            prop_assert_eq!(table.passed_over(&asked).count(), before, "{}", text);
         }
     }
 

@@ -53,6 +53,22 @@ fn a_route_that_names_port_and_service_twice_is_there_once() {
 }
 
 #[test]
+fn virtual_services_are_for_all_who_ask_and_only_where_there_is_no_route() {
+    let of_waypoint = change("VirtualService/infra/v", "ns/s", "/a", "infra");
+    let own = change("VirtualService/ns/v", "ns/s", "/b", "own");
+    let both = world([of_waypoint.clone(), own.clone()]);
+    for from in ["ns", "infra", "shop"] {
+        assert_eq!(sent(&both, 80, from, "/a"), "ns/infra", "{from}");
+        assert_eq!(sent(&both, 80, from, "/b"), "ns/own", "{from}");
+        assert_eq!(sent(&both, 80, from, "/c"), "none of VirtualService", "{from}");
+    }
+    let mixed = world([of_waypoint, own, change("HTTPRoute/ns/r", "ns/s:80", "/c", "route")]);
+    assert_eq!(sent(&mixed, 80, "shop", "/c"), "ns/route");
+    assert_eq!(sent(&mixed, 80, "shop", "/a"), "none of HTTPRoute");
+    assert_eq!(sent(&mixed, 81, "shop", "/a"), "ns/infra");
+}
+
+#[test]
 fn a_consumers_routes_are_its_own_and_nothing_falls_through_them() {
     let world = world([
         change("HTTPRoute/ns/producer", "ns/s", "/", "everybody"),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::http_path::Normalization;
-use crate::http_route::{Match, Redirect, RedirectStatus};
+use crate::http_route::{Match, Redirect, RedirectStatus, Substitution};
 use crate::sample::{route, rule};
 
 /// The path in the place of one that was found by a prefix.
@@ -46,6 +46,42 @@ fn all_of_a_path_is_replaced_whatever_it_was() {
         let change = PathChange::Full(text.parse().unwrap());
         assert_eq!(changed("/full/one/two", "/full", &change).as_deref(), Some(wanted));
     }
+}
+
+#[test]
+fn the_text_that_a_path_begins_with_is_replaced_wherever_it_ends() {
+    let (route, rule) =
+        (Arc::new(route("VirtualService/ns/r", "ns/s", vec![])), Arc::new(rule(vec![], "ns/s")));
+    let begins = |text: &str| PathMatch::Begins { text: text.into(), any_case: false };
+    for (path, of, text, wanted) in [
+        ("/foobar", begins("/foo"), "/x", "/xbar"),
+        ("/foo/bar", begins("/foo"), "/", "/bar"),
+        ("/foo/bar", begins("/foo/"), "/", "/bar"),
+        ("/foobar", begins("/foo"), "/", "/bar"),
+        ("/foo", begins("/foo"), "/", "/"),
+        ("/foo/bar", begins("/foo"), "/x/", "/x/bar"),
+        ("/a", begins("/"), "/x/", "/x/a"),
+        ("/foo/bar", PathMatch::Exact("/foo/bar".into()), "/x", "/x"),
+        ("/foo/bar", PathMatch::Regex(".*".parse().unwrap()), "x", "/x"),
+    ] {
+        let matched = Match { path: of, ..Match::default() };
+        let found = Found { route: &route, rule: &rule, matched: Some(&matched) };
+        let change = PathChange::Beginning(text.parse().unwrap());
+        assert_eq!(change.apply(path, &found).as_deref(), Some(wanted), "{path} {text}");
+        let parts = Substitution::new("o+", "0").unwrap();
+        let replaced = PathChange::Parts(parts).apply("/foo/boo", &found);
+        assert_eq!(replaced.as_deref(), Some("/f0/b0"));
+    }
+    let all = Found { route: &route, rule: &rule, matched: None };
+    let change = PathChange::Beginning("/x/".parse().unwrap());
+    assert_eq!(change.apply("/a/b", &all).as_deref(), Some("/x/a/b"));
+}
+
+#[test]
+fn a_redirect_may_keep_the_port_under_another_scheme() {
+    let redirect = Redirect { scheme: Some(Scheme::Https), keeps_port: true, ..Redirect::default() };
+    let found = location(&redirect, Scheme::Http, "echo:8080", 8080, "/a");
+    assert_eq!(found.as_deref(), Some("https://echo:8080/a"));
 }
 
 #[test]

@@ -2,19 +2,21 @@
 
 use ambit_model::http_route::{
     Broken, Filters, HeaderEdits, Mirror, PathChange, PathText, Redirect, RedirectStatus, Rewrite, Scheme,
-    Share,
+    Share, Substitution,
 };
 use ambit_model::name::Hostname;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::cors::{cors_from_pb, cors_to_pb};
+use super::instead::{direct_from_pb, direct_to_pb, fault_from_pb, fault_to_pb};
 use super::{at_most, text, upstream, upstream_to_pb};
 use crate::convert::{ConvertError, known, name, port};
 use crate::limits;
 use crate::pb::waypoint as pb;
 
 pub(super) fn filters_from_pb(raw: pb::Filters) -> Result<Filters, ConvertError> {
-    let pb::Filters { request_headers, response_headers, redirect, rewrite, mirrors, cors } = raw;
+    let pb::Filters { request_headers, response_headers, redirect, rewrite, mirrors, cors, direct, fault } =
+        raw;
     let mirrors = at_most("mirrors", limits::ROUTE_LIST, mirrors)?;
     Ok(Filters {
         request_headers: edits_from_pb(request_headers.unwrap_or_default())?,
@@ -23,6 +25,8 @@ pub(super) fn filters_from_pb(raw: pb::Filters) -> Result<Filters, ConvertError>
         rewrite: rewrite.map(rewrite_from_pb).transpose()?.map(Box::new),
         mirrors: mirrors.into_iter().map(mirror_from_pb).collect::<Result<_, _>>()?,
         cors: cors.map(cors_from_pb).transpose()?.map(Box::new),
+        direct: direct.map(direct_from_pb).transpose()?,
+        fault: fault.map(fault_from_pb).transpose()?.map(Box::new),
     })
 }
 
@@ -78,7 +82,7 @@ pub(super) fn method(field: &'static str, method: &str) -> Result<Method, Conver
 }
 
 fn redirect_from_pb(raw: pb::Redirect) -> Result<Redirect, ConvertError> {
-    let pb::Redirect { scheme, hostname, port: number, path, status } = raw;
+    let pb::Redirect { scheme, hostname, port: number, path, status, keeps_port } = raw;
     let port = port("redirect.port", number)?;
     let refused = || ConvertError::Value {
         field: "redirect.status",
@@ -93,14 +97,20 @@ fn redirect_from_pb(raw: pb::Redirect) -> Result<Redirect, ConvertError> {
         },
         hostname: host("redirect.hostname", &hostname)?,
         port: (port != 0).then_some(port),
+        keeps_port,
         path: path.map(path_from_pb).transpose()?,
         status: u16::try_from(status).ok().and_then(RedirectStatus::of).ok_or_else(refused)?,
     })
 }
 
 fn rewrite_from_pb(raw: pb::Rewrite) -> Result<Rewrite, ConvertError> {
-    let pb::Rewrite { hostname, path } = raw;
-    Ok(Rewrite { hostname: host("rewrite.hostname", &hostname)?, path: path.map(path_from_pb).transpose()? })
+    let pb::Rewrite { hostname, path, port: number } = raw;
+    let number = port("rewrite.port", number)?;
+    Ok(Rewrite {
+        hostname: host("rewrite.hostname", &hostname)?,
+        port: (number != 0).then_some(number),
+        path: path.map(path_from_pb).transpose()?,
+    })
 }
 
 fn host(field: &'static str, text: &str) -> Result<Option<Hostname>, ConvertError> {
@@ -116,6 +126,10 @@ fn path_from_pb(raw: pb::PathChange) -> Result<PathChange, ConvertError> {
     Ok(match kind.ok_or(ConvertError::NoAlternative { field: FIELD })? {
         pb::path_change::Kind::Full(value) => PathChange::Full(read(value)?),
         pb::path_change::Kind::Prefix(value) => PathChange::Prefix(read(value)?),
+        pb::path_change::Kind::Beginning(value) => PathChange::Beginning(read(value)?),
+        pb::path_change::Kind::Parts(pb::Substitution { pattern, with }) => {
+            PathChange::Parts(Substitution::new(&pattern, &with)?)
+        }
     })
 }
 
@@ -137,7 +151,8 @@ fn mirror_from_pb(raw: pb::Mirror) -> Result<Mirror, ConvertError> {
 
 /// Nothing is sent of filters that change nothing: most rules have none.
 pub(super) fn filters_to_pb(filters: &Filters) -> Option<pb::Filters> {
-    let Filters { request_headers, response_headers, redirect, rewrite, mirrors, cors } = filters;
+    let Filters { request_headers, response_headers, redirect, rewrite, mirrors, cors, direct, fault } =
+        filters;
     let message = pb::Filters {
         request_headers: edits_to_pb(request_headers),
         response_headers: edits_to_pb(response_headers),
@@ -145,6 +160,8 @@ pub(super) fn filters_to_pb(filters: &Filters) -> Option<pb::Filters> {
         rewrite: rewrite.as_deref().map(rewrite_to_pb),
         mirrors: mirrors.iter().map(mirror_to_pb).collect(),
         cors: cors.as_deref().map(cors_to_pb),
+        direct: direct.as_ref().map(direct_to_pb),
+        fault: fault.as_deref().map(fault_to_pb),
     };
     (message != pb::Filters::default()).then_some(message)
 }
@@ -165,7 +182,7 @@ fn edits_to_pb(edits: &HeaderEdits) -> Option<pb::HeaderEdits> {
 }
 
 fn redirect_to_pb(redirect: &Redirect) -> pb::Redirect {
-    let Redirect { scheme, hostname, port, path, status } = redirect;
+    let Redirect { scheme, hostname, port, keeps_port, path, status } = redirect;
     let scheme = match scheme {
         None => pb::Scheme::Unspecified,
         Some(Scheme::Http) => pb::Scheme::Http,
@@ -177,14 +194,16 @@ fn redirect_to_pb(redirect: &Redirect) -> pb::Redirect {
         port: port.unwrap_or_default().into(),
         path: path.as_ref().map(path_to_pb),
         status: status.code().into(),
+        keeps_port: *keeps_port,
     }
 }
 
 fn rewrite_to_pb(rewrite: &Rewrite) -> pb::Rewrite {
-    let Rewrite { hostname, path } = rewrite;
+    let Rewrite { hostname, port, path } = rewrite;
     pb::Rewrite {
         hostname: hostname.as_ref().map(ToString::to_string).unwrap_or_default(),
         path: path.as_ref().map(path_to_pb),
+        port: port.unwrap_or_default().into(),
     }
 }
 
@@ -192,6 +211,11 @@ fn path_to_pb(change: &PathChange) -> pb::PathChange {
     let kind = match change {
         PathChange::Full(text) => pb::path_change::Kind::Full(text.to_string()),
         PathChange::Prefix(text) => pb::path_change::Kind::Prefix(text.to_string()),
+        PathChange::Beginning(text) => pb::path_change::Kind::Beginning(text.to_string()),
+        PathChange::Parts(parts) => pb::path_change::Kind::Parts(pb::Substitution {
+            pattern: parts.pattern().into(),
+            with: parts.with().into(),
+        }),
     };
     pb::PathChange { kind: Some(kind) }
 }

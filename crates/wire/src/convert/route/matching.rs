@@ -2,6 +2,7 @@
 
 use ambit_model::http_route::{HeaderMatch, Match, PathMatch, Pattern, QueryMatch, ValueMatch};
 
+use super::more::{more_from_pb, more_to_pb};
 use super::{at_most, text};
 use crate::convert::ConvertError;
 use crate::limits;
@@ -9,7 +10,7 @@ use crate::pb::waypoint as pb;
 use crate::pb::waypoint::{path_match, value_match};
 
 pub(super) fn match_from_pb(raw: pb::Match) -> Result<Match, ConvertError> {
-    let pb::Match { path, method, headers, query } = raw;
+    let pb::Match { path, method, headers, query, more } = raw;
     let headers = at_most("matches.headers", limits::ROUTE_LIST, headers)?;
     let query = at_most("matches.query", limits::ROUTE_LIST, query)?;
     Ok(Match {
@@ -21,6 +22,7 @@ pub(super) fn match_from_pb(raw: pb::Match) -> Result<Match, ConvertError> {
         },
         headers: headers.into_iter().map(header).collect::<Result<_, _>>()?,
         query: query.into_iter().map(parameter).collect::<Result<_, _>>()?,
+        more: more.map(more_from_pb).transpose()?.map(Box::new),
     })
 }
 
@@ -31,6 +33,10 @@ fn path_from_pb(raw: pb::PathMatch) -> Result<PathMatch, ConvertError> {
     Ok(match kind.ok_or(ConvertError::NoAlternative { field: FIELD })? {
         path_match::Kind::Exact(value) => PathMatch::Exact(path(value)?.into()),
         path_match::Kind::Prefix(value) => PathMatch::Prefix(path(value)?.into()),
+        path_match::Kind::Begins(value) => PathMatch::Begins { text: path(value)?.into(), any_case: false },
+        path_match::Kind::BeginsInAnyCase(value) => {
+            PathMatch::Begins { text: path(value)?.into(), any_case: true }
+        }
         path_match::Kind::Regex(value) => PathMatch::Regex(pattern(FIELD, &value)?),
         path_match::Kind::Grpc(pb::GrpcMatch { service, method }) => PathMatch::Grpc {
             service: service.map(|raw| value("matches.path.grpc.service", raw)).transpose()?,
@@ -39,7 +45,7 @@ fn path_from_pb(raw: pb::PathMatch) -> Result<PathMatch, ConvertError> {
     })
 }
 
-fn header(raw: pb::NamedMatch) -> Result<HeaderMatch, ConvertError> {
+pub(super) fn header(raw: pb::NamedMatch) -> Result<HeaderMatch, ConvertError> {
     let pb::NamedMatch { name, value: raw } = raw;
     let raw = raw.ok_or(ConvertError::NoAlternative { field: "matches.headers.value" })?;
     Ok(HeaderMatch {
@@ -57,13 +63,18 @@ fn parameter(raw: pb::NamedMatch) -> Result<QueryMatch, ConvertError> {
     })
 }
 
-fn value(field: &'static str, raw: pb::ValueMatch) -> Result<ValueMatch, ConvertError> {
+pub(super) fn value(field: &'static str, raw: pb::ValueMatch) -> Result<ValueMatch, ConvertError> {
     let pb::ValueMatch { kind } = raw;
     Ok(match kind.ok_or(ConvertError::NoAlternative { field })? {
         value_match::Kind::Exact(value) => {
             ValueMatch::Exact(text(field, limits::HEADER_VALUE, value)?.into())
         }
         value_match::Kind::Regex(value) => ValueMatch::Regex(pattern(field, &value)?),
+        value_match::Kind::Prefix(value) => {
+            ValueMatch::Prefix(text(field, limits::HEADER_VALUE, value)?.into())
+        }
+        value_match::Kind::Present(true) => ValueMatch::Present,
+        value_match::Kind::Present(false) => return Err(ConvertError::NoAlternative { field }),
     })
 }
 
@@ -72,7 +83,7 @@ fn pattern(field: &'static str, text: &str) -> Result<Pattern, ConvertError> {
 }
 
 pub(super) fn match_to_pb(one: &Match) -> pb::Match {
-    let Match { path, method, headers, query } = one;
+    let Match { path, method, headers, query, more } = one;
     let header = |HeaderMatch { name, value }: &HeaderMatch| named(name.as_str(), value);
     let parameter = |QueryMatch { name, value }: &QueryMatch| named(name, value);
     pb::Match {
@@ -80,6 +91,7 @@ pub(super) fn match_to_pb(one: &Match) -> pb::Match {
         method: method.as_ref().map(ToString::to_string).unwrap_or_default(),
         headers: headers.iter().map(header).collect(),
         query: query.iter().map(parameter).collect(),
+        more: more.as_deref().map(more_to_pb),
     }
 }
 
@@ -87,6 +99,8 @@ fn path_to_pb(path: &PathMatch) -> pb::PathMatch {
     let kind = match path {
         PathMatch::Exact(text) => path_match::Kind::Exact(text.to_string()),
         PathMatch::Prefix(text) => path_match::Kind::Prefix(text.to_string()),
+        PathMatch::Begins { text, any_case: false } => path_match::Kind::Begins(text.to_string()),
+        PathMatch::Begins { text, any_case: true } => path_match::Kind::BeginsInAnyCase(text.to_string()),
         PathMatch::Regex(pattern) => path_match::Kind::Regex(pattern.as_str().into()),
         PathMatch::Grpc { service, method } => path_match::Kind::Grpc(pb::GrpcMatch {
             service: service.as_ref().map(value_to_pb),
@@ -96,14 +110,16 @@ fn path_to_pb(path: &PathMatch) -> pb::PathMatch {
     pb::PathMatch { kind: Some(kind) }
 }
 
-fn named(name: &str, value: &ValueMatch) -> pb::NamedMatch {
+pub(super) fn named(name: &str, value: &ValueMatch) -> pb::NamedMatch {
     pb::NamedMatch { name: name.into(), value: Some(value_to_pb(value)) }
 }
 
-fn value_to_pb(value: &ValueMatch) -> pb::ValueMatch {
+pub(super) fn value_to_pb(value: &ValueMatch) -> pb::ValueMatch {
     let kind = match value {
         ValueMatch::Exact(text) => value_match::Kind::Exact(text.to_string()),
         ValueMatch::Regex(pattern) => value_match::Kind::Regex(pattern.as_str().into()),
+        ValueMatch::Prefix(text) => value_match::Kind::Prefix(text.to_string()),
+        ValueMatch::Present => value_match::Kind::Present(true),
     };
     pb::ValueMatch { kind: Some(kind) }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use ambit_model::delta::Change;
 use ambit_model::http_route::{
-    Backend, Broken, Cors, Filters, HeaderEdits, HeaderMatch, Match, Mirror, Names, Parent, PathChange,
-    PathMatch, QueryMatch, Redirect, RedirectStatus, Retry, RetryOn, Rewrite, Route, RouteKey, RouteKind,
-    Rule, Scheme, Share, TimeLimit, Timeouts, Upstream, ValueMatch,
+    Abort, AbortWith, Backend, Broken, ClaimMatch, Cors, Delay, Direct, Fault, Filters, HeaderEdits,
+    HeaderMatch, Match, Mirror, More, Names, Parent, PathChange, PathMatch, QueryMatch, Redirect,
+    RedirectStatus, Retry, RetryOn, Rewrite, Route, RouteKey, RouteKind, Rule, Scheme, Share, Substitution,
+    TimeLimit, Timeouts, Upstream, ValueMatch,
 };
 use http::{HeaderName, HeaderValue, Method};
 use proptest::collection::vec;
@@ -25,6 +26,8 @@ fn value_match() -> impl Strategy<Value = ValueMatch> {
     prop_oneof![
         TEXT.prop_map(|text| ValueMatch::Exact(text.into())),
         "[a-z.*+|]{0,4}".prop_filter_map("an expression", |text| Some(ValueMatch::Regex(text.parse().ok()?))),
+        TEXT.prop_map(|text| ValueMatch::Prefix(text.into())),
+        Just(ValueMatch::Present),
     ]
 }
 
@@ -32,6 +35,7 @@ fn path_match() -> impl Strategy<Value = PathMatch> {
     prop_oneof![
         TEXT.prop_map(|text| PathMatch::Exact(text.into())),
         TEXT.prop_map(|text| PathMatch::Prefix(text.into())),
+        (TEXT, any::<bool>()).prop_map(|(text, any_case)| PathMatch::Begins { text: text.into(), any_case }),
         "[a-z.*/]{0,4}".prop_filter_map("an expression", |text| Some(PathMatch::Regex(text.parse().ok()?))),
         (option::of(value_match()), option::of(value_match()))
             .prop_map(|(service, method)| PathMatch::Grpc { service, method }),
@@ -53,8 +57,51 @@ fn method() -> impl Strategy<Value = Method> {
 fn one_match() -> impl Strategy<Value = Match> {
     let header = (header_name(), value_match()).prop_map(|(name, value)| HeaderMatch { name, value });
     let query = (TEXT, value_match()).prop_map(|(name, value)| QueryMatch { name: name.into(), value });
-    (path_match(), option::of(method()), vec(header, 0..3), vec(query, 0..3))
-        .prop_map(|(path, method, headers, query)| Match { path, method, headers, query })
+    (path_match(), option::of(method()), vec(header, 0..3), vec(query, 0..3), option::of(more())).prop_map(
+        |(path, method, headers, query, more)| Match {
+            path,
+            method,
+            headers,
+            query,
+            more: more.map(Box::new),
+        },
+    )
+}
+
+fn more() -> impl Strategy<Value = More> {
+    let claims = || {
+        let claim = (vec("[a-z.]{1,4}", 1..3), value_match())
+            .prop_map(|(path, value)| ClaimMatch { path: path.into_iter().map(Into::into).collect(), value });
+        vec(claim, 0..2)
+    };
+    let header = (header_name(), value_match()).prop_map(|(name, value)| HeaderMatch { name, value });
+    let one = || option::of(value_match());
+    ((one(), one(), one()), option::of(1u16..), option::of(PART), vec(header, 0..2), (claims(), claims()))
+        .prop_map(|((method, scheme, authority), port, from, without_headers, (claims, without_claims))| {
+            More {
+                method,
+                scheme,
+                authority,
+                port,
+                from: from.map(|from| from.parse().unwrap()),
+                without_headers,
+                claims,
+                without_claims,
+            }
+        })
+}
+
+fn direct() -> impl Strategy<Value = Direct> {
+    (200..600u16, vec(any::<u8>(), 0..9)).prop_map(|(status, body)| Direct { status, body: body.into() })
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    let share = || (0..5u32).prop_map(|parts| Share::new(parts, parts + 1).unwrap());
+    let delay =
+        (0..100_000u64, share()).prop_map(|(ms, share)| Delay { time: Duration::from_millis(ms), share });
+    let with = prop_oneof![(200..600u16).prop_map(AbortWith::Http), (0..=16u16).prop_map(AbortWith::Grpc)];
+    let abort = (with, share()).prop_map(|(with, share)| Abort { with, share });
+    (option::of(delay), option::of(abort)).prop_map(|(delay, abort)| Fault { delay, abort })
 }
 
 fn edits() -> impl Strategy<Value = HeaderEdits> {
@@ -69,16 +116,21 @@ fn edits() -> impl Strategy<Value = HeaderEdits> {
 }
 
 fn path_change() -> impl Strategy<Value = PathChange> {
-    PATH.prop_map(|path| PathChange::Full(path.parse().unwrap()))
+    prop_oneof![
+        PATH.prop_map(|path| PathChange::Full(path.parse().unwrap())),
+        PATH.prop_map(|path| PathChange::Beginning(path.parse().unwrap())),
+        ("[a-z]{1,3}", PATH).prop_map(|(of, with)| PathChange::Parts(Substitution::new(&of, &with).unwrap())),
+    ]
 }
 
 fn redirect() -> impl Strategy<Value = Redirect> {
-    let places = (option::of(PART), option::of(1u16..), option::of(path_change()));
+    let places = (option::of(PART), option::of(1u16..), option::of(path_change()), any::<bool>());
     (option::of(one_of(&[Scheme::Http, Scheme::Https])), places, one_of(&RedirectStatus::ALL)).prop_map(
-        |(scheme, (hostname, port, path), status)| Redirect {
+        |(scheme, (hostname, port, path, keeps_port), status)| Redirect {
             scheme,
             hostname: hostname.map(|host| host.parse().unwrap()),
             port,
+            keeps_port,
             path,
             status,
         },
@@ -102,32 +154,36 @@ fn cors() -> impl Strategy<Value = Cors> {
     let origins = ["https://a.b", "http://*.c:8080"].map(|text| text.parse().unwrap());
     let headers = ["x-a", "x-b"].map(HeaderName::from_static);
     let lists = (names(&origins), names(&[Method::GET, Method::PUT]), names(&headers), names(&headers));
-    (lists, any::<bool>(), any::<u32>()).prop_map(
-        |((origins, methods, headers, expose), credentials, max_age_s)| Cors {
-            origins,
-            credentials,
-            methods,
-            headers,
-            expose,
-            max_age_s,
+    (lists, any::<[bool; 2]>(), option::of(any::<u32>()), vec(value_match(), 0..2)).prop_map(
+        |((origins, methods, headers, expose), [credentials, passes_unknown], max_age_s, more_origins)| {
+            Cors { origins, more_origins, credentials, methods, headers, expose, max_age_s, passes_unknown }
         },
     )
 }
 
 fn filters() -> impl Strategy<Value = Filters> {
-    let rewrite = (option::of(PART), option::of(path_change()))
-        .prop_map(|(hostname, path)| Rewrite { hostname: hostname.map(|host| host.parse().unwrap()), path });
+    let rewrite = (option::of(PART), option::of(1u16..), option::of(path_change())).prop_map(
+        |(hostname, port, path)| Rewrite { hostname: hostname.map(|host| host.parse().unwrap()), port, path },
+    );
+    let instead = (option::of(direct()), option::of(fault()));
     let mirror = (upstream(), 0..5u32)
         .prop_map(|(to, parts)| Mirror { to, share: Share::new(parts, parts + 1).unwrap() });
-    (edits(), edits(), option::of(redirect()), option::of(rewrite), vec(mirror, 0..2), option::of(cors()))
-        .prop_map(|(request_headers, response_headers, redirect, rewrite, mirrors, cors)| Filters {
-            request_headers,
-            response_headers,
-            redirect: redirect.map(Box::new),
-            rewrite: rewrite.map(Box::new),
-            mirrors,
-            cors: cors.map(Box::new),
-        })
+    let edits = (edits(), edits());
+    (edits, option::of(redirect()), option::of(rewrite), vec(mirror, 0..2), option::of(cors()), instead)
+        .prop_map(
+            |((request_headers, response_headers), redirect, rewrite, mirrors, cors, (direct, fault))| {
+                Filters {
+                    request_headers,
+                    response_headers,
+                    redirect: redirect.map(Box::new),
+                    rewrite: rewrite.map(Box::new),
+                    mirrors,
+                    cors: cors.map(Box::new),
+                    direct,
+                    fault: fault.map(Box::new),
+                }
+            },
+        )
 }
 
 fn change() -> impl Strategy<Value = Result<Filters, Broken>> {
@@ -144,12 +200,15 @@ fn time_limit() -> impl Strategy<Value = TimeLimit> {
 
 fn retry() -> impl Strategy<Value = Retry> {
     let events = [RetryOn::Any5xx, RetryOn::Reset, RetryOn::AttemptTimeout, RetryOn::Unavailable];
-    (0..10u32, vec(400..600u16, 0..3), vec(one_of(&events), 0..3), option::of(0..1000u64)).prop_map(
-        |(attempts, codes, on, backoff)| Retry {
+    let ms = || option::of((0..1000u64).prop_map(Duration::from_millis));
+    (0..10u32, vec(400..600u16, 0..3), vec(one_of(&events), 0..3), (ms(), ms()), any::<bool>()).prop_map(
+        |(attempts, codes, on, (backoff, base), same_again)| Retry {
             attempts,
             codes,
             on,
-            backoff: backoff.map(Duration::from_millis),
+            backoff,
+            base,
+            same_again,
         },
     )
 }
