@@ -11,7 +11,7 @@ fuzz_target!(|text: &str| {
     assert_ne!(authority.port(), 0);
     assert_eq!(authority.to_string().parse().as_ref(), Ok(&authority));
     let baggage = Baggage::default();
-    let asked = Connect { authority, baggage, forwarded: None, trace: None, network: None };
+    let asked = Connect { authority, baggage, forwarded: None, trace: None, network: None, for_stranger: false };
     let request = asked.request().expect("HTTP carries every authority");
     assert_eq!(Connect::read(&request), Ok(asked));
 });

@@ -137,7 +137,7 @@ pub(crate) async fn serve_http2(inbound: Arc<Inbound>, line: Line, accepting: St
 
 fn note(inbound: &Inbound, ended: Result<(), hyper::Error>) {
     if let Err(error) = ended {
-        let (from, error) = (inbound.caller.from, ambit_proxy::fault::chain(&error));
+        let (from, error) = (inbound.client.from, ambit_proxy::fault::chain(&error));
         debug!(src.addr = %from, error, "an HTTP connection ended early");
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ambit_hbone::accept::Arrival;
-use ambit_hbone::head::{Opened, Refusal};
+use ambit_hbone::head::Refusal;
 use ambit_model::route::Hints;
 use ambit_process::clock::{Instant, now};
 use ambit_proxy::side::Side;
@@ -35,7 +35,7 @@ pub(crate) async fn dial_first(inbound: &Arc<Inbound>, mut arrival: Arrival) {
         () = arrival.abandoned() => return,
     };
     match reached {
-        Ok((far, met)) => match arrival.open(&Opened::default()) {
+        Ok((far, met)) => match arrival.open(&inbound.opened()) {
             Ok(stream) => copy(inbound, Line::from(stream), (far, met), began).await,
             Err(_) => Connection::new(inbound, Some(&met), began).close("DC", None, (0, 0)),
         },
@@ -69,7 +69,7 @@ async fn reach(inbound: &Inbound) -> Result<(Line, Met), Refused> {
             (Err(_), Some(failure)) => return Err(Refused::Upstream(failure)),
             (Err(refusal), None) => return Err(Refused::NoEndpoint(refusal)),
         };
-        let client: SocketAddr = inbound.caller.from.socket();
+        let client: SocketAddr = inbound.client.from.socket();
         match connect(lane, &plan, Some(client)).await {
             Ok((line, met)) => return Ok((line, met)),
             Err(failure) if failure.is_unseen() && inbound.service().is_some() => {

@@ -1,5 +1,6 @@
 //! One request for a stream of a tunnel: what it is for, whether it is ours to serve, and what is spoken there
-//! (`waypoint.md` 1.3). Owns that order; HTTP is `inner`'s, everything else `opaque`'s.
+//! (`waypoint.md` 1.3), and who asks: the tunnel's other end, or a stranger whom that one leads here. Owns that order;
+//! HTTP is `inner`'s, everything else `opaque`'s.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -7,12 +8,13 @@ use std::sync::Arc;
 use ambit_hbone::accept::Arrival;
 use ambit_hbone::head::{Connect, HeadError, Opened, Refusal};
 use ambit_model::address::{Authority, ClientAddr, NetworkAddress};
-use ambit_model::name::{Identity, Network};
+use ambit_model::name::{Identity, Label, Network};
 use ambit_model::request_policy::Target;
-use ambit_model::route::{Bound, NotBound, bound};
+use ambit_model::route::{Asker, Bound, NotBound, NotLed, asker, bound};
 use ambit_model::service::{AppProtocol, Service};
 use ambit_process::stop::Stop;
 use ambit_proxy::side::{Reason, Side};
+use tracing::field::{DisplayValue, display};
 use tracing::warn;
 
 use crate::idle::Idle;
@@ -23,7 +25,7 @@ use crate::room::Share;
 use crate::sniff::{SILENCE, Spoken, sniff};
 use crate::{inner, opaque};
 
-/// Who opened the tunnel.
+/// Who opened the tunnel. What is asked for is asked by an [`Asker`], who may be another.
 pub(crate) struct Caller {
     /// Who it proved to be.
     pub(crate) peer: Identity,
@@ -37,6 +39,8 @@ pub(crate) struct Caller {
 pub(crate) struct Inbound {
     pub(crate) lane: Arc<Lane>,
     pub(crate) caller: Arc<Caller>,
+    /// The client.
+    pub(crate) client: Asker,
     /// The client, as records show it.
     pub(crate) source: Side,
     /// What was dialled.
@@ -55,6 +59,8 @@ enum NotOpened {
     Head(#[from] HeadError),
     #[error(transparent)]
     NotBound(#[from] NotBound),
+    #[error(transparent)]
+    NotLed(#[from] NotLed),
 }
 
 impl Inbound {
@@ -65,6 +71,16 @@ impl Inbound {
         }
     }
 
+    /// How a stream is opened: whoever leads a stranger is to know that it was understood.
+    pub(crate) fn opened(&self) -> Opened {
+        Opened { baggage: None, for_stranger: self.client.identity.is_none() }
+    }
+
+    /// Who asks, for records.
+    pub(crate) fn principal(&self) -> Option<DisplayValue<&Identity>> {
+        self.client.identity.as_ref().map(display)
+    }
+
     /// How long a body may stand still.
     pub(crate) fn idle(&self) -> Idle {
         Idle::new(self.lane.shared.idle)
@@ -73,7 +89,7 @@ impl Inbound {
     /// What the port says is spoken there.
     pub(crate) fn protocol(&self) -> AppProtocol {
         match &self.bound {
-            Bound::Service { service, port } => {
+            Bound::Service { service, port, .. } => {
                 service.ports.get(port).map_or(AppProtocol::Unknown, |port| port.protocol)
             }
             Bound::Workload { .. } => AppProtocol::Unknown,
@@ -88,6 +104,7 @@ pub(crate) async fn serve(lane: Arc<Lane>, caller: Arc<Caller>, arrival: Arrival
         Err(why) => {
             let (refusal, label) = match &why {
                 NotOpened::Head(_) => (Refusal::Bad, "bad_request"),
+                NotOpened::NotLed(_) => (Refusal::Bad, "stranger_not_believed"),
                 NotOpened::NotBound(_) => (Refusal::Elsewhere, "target_not_ours"),
             };
             lane.shared.metrics.refused.get_or_create(&Reason(label)).inc();
@@ -103,13 +120,16 @@ fn admit(lane: &Arc<Lane>, caller: &Arc<Caller>, arrival: &Arrival) -> Result<In
     let head = arrival.head().map_err(Clone::clone)?;
     let world = lane.shared.world.load();
     let bound = bound(&world, &lane.shared.waypoint, &head.authority, &caller.peer.namespace)?;
+    let stranger = head.for_stranger.then(|| head.forwarded.as_ref().and_then(|said| said.client));
+    let client = asker(&bound, (&caller.peer, caller.from), stranger)?;
     Ok(Inbound {
-        source: source(lane, caller, head),
+        source: source(lane, &client, head),
         asked: head.authority.to_string(),
         dialled: dialled(&head.authority, &bound),
         targets: lane.shared.waypoint.targets(&bound),
         lane: Arc::clone(lane),
         caller: Arc::clone(caller),
+        client,
         bound,
     })
 }
@@ -118,24 +138,28 @@ fn dialled(asked: &Authority, bound: &Bound) -> SocketAddr {
     match (asked, bound) {
         (Authority::Address(address), _) => *address,
         (_, Bound::Workload { target, .. }) => *target,
-        (_, Bound::Service { service, port }) => {
+        (_, Bound::Service { service, port, .. }) => {
             let ip = service.vips.first().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |vip| vip.ip);
             SocketAddr::new(ip, *port)
         }
     }
 }
 
-/// The client as the world knows it, if the address is its own; else as it tells of itself.
-fn source(lane: &Lane, caller: &Caller, head: &Connect) -> Side {
+/// The client as the world knows it, if the address is its own; else as it tells of itself, of which a stranger nothing
+/// does.
+fn source(lane: &Lane, client: &Asker, head: &Connect) -> Side {
     let shared = &lane.shared;
     let own = |network: &Network| network.as_str().eq_ignore_ascii_case(shared.place.network.as_str());
     let world = shared.world.load();
-    let address = NetworkAddress::new(shared.place.network.clone(), caller.from.ip());
+    let address = NetworkAddress::new(shared.place.network.clone(), client.from.ip());
     let here = head.network.as_ref().is_none_or(own);
-    let known = world.workload_by_address(&address).filter(|w| here && w.identity() == caller.peer);
-    match known {
-        Some(workload) => Side::of(workload, caller.peer.to_string().into()),
-        None => told(&head.baggage, &caller.peer),
+    let known = world.workload_by_address(&address).filter(|_| here);
+    let Some(identity) = &client.identity else {
+        return known.map(|workload| Side::of(workload, Label::default())).unwrap_or_default();
+    };
+    match known.filter(|workload| workload.identity() == *identity) {
+        Some(workload) => Side::of(workload, identity.to_string().into()),
+        None => told(&head.baggage, identity),
     }
 }
 
@@ -147,7 +171,7 @@ async fn open(inbound: Arc<Inbound>, arrival: Arrival, accepting: Stop) {
         }
     };
     // The client may be gone, and then there is nobody to tell.
-    let Ok(stream) = arrival.open(&Opened::default()) else { return };
+    let Ok(stream) = arrival.open(&inbound.opened()) else { return };
     let mut line = Line::from(stream);
     // Who only has to wait a moment to be heard as something else than HTTP would go around the routes.
     let routed = inbound

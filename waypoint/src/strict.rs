@@ -65,11 +65,10 @@ impl Strict {
     }
 
     fn tell(&self, label: &'static str, error: &dyn std::error::Error) {
-        let caller = &self.inbound.caller;
         self.inbound.lane.shared.metrics.refused.get_or_create(&Reason(label)).inc();
         let error = ambit_proxy::fault::chain(error);
-        let (from, peer) = (caller.from, &caller.peer);
-        warn!(target: "access", { src.addr = %from, src.identity = %peer, error = error }, "request refused");
+        let (from, peer) = (self.inbound.client.from, self.inbound.principal());
+        warn!(target: "access", { src.addr = %from, src.identity = peer, error = error }, "request refused");
     }
 }
 

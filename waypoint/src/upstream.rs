@@ -273,6 +273,7 @@ fn head(lane: &Lane, to: &Tunnelled, client: Option<SocketAddr>) -> Connect {
         forwarded: Some(Forwarded { client, host: to.service.as_ref().map(host) }),
         trace: Some(Trace::random()),
         network: None,
+        for_stranger: false,
     }
 }
 

@@ -40,6 +40,9 @@ pub(crate) enum Early {
     /// The request makes no sense.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// Strangers are led to waypoints, and here is none: its client would be taken for the tunnel's.
+    #[error("a stranger is asked for, and this is no waypoint")]
+    Stranger,
     /// The target may not be asked for.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
@@ -54,7 +57,7 @@ impl Early {
             Self::Crowded => "too_many_handshakes",
             Self::Credential(_) => "no_certificate",
             Self::Tunnel(_) => "no_tunnel",
-            Self::Head(_) => "bad_request",
+            Self::Head(_) | Self::Stranger => "bad_request",
             Self::NotAdmitted(_) => "target_not_ours",
         }
     }

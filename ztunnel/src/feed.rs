@@ -156,6 +156,7 @@ mod tests {
         let dest = view.local_now(&sample::pod("web")).unwrap();
         let admitted = Admitted {
             peer: Some(sample::identity("guest")),
+            through: None,
             from: ClientAddr::new("10.0.0.1:40000".parse().unwrap()),
             to: OriginalDst::new("10.0.0.2:80".parse().unwrap()),
             dest,

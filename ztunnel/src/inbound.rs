@@ -105,7 +105,7 @@ async fn request(tunnel: Arc<Tunnel>, arrival: Arrival) {
         Ok(stream) => Box::pin(carry(&tunnel, stream, arrival)).await,
         Err(early) => {
             let refusal = match &early {
-                Early::Head(_) => Refusal::Bad,
+                Early::Head(_) | Early::Stranger => Refusal::Bad,
                 Early::NotAdmitted(why) if why.status() == 400 => Refusal::Bad,
                 _ => Refusal::Unavailable,
             };
@@ -119,11 +119,15 @@ async fn request(tunnel: Arc<Tunnel>, arrival: Arrival) {
 /// Whether the target may be asked for here at all.
 async fn admission(tunnel: &Tunnel, arrival: &Arrival) -> Result<Stream, Early> {
     let head = arrival.head().map_err(Clone::clone)?;
+    if head.for_stranger {
+        return Err(Early::Stranger);
+    }
     let local = captured::local(&tunnel.lane).await?;
     let asked = head.authority.clone();
     let admission = admit(&tunnel.lane.shared.world.load(), &local, tunnel.at, &asked)?;
     let admitted = Admitted {
         peer: Some(tunnel.peer.clone()),
+        through: None,
         from: tunnel.from,
         to: OriginalDst::new(admission.target.socket()),
         dest: Arc::clone(&local),
@@ -162,7 +166,7 @@ async fn carry(tunnel: &Tunnel, stream: Stream, mut arrival: Arrival) {
         }
     };
     let said = lane.shared.settings.baggage.then(|| Baggage::of(&stream.local));
-    let opened = match arrival.open(&Opened { baggage: said }) {
+    let opened = match arrival.open(&Opened { baggage: said, for_stranger: false }) {
         Ok(opened) => opened,
         Err(error) => return record.close(&Outcome::Broken(error.into())),
     };

@@ -8,6 +8,7 @@ pub mod dns;
 pub mod enrol;
 pub mod feed;
 mod inbound;
+mod led;
 pub mod ledger;
 pub mod metrics;
 mod outbound;

@@ -1,6 +1,7 @@
 //! Captured connections out of a pod (15001, `ztunnel.md` 4): plan, dial, copy. Owns the tries: an endpoint that
 //! does not take the connection is replaced by another before the application notices. Where a flow goes is
-//! `model::route`'s; a refusal always closes the connection, nothing is ever sent in plaintext instead.
+//! `model::route`'s; a refusal always closes the connection, nothing is ever sent in plaintext instead. The same tries are
+//! made for strangers that `led` leads to a waypoint.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use ambit_hbone::pump;
 use ambit_model::address::HopAddr;
 use ambit_model::balance::Pick;
 use ambit_model::name::{Identity, Label, WorkloadUid};
-use ambit_model::route::{Direct, Flow, Hints, Plan, Refusal, Relayed, Tunnelled, plan_with};
+use ambit_model::route::{Direct, Flow, Hints, Plan, Refusal, Relayed, Tunnelled, plan_led, plan_with};
+use ambit_model::workload::GatewayRef;
 use ambit_process::clock::{Instant, now};
 use ambit_process::net::{TcpStream, lookup_host};
 use ambit_process::stop::Stop;
@@ -40,8 +42,17 @@ const PAUSE_MOST: Duration = Duration::from_millis(160);
 /// A name server gets this long.
 const NAME_WAIT: Duration = Duration::from_secs(5);
 
+/// Who asks.
+#[derive(Clone, Copy)]
+pub(crate) enum Asking<'a> {
+    /// The pod's application.
+    Application,
+    /// Somebody who has proven nothing, on the way to the pod's waypoint.
+    Stranger(&'a GatewayRef),
+}
+
 /// What came of the tries.
-enum Reached {
+pub(crate) enum Reached {
     Tunnel(Tunnelled, Box<Carried>),
     Relay(Relayed, Box<Carried>),
     Direct(Direct, TcpStream),
@@ -75,7 +86,7 @@ pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream) {
 }
 
 async fn carry(lane: &Arc<Lane>, stream: TcpStream, flow: Flow, began: Instant) {
-    let reached = Box::pin(reach(lane, &flow)).await;
+    let reached = Box::pin(reach(lane, &flow, Asking::Application)).await;
     let metrics = &lane.shared.metrics;
     match reached {
         Reached::Tunnel(to, carried) => {
@@ -116,10 +127,10 @@ async fn carry(lane: &Arc<Lane>, stream: TcpStream, flow: Flow, began: Instant) 
 }
 
 /// Plans and dials, also again after a while if the far proxy is away for a moment.
-async fn reach(lane: &Arc<Lane>, flow: &Flow) -> Reached {
+pub(crate) async fn reach(lane: &Lane, flow: &Flow, asking: Asking<'_>) -> Reached {
     let (until, mut pause) = (now() + RETURN_WAIT, PAUSE_FIRST);
     loop {
-        let reached = Box::pin(reach_now(lane, flow)).await;
+        let reached = Box::pin(reach_now(lane, flow, asking)).await;
         match &reached {
             Reached::Nowhere(_, Outcome::Open(error)) if error.is_of_absence() && now() + pause < until => {}
             _ => return reached,
@@ -131,11 +142,16 @@ async fn reach(lane: &Arc<Lane>, flow: &Flow) -> Reached {
 }
 
 /// Plans and dials, also to another endpoint where that helps.
-async fn reach_now(lane: &Arc<Lane>, flow: &Flow) -> Reached {
+async fn reach_now(lane: &Lane, flow: &Flow, asking: Asking<'_>) -> Reached {
     let mut hints = Hints::default();
     let mut failed: Option<(Plan, Outcome)> = None;
     for attempt in 1.. {
-        let planned = plan_with(&lane.shared.world.load(), flow, &hints, &mut Chance);
+        let world = lane.shared.world.load();
+        let planned = match asking {
+            Asking::Application => plan_with(&world, flow, &hints, &mut Chance),
+            Asking::Stranger(to) => plan_led(&world, flow, to, &hints, &mut Chance),
+        };
+        drop(world);
         let plan = match (planned, failed.take()) {
             (Ok(plan), _) => plan,
             (Err(Refusal::NameNeeded { hostname }), former) if !hints.names.contains_key(&hostname) => {
@@ -148,10 +164,12 @@ async fn reach_now(lane: &Arc<Lane>, flow: &Flow) -> Reached {
             (Err(refusal), None) => return Reached::Nowhere(None, Outcome::NoWay(refusal)),
         };
         let outcome = match &plan {
-            Plan::Tunnel(to) | Plan::ViaWaypoint(to) => match Box::pin(open(lane, flow, to)).await {
-                Ok(carried) => return Reached::Tunnel(to.clone(), Box::new(carried)),
-                Err(error) => Outcome::Open(error),
-            },
+            Plan::Tunnel(to) | Plan::ViaWaypoint(to) => {
+                match Box::pin(open(lane, flow, (to, asking))).await {
+                    Ok(carried) => return Reached::Tunnel(to.clone(), Box::new(carried)),
+                    Err(error) => Outcome::Open(error),
+                }
+            }
             Plan::Direct(to) => match lane.sockets.connect(to.hop.socket(), None).await {
                 Ok(far) => return Reached::Direct(to.clone(), far),
                 Err(error) => Outcome::Connect(error),
@@ -161,7 +179,7 @@ async fn reach_now(lane: &Arc<Lane>, flow: &Flow) -> Reached {
                 Err(error) => Outcome::Relay(error),
             },
         };
-        let Some(avoid) = replaceable(&plan, &outcome).filter(|_| attempt < TRIES) else {
+        let Some(avoid) = replaceable(&plan, &outcome, asking).filter(|_| attempt < TRIES) else {
             return Reached::Nowhere(Some(plan), outcome);
         };
         hints.avoid.push(avoid);
@@ -172,7 +190,7 @@ async fn reach_now(lane: &Arc<Lane>, flow: &Flow) -> Reached {
 
 /// The endpoint that another one may stand in for: one of a service, that was never reached. Nothing of what the
 /// application sends leaves us before the far end says yes, so another one misses nothing.
-fn replaceable(plan: &Plan, outcome: &Outcome) -> Option<WorkloadUid> {
+fn replaceable(plan: &Plan, outcome: &Outcome, asking: Asking<'_>) -> Option<WorkloadUid> {
     let unreached = match outcome {
         Outcome::Connect(_) => true,
         // The endpoint's own proxy has found that its application, or the pod, is no more: it ends before all have
@@ -195,7 +213,10 @@ fn replaceable(plan: &Plan, outcome: &Outcome) -> Option<WorkloadUid> {
             let instead = if to.gateway.is_some() { &to.outer.destination } else { &to.destination };
             Some(instead.uid.clone())
         }
-        Plan::Tunnel(to) | Plan::ViaWaypoint(to) if unreached && to.service.is_some() => {
+        // A stranger asks for no service, and any replica of the waypoint will do.
+        Plan::Tunnel(to) | Plan::ViaWaypoint(to)
+            if unreached && (to.service.is_some() || matches!(asking, Asking::Stranger(_))) =>
+        {
             Some(to.destination.uid.clone())
         }
         Plan::Direct(Direct { destination: Some(workload), service: Some(_), .. }) if unreached => {
@@ -205,15 +226,19 @@ fn replaceable(plan: &Plan, outcome: &Outcome) -> Option<WorkloadUid> {
     }
 }
 
-async fn open(lane: &Arc<Lane>, flow: &Flow, to: &Tunnelled) -> Result<Carried, OpenError> {
+async fn open(
+    lane: &Lane,
+    flow: &Flow,
+    (to, asking): (&Tunnelled, Asking<'_>),
+) -> Result<Carried, OpenError> {
     let (sockets, hop) = (Arc::clone(&lane.sockets), to.hop.socket());
     let connect = || sockets.connect(hop, None);
-    lane.pool.open(&key(flow, to), &head(flow, to), connect).await
+    lane.pool.open(&key(flow, to), &head(flow, to, asking), connect).await
 }
 
 /// A tunnel inside a tunnel: the gateway is asked for the service, and whoever answers behind it once more.
-async fn open_through(lane: &Arc<Lane>, flow: &Flow, to: &Relayed) -> Result<Carried, RelayError> {
-    let (key, outer) = (key(flow, &to.outer), head(flow, &to.outer));
+async fn open_through(lane: &Lane, flow: &Flow, to: &Relayed) -> Result<Carried, RelayError> {
+    let (key, outer) = (key(flow, &to.outer), head(flow, &to.outer, Asking::Application));
     let inner = Connect { network: Some(lane.shared.network.clone()), ..outer.clone() };
     let through = Through { key: &key, outer: &outer, expect: to.expect.clone().into(), inner: &inner };
     let (sockets, hop) = (Arc::clone(&lane.sockets), to.outer.hop.socket());
@@ -225,16 +250,19 @@ fn key(flow: &Flow, to: &Tunnelled) -> Key {
     Key { source: flow.source.identity(), source_ip: None, hop: to.hop, expect: to.expect.clone().into() }
 }
 
-fn head(flow: &Flow, to: &Tunnelled) -> Connect {
+fn head(flow: &Flow, to: &Tunnelled, asking: Asking<'_>) -> Connect {
+    let for_stranger = matches!(asking, Asking::Stranger(_));
     Connect {
         authority: to.authority.clone(),
-        baggage: Baggage::of(&flow.source),
+        // Nothing of a stranger is known but where it is.
+        baggage: if for_stranger { Baggage::default() } else { Baggage::of(&flow.source) },
         forwarded: Some(Forwarded {
             client: Some(flow.client.socket()),
             host: to.service.as_ref().map(|service| service.hostname.to_string()),
         }),
         trace: Some(Trace::random()),
         network: None,
+        for_stranger,
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Outcome {
     Open(OpenError),
     /// There was no way through another network's gateway.
     Relay(RelayError),
+    /// The waypoint does not know what a stranger is, and would take it for the pod that it came to.
+    NoStranger,
     /// It broke while bytes flowed.
     Broken(Box<dyn Error + Send + Sync>),
 }
@@ -58,7 +60,7 @@ impl Outcome {
         match self {
             Self::Done | Self::Drained => "-",
             Self::Denied(_) => "DENY",
-            Self::NoWay(_) | Self::Connect(_) | Self::Broken(_) => "CONNECT",
+            Self::NoWay(_) | Self::Connect(_) | Self::NoStranger | Self::Broken(_) => "CONNECT",
             Self::Open(error) | Self::Relay(RelayError::Gateway(error) | RelayError::Behind(error)) => {
                 open_flags(error)
             }
@@ -77,6 +79,11 @@ impl Outcome {
             Self::Open(error) => opening(error),
             Self::Relay(RelayError::Gateway(error)) => format!("the gateway: {}", opening(error)),
             Self::Relay(RelayError::Behind(error)) => format!("behind the gateway: {}", opening(error)),
+            Self::NoStranger => {
+                "the waypoint cannot tell who comes from outside the mesh from the pod itself: \
+                                 it is older than this, or not ours"
+                    .into()
+            }
             Self::Broken(error) => chain(error.as_ref()),
         })
     }

@@ -1,10 +1,10 @@
-//! Captured plaintext into a pod (15006, `ztunnel.md` 5.5): judged without an identity, handed to the application.
-//! Owns that order. Who may is `judge`'s.
+//! Captured plaintext into a pod (15006, `ztunnel.md` 5.5): judged without an identity, handed to the application, or to
+//! `led` where the pod's waypoint is to see it first. Owns that order. Who may is `judge`'s.
 
 use std::sync::Arc;
 
 use ambit_hbone::pump;
-use ambit_model::address::{ClientAddr, NetworkAddress, OriginalDst, TargetAddr};
+use ambit_model::address::{Authority, ClientAddr, NetworkAddress, OriginalDst, TargetAddr};
 use ambit_model::judge::Verdict;
 use ambit_model::route::{RESERVED_PORTS, served};
 use ambit_model::workload::Workload;
@@ -12,6 +12,7 @@ use ambit_process::clock::{Instant, now};
 use ambit_process::net::TcpStream;
 
 use crate::captured::{self, Early};
+use crate::led;
 use crate::ledger::Admitted;
 use crate::metrics::Reporter;
 use crate::outcome::Outcome;
@@ -43,13 +44,23 @@ async fn carry(
     local: Arc<Workload>,
     began: Instant,
 ) {
-    let admitted = Admitted { peer: None, from: client, to: dst, dest: Arc::clone(&local), host: None };
+    let led = led::led(lane, &local, (client, dst));
+    let through = led.as_ref().and_then(|led| led.through.clone());
+    let admitted =
+        Admitted { peer: None, through, from: client, to: dst, dest: Arc::clone(&local), host: None };
     // Before the judgement: a policy that changes in between finds the connection.
     let mut seat = lane.page.enter(admitted.clone());
-    let record = Record::open(&lane.shared.metrics, parties(lane, &admitted), began);
+    let parties = Parties {
+        authority: led.as_ref().map(|_| Authority::Address(dst.socket())),
+        ..parties(lane, &admitted)
+    };
+    let record = Record::open(&lane.shared.metrics, parties, began);
     let verdict = captured::decide(lane, &admitted).await;
     if let Verdict::Deny(denial) = verdict {
         return record.close(&Outcome::Denied(denial));
+    }
+    if let Some(led) = led {
+        return Box::pin(led::carry(lane, &led, stream, record, seat)).await;
     }
     let seen = lane.borrow_source.then(|| client.ip());
     let connected = lane.sockets.connect(dst.socket(), seen).await;

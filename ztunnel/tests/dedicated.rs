@@ -106,6 +106,49 @@ mod tests {
         ] {
             assert_eq!(scene.connect_as_client(target), status, "{target}\n{}", scene.logs());
         }
+        // Strangers are led to waypoints, and this is none.
+        assert_eq!(scene.connect_for_stranger("10.77.0.2:8080"), 400, "{}", scene.logs());
+    }
+
+    #[test]
+    fn a_stranger_is_led_through_the_pods_waypoint_where_that_is_asked_for_or_gets_nowhere() {
+        let (scene, way) = Scene::with_waypoint(false);
+        let asks = |scene: &Scene, path: &str| scene.ask(Who::Outsider, "10.77.0.2:8080", path);
+        let direct = Answer::Served { seen: ip("10.77.0.9") };
+        assert_eq!(asks(&scene, "/"), direct, "{}", scene.logs());
+        assert!(way.asked().is_empty());
+        drop((scene, way));
+
+        let (scene, way) = Scene::with_waypoint(true);
+        let answer = asks(&scene, "/first");
+        assert_eq!(answer, Answer::Served { seen: ip("10.77.0.8") }, "{}", scene.logs());
+        let [(peer, head)] = &way.asked()[..] else { panic!("{}", scene.logs()) };
+        assert_eq!(peer, "spiffe://cluster.local/ns/shop/sa/server");
+        assert!(head.for_stranger && head.baggage == Default::default(), "{head:?}");
+        let stranger = head.forwarded.as_ref().and_then(|said| said.client).unwrap();
+        assert_eq!((head.authority.to_string(), stranger.ip()), ("10.77.0.2:8080".into(), ip("10.77.0.9")));
+        assert!(way.heard().starts_with("GET /first "), "{}", way.heard());
+        let line = scene.access(Who::Server, &format!("src.addr={stranger}"));
+        assert!(line.contains("direction=\"inbound\"") && line.contains("dst.workload=\"server\""), "{line}");
+        assert!(!line.contains("src.identity") && !line.contains("error="), "{line}");
+        // One of the mesh is no stranger.
+        let answer = scene.ask(Who::Client, "10.77.0.2:8080", "/");
+        assert_eq!(answer, Answer::Served { seen: ip("10.77.0.8") }, "{}", scene.logs());
+        assert!(!way.asked()[0].1.for_stranger);
+
+        // A waypoint that would take it for the pod does not get to hear a word of it, and nobody else does.
+        way.forget_strangers();
+        assert_eq!(asks(&scene, "/second"), Answer::Cut, "{}", scene.logs());
+        let line = scene.access(Who::Server, "the waypoint cannot tell who comes from outside the mesh");
+        assert!(line.contains("src.addr=10.77.0.9:"), "{line}");
+        assert!(!way.heard().contains("/second"), "{}", way.heard());
+        let metrics = scene.get(Who::Server, 15020, "/metrics");
+        let failed = metrics.lines().find(|l| l.starts_with("istio_tcp_connections_failed_total{"));
+        assert!(failed.is_some_and(|l| l.contains("reporter=\"destination\"")), "{metrics}");
+
+        // And without a waypoint nobody is passed on.
+        drop(way);
+        assert_eq!(asks(&scene, "/third"), Answer::Cut, "{}", scene.logs());
     }
 
     #[test]

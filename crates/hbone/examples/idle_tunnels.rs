@@ -131,8 +131,14 @@ async fn talk(pool: Arc<Pool>, hop: SocketAddr) -> Fallible<()> {
     let (source, expect) = (NEAR.parse()?, Arc::from([FAR.parse()?]));
     let key = Key { source, source_ip: None, hop: HopAddr::new(hop), expect };
     let authority = Authority::Address(hop);
-    let head =
-        Connect { authority, baggage: Baggage::default(), forwarded: None, trace: None, network: None };
+    let head = Connect {
+        authority,
+        baggage: Baggage::default(),
+        forwarded: None,
+        trace: None,
+        network: None,
+        for_stranger: false,
+    };
     let carried = pool.open(&key, &head, move || TcpStream::connect(hop)).await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let mut client = TcpStream::connect(listener.local_addr()?).await?;

@@ -108,6 +108,7 @@ async fn carry(app: TcpStream, pool: &Pool, key: &Key) -> Fallible<()> {
         forwarded: None,
         trace: None,
         network: None,
+        for_stranger: false,
     };
     let hop = key.hop.socket();
     let connect = move || async move {

@@ -18,6 +18,11 @@ const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const NETWORK: HeaderName = HeaderName::from_static("x-forwarded-network");
+/// Ours. In a request: whoever asks does so for somebody who has proven nothing, and whose address is forwarded. In an
+/// answer: that it was understood.
+const STRANGER: HeaderName = HeaderName::from_static("ambit-stranger");
+
+const YES: &str = "1";
 
 /// Why a request is no CONNECT that can be served. All are answered with 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +93,8 @@ pub struct Connect {
     pub trace: Option<Trace>,
     /// The network it came from (inner requests between networks).
     pub network: Option<Network>,
+    /// Whether it is for somebody who has proven nothing, not for the tunnel's source.
+    pub for_stranger: bool,
 }
 
 impl Connect {
@@ -111,6 +118,7 @@ impl Connect {
             (FORWARDED, self.forwarded.as_ref().map(ToString::to_string)),
             (TRACEPARENT, self.trace.map(|trace| trace.to_string())),
             (NETWORK, self.network.as_ref().map(ToString::to_string)),
+            (STRANGER, self.for_stranger.then(|| YES.to_owned())),
         ] {
             put(headers, name, value.as_deref().unwrap_or_default());
         }
@@ -134,6 +142,8 @@ impl Connect {
             forwarded: Forwarded::read(headers, &FORWARDED),
             trace: text(TRACEPARENT).and_then(|text| text.parse().ok()),
             network: text(NETWORK).filter(|text| !text.is_empty()).map(Network::from),
+            // Whatever it says: a header that does not read must not make the source of the stranger.
+            for_stranger: headers.contains_key(STRANGER),
         })
     }
 }
@@ -175,6 +185,8 @@ impl Refusal {
 pub struct Opened {
     /// What the destination says it is, if it says so.
     pub baggage: Option<Baggage>,
+    /// Whether whoever it was opened for is taken for the stranger that the request said it was.
+    pub for_stranger: bool,
 }
 
 impl Opened {
@@ -183,12 +195,18 @@ impl Opened {
         if let Some(baggage) = &self.baggage {
             put(response.headers_mut(), BAGGAGE, &baggage.to_string());
         }
+        if self.for_stranger {
+            put(response.headers_mut(), STRANGER, YES);
+        }
         response
     }
 
     pub(crate) fn read<B>(response: &Response<B>) -> Self {
         let headers = response.headers();
-        Self { baggage: headers.contains_key(BAGGAGE).then(|| Baggage::read(headers, &BAGGAGE)) }
+        Self {
+            baggage: headers.contains_key(BAGGAGE).then(|| Baggage::read(headers, &BAGGAGE)),
+            for_stranger: headers.get(STRANGER).is_some_and(|said| said == YES),
+        }
     }
 }
 

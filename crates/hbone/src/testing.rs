@@ -156,6 +156,7 @@ pub(crate) fn head() -> Connect {
         forwarded: None,
         trace: None,
         network: None,
+        for_stranger: false,
     }
 }
 

@@ -162,6 +162,28 @@ pub fn consider(
     Opinion { verdict: decide(&applicable, &facts), dry_run: rehearse(&applicable, &facts) }
 }
 
+/// Considers a connection without an identity that is to be led to `through`, the workload's waypoint, which comes back
+/// for it in its own name and is judged then. What keeps the stranger out keeps it out here already. Allow policies may
+/// name either: the stranger, or the waypoint - which must be allowed to come from where the stranger is, so that nobody
+/// gains an address by being led.
+#[must_use]
+pub fn consider_led(
+    world: &Snapshot,
+    dest: &Workload,
+    through: &Identity,
+    from: ClientAddr,
+    to: OriginalDst,
+) -> Opinion {
+    let opinion = consider(world, dest, None, from, to);
+    match opinion.verdict {
+        Verdict::Deny(Denial::NothingAllows { .. }) => {
+            let verdict = consider(world, dest, Some(through), from, to).verdict;
+            Opinion { verdict, ..opinion }
+        }
+        Verdict::Allow { .. } | Verdict::Deny(Denial::Policy(_) | Denial::PolicyMissing(_)) => opinion,
+    }
+}
+
 /// The policies that apply to a workload.
 #[derive(Debug, Clone, Default)]
 pub struct Applicable<'a> {

@@ -7,6 +7,7 @@
 mod find;
 mod gateway;
 mod inbound;
+mod lead;
 mod refusal;
 mod waypoint;
 
@@ -24,6 +25,7 @@ pub(crate) use find::visible;
 pub use find::{service_by_address, service_by_host};
 use gateway::Found;
 pub use inbound::{Admission, Handed, NotAdmitted, admit, served};
+pub use lead::{Asker, NotLed, asker, leads, plan_led};
 pub use refusal::{Blame, Refusal, Unresolved};
 pub use waypoint::{Bound, NotBound, Waypoint, bound, plan_endpoint, plan_workload};
 
@@ -153,12 +155,7 @@ impl<P: Pick> Planner<'_, P> {
     /// The application addressed a workload.
     fn workload_plan(&mut self, workload: &Arc<Workload>) -> Result<Plan, Refusal> {
         if let Some(reference) = self.foreign_waypoint(workload.waypoint.as_ref()) {
-            let waypoint = self.waypoint(reference)?;
-            if waypoint.workload.network != self.flow.source.network {
-                // A gateway is asked for a service's host, and there is none here.
-                return Err(refusal::unresolved_waypoint(reference, Unresolved::OtherNetwork));
-            }
-            return self.through(&waypoint, None).map(Plan::ViaWaypoint);
+            return self.by_waypoint(reference);
         }
         Ok(self.addressed(workload))
     }

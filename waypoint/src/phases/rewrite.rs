@@ -55,7 +55,8 @@ pub(crate) fn rewrite(inbound: &Inbound, parts: Parts, asked: Asked, route: &Rou
     let scheme = if parts.uri.scheme() == Some(&Scheme::HTTPS) { "https" } else { "http" };
     own(&mut headers, scheme);
     if inbound.lane.shared.tell_client {
-        let told = certificate(&inbound.lane.shared.identity, &inbound.caller.peer);
+        let client = inbound.client.identity.as_ref();
+        let told = client.and_then(|client| certificate(&inbound.lane.shared.identity, client));
         headers.extend(told.map(|told| (CERTIFICATE, told)));
     }
     route.edit_request(&mut headers);

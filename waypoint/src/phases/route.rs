@@ -134,8 +134,8 @@ pub(crate) fn route(
     let Bound::Service { service, port } = &inbound.bound else { return onward(inbound.bound.clone()) };
     let world = inbound.lane.shared.world.load();
     let tables = world.tables_of(&service.key());
-    let Some(table) = tables.and_then(|tables| tables.table(*port, Some(&inbound.caller.peer.namespace)))
-    else {
+    let namespace = inbound.client.identity.as_ref().map(|client| &client.namespace);
+    let Some(table) = tables.and_then(|tables| tables.table(*port, namespace)) else {
         // As it is now: the stream may be older than its endpoints' ports.
         let service = world.service(&service.key()).unwrap_or(service);
         return onward(Bound::Service { service: Arc::clone(service), port: *port });

@@ -20,4 +20,6 @@ mod routes;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]
+mod strangers;
+#[cfg(test)]
 mod tokens;

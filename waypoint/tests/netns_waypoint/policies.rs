@@ -23,29 +23,29 @@ fn web() -> Target {
     Target::Service("shop/web.shop.svc.cluster.local".parse().unwrap())
 }
 
-fn way() -> Target {
+pub(crate) fn way() -> Target {
     Target::Waypoint { namespace: "shop".parse().unwrap(), name: "way".into() }
 }
 
-fn policy(name: &str, target: Target, action: RequestAction, rules: &[RequestRule]) -> RequestPolicy {
+pub(crate) fn policy(name: &str, target: Target, action: RequestAction, rules: &[RequestRule]) -> RequestPolicy {
     let key = format!("shop/{name}").parse().unwrap();
     RequestPolicy { key, targets: vec![target], action, rules: rules.to_vec(), dry_run: false }
 }
 
-fn change(policy: RequestPolicy) -> Change {
+pub(crate) fn change(policy: RequestPolicy) -> Change {
     Change::RequestPolicy(Arc::new(policy))
 }
 
-fn any<T>(values: impl IntoIterator<Item = T>) -> Condition<T> {
+pub(crate) fn any<T>(values: impl IntoIterator<Item = T>) -> Condition<T> {
     Condition { any: values.into_iter().collect(), none: Vec::new() }
 }
 
-fn to_path(path: &str) -> RequestRule {
+pub(crate) fn to_path(path: &str) -> RequestRule {
     let paths = any([path.parse().unwrap()]);
     RequestRule { to: vec![Operation { paths, ..Operation::default() }], ..RequestRule::default() }
 }
 
-fn from_account(name: &str) -> RequestRule {
+pub(crate) fn from_account(name: &str) -> RequestRule {
     let principals = any([text_match(&format!("cluster.local/ns/shop/sa/{name}"))]);
     RequestRule { from: vec![Source { principals, ..Source::default() }], ..RequestRule::default() }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_hbone::Windows;
-use ambit_hbone::head::{Baggage, Connect};
+use ambit_hbone::head::{Baggage, Connect, Forwarded};
 use ambit_hbone::nested::Nested;
 use ambit_hbone::pool::{Key, OpenError, Pool, PoolSettings};
 use ambit_kit::{Authority, Namespace, Plane, eventually};
@@ -20,7 +20,7 @@ use ambit_model::service::{AppProtocol, Families, Service, ServicePort, Visibili
 use ambit_model::workload::{
     GatewayDestination, GatewayRef, Health, Locality, Tunnel, Workload, WorkloadKind,
 };
-use ambit_process::net::TcpStream;
+use ambit_process::net::{TcpSocket, TcpStream};
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
 use ambit_tls::credential::{Credential, Material, Terms};
@@ -194,21 +194,30 @@ impl Scene {
     /// A stream to `authority` through the waypoint, as `account`.
     pub(crate) async fn open(&self, account: &str, authority: &str) -> Result<Nested, OpenError> {
         let hop = SocketAddr::new(WAYPOINT.parse().unwrap(), 15008);
-        let key = Key {
-            source: identity(account),
-            source_ip: None,
-            hop: HopAddr::new(hop),
-            expect: Arc::from([identity("way")]),
-        };
-        let head = Connect {
-            authority: authority.parse().unwrap(),
-            baggage: Baggage { service: account.into(), ..Baggage::default() },
-            forwarded: None,
-            trace: None,
-            network: None,
-        };
+        let (key, head) = (key(account, None), head(account, authority));
         let carried = self.pool.open(&key, &head, move || TcpStream::connect(hop)).await?;
         Ok(Nested::new(carried.stream))
+    }
+
+    /// The same from an address, and for the stranger at another where one is named; an empty one is not told. With the
+    /// stream, whether the stranger was taken for one.
+    pub(crate) async fn lead(
+        &self,
+        (account, from): (&str, &str),
+        stranger: Option<&str>,
+        authority: &str,
+    ) -> Result<(Nested, bool), OpenError> {
+        let from: IpAddr = from.parse().unwrap();
+        let client = stranger.filter(|at| !at.is_empty()).map(|at| at.parse().unwrap());
+        let forwarded = client.map(|client| Forwarded { client: Some(client), host: None });
+        let head = Connect { forwarded, for_stranger: stranger.is_some(), ..head(account, authority) };
+        let connect = move || async move {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::new(from, 0))?;
+            socket.connect(SocketAddr::new(WAYPOINT.parse().unwrap(), 15008)).await
+        };
+        let carried = self.pool.open(&key(account, Some(from)), &head, connect).await?;
+        Ok((Nested::new(carried.stream), carried.answer.for_stranger))
     }
 
     /// What accepts tunnels as `account`.
@@ -218,6 +227,23 @@ impl Scene {
 
     pub(crate) fn windows() -> Windows {
         Windows::default()
+    }
+}
+
+/// A tunnel of `account` to the waypoint.
+fn key(account: &str, source_ip: Option<IpAddr>) -> Key {
+    let hop = HopAddr::new(SocketAddr::new(WAYPOINT.parse().unwrap(), 15008));
+    Key { source: identity(account), source_ip, hop, expect: Arc::from([identity("way")]) }
+}
+
+fn head(account: &str, authority: &str) -> Connect {
+    Connect {
+        authority: authority.parse().unwrap(),
+        baggage: Baggage { service: account.into(), ..Baggage::default() },
+        forwarded: None,
+        trace: None,
+        network: None,
+        for_stranger: false,
     }
 }
 

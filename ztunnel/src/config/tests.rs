@@ -148,6 +148,7 @@ const TABLE: &[(&str, &[Row])] = &[
     ("CONNECTION_TERMINATION_DEADLINE", &[Refused("x"), Shows("7s", |c| c.drain == secs(7))]),
     ("TERMINATION_GRACE_PERIOD_SECONDS", &[Refused("x"), Shows("30", |c| c.drain == secs(25))]),
     ("LOCALHOST_APP_TUNNEL", &[Refused("x"), Shows("false", |c| !c.traffic.localhost_app_tunnel)]),
+    ("ENABLE_PLAINTEXT_VIA_WAYPOINT", &[Refused("yes"), Shows("true", |c| c.traffic.plaintext_via_waypoint)]),
     ("ENABLE_RESPONSE_BAGGAGE", &[Refused("x"), Shows("false", |c| !c.traffic.baggage)]),
     (
         "CRL_PATH",

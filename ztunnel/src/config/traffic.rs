@@ -32,6 +32,8 @@ pub struct Traffic {
     pub baggage: bool,
     /// Applications behind an application tunnel see loopback.
     pub localhost_app_tunnel: bool,
+    /// Plaintext into a pod that has a waypoint goes through it.
+    pub plaintext_via_waypoint: bool,
 }
 
 /// TCP keepalive.
@@ -87,6 +89,12 @@ const BAGGAGE: Key<bool> =
     Key::new("ENABLE_RESPONSE_BAGGAGE", "tell peers of the workload behind a connection", flag, || true);
 const LOCALHOST: Key<bool> =
     Key::new("LOCALHOST_APP_TUNNEL", "hand over to application tunnels on loopback", flag, || true);
+const PLAINTEXT: Key<bool> = Key::new(
+    "ENABLE_PLAINTEXT_VIA_WAYPOINT",
+    "lead plaintext from outside the mesh into a pod that has a waypoint through that waypoint",
+    flag,
+    || false,
+);
 
 /// The mark that redirection rules leave alone (`ztunnel.md` Appendix B).
 const SHARED_MARK: u32 = 1337;
@@ -117,6 +125,7 @@ impl Traffic {
             },
             baggage: BAGGAGE.read(source, f),
             localhost_app_tunnel: LOCALHOST.read(source, f),
+            plaintext_via_waypoint: PLAINTEXT.read(source, f),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::world;
 fn admitted(dest: Arc<Workload>, peer: Option<&str>) -> Admitted {
     Admitted {
         peer: peer.map(sample::identity),
+        through: None,
         from: ClientAddr::new("10.0.0.1:40000".parse().unwrap()),
         to: OriginalDst::new("10.0.0.2:80".parse().unwrap()),
         dest,

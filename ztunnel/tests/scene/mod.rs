@@ -8,6 +8,7 @@ pub(crate) mod agent;
 pub(crate) mod networks;
 mod peer;
 pub(crate) mod raw;
+mod way;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -115,10 +116,12 @@ struct How {
     shared: bool,
     /// What open connections get after the end is asked for.
     drain: &'static str,
+    /// Whether plaintext goes through waypoints.
+    led: bool,
 }
 
 impl How {
-    const DEDICATED: Self = Self { shared: false, drain: "2s" };
+    const DEDICATED: Self = Self { shared: false, drain: "2s", led: false };
     const SHARED: Self = Self { shared: true, ..Self::DEDICATED };
 }
 
@@ -146,12 +149,12 @@ impl Scene {
 
     /// Proxies of a pod each or of a node, whose connections may go on for a minute after the end is asked for.
     pub(crate) fn patient(shared: bool) -> Self {
-        Self::build(WORLD, "", How { shared, drain: "60s" })
+        Self::build(WORLD, "", How { shared, drain: "60s", led: false })
     }
 
     /// Proxies of a pod each, whose connections may go on for so long after the end is asked for.
     pub(crate) fn draining(drain: &'static str) -> Self {
-        Self::build(WORLD, "", How { shared: false, drain })
+        Self::build(WORLD, "", How { drain, ..How::DEDICATED })
     }
 
     /// Proxies in shared mode, with these policies.
@@ -173,6 +176,21 @@ impl Scene {
             Self::build(&format!("{client}{server}{ended}services: [{service}]\n"), "", How::DEDICATED);
         scene.wait_until_ready(Who::Ended);
         scene
+    }
+
+    /// Proxies in dedicated mode, and a waypoint at 10.77.0.8 for whatever is addressed to the server. Whether plaintext
+    /// goes through it, too, is asked for or not.
+    pub(crate) fn with_waypoint(led: bool) -> (Self, way::Way) {
+        let server = "  workloadIps: [10.77.0.2, 'fd77::2']\n";
+        let reference = "  waypoint: {destination: /10.77.0.8, hboneMtlsPort: 15008}\n";
+        let way = "- uid: Kubernetes//Pod/shop/way\n  name: way\n  namespace: shop\n  serviceAccount: way\n  \
+                   trustDomain: cluster.local\n  workloadIps: [10.77.0.8]\n  protocol: HBONE\n  services: {}\nservices: []";
+        let known = WORLD.replace(server, &format!("{server}{reference}")).replace("services: []", way);
+        let scene = Self::build(&known, "", How { led, ..How::DEDICATED });
+        run(&scene.wire, "ip", &["addr", "add", "10.77.0.8/24", "dev", "br0"]);
+        let leaf = scene.authority.issue("spiffe://cluster.local/ns/shop/sa/way");
+        let way = way::Way::start(&scene.wire, &leaf);
+        (scene, way)
     }
 
     fn build(known: &str, policies: &str, how: How) -> Self {
@@ -264,13 +282,22 @@ impl Scene {
 
     /// What the server's proxy answers to a CONNECT for `target` by somebody with the client's certificate.
     pub(crate) fn connect_as_client(&self, target: &str) -> u16 {
+        self.connect(target, false)
+    }
+
+    /// The same for a stranger.
+    pub(crate) fn connect_for_stranger(&self, target: &str) -> u16 {
+        self.connect(target, true)
+    }
+
+    fn connect(&self, target: &str, for_stranger: bool) -> u16 {
         let identity = self.client.identity.clone();
         self.wire.within(|| {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap()
-                .block_on(peer::ask(identity, target))
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(peer::ask(
+                identity,
+                target,
+                for_stranger,
+            ))
         })
     }
 
@@ -389,6 +416,7 @@ impl Proxy {
             .env("CRL_PATH", dir.join("crl.pem"))
             .env("CONNECTION_TERMINATION_DEADLINE", how.drain)
             .env("RUST_LOG", "info,access=info,policy=debug")
+            .envs(how.led.then_some(("ENABLE_PLAINTEXT_VIA_WAYPOINT", "true")))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);

@@ -15,7 +15,7 @@ use ambit_tls::issue::Directory;
 use ambit_tls::vault::Vault;
 
 /// The status that answers a CONNECT for `target`.
-pub(crate) async fn ask(identity: PathBuf, target: &str) -> u16 {
+pub(crate) async fn ask(identity: PathBuf, target: &str, for_stranger: bool) -> u16 {
     let directory = Directory::new(identity, Terms::default());
     let source = directory.identity().unwrap();
     let (vault, driver) = Vault::new(directory, clock::now_system);
@@ -31,6 +31,7 @@ pub(crate) async fn ask(identity: PathBuf, target: &str) -> u16 {
         forwarded: None,
         trace: None,
         network: None,
+        for_stranger,
     };
     let answer = pool.open(&key, &head, || TcpStream::connect(hop.socket())).await;
     tasks.drain(Duration::from_secs(1)).await;

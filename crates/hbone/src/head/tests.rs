@@ -20,6 +20,7 @@ fn connect(authority: &str) -> Connect {
         }),
         trace: Some(Trace { id: 0xab, span: 0x1 }),
         network: Some("n2".into()),
+        for_stranger: true,
     }
 }
 
@@ -46,8 +47,28 @@ fn headers_are_written_in_order_and_as_upstream_writes_them() {
             ("forwarded", "for=\"[fd00::1]:99\";host=db.shop"),
             ("traceparent", "00-000000000000000000000000000000ab-0000000000000001-00"),
             ("x-forwarded-network", "n2"),
+            ("ambit-stranger", "1"),
         ]
     );
+    let own = Connect { for_stranger: false, ..connect("10.0.0.1:80") };
+    assert!(!own.request().unwrap().headers().contains_key("ambit-stranger"));
+}
+
+#[test]
+fn whatever_is_said_of_a_stranger_is_heard_and_only_a_plain_yes_is_one() {
+    for (said, asked, answered) in
+        [("1", true, true), ("0", true, false), ("", true, false), ("\u{e9}", true, false)]
+    {
+        let mut request = Connect { for_stranger: false, ..connect("10.0.0.1:80") }.request().unwrap();
+        request.headers_mut().insert(STRANGER, said.parse().unwrap());
+        assert_eq!(Connect::read(&request).unwrap().for_stranger, asked, "{said}");
+        let mut response = Opened::default().response();
+        assert!(!Opened::read(&response).for_stranger);
+        response.headers_mut().insert(STRANGER, said.parse().unwrap());
+        assert_eq!(Opened::read(&response).for_stranger, answered, "{said}");
+    }
+    let opened = Opened { for_stranger: true, ..Opened::default() };
+    assert_eq!(Opened::read(&opened.response()), opened);
 }
 
 #[test]

@@ -351,3 +351,40 @@ proptest! {
         prop_assert_eq!(allowed_peers(&known), allowed_peers(&rehearsed));
     }
 }
+
+#[test]
+fn who_is_led_through_a_waypoint_is_kept_out_for_itself_and_let_in_as_itself_or_as_the_waypoint() {
+    let way = "cluster.local/ns/shop/sa/way";
+    let from = |block: &str| {
+        let range = RangeMatch::Range(block.parse().unwrap());
+        Match { source_ips: any([range]), ..Match::default() }
+    };
+    let led = |action, m: Match| {
+        let world = world([db().into(), policy("shop/p", PolicyScope::Global, action, vec![m]).into()]);
+        let dest = world.workload(&"Kubernetes//Pod/shop/db".into()).unwrap();
+        let (from, to) = (ClientAddr::new(socket("192.0.2.7:9")), OriginalDst::new(socket("10.0.0.2:80")));
+        consider_led(&world, dest, &identity("shop/way"), from, to).verdict.is_allowed()
+    };
+    let both = |a: Match, b: Match| Match { principals: a.principals, ..b };
+    for (name, action, m, wanted) in [
+        // STRICT, as it comes to us: whoever has no principal.
+        ("strict", Action::Deny, with(|m| m.principals = none([TextMatch::Presence])), false),
+        ("deny its address", Action::Deny, from("192.0.2.0/24"), false),
+        ("deny the waypoint", Action::Deny, principal(way), true),
+        ("allow the waypoint", Action::Allow, principal(way), true),
+        (
+            "allow the waypoint's namespace",
+            Action::Allow,
+            with(|m| m.namespaces = any([exact("shop")])),
+            true,
+        ),
+        ("allow somebody else", Action::Allow, principal(WEB), false),
+        ("allow the pod itself", Action::Allow, principal("cluster.local/ns/shop/sa/db"), false),
+        ("allow its address", Action::Allow, from("192.0.2.0/24"), true),
+        ("allow another address", Action::Allow, from("10.0.0.0/8"), false),
+        ("allow the waypoint there", Action::Allow, both(principal(way), from("192.0.2.0/24")), true),
+        ("allow the waypoint elsewhere", Action::Allow, both(principal(way), from("10.0.0.0/8")), false),
+    ] {
+        assert_eq!(led(action, m), wanted, "{name}");
+    }
+}

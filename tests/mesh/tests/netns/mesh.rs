@@ -28,11 +28,20 @@ pub struct Mesh {
 
 impl Mesh {
     pub fn up(name: &str) -> Self {
-        Self::up_from(name, Path::new(ambit().get_program()).parent().unwrap())
+        Self::up_with(name, None)
+    }
+
+    /// With a setting in its programs' environment.
+    pub fn up_with(name: &str, setting: Option<(&str, &str)>) -> Self {
+        Self::begin(name, Path::new(ambit().get_program()).parent().unwrap(), setting)
     }
 
     /// Of the programs in this folder.
     pub fn up_from(name: &str, programs: &Path) -> Self {
+        Self::begin(name, programs, None)
+    }
+
+    fn begin(name: &str, programs: &Path, setting: Option<(&str, &str)>) -> Self {
         let (dir, program) = (tempfile::tempdir().unwrap(), programs.join("ambit"));
         let mesh = Self { dir, name: name.to_owned(), program };
         let cluster = include_str!("../../../../deploy/demo/00-cluster.yaml");
@@ -43,7 +52,7 @@ impl Mesh {
         mesh.write("pods.yaml", include_str!("../../../../deploy/demo/10-pods.yaml"));
         mesh.write("services.yaml", include_str!("../../../../deploy/demo/20-services.yaml"));
         let manifests = mesh.manifests();
-        mesh.run(&["up", manifests.to_str().unwrap()]);
+        mesh.ran(mesh.local().args(["up", manifests.to_str().unwrap()]).envs(setting));
         mesh
     }
 
@@ -53,9 +62,13 @@ impl Mesh {
 
     /// Runs a `local` command, which must succeed; returns what it printed.
     pub fn run(&self, words: &[&str]) -> String {
-        let output = self.local().args(words).output().unwrap();
+        self.ran(self.local().args(words))
+    }
+
+    fn ran(&self, command: &mut Command) -> String {
+        let output = command.output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "ambit local {words:?}: {told}{}", self.programs_said());
+        assert!(output.status.success(), "{command:?}: {told}{}", self.programs_said());
         String::from_utf8(output.stdout).unwrap()
     }
 

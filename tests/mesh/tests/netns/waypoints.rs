@@ -192,9 +192,57 @@ fn a_mesh_with_a_waypoint_whose_supervisor_was_killed_is_taken_down_to_the_last_
     assert!(spaces.iter().all(|space| !space.exists()));
 }
 
+/// What the visitor, who is outside the mesh, gets at an address of a pod: the waypoint's line of it, which names nobody.
+fn led(mesh: &Mesh, url: &str, way: &str, status: &str) -> Result<(), String> {
+    let (ticket, visitor) = (ticket(), mesh.pod("outside/visitor")?["ips"][0].as_str().unwrap().to_owned());
+    let answer = mesh.fetch("outside/visitor", &format!("{url}/{ticket}"));
+    let heard = match &answer {
+        Ok(answer) if answer["path"].as_str().is_some_and(|path| path.ends_with(&ticket)) => "200",
+        Ok(_) => "another",
+        Err(why) if why.contains("status 403") => "403",
+        Err(_) => "none",
+    };
+    let log = mesh.run(&["logs", &format!("shop/{way}")]);
+    let line = log.lines().find(|line| line.contains(&ticket)).ok_or_else(|| format!("no line: {answer:?}"))?;
+    let from = format!("downstream_remote_address={visitor}:");
+    if heard == status && line.contains(&from) && !line.contains("source_principal") {
+        Ok(())
+    } else {
+        Err(format!("{answer:?}: {line}"))
+    }
+}
+
+/// Policies of the waypoint's Gateway, and of the pods of `cart`: only the waypoint may come to these.
+const POLICIES: &str = r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: paths, namespace: shop }
+spec:
+  targetRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: way }]
+  action: DENY
+  rules: [{ to: [{ operation: { paths: ["/admin*"] } }] }]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: by-way, namespace: shop }
+spec:
+  selector: { matchLabels: { app: cart } }
+  rules: [{ from: [{ source: { principals: ["cluster.local/ns/shop/sa/way"] } }] }]
+"#;
+
+/// Those who are called as the pods of `cart` are.
+const NAMED: &str = r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: named, namespace: shop }
+spec:
+  targetRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: way }]
+  rules: [{ from: [{ source: { principals: ["cluster.local/ns/shop/sa/cart"] } }] }]
+"#;
+
 #[test]
 fn what_runs_as_the_account_of_a_waypoint_goes_through_it_and_an_endpoint_of_another_changes_that() {
-    let mesh = Mesh::up("account");
+    let mesh = Mesh::up_with("account", Some(("ENABLE_PLAINTEXT_VIA_WAYPOINT", "true")));
     eventually(SOON, || goes_through(&mesh, CART, false)).unwrap();
     mesh.write("way.yaml", &with_annotations("istio.io/for-service-account: cart"));
     let way = eventually(SOON * 2, || pods(&mesh, 1)).unwrap().remove(0);
@@ -213,6 +261,16 @@ fn what_runs_as_the_account_of_a_waypoint_goes_through_it_and_an_endpoint_of_ano
         }
     };
     eventually(SOON, seen).unwrap();
+    // And so does who is outside the mesh: as nobody, wherever it says it is.
+    let url = format!("http://{address}:8080");
+    eventually(SOON, || led(&mesh, &url, &way, "200")).unwrap();
+    mesh.write("policies.yaml", POLICIES);
+    eventually(SOON, || led(&mesh, &format!("{url}/admin"), &way, "403")).unwrap();
+    eventually(SOON, || led(&mesh, &url, &way, "200")).unwrap();
+    mesh.write("named.yaml", NAMED);
+    eventually(SOON, || led(&mesh, &url, &way, "403")).unwrap();
+    mesh.remove("named.yaml");
+    mesh.remove("policies.yaml");
     // An endpoint that runs as somebody else: where its requests go they go as they were sent.
     let other = "apiVersion: v1\nkind: Pod\nmetadata: { name: other, namespace: shop, labels: { app: cart } }\n\
                  spec:\n  nodeName: node-2\n  serviceAccountName: crawler\n  \

@@ -82,7 +82,7 @@ async fn echo(bench: &mut Bench, account: &str) -> (HopAddr, Asked) {
                 streams.spawn("echo", |_| async move {
                     let (near, mut far) = sockets().await;
                     let said = Baggage { namespace: "shop".into(), ..Baggage::default() };
-                    let stream = arrival.open(&Opened { baggage: Some(said) }).unwrap();
+                    let stream = arrival.open(&Opened { baggage: Some(said), ..Opened::default() }).unwrap();
                     let back = async move {
                         let (mut read, mut write) = far.split();
                         let _ = tokio::io::copy(&mut read, &mut write).await;
