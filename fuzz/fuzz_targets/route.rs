@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ambit_model::delta::{Change, Delta};
 use ambit_model::http_path::{NormalPath, Normalization, RequestTarget};
-use ambit_model::http_route::{Asked, Choice, Redirected, Scheme};
+use ambit_model::http_route::{Around, Asked, Choice, Redirected, Scheme};
 use ambit_model::snapshot::Snapshot;
 use ambit_wire::convert::{route_from_pb, route_to_pb};
 use ambit_wire::pb::waypoint::Route;
@@ -43,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
         let Ok(target) = RequestTarget::read(target, mode) else { continue };
         let again = NormalPath::read(target.path.as_str(), mode);
         assert_eq!(again.as_ref(), Ok(&target.path));
-        let asked = Asked { path: &target.path, query: target.query, method: &Method::GET, headers: &headers };
+        let asked = Asked { path: &target.path, query: target.query, method: &Method::GET, headers: &headers, around: Around::default() };
         for parent in &route.parents {
             let tables = world.tables_of(&parent.service).expect("a table of each parent");
             let table = tables.table(parent.port.unwrap_or(80), Some(&route.key.namespace));
