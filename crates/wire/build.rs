@@ -2,8 +2,15 @@
 
 use std::error::Error;
 
-const SCHEMAS: [&str; 6] =
-    ["workload.proto", "security.proto", "auth.proto", "discovery.proto", "zds.proto", "waypoint.proto"];
+const SCHEMAS: [&str; 7] = [
+    "workload.proto",
+    "security.proto",
+    "auth.proto",
+    "discovery.proto",
+    "zds.proto",
+    "waypoint.proto",
+    "otlp.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -3,6 +3,7 @@
 
 mod answer;
 mod changes;
+mod collector;
 mod reach;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::name::Label;
 use crate::policy::TextMatch;
 pub use answer::{Allowed, Answer, Failed, Refusing, from_http};
 pub use changes::{HeaderChange, HeaderChanges, How, QueryChanges};
+pub use collector::{COLLECT_PATIENCE, Collector, Tag, Takes, Traced};
 pub use reach::{Reach, ReachError};
 
 /// Who can be asked or told.
@@ -30,6 +32,8 @@ pub struct Provider {
 pub enum ProviderKind {
     /// It is asked whether requests may come in.
     Authorizer(Arc<Authorizer>),
+    /// It is told of requests when they are over.
+    Collector(Arc<Collector>),
 }
 
 impl Provider {
@@ -38,6 +42,16 @@ impl Provider {
     pub fn authorizer(&self) -> Option<&Arc<Authorizer>> {
         match &self.kind {
             ProviderKind::Authorizer(it) => Some(it),
+            ProviderKind::Collector(_) => None,
+        }
+    }
+
+    /// The collector that it is.
+    #[must_use]
+    pub fn collector(&self) -> Option<&Arc<Collector>> {
+        match &self.kind {
+            ProviderKind::Collector(it) => Some(it),
+            ProviderKind::Authorizer(_) => None,
         }
     }
 }

@@ -34,3 +34,6 @@ generated!(
 generated!(
     /// Routes, for waypoints.
     waypoint, "ambit.waypoint.v1");
+generated!(
+    /// Spans, for their collectors.
+    otlp, "ambit.otlp");

@@ -11,6 +11,7 @@ use ambit_model::provider::{
 use ambit_model::request_policy::{text_match, written};
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::collector::{collector_from_pb, collector_to_pb};
 use super::{ConvertError, check_count};
 use crate::limits;
 use crate::pb::waypoint as pb;
@@ -24,6 +25,7 @@ pub fn provider_from_pb(raw: pb::Provider) -> Result<Provider, ConvertError> {
     }
     let kind = match kind.ok_or(ConvertError::NoAlternative { field: "kind" })? {
         Kind::Authorizer(raw) => ProviderKind::Authorizer(Arc::new(authorizer(raw)?)),
+        Kind::Collector(raw) => ProviderKind::Collector(Arc::new(collector_from_pb(raw)?)),
     };
     Ok(Provider { name: name.into(), kind })
 }
@@ -47,7 +49,7 @@ pub(super) fn authorizer(raw: pb::Authorizer) -> Result<Authorizer, ConvertError
     })
 }
 
-fn reach(text: String) -> Result<Reach, ConvertError> {
+pub(super) fn reach(text: String) -> Result<Reach, ConvertError> {
     let wanted = "[<namespace>/]<host>:<port>";
     text.parse().map_err(|_| ConvertError::Value { field: "at", value: text, wanted })
 }
@@ -73,8 +75,7 @@ fn body_shown(raw: pb::BodyShown) -> Result<BodyShown, ConvertError> {
 
 fn over_http(raw: pb::AskedOverHttp) -> Result<OverHttp, ConvertError> {
     let pb::AskedOverHttp { prefix, add, onward, back, back_refused } = raw;
-    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#".contains(&byte);
-    if !(prefix.is_empty() || prefix.starts_with('/')) || !prefix.bytes().all(plain) {
+    if !(prefix.is_empty() || is_path(&prefix)) {
         return Err(ConvertError::Value { field: "prefix", value: prefix, wanted: "a path" });
     }
     check_count("add", limits::PROVIDER_LIST, add.len())?;
@@ -87,7 +88,12 @@ fn over_http(raw: pb::AskedOverHttp) -> Result<OverHttp, ConvertError> {
     })
 }
 
-fn header(raw: pb::Header) -> Result<(HeaderName, HeaderValue), ConvertError> {
+pub(super) fn is_path(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#".contains(&byte);
+    text.starts_with('/') && text.bytes().all(plain)
+}
+
+pub(super) fn header(raw: pb::Header) -> Result<(HeaderName, HeaderValue), ConvertError> {
     let pb::Header { name, value } = raw;
     let Ok(value) = HeaderValue::from_maybe_shared(value) else {
         return Err(ConvertError::Value { field: "add", value: name, wanted: "a header with a value" });
@@ -112,6 +118,7 @@ pub fn provider_to_pb(provider: &Provider) -> pb::Provider {
     let Provider { name, kind } = provider;
     let kind = match kind {
         ProviderKind::Authorizer(it) => Kind::Authorizer(authorizer_to_pb(it)),
+        ProviderKind::Collector(it) => Kind::Collector(collector_to_pb(it)),
     };
     pb::Provider { name: name.to_string(), kind: Some(kind) }
 }
@@ -140,17 +147,17 @@ pub(super) fn authorizer_to_pb(authorizer: &Authorizer) -> pb::Authorizer {
 
 fn over_http_to_pb(how: &OverHttp) -> pb::AskedOverHttp {
     let OverHttp { prefix, add, onward, back, back_refused } = how;
-    let header = |(name, value): &(HeaderName, HeaderValue)| pb::Header {
-        name: name.to_string(),
-        value: value.as_bytes().to_vec().into(),
-    };
     pb::AskedOverHttp {
         prefix: prefix.to_string(),
-        add: add.iter().map(header).collect(),
+        add: add.iter().map(header_to_pb).collect(),
         onward: Some(which_to_pb(onward)),
         back: Some(which_to_pb(back)),
         back_refused: Some(which_to_pb(back_refused)),
     }
+}
+
+pub(super) fn header_to_pb((name, value): &(HeaderName, HeaderValue)) -> pb::Header {
+    pb::Header { name: name.to_string(), value: value.as_bytes().to_vec().into() }
 }
 
 fn which_to_pb(which: &Which) -> pb::HeaderNames {

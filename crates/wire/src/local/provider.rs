@@ -1,6 +1,8 @@
 //! Providers as people read them in dumps, what is not set left out. Written, never read back.
 
-use ambit_model::provider::{Authorizer, OverHttp, Provider, ProviderKind, Speaks, Which};
+use ambit_model::provider::{
+    Authorizer, Collector, OverHttp, Provider, ProviderKind, Speaks, Tag, Takes, Traced, Which,
+};
 use ambit_model::request_policy::written;
 use serde_json::{Map, Value, json};
 
@@ -14,6 +16,10 @@ pub fn provider(provider: &Provider) -> Value {
         ProviderKind::Authorizer(it) => {
             let kind = if it.speaks == Speaks::Grpc { "envoyExtAuthzGrpc" } else { "envoyExtAuthzHttp" };
             members.insert(kind.into(), authorizer(it));
+        }
+        ProviderKind::Collector(it) => {
+            let kind = if matches!(it.takes, Takes::Zipkin { .. }) { "zipkin" } else { "opentelemetry" };
+            members.insert(kind.into(), collector(it));
         }
     }
     Value::Object(members)
@@ -47,6 +53,39 @@ pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
         put("headersToDownstreamOnDeny", which(back_refused));
     }
     Value::Object(members)
+}
+
+/// A collector. Values of headers are left out, too.
+fn collector(collector: &Collector) -> Value {
+    let Collector { at, takes, patience, mesh } = collector;
+    let mut members = Map::new();
+    let mut put = |name: &str, value: Value| members.insert(name.into(), value);
+    put("service", at.to_string().into());
+    put("timeout", format!("{patience:?}").into());
+    let (way, path, add) = match takes {
+        Takes::OtlpGrpc { add } => ("grpc", None, add.as_slice()),
+        Takes::OtlpHttp { path, add } => ("http", Some(path), add.as_slice()),
+        Takes::Zipkin { path } => ("http", Some(path), &[][..]),
+    };
+    put("protocol", way.into());
+    if let Some(path) = path {
+        put("path", (&**path).into());
+    }
+    if !add.is_empty() {
+        put("headersAdded", add.iter().map(|(name, _)| name.as_str()).collect());
+    }
+    if let Some(Traced { sampling, tags }) = mesh {
+        put("percentOfMesh", (f64::from(sampling.parts()) / 100.0).into());
+        put("tags", Value::Object(tags.iter().map(|(name, tag)| (name.to_string(), tagged(tag))).collect()));
+    }
+    Value::Object(members)
+}
+
+fn tagged(tag: &Tag) -> Value {
+    match tag {
+        Tag::Literal(text) => json!({ "literal": text.as_str() }),
+        Tag::Header { name, default } => json!({ "header": name.as_str(), "default": default.as_str() }),
+    }
 }
 
 fn which(which: &Which) -> Value {

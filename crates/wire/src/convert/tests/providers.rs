@@ -88,3 +88,53 @@ fn a_provider_that_cannot_be_used_as_it_is_written_is_refused_whole() {
     let empty = pb::Provider { name: "them".into(), kind: None };
     assert!(matches!(provider_from_pb(empty), Err(ConvertError::NoAlternative { field: "kind" })));
 }
+
+fn collector() -> pb::Collector {
+    let add = vec![pb::Header { name: "x-tenant".into(), value: "a".into() }];
+    let tag =
+        |name: &str, header: &str| pb::Tag { name: name.into(), text: "b".into(), header: header.into() };
+    pb::Collector {
+        at: "shop/otel.shop.svc:4317".into(),
+        takes: Some(pb::collector::Takes::OtlpHttp(pb::OverPath { path: "/v1/traces".into(), add })),
+        patience_ms: 500,
+        mesh: Some(pb::Traced { sampling: 250, tags: vec![tag("env", ""), tag("user", "x-user")] }),
+    }
+}
+
+#[test]
+fn everything_in_a_collector_is_read_and_written_back() {
+    use pb::collector::Takes;
+    let add = vec![pb::Header { name: "x-tenant".into(), value: "a".into() }];
+    for takes in [
+        collector().takes.unwrap(),
+        Takes::OtlpGrpc(pb::OverGrpc { add }),
+        Takes::Zipkin(pb::OverPath { path: "/api/v2/spans".into(), add: vec![] }),
+    ] {
+        let raw = pb::Collector { takes: Some(takes), ..collector() };
+        let raw = pb::Provider { name: "it".into(), kind: Some(pb::provider::Kind::Collector(raw)) };
+        let read = provider_from_pb(raw.clone()).unwrap();
+        assert_eq!(provider_to_pb(&read), raw);
+        let shown = crate::local::provider(&read).to_string();
+        assert!(shown.contains("\"percentOfMesh\":2.5") && !shown.contains("\"a\""), "{shown}");
+    }
+}
+
+#[test]
+fn a_collector_that_cannot_be_used_as_it_is_written_is_refused_whole() {
+    let refused = |edit: &dyn Fn(&mut pb::Collector)| {
+        let mut raw = collector();
+        edit(&mut raw);
+        let kind = Some(pb::provider::Kind::Collector(raw));
+        match provider_from_pb(pb::Provider { name: "it".into(), kind }).unwrap_err() {
+            ConvertError::Value { field, .. } | ConvertError::NoAlternative { field } => field,
+            other => panic!("{other}"),
+        }
+    };
+    let over = |path: &str| pb::OverPath { path: path.into(), add: vec![] };
+    assert_eq!(refused(&|it| it.at = "otel".into()), "at");
+    assert_eq!(refused(&|it| it.takes = None), "takes");
+    assert_eq!(refused(&|it| it.takes = Some(pb::collector::Takes::Zipkin(over("x")))), "path");
+    assert_eq!(refused(&|it| it.mesh.as_mut().unwrap().sampling = 10_001), "sampling");
+    assert_eq!(refused(&|it| it.mesh.as_mut().unwrap().tags[0].name.clear()), "tags");
+    assert_eq!(refused(&|it| it.mesh.as_mut().unwrap().tags[1].header = "a b".into()), "tags");
+}
