@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const SCHEMAS: [&str; 7] = [
+const SCHEMAS: [&str; 8] = [
     "workload.proto",
     "security.proto",
     "auth.proto",
@@ -10,6 +10,7 @@ const SCHEMAS: [&str; 7] = [
     "zds.proto",
     "waypoint.proto",
     "otlp.proto",
+    "ext_authz.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

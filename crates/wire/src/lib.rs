@@ -1,5 +1,6 @@
 //! Schemas and bytes: protobuf messages to and from the model, no sockets.
 
+pub mod check;
 pub mod convert;
 pub mod dns;
 pub mod limits;

@@ -35,5 +35,8 @@ generated!(
     /// Routes, for waypoints.
     waypoint, "ambit.waypoint.v1");
 generated!(
+    /// Questions to those who say whether a request may come in.
+    ext_authz, "envoy.service.auth.v3");
+generated!(
     /// Spans, for their collectors.
     otlp, "ambit.otlp");

@@ -79,7 +79,10 @@ impl TryFrom<String> for Seconds {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         let seconds = || text.strip_suffix('s')?.parse().ok().map(Duration::try_from_secs_f64)?.ok();
-        duration(&text).or_else(seconds).map(Self).ok_or_else(|| format!("{text:?} is no duration; write 10s"))
+        duration(&text)
+            .or_else(seconds)
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is no duration; write 10s"))
     }
 }
 
@@ -143,7 +146,7 @@ impl ExtAuthz {
         let named = |name: &str| format!("{field}.{name}");
         let prefix = &self.path_prefix;
         let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');
-        if !prefix.is_empty() && !(prefix.starts_with('/') && prefix.chars().all(plain)) {
+        if !(prefix.is_empty() || prefix.starts_with('/') && prefix.chars().all(plain)) {
             let remedy = "begin it with /, without a query";
             return Err(Wrong::field(named("pathPrefix"), prefix, "not a path", remedy));
         }

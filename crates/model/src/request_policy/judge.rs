@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::names::{is_of, is_of_any_case};
 use super::{
     AddressOf, Facts, Http, Operation, RequestAction, RequestPolicy, RequestPrincipal, RequestRule,
-    Requirement, Source, TextOf,
+    Requirement, Source, TextOf, Token,
 };
 use crate::name::{Identity, Label, PolicyKey};
 use crate::policy::{AccountMatch, Condition, TextMatch};
@@ -86,19 +86,20 @@ impl fmt::Display for Rehearsal {
     }
 }
 
-/// Who else has to be asked first, each once; an error where that is somebody whom nobody knows.
+/// Who else has to be asked first, each once, and the first rule that wants it; an error where that is somebody whom
+/// nobody knows. Nothing is known of tokens yet, so what is demanded of them is in doubt.
 pub fn asks<'p>(
     policies: &'p [impl Borrow<RequestPolicy>],
     facts: &Facts<'_>,
-) -> Result<Vec<&'p Label>, Denial> {
-    let mut asked: Vec<&Label> = Vec::new();
+) -> Result<Vec<(&'p Label, RuleRef)>, Denial> {
+    let mut asked: Vec<(&Label, RuleRef)> = Vec::new();
     for policy in policies.iter().map(Borrow::borrow).filter(|policy| !policy.dry_run) {
         let RequestAction::Custom { provider } = &policy.action else { continue };
         let Some(rule) = matched(policy, facts) else { continue };
         match provider {
             None => return Err(Denial::Rule(rule)),
-            Some(provider) if asked.contains(&provider) => {}
-            Some(provider) => asked.push(provider),
+            Some(provider) if asked.iter().any(|(before, _)| *before == provider) => {}
+            Some(provider) => asked.push((provider, rule)),
         }
     }
     Ok(asked)
@@ -148,7 +149,9 @@ pub fn matched(policy: &RequestPolicy, facts: &Facts<'_>) -> Option<RuleRef> {
         RequestAction::Allow | RequestAction::Audit => false,
         RequestAction::Deny | RequestAction::Custom { .. } => true,
     };
-    let eye = Eye { facts, in_doubt };
+    // Others are asked before tokens are looked at.
+    let tokens_are_known = !matches!(policy.action, RequestAction::Custom { .. });
+    let eye = Eye { facts, in_doubt, tokens_are_known };
     let rule = policy.rules.iter().position(|rule| eye.rule(rule))?;
     Some(RuleRef { policy: policy.key.clone(), rule })
 }
@@ -157,6 +160,7 @@ pub fn matched(policy: &RequestPolicy, facts: &Facts<'_>) -> Option<RuleRef> {
 struct Eye<'a> {
     facts: &'a Facts<'a>,
     in_doubt: bool,
+    tokens_are_known: bool,
 }
 
 impl Eye<'_> {
@@ -227,9 +231,7 @@ impl Eye<'_> {
     }
 
     fn text(&self, of: &TextOf, values: &Condition<TextMatch>) -> bool {
-        let claims = |path: &[Box<str>]| {
-            self.http(values, |http, it| http.token.is_some_and(|token| is_any_of(it, &token.texts(path))))
-        };
+        let claims = |path: &[Box<str>]| self.token(values, |token, it| is_any_of(it, &token.texts(path)));
         match of {
             TextOf::Header(name) => {
                 self.http(values, |http, it| http.header(name).is_some_and(|found| is_of(it, &found)))
@@ -250,7 +252,15 @@ impl Eye<'_> {
     }
 
     fn request_principals(&self, of: &Condition<RequestPrincipal>) -> bool {
-        self.http(of, |http, it| http.token.is_some_and(|token| it.is_match(&token.issuer, &token.subject)))
+        self.token(of, |token, it| it.is_match(&token.issuer, &token.subject))
+    }
+
+    /// A condition on a request's token, where it has been looked at.
+    fn token<T>(&self, of: &Condition<T>, hit: impl Fn(&Token, &T) -> bool) -> bool {
+        if !self.tokens_are_known && !of.is_empty() {
+            return self.in_doubt;
+        }
+        self.http(of, |http, it| http.token.is_some_and(|token| hit(token, it)))
     }
 
     /// A condition on a request, where there is one to be seen.

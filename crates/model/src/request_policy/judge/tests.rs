@@ -186,13 +186,32 @@ fn whoever_is_to_be_asked_is_asked_once_and_nobody_that_is_unknown() {
     ];
     let ask = |text: &str| {
         asked(text).with(|facts| {
-            asks(&policies, facts).map(|all| all.into_iter().map(ToString::to_string).collect::<Vec<_>>())
+            asks(&policies, facts).map(|all| all.into_iter().map(|(who, _)| who.to_string()).collect::<Vec<_>>())
         })
     };
     assert_eq!(ask("GET /a"), Ok(vec!["opa".to_owned()]));
     assert_eq!(ask("GET /b"), Ok(vec!["other".to_owned()]));
     assert_eq!(ask("GET /d"), Ok(vec![]));
     assert_eq!(ask("GET /c"), Err(Denial::Rule(by("four", 0))));
+}
+
+#[test]
+fn what_is_demanded_of_tokens_is_in_doubt_while_others_are_asked() {
+    let claim = Requirement::Text {
+        of: TextOf::Claim(vec!["group".into()]),
+        values: Condition { any: vec![text_match("staff")], none: Vec::new() },
+    };
+    let principals = Condition { any: Vec::new(), none: vec!["me/jane".into()] };
+    let source = Source { request_principals: principals, ..Source::default() };
+    for rule in [
+        RequestRule { when: vec![claim], ..RequestRule::default() },
+        RequestRule { from: vec![source], ..RequestRule::default() },
+    ] {
+        let provider = Some(Label::from("opa"));
+        let policies = [policy("one", RequestAction::Custom { provider }, vec![rule])];
+        let wanted = asked("GET /a").with(|facts| asks(&policies, facts).map(|all| all.len()));
+        assert_eq!(wanted, Ok(1), "{policies:?}");
+    }
 }
 
 #[test]
