@@ -31,7 +31,7 @@ enum Command {
     Local(LocalArgs),
     /// Show the mesh at work: eight steps on a mesh of its own, then nothing is left.
     Demo(DemoArgs),
-    /// Say which path a connection would take, and which policy decides.
+    /// Say which path a connection or a request would take, and which route and policy decide.
     Why(WhyArgs),
     /// Check manifests, or the objects of a cluster: says what is wrong, where, and what to do about it.
     Analyze(AnalyzeArgs),
@@ -58,7 +58,7 @@ enum Command {
     /// See to waypoints: have one, list them, wait for them, take them away.
     #[command(visible_alias = "w")]
     Waypoint(cluster::WaypointArgs),
-    /// Show what a waypoint knows: services that go through it, workloads, policies, certificates.
+    /// Show what a waypoint knows: services that go through it, routes, policies, workloads, certificates.
     #[command(visible_alias = "wc")]
     WaypointConfig(cluster::WaypointConfigArgs),
     /// Print what a shell needs to complete these commands, for example: source <(ambit completion bash)
@@ -180,6 +180,8 @@ mod tests {
             "ambit proxy-status ztunnel-x.istio-system -o json",
             "ambit why shop/a shop/b:80 --cluster --context c -i mesh -o json",
             "ambit why a b:80 -f dump.json",
+            "ambit why GET http://cart.shop/x?y=z --from shop/web -H x-user:bob --header a:b -o json",
+            "ambit why --context c POST http://cart:81 --from web",
             "ambit analyze --cluster -A --failure-threshold warning a.yaml",
             "ambit analyze -L",
             "ambit bug-report --out r.tar.gz --timeout 30 --tail 10 -o json",
@@ -198,6 +200,9 @@ mod tests {
             "ambit waypoint delete --all",
             "ambit waypoint-config service -n shop --all -o yaml",
             "ambit wc certs w -n shop",
+            "ambit wc routes w -n shop -o json",
+            "ambit wc policies -f dump.json",
+            "ambit waypoint-config authn -f - -o yaml",
             "ambit check --context c -r blue -o yaml",
             "ambit install --set a=b --set c=d --profile ambient --platform k3s -y --wait --timeout 90s",
             "ambit upgrade --dry-run --revision blue --wait=false -i mesh",
@@ -205,9 +210,12 @@ mod tests {
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
-        for line in
-            ["ambit waypoint delete", "ambit waypoint delete a --all", "ambit waypoint apply --name none"]
-        {
+        for line in [
+            "ambit waypoint delete",
+            "ambit waypoint delete a --all",
+            "ambit waypoint apply --name none",
+            "ambit why a b:80 --header a:b",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

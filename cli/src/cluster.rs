@@ -32,7 +32,7 @@ pub(crate) use describe::{DescribeArgs, run as describe};
 pub(crate) use enrolment::{MODE, Rules, Standing};
 pub(crate) use install::{InstallArgs, UninstallArgs, install, uninstall, upgrade};
 pub(crate) use proxies::{ProxiesArgs, run as proxy_status};
-pub(crate) use reason::why;
+pub(crate) use reason::{why, why_request};
 pub(crate) use remedy::remedy;
 pub(crate) use report::{ReportArgs, run as bug_report};
 pub(crate) use status::{StatusArgs, run as status};

@@ -1,4 +1,4 @@
-//! `ambit why`: asks the ztunnels of a mesh what they know, and has it explained.
+//! `ambit why`: asks the ztunnels of a mesh what they know, and the waypoint on the way, and has it explained.
 //! Owns the asking, of a mesh on this machine, of a cluster, or of a file; the explanation is `why`'s.
 
 use std::error::Error;
@@ -9,17 +9,21 @@ use std::time::Duration;
 use ambit_model::snapshot::Snapshot;
 use ambit_wire::local::{LocalError, TEXT_LIMIT, read_dump};
 use clap::Args;
+use serde::Serialize;
 
 use crate::args::{Which, fail};
 use crate::cluster;
 use crate::local::{AskError, Component, Mesh, SpaceError, status, within};
 use crate::output::{Output, render};
-use crate::pod::{FetchError, UrlError, get};
-use crate::why::{Explanation, Unclear, explain};
+use crate::pod::{Answer, FetchError, UrlError, get};
+use crate::why::{
+    self, Explanation, RequestExplanation, Told, ToldError, Unclear, Wanted, explain, explain_request,
+    waypoint_of,
+};
 
 /// A ztunnel writes its dump from memory.
 const DUMP_WAIT: Duration = Duration::from_secs(5);
-const DUMP: &str = "http://127.0.0.1:15000/config_dump";
+const ADMIN: &str = "http://127.0.0.1:15000";
 
 /// What `ambit why` is told.
 #[derive(Debug, Clone, Args)]
@@ -34,11 +38,18 @@ pub(crate) struct WhyArgs {
     /// A ztunnel's dump in a file, instead of a mesh.
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["cluster", "name", "kubeconfig", "context"])]
     file: Option<PathBuf>,
-    /// The pod that connects: NAME or NAMESPACE/NAME.
+    /// The pod that connects: NAME or NAMESPACE/NAME. Of a request: its method.
+    #[arg(value_name = "SRC|METHOD")]
     src: String,
-    /// Where to: an address, a service's host name or a pod, and the port.
-    #[arg(value_name = "DST:PORT")]
+    /// Where to: an address, a service's host name or a pod, and the port. Of a request: its URL.
+    #[arg(value_name = "DST:PORT|URL")]
     dst: String,
+    /// Explain a request, of this pod: NAME or NAMESPACE/NAME.
+    #[arg(long, value_name = "POD", conflicts_with = "file")]
+    from: Option<String>,
+    /// A header of the request, `NAME: VALUE`; as often as there are some.
+    #[arg(short = 'H', long = "header", value_name = "HEADER", requires = "from")]
+    headers: Vec<String>,
     /// How to print it.
     #[arg(short = 'o', long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -61,12 +72,31 @@ pub(crate) enum WhyError {
     Unreadable { component: Component, source: LocalError },
     #[error(transparent)]
     Unclear(#[from] Unclear),
+    #[error("waypoint {pod} does not run here; `ambit local status` says which pods do")]
+    NoWaypoint { pod: String },
+    #[error("waypoint {pod} does not tell what it knows")]
+    Silent { pod: String, source: FetchError },
+    #[error("waypoint {pod} does not tell what it knows (HTTP {status} for {path})")]
+    Untold { pod: String, path: &'static str, status: u16 },
+    #[error(transparent)]
+    Told(#[from] ToldError),
 }
 
-/// Explains a connection.
+/// Explains a connection, or a request.
 pub(crate) fn why(args: &WhyArgs) -> ExitCode {
     let WhyArgs { src, dst, .. } = args;
     let is_cluster = args.cluster || args.of.kubeconfig.is_some() || args.of.context.is_some();
+    if let Some(from) = &args.from {
+        let explained = match Wanted::read(src, dst, &args.headers) {
+            Err(error) => Err(error.into()),
+            Ok(wanted) if is_cluster => cluster::why_request(&args.of, from, &wanted),
+            Ok(wanted) => ask_for(&args.which.mesh(), from, &wanted).map_err(Into::into),
+        };
+        return match explained {
+            Ok(explanation) => show(&explanation, args.output),
+            Err(error) => fail(error.as_ref()),
+        };
+    }
     let explained = match &args.file {
         Some(path) => in_file(path, src, dst),
         None if is_cluster => cluster::why(&args.of, src, dst),
@@ -81,6 +111,32 @@ pub(crate) fn why(args: &WhyArgs) -> ExitCode {
 /// What the mesh's proxies would do with this connection, by what they know now.
 pub(crate) fn ask(mesh: &Mesh, src: &str, dst: &str) -> Result<Explanation, WhyError> {
     Ok(explain(&world(mesh)?, src, dst)?)
+}
+
+/// What becomes of a request, by what the waypoint on its way knows now.
+pub(crate) fn ask_for(mesh: &Mesh, from: &str, wanted: &Wanted) -> Result<RequestExplanation, WhyError> {
+    let connection = ask(mesh, from, &wanted.dialled())?;
+    let told = match waypoint_of(&connection) {
+        Some(pod) => Some(told(mesh, pod)?),
+        None => None,
+    };
+    Ok(explain_request(wanted, connection, told.as_ref())?)
+}
+
+/// What a waypoint knows.
+fn told(mesh: &Mesh, pod: &str) -> Result<Told, WhyError> {
+    let status = status(mesh)?;
+    let is_it = |it: &&crate::local::PodStatus| format!("{}/{}", it.namespace, it.name) == pod;
+    let none = || WhyError::NoWaypoint { pod: pod.into() };
+    let space = &status.pods.iter().find(is_it).ok_or_else(none)?.space;
+    let ask = |path: &'static str| {
+        let answer = tell(space, path)?.map_err(|source| WhyError::Silent { pod: pod.into(), source })?;
+        match answer.status {
+            200 => Ok(answer.body),
+            status => Err(WhyError::Untold { pod: pod.into(), path, status }),
+        }
+    };
+    Ok(Told { dump: ask(why::DUMP)?, resources: ask(why::RESOURCES)? })
 }
 
 /// What the proxy of this dump would do with it.
@@ -115,11 +171,15 @@ fn world(mesh: &Mesh) -> Result<Snapshot, WhyError> {
 }
 
 fn dump(space: &Path) -> Result<Result<String, FetchError>, WhyError> {
-    let url = DUMP.parse()?;
-    Ok(within(space, || get(&url, DUMP_WAIT))?.map(|answer| answer.body))
+    Ok(tell(space, why::DUMP)?.map(|answer| answer.body))
 }
 
-fn show(explanation: &Explanation, output: Output) -> ExitCode {
+fn tell(space: &Path, path: &str) -> Result<Result<Answer, FetchError>, WhyError> {
+    let url = format!("{ADMIN}{path}").parse()?;
+    Ok(within(space, || get(&url, DUMP_WAIT))?)
+}
+
+fn show(explanation: &(impl Serialize + ToString), output: Output) -> ExitCode {
     match render(explanation, output, ToString::to_string) {
         Ok(text) => print!("{text}"),
         Err(error) => return fail(error.as_ref()),

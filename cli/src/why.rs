@@ -1,8 +1,10 @@
 //! Which path a connection would take and which policy decides, from what a node's proxy knows: the proxy's own
 //! decisions (`model::route`, `model::judge`), made here again on its dump. Owns the explanation and its words;
-//! fetches no dump and opens no connection.
+//! fetches no dump and opens no connection. What a waypoint does with a request on it is `request`'s.
 
 mod find;
+mod request;
+mod told;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,6 +21,8 @@ use ambit_model::workload::{Tunnel, Workload};
 use serde::Serialize;
 
 pub(crate) use find::Unclear;
+pub(crate) use request::{RequestExplanation, Wanted, explain_request, waypoint_of};
+pub(crate) use told::{DUMP, RESOURCES, Told, ToldError};
 
 /// What would happen to a connection. Of several endpoints the first by uid is explained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,11 +1,11 @@
-//! What the admin port answers. Owns paths and the dump's keys; the world's shapes are `wire::local`.
+//! What the admin port answers. Owns the paths; what is known is shown by `dump`.
+
+mod dump;
 
 use ambit_process::admin::{Body, answer, text};
 use ambit_process::stop::Stop;
-use ambit_tls::vault::{ShownState, Vault};
-use ambit_wire::local;
+use ambit_tls::vault::Vault;
 use http::{Method, Request, Response, StatusCode};
-use serde_json::{Value, json};
 
 use crate::config::Config;
 use ambit_proxy::world::World;
@@ -23,7 +23,11 @@ impl Admin {
     /// Answers one request.
     pub(crate) fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
         match request.uri().path() {
-            "/config_dump" => answer(StatusCode::OK, "application/json", format!("{:#}\n", self.dump())),
+            "/config_dump" => {
+                let whole = dump::dump(&self.world.load(), &self.config.waypoint, &self.vault);
+                answer(StatusCode::OK, "application/json", format!("{whole:#}\n"))
+            }
+            "/resources" => text(StatusCode::OK, dump::resources(&self.world.load())),
             "/quitquitquit" if request.method() != Method::POST => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n")
             }
@@ -33,33 +37,5 @@ impl Admin {
             }
             _ => text(StatusCode::NOT_FOUND, "not found\n"),
         }
-    }
-
-    fn dump(&self) -> Value {
-        let world = self.world.load();
-        let local::Dump { workloads, services, policies, staged_services } = local::dump(&world);
-        let served = world.services().filter(|service| self.config.waypoint.serves(&world, service));
-        let mut served: Vec<_> = served.map(|service| service.key().to_string()).collect();
-        served.sort_unstable();
-        let certificates = self.vault.dump().into_iter().map(|seat| {
-            let state = match seat.state {
-                ShownState::Initializing => "Initializing".to_owned(),
-                ShownState::Available => "Available".to_owned(),
-                ShownState::Unavailable(why) => {
-                    format!("Unavailable: {}", ambit_proxy::fault::chain(why.as_ref()))
-                }
-            };
-            json!({ "identity": seat.identity.to_string(), "state": state })
-        });
-        json!({
-            "certificates": certificates.collect::<Vec<_>>(),
-            "gateway": self.config.waypoint.service.to_string(),
-            "policies": policies,
-            "served": served,
-            "services": services,
-            "stagedServices": staged_services,
-            "version": env!("CARGO_PKG_VERSION"),
-            "workloads": workloads,
-        })
     }
 }

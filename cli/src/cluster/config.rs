@@ -3,6 +3,7 @@
 
 mod fetch;
 mod levels;
+mod requests;
 mod tables;
 mod waypoint;
 

@@ -1,5 +1,5 @@
-//! `ambit why --cluster`: what the ztunnels at both ends of a connection would do with it. Owns which ones are asked;
-//! the explanation is `why`'s.
+//! `ambit why --cluster`: what the ztunnels at both ends of a connection would do with it, and the waypoint in between
+//! with a request. Owns which ones are asked; the explanation is `why`'s.
 
 use std::error::Error;
 
@@ -9,8 +9,16 @@ use serde_json::Value;
 use super::aim::Aim;
 use super::describe::witness;
 use super::dump::text;
+use super::parts::{fetch, parts};
 use super::{Which, block_on};
-use crate::why::{Explanation, explain};
+use crate::why::{
+    DUMP, Explanation, RESOURCES, RequestExplanation, Told, Wanted, explain, explain_request, waypoint_of,
+};
+
+/// What pods of waypoints are known by.
+const PART_OF: &str = "gateway.networking.k8s.io/gateway-name";
+/// Where waypoints tell what they know.
+const ADMIN_PORT: u16 = 15000;
 
 /// Explains a connection: its way by what the ztunnel of its source knows, the verdict by what the other knows.
 pub(crate) fn why(which: &Which, src: &str, dst: &str) -> Result<Explanation, Box<dyn Error>> {
@@ -42,4 +50,27 @@ pub(crate) fn why(which: &Which, src: &str, dst: &str) -> Result<Explanation, Bo
             }
         }
     })
+}
+
+/// Explains a request: its connection as above, and what becomes of it by what the waypoint knows that it goes to.
+pub(crate) fn why_request(
+    which: &Which,
+    from: &str,
+    wanted: &Wanted,
+) -> Result<RequestExplanation, Box<dyn Error>> {
+    let connection = why(which, from, &wanted.dialled())?;
+    let Some((namespace, name)) = waypoint_of(&connection).and_then(|pod| pod.split_once('/')) else {
+        return Ok(explain_request(wanted, connection, None)?);
+    };
+    let told = block_on(async {
+        let client = which.client().await?;
+        let all = parts(&client, namespace, PART_OF).await?;
+        let part = all.iter().find(|it| it.name == name);
+        let part = part.ok_or_else(|| format!("waypoint {namespace}/{name} is gone; ask again"))?;
+        Ok(Told {
+            dump: Box::pin(fetch(&client, part, ADMIN_PORT, DUMP)).await?,
+            resources: Box::pin(fetch(&client, part, ADMIN_PORT, RESOURCES)).await?,
+        })
+    })?;
+    Ok(explain_request(wanted, connection, Some(&told))?)
 }

@@ -1,7 +1,9 @@
-//! `ambit waypoint-config`: what a waypoint knows, in the same tables as what a ztunnel knows, from one replica of it that
-//! is ready. Owns finding that; of services only those are shown that go through it, unless all are asked for.
+//! `ambit waypoint-config`: what a waypoint knows: in the same tables as what a ztunnel knows, and in `requests`' what
+//! only waypoints are told. Owns finding a replica of it that is ready, or a file; of services only those are shown that
+//! go through it, unless all are asked for.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ambit_process::clock;
@@ -9,12 +11,13 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Filters, Page};
+use super::{Filters, Page, fetch as dumps, requests};
 use crate::args::fail;
 use crate::cluster::dump::{Dump, text, texts};
 use crate::cluster::parts::{Part, fetch, parts};
 use crate::cluster::{Which, block_on};
 use crate::output::{Output, render};
+use crate::table::Table;
 
 /// Which waypoint a pod is of.
 const PART_OF: &str = "gateway.networking.k8s.io/gateway-name";
@@ -40,9 +43,15 @@ enum What {
     /// Services that go through it, and how many of their ends are well.
     #[command(visible_aliases = ["services", "svc", "clusters"])]
     Service(ServiceArgs),
-    /// Policies that are known.
+    /// Routes of requests, rule by rule.
+    #[command(visible_aliases = ["routes", "r"])]
+    Route(Asked),
+    /// Policies that are known, of requests and of connections.
     #[command(visible_aliases = ["policies", "pol", "p"])]
     Policy(Asked),
+    /// Whose tokens are believed about who asks.
+    #[command(visible_aliases = ["authentications", "authn"])]
+    Authentication(Asked),
     /// Certificates that it holds.
     #[command(visible_aliases = ["certificates", "certs", "cert"])]
     Certificate(Asked),
@@ -57,6 +66,9 @@ struct Asked {
     /// The namespace; else that of the kubeconfig's context.
     #[arg(short, long)]
     namespace: Option<String>,
+    /// A waypoint's dump in a file, or - for standard input, instead of a waypoint.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "namespace")]
+    file: Option<PathBuf>,
     /// How to print it.
     #[arg(short = 'o', long, value_enum, default_value_t)]
     output: Output,
@@ -79,7 +91,15 @@ pub(crate) fn run(args: &WaypointConfigArgs) -> ExitCode {
             render(dump.whole(), output, |_| String::new())
         }),
         What::Workload(asked) => page(&args.which, asked, Page::Workloads),
-        What::Policy(asked) => page(&args.which, asked, Page::Policies),
+        What::Route(asked) => of_requests(&args.which, asked, "routes", |dump| {
+            (dump.list("routes").to_vec(), requests::route_table)
+        }),
+        What::Policy(asked) => of_requests(&args.which, asked, "requestPolicies", |dump| {
+            (requests::policies(dump), requests::policy_table)
+        }),
+        What::Authentication(asked) => of_requests(&args.which, asked, "authentications", |dump| {
+            (dump.list("authentications").to_vec(), requests::authentication_table)
+        }),
         What::Certificate(asked) => page(&args.which, asked, Page::Certificates),
         What::Service(it) => dump(&args.which, &it.asked).and_then(|dump| {
             let services = Page::Services.items(&dump, &Filters::default());
@@ -101,6 +121,22 @@ fn page(which: &Which, asked: &Asked, page: Page) -> Result<String, Box<dyn Erro
     show(&dump, &page.items(&dump, &Filters::default()), (page, asked.output))
 }
 
+/// What only waypoints are told; a word of what is left out.
+fn of_requests(
+    which: &Which,
+    asked: &Asked,
+    key: &str,
+    read: impl Fn(&Dump) -> (Vec<Value>, fn(&[Value]) -> Table),
+) -> Result<String, Box<dyn Error>> {
+    let dump = dump(which, asked)?;
+    let (items, table) = read(&dump);
+    let more = requests::left_out(&dump, key);
+    if more > 0 {
+        eprintln!("ambit: {more} more are not shown");
+    }
+    render(&items, asked.output, |items| table(items).text())
+}
+
 fn show(dump: &Dump, items: &[Value], (page, output): (Page, Output)) -> Result<String, Box<dyn Error>> {
     let now = Timestamp::try_from(clock::now_system())?;
     render(&items, output, |items| page.table(dump, items, now).text())
@@ -116,6 +152,9 @@ fn served(dump: &Dump, services: Vec<Value>) -> Vec<Value> {
 }
 
 fn dump(which: &Which, asked: &Asked) -> Result<Dump, Box<dyn Error>> {
+    if let Some(path) = &asked.file {
+        return Ok(dumps::from_file(path)?.dump);
+    }
     block_on(async {
         let client = which.client().await?;
         let namespace = asked.namespace.as_deref().unwrap_or_else(|| client.namespace());
