@@ -9,9 +9,9 @@ use ambit_kit::{eventually, pause};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::meter;
+use crate::meter::{self, Machine};
 use crate::pods::{CLIENT, Pair, SERVER};
-use crate::report::{Mark, Series};
+use crate::report::{Mark, Series, TAKEN};
 
 /// Processor time of both ztunnels for one request on an open connection. On a machine that is shared, the same code
 /// was seen to take a fifth more than on a quiet one.
@@ -61,6 +61,7 @@ struct Way {
     p99: Series,
     cpu: Series,
     switches: Series,
+    taken: Series,
 }
 
 /// Measures and prints.
@@ -106,8 +107,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn round(arguments: &Arguments, pair: &Pair, way: &mut Way) -> Result<()> {
     // Tunnels open and caches fill before anything counts.
     load(arguments, pair, "0.5")?;
+    let machine = Machine::now()?;
     let before = (meters(pair, meter::cpu)?, meters(pair, |pid| Ok(meter::switches(pid)?.0))?);
     let told = load(arguments, pair, &arguments.seconds.to_string())?;
+    way.taken.push(machine.taken_since()?);
     let after = (meters(pair, meter::cpu)?, meters(pair, |pid| Ok(meter::switches(pid)?.0))?);
     let number = |key: &str| told.get(key).and_then(Value::as_f64).context("the load told something else");
     let requests = number("requests")?;
@@ -152,7 +155,8 @@ fn print(arguments: &Arguments, plain: &Way, meshed: &Way, memory: (f64, f64)) {
     if arguments.json {
         let way = |way: &Way| {
             json!({"rps": way.rate.median(), "p50_us": way.p50.median(), "p99_us": way.p99.median(),
-                   "cpu_us_per_request": way.cpu.median(), "switches_per_request": way.switches.median()})
+                   "cpu_us_per_request": way.cpu.median(), "switches_per_request": way.switches.median(),
+                   "taken_by_host_percent": way.taken.median()})
         };
         println!(
             "{}",
@@ -172,6 +176,7 @@ fn print(arguments: &Arguments, plain: &Way, meshed: &Way, memory: (f64, f64)) {
         ("latency p99, µs", &plain.p99, &meshed.p99),
         ("CPU of both proxies, µs/request", &plain.cpu, &meshed.cpu),
         ("waits of both proxies per request", &plain.switches, &meshed.switches),
+        (TAKEN, &plain.taken, &meshed.taken),
     ];
     for (name, plain, meshed) in rows {
         println!("{name:34} {:>26} {:>26}", plain.shown(), meshed.shown());

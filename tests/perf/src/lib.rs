@@ -8,4 +8,5 @@ pub mod pods;
 pub mod report;
 pub mod scale;
 pub mod server;
+pub mod upload;
 pub mod waypoint;

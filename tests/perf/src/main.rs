@@ -1,6 +1,6 @@
 //! `cargo xtask perf` and `scale`: entry and arguments; `bench` and `scale` do the work.
 
-use ambit_perf::{bench, load, scale, server, waypoint};
+use ambit_perf::{bench, load, scale, server, upload, waypoint};
 use clap::{Parser, Subcommand};
 
 /// What two ztunnels cost per request, in memory and in latency, beside no proxy at all.
@@ -24,6 +24,9 @@ enum Role {
     /// Send requests (started by the measurement itself).
     #[command(hide = true)]
     Load(load::Arguments),
+    /// Send one large body (started by the measurement itself).
+    #[command(hide = true)]
+    Upload(upload::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -34,5 +37,6 @@ fn main() -> anyhow::Result<()> {
         Some(Role::Waypoint(waypoint)) => waypoint::run(&waypoint),
         Some(Role::Serve(serve)) => server::run(&serve),
         Some(Role::Load(load)) => load::run(&load),
+        Some(Role::Upload(upload)) => upload::run(&upload),
     }
 }

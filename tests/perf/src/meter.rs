@@ -1,4 +1,5 @@
-//! Meters of a running program, from /proc: processor time, memory, and how often it was interrupted.
+//! Meters of a running program, from /proc: processor time, memory, how often it was interrupted; and what of this
+//! machine's time others had.
 
 use std::time::Duration;
 
@@ -70,6 +71,56 @@ pub fn queued(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(sum))
 }
 
+/// Forgets what the peak of memory was: from now on it is what it is now.
+///
+/// # Errors
+/// When the process is gone, or somebody else's.
+pub fn forget_peak(pid: u32) -> Result<()> {
+    // proc_pid_clear_refs(5): the number of this.
+    Ok(std::fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
+}
+
+/// What the processors of this machine have done so far. Where it is a guest, its host may give them to others while
+/// somebody here would run: what is measured meanwhile is of no worth.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    taken: u64,
+    all: u64,
+}
+
+impl Machine {
+    /// As it is now.
+    ///
+    /// # Errors
+    /// When the kernel says nothing of it.
+    pub fn now() -> Result<Self> {
+        Self::read(&std::fs::read_to_string("/proc/stat")?)
+    }
+
+    fn read(text: &str) -> Result<Self> {
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("cpu ")).context("no line of all processors")?;
+        // proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; what comes after is a part of the first.
+        let fields =
+            line.split_ascii_whitespace().take(8).map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+        let taken = *fields.get(7).context("a kernel that does not count what is taken away")?;
+        Ok(Self { taken, all: fields.iter().sum() })
+    }
+
+    /// The percentage of its time that its host has taken away since it was like this.
+    ///
+    /// # Errors
+    /// When the kernel says nothing of it.
+    pub fn taken_since(self) -> Result<f64> {
+        Ok(Self::now()?.taken_beside(self))
+    }
+
+    fn taken_beside(self, before: Self) -> f64 {
+        let all = self.all.saturating_sub(before.all).max(1);
+        self.taken.saturating_sub(before.taken) as f64 * 100.0 / all as f64
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
@@ -119,6 +170,31 @@ mod tests {
             let waited = || queued(each.0.id()).unwrap_or_default();
             eventually(PATIENCE, || more_than(10 * TICK, waited())).unwrap();
         }
+    }
+
+    #[test]
+    fn what_the_host_took_is_its_part_of_all_time_and_a_guests_time_counts_once() {
+        let stat = |fields: &str| Machine::read(&format!("cpu  {fields}\ncpu0 1 1 1 1 1 1 1 1 1 1\n"));
+        let before = stat("100 0 50 800 10 5 5 30 90 0").unwrap();
+        let after = stat("150 0 60 820 10 5 5 50 140 0").unwrap();
+        assert!((after.taken_beside(before) - 20.0).abs() < f64::EPSILON);
+        assert!(after.taken_beside(after).abs() < f64::EPSILON);
+        assert!(stat("1 2 3").is_err() && Machine::read("intr 1").is_err());
+        assert!((0.0..=100.0).contains(&Machine::now().unwrap().taken_since().unwrap()));
+    }
+
+    #[test]
+    fn a_peak_that_is_forgotten_is_what_there_is_now() {
+        const BIG: usize = 64 << 20;
+        let busy = Busy(Command::new("sleep").arg("60").spawn().unwrap());
+        forget_peak(busy.0.id()).unwrap();
+        let me = std::process::id();
+        let big = std::hint::black_box(vec![1_u8; BIG]);
+        assert!(memory(me).unwrap().1 > BIG as u64 / 1024);
+        drop(big);
+        forget_peak(me).unwrap();
+        let (now, peak) = memory(me).unwrap();
+        assert!(peak < now + (BIG as u64 / 1024), "{peak} KiB at its peak, {now} now");
     }
 
     #[test]

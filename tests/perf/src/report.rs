@@ -1,5 +1,8 @@
 //! Numbers of several rounds: their median and range; and the marks that they are held against.
 
+/// The row of what tells a machine that was not ours alone: its host gave so much of its time to others.
+pub const TAKEN: &str = "time its host took away, %";
+
 /// One quantity over all rounds.
 #[derive(Clone, Debug, Default)]
 pub struct Series(Vec<f64>);

@@ -19,8 +19,8 @@ use ambit_process::stop::Stop;
 use anyhow::{Context as _, Result, ensure};
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::meter;
-use crate::report::Mark;
+use crate::meter::{self, Machine};
+use crate::report::{Mark, TAKEN};
 use crate::scale::cluster::{Cluster, Shape};
 use crate::scale::crowd::Board;
 use crate::scale::said::Said;
@@ -137,9 +137,15 @@ impl Story<'_> {
             clients.spawn_local(crowd::client(number, Rc::clone(&board), discovery));
         }
         let pid = measured.0.id();
+        let machine = Machine::now()?;
         self.first(&board, pid, begun).await?;
+        println!("{TAKEN}: {:.1}", machine.taken_since()?);
+        let machine = Machine::now()?;
         self.churn(&board, pid, metrics).await?;
+        println!("{TAKEN}: {:.1}", machine.taken_since()?);
+        let machine = Machine::now()?;
         self.back(&board, pid).await?;
+        println!("{TAKEN}: {:.1}", machine.taken_since()?);
         let (_, peak) = meter::memory(pid)?;
         self.judge(MEMORY, peak as f64 / 1000.0);
         Ok(self.missed)

@@ -1,28 +1,27 @@
 //! `cargo xtask perf waypoint`: what a waypoint costs between two ztunnels, beside none and beside a peer that does the
 //! same job, in the same run, in turns. Owns the order and the marks.
 
+mod changes;
 mod envoy;
 mod stage;
+mod upload;
 mod world;
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ambit_kit::eventually;
-use ambit_model::delta::{Change, Delta};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::meter;
+use crate::meter::{self, Machine};
 use crate::pods::{Place, SERVER};
-use crate::report::{Mark, Series};
+use crate::report::{Mark, Series, TAKEN};
 use stage::{Programs, Stage};
-use world::{OURS, PEER, SERVICE, route};
+use world::{OURS, PEER, SERVICE};
 
 const START: Mark = Mark { name: "memory at the start, MB", most: 15.0, tolerance: 0.0 };
-const ROUTES: Mark = Mark { name: "memory with 5,000 routes, MB", most: 60.0, tolerance: 0.0 };
-const LOADED: Mark = Mark { name: "40,000 routes in force after, s", most: 2.0, tolerance: 0.5 };
 const SHARE: f64 = 0.6;
 const LATE: f64 = 0.7;
 const SMALL: f64 = 0.25;
@@ -45,9 +44,21 @@ pub struct Arguments {
     /// Traffic threads of each proxy.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Leave out the numbers about many routes.
-    #[arg(long)]
-    traffic_only: bool,
+    /// What to measure.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Traffic, Part::Upload, Part::Changes, Part::Routes])]
+    parts: Vec<Part>,
+    /// Megabytes of the upload.
+    #[arg(long, default_value_t = 1024)]
+    megabytes: u64,
+    /// How often a route is changed, to see how soon that is in force.
+    #[arg(long, default_value_t = 200)]
+    changes: usize,
+    /// Routes that are added one by one under load.
+    #[arg(long, default_value_t = 3_000)]
+    added: usize,
+    /// Requests a second meanwhile.
+    #[arg(long, default_value_t = 1_000)]
+    meanwhile: u32,
     /// Fail when a mark is missed.
     #[arg(long)]
     check: bool,
@@ -58,6 +69,19 @@ enum Peer {
     Envoy,
 }
 
+/// What can be measured.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// What requests cost.
+    Traffic,
+    /// What one large body costs.
+    Upload,
+    /// How soon a changed route is in force, and what becomes of requests while many are added.
+    Changes,
+    /// What many routes cost.
+    Routes,
+}
+
 /// A way that requests take, and what was measured of it.
 struct Way {
     name: &'static str,
@@ -66,6 +90,8 @@ struct Way {
     busy: [Busy; 2],
     /// 2,000 requests a second.
     paced: Series,
+    /// What the machine's host took of each round.
+    taken: Series,
 }
 
 #[derive(Default)]
@@ -96,22 +122,39 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let first = eventually(Duration::from_secs(20), || load(&stage, &["--seconds", "0.01"]).map(drop));
         first.with_context(|| way.through.map(|place| stage.log(place)).unwrap_or_default())?;
     }
-    for _ in 0..arguments.rounds {
-        for way in &mut ways {
-            round(arguments, &stage, way)?;
-        }
-    }
-    let mut missed = traffic(&ways, &start);
-    if !arguments.traffic_only {
-        missed.extend(routes(&stage)?);
-    }
+    let missed = measure(arguments, &stage, (&mut ways, &start))?;
     ensure!(!arguments.check || missed.is_empty(), "{}", missed.join("; "));
     Ok(())
 }
 
+/// Measures what was asked for; returns what misses its mark.
+fn measure(arguments: &Arguments, stage: &Stage, (ways, start): (&mut [Way], &[f64])) -> Result<Vec<String>> {
+    let is_asked = |part: Part| arguments.parts.contains(&part);
+    let mut missed = Vec::new();
+    // First: memory that others have needed and left would be there for it.
+    if is_asked(Part::Upload) {
+        missed.extend(upload::measure(stage, arguments.megabytes)?);
+    }
+    if is_asked(Part::Traffic) {
+        for _ in 0..arguments.rounds {
+            ways.iter_mut().try_for_each(|way| round(arguments, stage, way))?;
+        }
+        missed.extend(traffic(ways, start));
+    }
+    if is_asked(Part::Changes) {
+        missed.extend(changes::effect(stage, arguments.changes)?);
+        missed.extend(changes::added(stage, (arguments.added, arguments.meanwhile))?);
+    }
+    if is_asked(Part::Routes) {
+        missed.extend(changes::many(stage)?);
+    }
+    Ok(missed)
+}
+
 impl Way {
     fn new(name: &'static str, through: Option<Place>) -> Self {
-        Self { name, through, busy: Default::default(), paced: Series::default() }
+        let (paced, taken) = (Series::default(), Series::default());
+        Self { name, through, busy: Default::default(), paced, taken }
     }
 }
 
@@ -135,6 +178,7 @@ fn programs(arguments: &Arguments) -> Result<Programs> {
 
 fn round(arguments: &Arguments, stage: &Stage, way: &mut Way) -> Result<()> {
     stage.lead_through(way.through)?;
+    let machine = Machine::now()?;
     let seconds = arguments.seconds.to_string();
     for (busy, connections) in way.busy.iter_mut().zip(["16", "64"]) {
         load(stage, &["--seconds", "0.5", "--connections", connections])?;
@@ -150,6 +194,7 @@ fn round(arguments: &Arguments, stage: &Stage, way: &mut Way) -> Result<()> {
     load(stage, &["--seconds", "0.5", "--rate", "2000"])?;
     let told = load(stage, &["--seconds", &seconds, "--rate", "2000"])?;
     way.paced.push(number(&told, "p99_us")?);
+    way.taken.push(machine.taken_since()?);
     Ok(())
 }
 
@@ -194,6 +239,7 @@ fn traffic(ways: &[Way], start: &[f64]) -> Vec<String> {
         });
     }
     row("p99 at 2,000 requests/s, µs", &|way| way.paced.shown());
+    row(TAKEN, &|way| way.taken.shown());
     let mut missed: Vec<String> = start.first().and_then(|ours| START.failure(*ours)).into_iter().collect();
     start.first().iter().for_each(|ours| println!("{}", START.shown(**ours)));
     let [none, ours, peer] = ways else { return missed };
@@ -212,26 +258,4 @@ fn traffic(ways: &[Way], start: &[f64]) -> Vec<String> {
         missed.extend((word == "misses").then_some(line));
     }
     missed
-}
-
-/// Many routes: memory, time until they are in force, and nothing lost meanwhile.
-fn routes(stage: &Stage) -> Result<Vec<String>> {
-    stage.lead_through(Some(OURS))?;
-    let some = |numbers: std::ops::Range<usize>| -> Result<Delta> {
-        numbers
-            .map(|n| route(&format!("r{n}"), &format!("/r{n}"), None))
-            .collect::<Result<Vec<Change>>>()
-            .map(|all| all.into_iter().collect())
-    };
-    stage.tell_ours(&some(0..5_000)?)?;
-    let held = megabytes(stage, OURS)?;
-    println!("{}", ROUTES.shown(held));
-    let rest = some(5_000..40_000)?;
-    let begin = Instant::now();
-    stage.tell_ours(&rest)?;
-    let took = begin.elapsed().as_secs_f64();
-    println!("{}", LOADED.shown(took));
-    println!("memory with 40,000 routes: {:.1} MB", megabytes(stage, OURS)?);
-    load(stage, &["--seconds", "0.5"])?;
-    Ok([ROUTES.failure(held), LOADED.failure(took)].into_iter().flatten().collect())
 }
