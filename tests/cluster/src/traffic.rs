@@ -29,7 +29,7 @@ pub struct Running {
 /// What `ambit pod load` says at its end.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Load {
-    /// Requests, each over a connection of its own.
+    /// Requests.
     pub sent: u64,
     /// How many of them had no answer, or one that says no.
     pub failed: u64,
@@ -39,6 +39,23 @@ pub struct Load {
     pub longest_naming_ms: u64,
     /// Which was the first, and why.
     pub first_failure: Option<serde_json::Value>,
+    /// How long it went on; told by those who ask steadily.
+    #[serde(default)]
+    pub took_ms: u64,
+    /// Connections that they opened.
+    #[serde(default)]
+    pub connections: u64,
+    /// Requests that they sent once more, since the connection they had kept ended without a word.
+    #[serde(default)]
+    pub asked_again: u64,
+}
+
+impl Load {
+    /// How many a second.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        (self.sent * 1000).checked_div(self.took_ms).unwrap_or_default()
+    }
 }
 
 impl Lab {
@@ -73,6 +90,14 @@ impl Lab {
     pub fn load(&self, pod: &str, url: &str, per_second: u32) -> Result<Running> {
         let pause = (1000 / per_second.max(1)).to_string();
         let running = self.start_in(pod, &["ambit", "pod", "load", "--every-ms", &pause, url])?;
+        wait("the first request", LAST_WORDS, &[], || running.first_line())?;
+        Ok(running)
+    }
+
+    /// A pod asks for `url` so many times a second over connections that it keeps, however long answers take.
+    pub fn steady(&self, pod: &str, url: &str, per_second: u32) -> Result<Running> {
+        let rate = per_second.to_string();
+        let running = self.start_in(pod, &["ambit", "pod", "load", "--per-second", &rate, url])?;
         wait("the first request", LAST_WORDS, &[], || running.first_line())?;
         Ok(running)
     }
