@@ -10,6 +10,7 @@ mod matching;
 mod more;
 mod pattern;
 mod retry;
+mod server;
 mod share;
 mod substitution;
 mod table;
@@ -33,6 +34,8 @@ pub use matching::{HeaderMatch, Match, PathMatch, QueryMatch, ValueMatch};
 pub use more::{Around, ClaimMatch, More};
 pub use pattern::{Pattern, PatternError};
 pub use retry::{Answer, Ended, Retry, RetryBudget, RetryOn, Sent};
+pub(crate) use server::is_name as is_server_name;
+pub use server::{ServerName, ServerNameError};
 pub use share::NoBackend;
 pub use substitution::{Substitution, SubstitutionError};
 pub use table::{Asked, Found, Miss, Table};
@@ -60,6 +63,10 @@ pub enum RouteKind {
     Grpc,
     /// An HTTPRoute.
     Http,
+    /// A TLSRoute, of connections: by the name that is asked for.
+    Tls,
+    /// A TCPRoute, of connections.
+    Tcp,
     /// A VirtualService, whose rules come in the order in which they are written.
     VirtualService,
 }
@@ -153,7 +160,7 @@ pub enum TimeLimit {
 
 impl RouteKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Grpc, Self::Http, Self::VirtualService];
+    pub const ALL: [Self; 5] = [Self::Grpc, Self::Http, Self::Tls, Self::Tcp, Self::VirtualService];
 
     /// What its objects are called.
     #[must_use]
@@ -161,7 +168,21 @@ impl RouteKind {
         match self {
             Self::Grpc => "GRPCRoute",
             Self::Http => "HTTPRoute",
+            Self::Tls => "TLSRoute",
+            Self::Tcp => "TCPRoute",
             Self::VirtualService => "VirtualService",
+        }
+    }
+}
+
+impl RouteKind {
+    /// Whether its rules are for connections, of which nobody sees what is asked in them. They have backends, and of
+    /// matches only the servers that are asked for.
+    #[must_use]
+    pub const fn is_of_connections(self) -> bool {
+        match self {
+            Self::Tls | Self::Tcp => true,
+            Self::Grpc | Self::Http | Self::VirtualService => false,
         }
     }
 }

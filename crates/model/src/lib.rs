@@ -18,6 +18,7 @@ pub mod request_policy;
 pub mod route;
 pub mod service;
 pub mod snapshot;
+pub mod tls_hello;
 pub mod trace;
 pub mod traffic;
 pub mod workload;

@@ -44,7 +44,7 @@ pub enum NameError {
         value: String,
     },
     /// The text is not `<kind>/<namespace>/<name>` of a route.
-    #[error("route {value:?} is not of the form <kind>/<namespace>/<name>, of kind HTTPRoute or GRPCRoute")]
+    #[error("route {value:?} is not of the form <kind>/<namespace>/<name>, of a kind such as HTTPRoute")]
     Route {
         /// The text as given.
         value: String,

@@ -25,7 +25,9 @@ pub use service::{service_from_pb, service_to_pb};
 pub use traffic::{traffic_from_pb, traffic_to_pb};
 pub use workload::{workload_from_pb, workload_to_pb};
 
-use ambit_model::http_route::{OriginError, PathTextError, PatternError, Protected, SubstitutionError};
+use ambit_model::http_route::{
+    OriginError, PathTextError, PatternError, Protected, ServerNameError, SubstitutionError,
+};
 use ambit_model::name::NameError;
 use ambit_model::request_policy::TemplateError;
 
@@ -157,6 +159,9 @@ pub enum ConvertError {
     /// An origin that is none.
     #[error("cors.origins is refused")]
     Origin(#[from] OriginError),
+    /// A name of a server that is none.
+    #[error("matches.servers is refused")]
+    Server(#[from] ServerNameError),
     /// Parts of a path cannot be replaced so.
     #[error("a replacement in paths is refused")]
     Substitution(#[from] SubstitutionError),

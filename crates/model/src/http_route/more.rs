@@ -1,7 +1,8 @@
 //! What only VirtualServices can demand of a request (`waypoint.md` 4.1): what is known beside its path, its headers and
-//! its query, and what is not to be there. Owns the nouns and how they are compared.
+//! its query, and what is not to be there; and what can be demanded of a connection (2.17). Owns the nouns and how they are compared.
 
 use super::matching::{HeaderMatch, ValueMatch};
+use super::server::ServerName;
 use super::table::{Asked, value_is_of};
 use crate::name::Namespace;
 use crate::request_policy::Token;
@@ -25,6 +26,8 @@ pub struct More {
     pub claims: Vec<ClaimMatch>,
     /// What it is not to claim.
     pub without_claims: Vec<ClaimMatch>,
+    /// Of connections: the servers that are asked for with TLS; none: any.
+    pub servers: Vec<ServerName>,
 }
 
 /// A demand on something that a token claims.
@@ -54,12 +57,15 @@ pub struct Around<'a> {
 impl More {
     /// Whether a request is as demanded.
     pub(super) fn is_met(&self, asked: &Asked<'_>) -> bool {
-        let Self { method, scheme, authority, port, from, without_headers, claims, without_claims } = self;
+        let Self { method, scheme, authority, port, from, without_headers, claims, without_claims, servers } =
+            self;
         let around = &asked.around;
         let is = |of: &Option<ValueMatch>, value: &str| {
             of.as_ref().is_none_or(|of| value_is_of(of, value.as_bytes()))
         };
-        is(method, asked.method.as_str())
+        // No request says that.
+        servers.is_empty()
+            && is(method, asked.method.as_str())
             && is(scheme, around.scheme)
             && is(authority, around.authority)
             && port.is_none_or(|port| port == around.port)

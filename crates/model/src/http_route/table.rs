@@ -5,6 +5,7 @@ mod asked;
 mod branch;
 mod miss;
 mod rank;
+mod servers;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -15,6 +16,7 @@ pub(super) use self::asked::value_is_of;
 use self::branch::{Branch, Row};
 pub use self::miss::Miss;
 use self::rank::{Rank, rank};
+use self::servers::Servers;
 use super::{Match, PathMatch, Route, RouteKey, RouteKind, Rule, ValueMatch};
 
 /// The rules of some routes, in order.
@@ -34,6 +36,8 @@ pub struct Table {
     begins_lengths: BTreeSet<usize>,
     /// What has to be compared one by one.
     others: Vec<u32>,
+    /// Of connections, instead of all that: by the server that is asked for.
+    servers: Servers,
 }
 
 /// One match of one rule.
@@ -99,6 +103,18 @@ impl Table {
         self.entry(other.or(best)?)?.found()
     }
 
+    /// The rule that a connection is of, by the server that is asked for with TLS, if one is; of tables of connections.
+    #[must_use]
+    pub fn connection(&self, server: Option<&str>) -> Option<Found<'_>> {
+        self.entry(self.servers.first(server)?)?.found()
+    }
+
+    /// Whether it has to be known which server is asked for.
+    #[must_use]
+    pub fn asks_for_servers(&self) -> bool {
+        self.servers.are_named()
+    }
+
     /// What its routes are.
     #[must_use]
     pub fn kind(&self) -> RouteKind {
@@ -132,7 +148,12 @@ impl Table {
             begins: HashMap::new(),
             begins_lengths: BTreeSet::new(),
             others: Vec::new(),
+            servers: Servers::default(),
         };
+        if kind.is_of_connections() {
+            table.servers = Servers::new((0..).zip(table.entries.iter().filter_map(Entry::found)));
+            return table;
+        }
         let (mut exact, mut prefixes, mut begins) = (Rows::new(), Rows::new(), Rows::new());
         for (at, found) in (0u32..).zip(table.entries.iter().filter_map(Entry::found)) {
             match place(found.matched) {

@@ -1,7 +1,7 @@
 //! Which routes the requests to a service's port are of (`waypoint.md` 2.1). Owns who sees which: a route in the
 //! service's own namespace is everybody's (a producer's), one of another namespace is that namespace's own (a
-//! consumer's), and whoever has one of its own sees no other. Of two kinds on one port GRPCRoute wins, among those
-//! that one sees: nobody's route takes away another's.
+//! consumer's), and whoever has one of its own sees no other. Of several kinds on one port the first wins, GRPCRoute
+//! before HTTPRoute, TLSRoute and TCPRoute, among those that one sees: nobody's route takes away another's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -65,9 +65,12 @@ impl Tables {
 }
 
 impl Table {
-    /// What it says of a request.
+    /// What it says of a request. Routes of connections say nothing of requests on one that was there before them.
     #[must_use]
     pub fn choose(&self, asked: &Asked<'_>) -> Choice<'_> {
+        if self.kind().is_of_connections() {
+            return Choice::NoRoutes;
+        }
         match self.find(asked) {
             Some(found) => Choice::Found(found),
             None => Choice::NoMatch(self.kind()),
@@ -82,7 +85,7 @@ impl Sides {
             // A VirtualService is for all who ask, also where it is of the waypoint's namespace.
             let home = match route.key.kind {
                 RouteKind::VirtualService => producer,
-                RouteKind::Grpc | RouteKind::Http => &route.key.namespace,
+                RouteKind::Grpc | RouteKind::Http | RouteKind::Tls | RouteKind::Tcp => &route.key.namespace,
             };
             by_namespace.entry(home).or_default().push(route);
         }

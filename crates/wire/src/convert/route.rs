@@ -32,6 +32,8 @@ pub fn route_from_pb(raw: pb::Route) -> Result<Route, ConvertError> {
         pb::Kind::Grpc => RouteKind::Grpc,
         pb::Kind::Http => RouteKind::Http,
         pb::Kind::VirtualService => RouteKind::VirtualService,
+        pb::Kind::Tls => RouteKind::Tls,
+        pb::Kind::Tcp => RouteKind::Tcp,
     };
     let [most_parents, most_rules, most_matches] = most(kind);
     let parents = at_most("parents", most_parents, parents)?;
@@ -49,7 +51,7 @@ pub fn route_from_pb(raw: pb::Route) -> Result<Route, ConvertError> {
 /// How many parents, rules and matches a route may have.
 fn most(kind: RouteKind) -> [usize; 3] {
     match kind {
-        RouteKind::Grpc | RouteKind::Http => {
+        RouteKind::Grpc | RouteKind::Http | RouteKind::Tls | RouteKind::Tcp => {
             [limits::ROUTE_PARENTS, limits::ROUTE_RULES, limits::ROUTE_MATCHES]
         }
         RouteKind::VirtualService => {
@@ -155,6 +157,8 @@ pub fn route_to_pb(route: &Route) -> pb::Route {
         RouteKind::Grpc => pb::Kind::Grpc,
         RouteKind::Http => pb::Kind::Http,
         RouteKind::VirtualService => pb::Kind::VirtualService,
+        RouteKind::Tls => pb::Kind::Tls,
+        RouteKind::Tcp => pb::Kind::Tcp,
     };
     let parent = |Parent { service, port }: &Parent| pb::Parent {
         service: service.to_string(),

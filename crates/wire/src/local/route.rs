@@ -52,7 +52,7 @@ fn one_match(one: &Match) -> Value {
 }
 
 fn more(more: &More) -> Value {
-    let More { method, scheme, authority, port, from, without_headers, claims, without_claims } = more;
+    let More { method, scheme, authority, port, from, without_headers, claims, without_claims, servers } = more;
     let one = |it: &Option<ValueMatch>| it.as_ref().map(|it| object([value(it)]));
     let claim = |ClaimMatch { path, value }: &ClaimMatch| named(&path.join("."), value);
     object([
@@ -64,6 +64,7 @@ fn more(more: &More) -> Value {
         ("withoutHeaders", list(without_headers, |it| named(it.name.as_str(), &it.value))),
         ("claims", list(claims, claim)),
         ("withoutClaims", list(without_claims, claim)),
+        ("servers", list(servers, |it| it.to_string().into())),
     ])
 }
 

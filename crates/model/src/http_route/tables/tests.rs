@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::delta::{Change, Delta};
+use crate::http_route::{Match, More, ServerName};
 use crate::sample::{matching, parent, request, route, rule, world};
 use crate::snapshot::Snapshot;
 
@@ -130,4 +131,93 @@ fn only_what_a_change_touches_is_made_anew() {
     let tables = |world: &Snapshot, key: &str| Arc::clone(world.tables_of(&key.parse().unwrap()).unwrap());
     assert!(Arc::ptr_eq(&tables(&before, "ns/s"), &tables(&after, "ns/s")));
     assert!(!Arc::ptr_eq(&tables(&before, "ns/t"), &tables(&after, "ns/t")));
+}
+
+fn server(text: &str) -> ServerName {
+    text.parse().unwrap()
+}
+
+/// A TLSRoute or TCPRoute that is made at a time, for these servers.
+fn connections(key: &str, parents: &str, servers: &str, created_s: u64) -> Change {
+    let more = More { servers: servers.split_whitespace().map(server).collect(), ..More::default() };
+    let matches = if servers.is_empty() {
+        Vec::new()
+    } else {
+        vec![Match { more: Some(Box::new(more)), ..Match::default() }]
+    };
+    let name = key.rsplit('/').next().unwrap();
+    let mut noun = route(key, "ns/s", vec![rule(matches, &format!("ns/{name}"))]);
+    noun.parents = parents.split(' ').map(parent).collect();
+    noun.created_s = created_s;
+    noun.into()
+}
+
+/// Whom a connection to a port of `ns/s` from a namespace goes to; an empty name is none.
+fn carried(world: &Snapshot, port: u16, from: &str, asked: &str) -> String {
+    let from: Option<Namespace> = from.parse().ok();
+    let table = world.tables_of(&"ns/s".parse().unwrap()).and_then(|all| all.table(port, from.as_ref()));
+    let Some(table) = table else { return "default".into() };
+    assert!(table.kind().is_of_connections());
+    let found = table.connection(Some(asked).filter(|name| !name.is_empty()));
+    found.map_or_else(|| "none".into(), |found| found.rule.name.to_string())
+}
+
+#[test]
+fn a_connection_is_of_the_very_name_then_of_the_longest_it_is_under_then_of_what_demands_none() {
+    let routes = [
+        connections("TLSRoute/ns/exact", "ns/s", "db.shop", 9),
+        connections("TLSRoute/ns/long", "ns/s", "*.db.shop *.x.shop", 9),
+        connections("TLSRoute/ns/short", "ns/s", "*.shop db.shop", 10),
+        connections("TLSRoute/ns/tie", "ns/s", "db.shop *.db.shop", 9),
+    ];
+    let all = connections("TLSRoute/ns/all", "ns/s", "", 11);
+    let (named, every) = (world(routes.clone()), Delta::from_iter(routes.into_iter().chain([all])));
+    let every = Snapshot::default().with(&every);
+    for (asked, wanted, of_all) in [
+        ("db.shop", "ns/exact", "ns/exact"),
+        ("DB.shop", "ns/exact", "ns/exact"),
+        ("a.db.shop", "ns/long", "ns/long"),
+        ("a.b.db.shop", "ns/long", "ns/long"),
+        ("a.shop", "ns/short", "ns/short"),
+        ("x.shop", "ns/short", "ns/short"),
+        ("shop", "none", "ns/all"),
+        ("adb.shop", "ns/short", "ns/short"),
+        ("other", "none", "ns/all"),
+        ("", "none", "ns/all"),
+    ] {
+        assert_eq!(carried(&named, 80, "ns", asked), wanted, "{asked}");
+        assert_eq!(carried(&every, 80, "ns", asked), of_all, "{asked}");
+    }
+    let table = |world: &Snapshot| {
+        Arc::clone(world.tables_of(&"ns/s".parse().unwrap()).unwrap().table(80, None).unwrap())
+    };
+    assert!(table(&named).asks_for_servers());
+    let asked = request("/");
+    assert!(matches!(table(&named).choose(&asked.asked()), Choice::NoRoutes), "of requests they say nothing");
+}
+
+#[test]
+fn of_several_tcp_routes_the_oldest_serves_and_every_other_kind_goes_before_them() {
+    let newer = connections("TCPRoute/ns/a", "ns/s:80", "", 2);
+    let older = connections("TCPRoute/ns/z", "ns/s:80", "", 1);
+    let both = world([newer.clone(), older.clone()]);
+    assert_eq!(
+        (carried(&both, 80, "ns", ""), carried(&both, 81, "ns", "")),
+        ("ns/z".into(), "default".into())
+    );
+    let with_tls =
+        world([newer.clone(), older.clone(), connections("TLSRoute/ns/t", "ns/s:80", "db.shop", 9)]);
+    assert_eq!(carried(&with_tls, 80, "ns", "db.shop"), "ns/t");
+    assert_eq!(carried(&with_tls, 80, "ns", ""), "none", "nothing falls through to another kind");
+    let with_http = world([newer, older, change("HTTPRoute/ns/r", "ns/s:80", "/a", "v1")]);
+    assert_eq!(sent(&with_http, 80, "ns", "/a"), "ns/v1");
+    // A consumer's are its own.
+    let own = world([
+        connections("TCPRoute/ns/producer", "ns/s", "", 1),
+        connections("TCPRoute/shop/consumer", "ns/s", "", 2),
+    ]);
+    assert_eq!(
+        (carried(&own, 80, "shop", ""), carried(&own, 80, "x", "")),
+        ("ns/consumer".into(), "ns/producer".into())
+    );
 }

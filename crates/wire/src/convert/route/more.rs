@@ -9,8 +9,18 @@ use crate::limits;
 use crate::pb::waypoint as pb;
 
 pub(super) fn more_from_pb(raw: pb::More) -> Result<More, ConvertError> {
-    let pb::More { method, scheme, authority, port: number, from, without_headers, claims, without_claims } =
-        raw;
+    let pb::More {
+        method,
+        scheme,
+        authority,
+        port: number,
+        from,
+        without_headers,
+        claims,
+        without_claims,
+        servers,
+    } = raw;
+    let servers = at_most("matches.servers", limits::ROUTE_LIST, servers)?;
     let read = |field, raw: Option<pb::ValueMatch>| raw.map(|raw| value(field, raw)).transpose();
     let without = at_most("matches.withoutHeaders", limits::ROUTE_LIST, without_headers)?;
     let number = port("matches.port", number)?;
@@ -23,6 +33,7 @@ pub(super) fn more_from_pb(raw: pb::More) -> Result<More, ConvertError> {
         without_headers: without.into_iter().map(header).collect::<Result<_, _>>()?,
         claims: all("matches.claims", claims)?,
         without_claims: all("matches.withoutClaims", without_claims)?,
+        servers: servers.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
     })
 }
 
@@ -42,7 +53,7 @@ fn claim(field: &'static str, raw: pb::ClaimMatch) -> Result<ClaimMatch, Convert
 }
 
 pub(super) fn more_to_pb(more: &More) -> pb::More {
-    let More { method, scheme, authority, port, from, without_headers, claims, without_claims } = more;
+    let More { method, scheme, authority, port, from, without_headers, claims, without_claims, servers } = more;
     let written = |value: &Option<ValueMatch>| value.as_ref().map(value_to_pb);
     let header = |HeaderMatch { name, value }: &HeaderMatch| named(name.as_str(), value);
     let claim = |ClaimMatch { path, value }: &ClaimMatch| pb::ClaimMatch {
@@ -58,5 +69,6 @@ pub(super) fn more_to_pb(more: &More) -> pb::More {
         without_headers: without_headers.iter().map(header).collect(),
         claims: claims.iter().map(claim).collect(),
         without_claims: without_claims.iter().map(claim).collect(),
+        servers: servers.iter().map(ToString::to_string).collect(),
     }
 }

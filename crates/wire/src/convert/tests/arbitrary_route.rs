@@ -76,8 +76,10 @@ fn more() -> impl Strategy<Value = More> {
     };
     let header = (header_name(), value_match()).prop_map(|(name, value)| HeaderMatch { name, value });
     let one = || option::of(value_match());
-    ((one(), one(), one()), option::of(1u16..), option::of(PART), vec(header, 0..2), (claims(), claims()))
-        .prop_map(|((method, scheme, authority), port, from, without_headers, (claims, without_claims))| {
+    let servers = || vec(PART.prop_map(|name| format!("*.{name}").parse().unwrap()), 0..2);
+    let asked = (claims(), claims(), servers());
+    ((one(), one(), one()), option::of(1u16..), option::of(PART), vec(header, 0..2), asked)
+        .prop_map(|((method, scheme, authority), port, from, without_headers, (claims, without_claims, servers))| {
             More {
                 method,
                 scheme,
@@ -87,6 +89,7 @@ fn more() -> impl Strategy<Value = More> {
                 without_headers,
                 claims,
                 without_claims,
+                servers,
             }
         })
 }
