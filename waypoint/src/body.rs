@@ -1,5 +1,6 @@
 //! Bodies on their way through: of requests, which may have to be sent a second time as long as nothing of them was
-//! taken, and of answers, whose end is the exchange's. Owns counting and those ends; nothing is ever held back.
+//! taken, and of answers, whose end is the exchange's. Owns counting and those ends; nothing is ever held back, but the
+//! beginning that somebody is to be shown first.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,6 +99,62 @@ impl Origin {
 
 fn lock(origin: &Mutex<Origin>) -> MutexGuard<'_, Origin> {
     origin.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether nothing more of it will come.
+    fn is_end(&self) -> bool {
+        self.ahead.frames.is_empty() && (self.ahead.ended || self.body.is_end_stream())
+    }
+
+    /// How much of it there is to come.
+    fn hint(&self) -> SizeHint {
+        let mut hint = self.body.size_hint();
+        let ahead = u64::try_from(self.ahead.bytes).unwrap_or(u64::MAX);
+        if ahead > 0 {
+            let upper = hint.upper().map(|upper| upper.saturating_add(ahead));
+            let lower = hint.lower().saturating_add(ahead);
+            hint = SizeHint::new();
+            upper.iter().for_each(|upper| hint.set_upper(*upper));
+            hint.set_lower(lower);
+        }
+        hint
+    }
+
+    /// Reads until there are more bytes than this, or nothing follows.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<(), Why>> {
+        while self.ahead.bytes <= most && !self.ahead.ended {
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+                ready!(self.idle.poll(cx));
+                self.broken = Some(Why::Idle);
+                return Poll::Ready(Err(Why::Idle));
+            };
+            self.idle.moved();
+            match frame {
+                Some(Ok(frame)) => {
+                    self.ahead.bytes += frame.data_ref().map_or(0, Bytes::len);
+                    self.ahead.frames.push_back(frame);
+                    self.ahead.ended = self.body.is_end_stream();
+                }
+                Some(Err(_)) => {
+                    self.broken = Some(Why::Broken);
+                    return Poll::Ready(Err(Why::Broken));
+                }
+                None => self.ahead.ended = true,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next frame, as it was read or as it comes.
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(frame) = self.ahead.frames.pop_front() {
+            self.ahead.bytes -= frame.data_ref().map_or(0, Bytes::len);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if self.ahead.ended {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
 }
 
 impl Source {
@@ -154,6 +211,20 @@ impl Source {
     }
 
     /// Why no more of it follows, if it is not whole.
+    /// The first of it, at most so many bytes, and whether that is all. Nothing of it is taken; it may be asked for again.
+    ///
+    /// Cancel-safe: what was read stays.
+    pub(crate) async fn beginning(&self, most: usize) -> Result<(Bytes, bool), Why> {
+        poll_fn(|cx| lock(&self.0).poll_ahead(cx, most)).await?;
+        let origin = lock(&self.0);
+        let mut bytes = BytesMut::with_capacity(origin.ahead.bytes.min(most));
+        for data in origin.ahead.frames.iter().filter_map(Frame::data_ref) {
+            let room = most - bytes.len();
+            bytes.extend_from_slice(data.get(..room).unwrap_or(data));
+        }
+        Ok((bytes.freeze(), origin.ahead.ended && origin.ahead.bytes <= most))
+    }
+
     pub(crate) fn broken(&self) -> Option<Why> {
         lock(&self.0).broken
     }

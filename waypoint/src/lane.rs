@@ -20,6 +20,7 @@ use ambit_wire::node_link::PodInfo;
 use tokio::sync::watch;
 
 use crate::believed::Believed;
+use crate::call::Calls;
 use crate::crew::Crew;
 use crate::keys::Rings;
 use crate::metrics::Metrics;
@@ -67,6 +68,10 @@ pub(crate) struct Lane {
     /// Requests under way from clients.
     pub(crate) room: Room,
 }
+    /// Calls of our own under way.
+    pub(crate) calls: Calls,
+    /// Spans of requests that collectors are told of.
+    pub(crate) spans: Spans,
 
 impl Lane {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
@@ -75,8 +80,9 @@ impl Lane {
         let tunnels = Pool::new(shared.vault.clone(), settings, &Stop::new());
         let room = Room::new(shared.requests);
         let (lines, crew, copies) = (Lines::default(), Crew::new(), Copies::default());
-        let believed = Believed::default();
-        Self { shared, tunnels, lines, crew, believed, copies, room }
+        let (believed, calls) = (Believed::default(), Calls::default());
+        let spans = Spans::default();
+        Self { shared, tunnels, lines, crew, believed, copies, calls, spans, room }
     }
 }
 

@@ -4,6 +4,7 @@ mod accept;
 mod admin;
 mod believed;
 mod body;
+mod call;
 pub mod config;
 mod crew;
 mod idle;

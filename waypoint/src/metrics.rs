@@ -43,6 +43,12 @@ pub struct Metrics {
     pub sent: Family<ConnectionLabels, Counter>,
     /// What was refused before a request or a connection was there to be recorded.
     pub refused: Family<Reason, Counter>,
+    /// Questions whether requests may come in, to those who say.
+    pub asked: Family<AskedLabels, Counter>,
+    /// Requests and connections for which there was no room, as their service's traffic policy has it.
+    pub overflows: Family<Governed, Counter>,
+    /// Endpoints that were left out for a while.
+    pub ejections: Family<Governed, Counter>,
     /// Tunnels that are open.
     pub tunnels: Gauge,
     /// Streams of discovery that ended.
@@ -64,6 +70,9 @@ impl Default for Metrics {
             refused: Family::default(),
             tunnels: Gauge::default(),
             xds_ended: Family::default(),
+            overflows: Family::default(),
+            ejections: Family::default(),
+            asked: Family::default(),
         }
     }
 }
@@ -84,6 +93,12 @@ impl Metrics {
         to.register("ambit_waypoint_tunnels", "Tunnels that are open (unstable)", m.tunnels);
         let ended = "Discovery streams that ended (unstable)";
         to.register("istio_xds_connection_terminations", ended, m.xds_ended);
+        let asked = "Questions to external authorizers (unstable)";
+        to.register("ambit_waypoint_ext_authz", asked, m.asked);
+        let overflows = "Refused, for a service's traffic policy leaves no room (unstable)";
+        to.register("ambit_waypoint_overflows", overflows, m.overflows);
+        let ejections = "Endpoints left out by outlier detection (unstable)";
+        to.register("ambit_waypoint_ejections", ejections, m.ejections);
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build(version.clone())).set(1);
         to.register("istio_build", "The version", build);
@@ -123,6 +138,41 @@ pub struct RequestLabels {
 #[must_use]
 pub fn told(told: &Baggage, who: &Identity) -> Side {
     let workload: Label = told.workload.as_ref().map_or("", |(_, name)| name).into();
+/// Who was asked about a request, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AskedLabels {
+    /// Who.
+    pub provider: Label,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What comes of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A yes.
+    Allowed,
+    /// A no.
+    Denied,
+    /// Neither; the request was refused.
+    Failed,
+    /// Neither; the request was let in.
+    FailedOpen,
+}
+
+impl Outcome {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+            Self::FailedOpen => "failed_open",
+        }
+    }
+}
+
     Side {
         canonical: told.service.as_str().into(),
         revision: told.revision.as_str().into(),
@@ -161,6 +211,32 @@ impl EncodeLabelSet for RequestLabels {
     fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
         EncodeLabelSet::encode(&self.ends, e)?;
         put(e, "response_code", &self.code.to_string())?;
+impl EncodeLabelSet for AskedLabels {
+    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        put(e, "provider", self.provider.as_str())?;
+        put(e, "outcome", self.outcome.as_str())
+    }
+}
+
+/// Something that a service's traffic policy did.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Governed {
+    /// Host, namespace and name of the service.
+    pub service: [Label; 3],
+    /// What there was too much of, or why.
+    pub reason: &'static str,
+}
+
+impl EncodeLabelSet for Governed {
+    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let [host, namespace, name] = &self.service;
+        put(e, "destination_service", host.as_str())?;
+        put(e, "destination_service_name", name.as_str())?;
+        put(e, "destination_service_namespace", namespace.as_str())?;
+        put(e, "reason", self.reason)
+    }
+}
+
         let grpc = self.grpc.map(|status| status.to_string()).unwrap_or_default();
         ("grpc_response_status", grpc.as_str()).encode(e.encode_label())
     }

@@ -2,6 +2,7 @@
 //! answer, and every request ends in one record.
 
 mod answer;
+mod ask;
 mod authenticate;
 pub(crate) mod authorize;
 mod forward;
@@ -9,7 +10,7 @@ mod identify;
 pub(crate) mod mirror;
 pub(crate) mod record;
 mod rewrite;
-mod route;
+pub(crate) mod route;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use crate::refused::Refused;
 use crate::stream::Inbound;
 use crate::upstream::{Chance, Got};
 use authorize::Seen;
+pub(crate) use ask::NoWord;
 pub(crate) use identify::{HEADERS_MOST, is_last};
 use record::Record;
 use route::Route;
@@ -44,9 +46,19 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     record.enter()?;
     let asked = identify::identify(&mut parts)?;
     // Ahead of the routes: they may go by headers that only the mesh sets.
+    authenticate::unforge(record, &mut parts);
+    let former = Box::pin(ask::ask(record, &mut parts, &asked, &source)).await?;
     let token = Box::pin(authenticate::authenticate(record, &mut parts)).await?;
     let target = route::target(&parts)?;
-    let routed = route::route(record.inbound(), (&parts, &asked, &target), &mut Chance);
+    // Routes go by what others have changed only if those say so, or if they go by a token.
+    let former = former.filter(|_| token.is_none()).map(|headers| {
+        let mut former = parts.clone();
+        former.headers = headers;
+        former
+    });
+    let by = former.as_ref().unwrap_or(&parts);
+    let request = route::Seen { parts: by, asked: &asked, target: &target, token: token.as_deref() };
+    let route::Routed { route: routed, fault } = route::route(record.inbound(), &request, &mut Chance);
     // A browser asks without saying who it is, and is told nothing but what pages may ask. Everything else that a
     // route says is for those only who may ask at all.
     if !matches!(routed, Err(Refused::Preflight { .. })) {
@@ -59,3 +71,4 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     let got = forward::forward(record, &outgoing, &source, &route).await?;
     Ok((got, route))
 }
+    Box::pin(ask::ask_of_route(record, &mut parts, (&asked, &source), &mut route)).await?;

@@ -12,6 +12,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::room::Full;
 use crate::upstream::Failure;
+use crate::phases::NoWord;
 
 /// Why a request goes no further.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,28 @@ pub(crate) enum Refused {
     Unasked(String),
     /// It shows a token that is not believed.
     #[error("its token is not believed: {fault}")]
+    /// Somebody was asked whether it may come in, and says no.
+    #[error("{by} does not let it in")]
+    TurnedAway {
+        /// Who.
+        by: Label,
+        /// What the client is answered.
+        answer: Box<Refusing>,
+    },
+    /// Somebody should have said whether it may come in, and did not.
+    #[error("{by} does not say whether it may come in")]
+    NoWord {
+        /// Who.
+        by: Label,
+        /// What the client is answered.
+        status: StatusCode,
+        /// Why.
+        #[source]
+        error: Box<NoWord>,
+    },
+    /// Its body is longer than what somebody is to be shown of it.
+    #[error("the body is longer than may be shown to who is asked about it")]
+    TooLarge,
     Unproven {
         /// Why.
         fault: Fault,
@@ -122,12 +145,10 @@ impl Refused {
                 say(StatusCode::FORBIDDEN, "-", "rbac_access_denied_matched_policy", "RBAC: access denied")
             }
             Self::Unasked(_) => say(StatusCode::FORBIDDEN, "UAEX", "ext_authz_error", ""),
-            Self::Unproven { fault, .. } => Words {
-                status: if fault.is_forbidden() { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED },
-                flags: "-",
-                details: fault.details(),
-                body: fault.to_string().into(),
-            },
+            Self::TurnedAway { answer, .. } => turned_away(answer),
+            Self::NoWord { status, .. } => say(*status, "UAEX", "ext_authz_error", ""),
+            Self::TooLarge => say(StatusCode::PAYLOAD_TOO_LARGE, "-", "request_payload_too_large", LARGE),
+            Self::Unproven { fault, .. } => unproven(*fault),
             Self::NoRoute => say(StatusCode::NOT_FOUND, "NR", "route_not_found", ""),
             Self::Broken(_) => say(StatusCode::INTERNAL_SERVER_ERROR, "-", "direct_response", ""),
             Self::Elsewhere { status, .. } => {
@@ -157,3 +178,39 @@ impl Refused {
         }
     }
 }
+
+    /// What is said because a route has it so.
+    fn words_of_route(&self) -> Words {
+        let known = |status: u16, other| StatusCode::from_u16(status).unwrap_or(other);
+        let (status, flags, details, body) = match self {
+            Self::Elsewhere { status, .. } => (known(*status, StatusCode::FOUND), "-", DIRECT, ""),
+            Self::Direct { answer, .. } => (known(answer.status, StatusCode::OK), "-", DIRECT, ""),
+            Self::Preflight { .. } => (StatusCode::NO_CONTENT, "-", DIRECT, ""),
+            Self::Aborted(with) => {
+                let status = match with {
+                    AbortWith::Http(status) => known(*status, StatusCode::SERVICE_UNAVAILABLE),
+                    AbortWith::Grpc(_) => StatusCode::OK,
+                };
+                (status, "FI", "fault_filter_abort", "fault filter abort")
+            }
+            Self::Nowhere(_) => (StatusCode::SERVICE_UNAVAILABLE, "NC", "cluster_not_found", ""),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "-", DIRECT, ""),
+        };
+        Words { status, flags, details, body: Cow::Borrowed(body) }
+    }
+}
+
+/// What Envoy says of answers that a route gives.
+const DIRECT: &str = "direct_response";
+
+/// What is said of a body that is too long to be shown.
+const LARGE: &str = "Payload Too Large";
+
+fn turned_away(answer: &Refusing) -> Words {
+    let body = String::from_utf8_lossy(&answer.body).into_owned().into();
+    Words { status: answer.status, flags: "UAEX", details: "ext_authz_denied", body }
+}
+
+fn unproven(fault: Fault) -> Words {
+    let status = if fault.is_forbidden() { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
+    Words { status, flags: "-", details: fault.details(), body: fault.to_string().into() }

@@ -40,6 +40,7 @@ pub(crate) fn pass(
     *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let (Some(near), Some(protocol)) = (upgrade, protocol)
+    record.finish(response.headers_mut());
     {
         let far = hyper::upgrade::on(&mut response);
         if record.is_http2() {
@@ -87,6 +88,12 @@ pub(crate) fn own(mut record: Record, refused: &Refused) -> Response<Download> {
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("ambit-waypoint"));
     if matches!(
+    let mut response = said(&mut record, refused);
+    record.finish(response.headers_mut());
+    response
+}
+
+fn said(record: &mut Record, refused: &Refused) -> Response<Download> {
         refused,
         Refused::Bad(_)
             | Refused::Path(_)
@@ -132,12 +139,57 @@ pub(crate) fn own(mut record: Record, refused: &Refused) -> Response<Download> {
         record.grpc(status);
         return response;
     }
-    let text = words.body.into_owned();
-    if !text.is_empty() {
+    *response.status_mut() = words.status;
+    let body = body(record, refused, words.body, response.headers_mut());
+    response.map(|_| Download::Own(Some(body)))
+}
+
+/// Whether a route says all of an answer in its headers, which are put there.
+fn is_route_s(refused: &Refused, headers: &mut HeaderMap) -> bool {
+    match refused {
+        Refused::Elsewhere { location, headers: edits, .. } => {
+            headers.extend(HeaderValue::try_from(location).ok().map(|location| (LOCATION, location)));
+            edits.apply(headers);
+            true
+        }
+        Refused::Preflight { headers: told } => {
+            headers.extend(told.clone());
+            true
+        }
+        _ => false,
+    }
+}
+
+/// What gRPC is told: whoever speaks it, and whoever is to be told so.
+fn grpc_status_of(record: &Record, refused: &Refused, status: StatusCode) -> Option<u16> {
+    Some(match refused {
+        Refused::Aborted(AbortWith::Grpc(status)) => *status,
+        _ if !record.is_grpc() => return None,
+        // A method that no route has is one that is not implemented.
+        Refused::NoRoute => 12,
+        Refused::Broken(_) | Refused::Nowhere(_) => 14,
+        _ => grpc_status(status),
+    })
+}
+
+/// The body of an answer of our own, with the headers that are its.
+fn body(record: &mut Record, refused: &Refused, words: Cow<'static, str>, headers: &mut HeaderMap) -> Bytes {
+    let body: Bytes = match refused {
+        Refused::Direct { answer, .. } => Bytes::from_owner(Arc::clone(&answer.body)),
+        Refused::TurnedAway { answer, .. } => Bytes::copy_from_slice(&answer.body),
+        _ => words.into_owned().into(),
+    };
+    if !body.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     }
-    *response.status_mut() = words.status;
-    response.map(|_| Download::Own(Some(text.into())))
+    if let Refused::TurnedAway { answer, .. } = refused {
+        answer.headers.apply(headers);
+    }
+    if let Refused::Direct { headers: edits, .. } = refused {
+        edits.apply(headers);
+        record.passed(u64::try_from(body.len()).unwrap_or(u64::MAX));
+    }
+    body
 }
 
 /// A status alone: HTTP says 200, and gRPC the rest.

@@ -60,6 +60,18 @@ pub(crate) async fn authenticate(
             Err(fault) if failed.is_none_or(|it| it == Fault::Issuer) => failed = Some(fault),
             Err(_) => {}
         }
+/// Takes out headers that only the mesh sets, before anybody goes by them. No record shows a token.
+pub(crate) fn unforge(record: &mut Record, parts: &mut Parts) {
+    let world = record.lane().shared.world.load();
+    let all = world.authentications_of(&record.inbound().targets);
+    for name in rules(&all).flat_map(|rule| rule.headers()) {
+        parts.headers.remove(name);
+    }
+    if let Some(uri) = without(rules(&all).flat_map(|rule| &rule.places), parts) {
+        record.show(uri);
+    }
+}
+
     }
     match failed {
         None => Ok(None),

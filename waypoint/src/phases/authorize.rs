@@ -68,6 +68,18 @@ fn opinion(inbound: &Inbound, http: Option<Http<'_>>) -> Result<Option<Opinion>,
     if policies.is_empty() {
         return Ok(None);
     }
+    let facts = facts(inbound, http);
+    // Whoever has to be asked about a request was asked when it came; about a connection nobody is.
+    if facts.http.is_none()
+        && let Some((provider, _)) = asks(&policies, &facts).map_err(Refused::Denied)?.first()
+    {
+        return Err(Refused::Unasked(provider.to_string()));
+    }
+    Ok(Some(judge(&policies, &facts)))
+}
+
+/// What is known when policies judge.
+pub(super) fn facts<'a>(inbound: &'a Inbound, http: Option<Http<'a>>) -> Facts<'a> {
     let client = &inbound.client;
     let from = client.from.ip();
     let mut facts = Facts::new(client.identity.as_ref(), from, inbound.dialled);
@@ -75,11 +87,7 @@ fn opinion(inbound: &Inbound, http: Option<Http<'_>>) -> Result<Option<Opinion>,
     let passed_on = http.as_ref().filter(|_| client.identity.is_some());
     facts.remote = passed_on.and_then(|http| remote(http.headers)).unwrap_or(from);
     facts.http = http;
-    match asks(&policies, &facts).map_err(Refused::Denied)?.first() {
-        // Nobody is known who could be asked, and so nobody lets it in.
-        Some(provider) => Err(Refused::Unasked(provider.to_string())),
-        None => Ok(Some(judge(&policies, &facts))),
-    }
+    facts
 }
 
 /// How a denial is called in records (`waypoint.md` 4.3).

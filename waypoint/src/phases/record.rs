@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_model::name::{Label, PolicyKey};
-use ambit_model::request_policy::{Opinion, Rehearsal, Verdict};
+use ambit_model::provider::HeaderChanges;
+use ambit_model::request_policy::{Opinion, Rehearsal, RuleRef, Verdict};
 use ambit_model::route::Plan;
 use ambit_process::clock::{Instant, now};
 use ambit_proxy::side::Side;
@@ -19,7 +20,7 @@ use super::route::Route;
 use crate::body::Source;
 use crate::idle::Idle;
 use crate::lane::Lane;
-use crate::metrics::{ConnectionLabels, RequestLabels, names};
+use crate::metrics::{AskedLabels, ConnectionLabels, RequestLabels, names};
 use crate::refused::{Refused, Words};
 use crate::room::{Full, Seat};
 use crate::stream::Inbound;
@@ -47,6 +48,10 @@ pub(crate) struct Record {
     destination: Option<Side>,
     target: Option<String>,
     service_time: Option<Duration>,
+    /// Who else was asked, and what came of it.
+    asked: Option<String>,
+    /// What they add to the answer.
+    back: HeaderChanges,
     sent: u64,
     route: Label,
     deadline: Option<Instant>,
@@ -114,6 +119,8 @@ impl Record {
             ended: false,
             seat: None,
         }
+            asked: None,
+            back: HeaderChanges::default(),
     }
 
     /// Takes its place among the requests under way, until the end of it.
@@ -164,6 +171,25 @@ impl Record {
             Verdict::Deny(denial) => Some(denial),
         };
         let listed = |list: Vec<String>| (!list.is_empty()).then(|| list.join(", "));
+    /// Somebody else was asked; and by which rule, if it goes no further.
+    pub(crate) fn asked(&mut self, whom: &AskedLabels, by: Option<&RuleRef>) {
+        let before = self.asked.take().map(|before| before + ", ").unwrap_or_default();
+        self.asked = Some(format!("{before}{}: {}", whom.provider, whom.outcome.as_str()));
+        if let Some(by) = by {
+            self.judged.get_or_insert_default().policy = Some(by.policy.to_string());
+        }
+    }
+
+    /// What the client is answered has these changes, whoever answers.
+    pub(crate) fn answer_with(&mut self, back: HeaderChanges) {
+        self.back.extend(back);
+    }
+
+    /// Changes an answer as others have said.
+    pub(crate) fn finish(&self, answer: &mut HeaderMap) {
+        self.back.apply(answer);
+    }
+
         self.judged = Some(Box::new(Judged {
             details: denial.map(authorize::details),
             policy: denial.and_then(|it| it.policy()).map(PolicyKey::to_string),
@@ -341,6 +367,7 @@ impl Record {
             downstream_remote_address = %self.inbound.client.from,
             source_principal = self.inbound.principal(),
             source_workload = filled(&source.workload),
+            ext_authz = self.asked.as_deref(),
             destination_principal = filled(&destination.principal),
             destination_workload = filled(&destination.workload),
             grpc_status = labels.grpc,

@@ -10,6 +10,8 @@ use ambit_model::http_route::{
 };
 use ambit_model::name::Label;
 use ambit_model::route::Bound;
+use ambit_model::provider::{Authorizer, QueryChanges};
+use ambit_model::request_policy::Token;
 use ambit_model::service::{AppProtocol, Service};
 use ambit_model::snapshot::Snapshot;
 use http::header::{HeaderMap, HeaderValue, ORIGIN};
@@ -59,6 +61,22 @@ impl Route {
     }
 
     /// When it is tried again.
+    /// Who is asked whether it may go on.
+    pub(crate) fn asks(&self) -> Option<Arc<Authorizer>> {
+        self.rule.as_ref()?.rule.filters.as_ref().ok()?.ask.clone()
+    }
+
+    /// Changes the query, as whoever was asked has said.
+    pub(crate) fn change_query(&mut self, changes: &QueryChanges) {
+        if !changes.is_empty() {
+            let changed = |target: &PathAndQuery| {
+                put_together(target.path(), changes.apply(target.query()).as_deref()).ok()
+            };
+            self.target = changed(&self.target).unwrap_or_else(|| self.target.clone());
+            self.copied.0 = changed(&self.copied.0).unwrap_or_else(|| self.copied.0.clone());
+        }
+    }
+
     pub(crate) fn retry(&self) -> &Retry {
         self.rule.as_ref().and_then(|chosen| chosen.rule.retry.as_ref()).unwrap_or(&UNASKED)
     }
@@ -122,14 +140,34 @@ pub(crate) fn target(parts: &Parts) -> Result<RequestTarget<'_>, Refused> {
 }
 
 /// Finds it.
-pub(crate) fn route(
-    inbound: &Inbound,
-    (parts, asked, target): (&Parts, &Asked, &RequestTarget<'_>),
-    pick: &mut impl Pick,
-) -> Result<Route, Refused> {
-    let onward = |to| -> Result<Route, Refused> {
-        let target = put_together(target.path.as_str(), target.query)?;
-        Ok(Route::plain(to, target))
+/// A request, as routes see it.
+pub(crate) struct Seen<'a> {
+    pub(crate) parts: &'a Parts,
+    pub(crate) asked: &'a Asked,
+    pub(crate) target: &'a RequestTarget<'a>,
+    /// A token of it that is believed.
+    pub(crate) token: Option<&'a Token>,
+}
+
+/// What routes say of a request.
+pub(crate) struct Routed {
+    /// Where it goes, or what it is answered.
+    pub(crate) route: Result<Route, Refused>,
+    /// What is put in its way first.
+    pub(crate) fault: Option<Fault>,
+}
+
+impl From<Result<Route, Refused>> for Routed {
+    fn from(route: Result<Route, Refused>) -> Self {
+        Self { route, fault: None }
+    }
+}
+
+pub(crate) fn route(inbound: &Inbound, seen: &Seen<'_>, pick: &mut impl Pick) -> Routed {
+    let Seen { parts, target, .. } = *seen;
+    let onward = |to| {
+        let target = put_together(target.path.as_str(), target.query);
+        Routed::from(target.map(|target| Route::plain(to, target)))
     };
     let Bound::Service { service, port } = &inbound.bound else { return onward(inbound.bound.clone()) };
     let world = inbound.lane.shared.world.load();
@@ -151,20 +189,28 @@ pub(crate) fn route(
         Choice::NoRoutes => onward(inbound.bound.clone()),
         Choice::NoMatch(_) => Err(Refused::NoRoute),
         Choice::Found(found) => {
-            let from = From { world: &world, service, port: *port, target, asked, parts };
-            from.follow(&found, pick)
+            let from = Follower { world: &world, service, port: *port, seen };
+            let filters = found.rule.filters.as_ref().ok();
+            let fault = filters.and_then(|filters| filters.fault.as_deref().copied());
+            Routed { route: from.follow(&found, pick), fault }
         }
     }
 }
 
 /// What a rule is followed from.
+/// What is known of a request beside its head.
+fn around<'a>(inbound: &'a Inbound, seen: &Seen<'a>, port: u16) -> Around<'a> {
+    let scheme = if seen.parts.uri.scheme() == Some(&http::uri::Scheme::HTTPS) { "https" } else { "http" };
+    let authority = seen.asked.authority.as_ref().map_or("", Authority::as_str);
+    let from = inbound.client.identity.as_ref().map(|client| &client.namespace);
+    Around { scheme, authority, port, from, token: seen.token }
+}
+
 struct From<'a> {
     world: &'a Snapshot,
     service: &'a Arc<Service>,
     port: u16,
-    target: &'a RequestTarget<'a>,
-    asked: &'a Asked,
-    parts: &'a Parts,
+    seen: &'a Seen<'a>,
 }
 
 impl From<'_> {
@@ -182,9 +228,10 @@ impl From<'_> {
             return Err(Refused::Elsewhere { status, location, headers: filters.response_headers.clone() });
         }
         let backend = found.rule.backend(pick).map_err(|none| Refused::Broken(none.to_string()))?;
-        let to = self.upstream(backend)?;
+        let to = self.upstream(backend, found)?;
         let own = for_backend(backend.filters.as_ref().map_err(broken)?)?;
-        let target = put_together(self.target.path.as_str(), self.target.query)?;
+        let asked = self.seen.target;
+        let target = put_together(asked.path.as_str(), asked.query)?;
         let mut route = Route {
             name: found.route.key.to_string().into(),
             mirrors: self.mirrors(filters, pick),
@@ -208,9 +255,13 @@ impl From<'_> {
     }
 
     /// The service that a backend means.
-    fn upstream(&self, backend: &Backend) -> Result<Bound, Refused> {
-        let to = backend.to.as_ref().map_err(broken)?;
-        self.known(to).ok_or_else(|| Refused::Broken(format!("the backend {to} is not known")))
+    fn upstream(&self, backend: &Backend, found: &Found<'_>) -> Result<Bound, Refused> {
+        let unknown = |why| match found.key().kind {
+            RouteKind::VirtualService => Refused::Nowhere(why),
+            RouteKind::Grpc | RouteKind::Http | RouteKind::Tls | RouteKind::Tcp => Refused::Broken(why),
+        };
+        let to = backend.to.as_ref().map_err(|why| unknown(why.to_string()))?;
+        self.known(to).ok_or_else(|| unknown(format!("the backend {to} is not known")))
     }
 
     /// A service's port. Its own routes are not asked again.
@@ -231,8 +282,9 @@ impl From<'_> {
     }
 
     fn location(&self, found: &Found<'_>, filters: &Filters) -> Result<String, Refused> {
-        let host = self.asked.authority.as_ref().map_or(self.service.hostname.as_str(), Authority::as_str);
-        let asked = Redirected { scheme: Scheme::Http, host, port: self.port, target: self.target };
+        let Seen { asked, target, .. } = *self.seen;
+        let host = asked.authority.as_ref().map_or(self.service.hostname.as_str(), Authority::as_str);
+        let asked = Redirected { scheme: Scheme::Http, host, port: self.port, target };
         let location = filters.redirect.as_ref().and_then(|redirect| redirect.location(&asked, found));
         location.ok_or_else(|| Refused::Broken("the redirect replaces a prefix where none matched".into()))
     }
@@ -255,7 +307,11 @@ impl From<'_> {
 
 /// What one backend alone can change: more, and its requests are not sent on.
 fn for_backend(filters: &Filters) -> Result<&Filters, Refused> {
-    if filters.redirect.is_some() || filters.cors.is_some() || !filters.mirrors.is_empty() {
+    let of_rules = filters.redirect.is_some()
+        || filters.direct.is_some()
+        || filters.fault.is_some()
+        || filters.ask.is_some();
+    if of_rules || filters.cors.is_some() || !filters.mirrors.is_empty() {
         return Err(Refused::Broken("a backend has a filter that only a rule may have".into()));
     }
     Ok(filters)

@@ -2,6 +2,10 @@
 //! refused, and what is said of it.
 
 #[cfg(test)]
+mod asked;
+#[cfg(test)]
+mod authorizer;
+#[cfg(test)]
 mod backend;
 #[cfg(test)]
 mod client;
