@@ -2,11 +2,13 @@
 //! taken, and of answers, whose end is the exchange's. Owns counting and those ends; nothing is ever held back, but the
 //! beginning that somebody is to be shown first.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -46,6 +48,8 @@ enum From {
     Client { origin: Arc<Mutex<Origin>>, attempt: u32 },
     /// A copy, of what an attempt has taken.
     Copy(mpsc::Receiver<Piece>),
+    /// One of our own; none once it is sent.
+    Own(Option<Bytes>),
 }
 
 /// A piece of a body that is sent twice.
@@ -71,7 +75,18 @@ struct Origin {
     idle: Idle,
     broken: Option<Why>,
     bytes: u64,
+    /// What was read before anybody took it.
+    ahead: Ahead,
     copies: Vec<mpsc::Sender<Piece>>,
+}
+
+/// The beginning of a body that was read.
+#[derive(Default)]
+struct Ahead {
+    frames: VecDeque<Frame<Bytes>>,
+    bytes: usize,
+    /// Nothing follows.
+    ended: bool,
 }
 
 /// Why what was sent of a body is not what was meant.
@@ -84,21 +99,6 @@ pub(crate) enum Why {
 }
 
 impl Origin {
-    /// Hands a piece to all copies that keep up.
-    fn copy(&mut self, piece: &Piece) {
-        self.copies.retain(|copy| copy.try_send(piece.clone()).is_ok());
-    }
-
-    fn end(&mut self) {
-        if !self.ended {
-            self.ended = true;
-            self.copy(&Piece::End);
-        }
-    }
-}
-
-fn lock(origin: &Mutex<Origin>) -> MutexGuard<'_, Origin> {
-    origin.lock().unwrap_or_else(PoisonError::into_inner)
     /// Whether nothing more of it will come.
     fn is_end(&self) -> bool {
         self.ahead.frames.is_empty() && (self.ahead.ended || self.body.is_end_stream())
@@ -155,6 +155,21 @@ fn lock(origin: &Mutex<Origin>) -> MutexGuard<'_, Origin> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
+    /// Hands a piece to all copies that keep up.
+    fn copy(&mut self, piece: &Piece) {
+        self.copies.retain(|copy| copy.try_send(piece.clone()).is_ok());
+    }
+
+    fn end(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.copy(&Piece::End);
+        }
+    }
+}
+
+fn lock(origin: &Mutex<Origin>) -> MutexGuard<'_, Origin> {
+    origin.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Source {
@@ -168,6 +183,7 @@ impl Source {
             idle,
             broken: None,
             bytes: 0,
+            ahead: Ahead { ended, ..Ahead::default() },
             copies: Vec::new(),
         })))
     }
@@ -179,7 +195,7 @@ impl Source {
             return None;
         }
         origin.attempt += 1;
-        let (empty, hint) = (origin.body.is_end_stream(), origin.body.size_hint());
+        let (empty, hint) = (origin.is_end(), origin.hint());
         let from = From::Client { origin: Arc::clone(&self.0), attempt: origin.attempt };
         Some(Upload { from, empty, hint })
     }
@@ -188,11 +204,25 @@ impl Source {
     pub(crate) fn copy(&self) -> Upload {
         let (sender, receiver) = mpsc::channel(BEHIND);
         let mut origin = lock(&self.0);
-        let (empty, hint) = (origin.body.is_end_stream(), origin.body.size_hint());
+        let (empty, hint) = (origin.is_end(), origin.hint());
         if !empty {
             origin.copies.push(sender);
         }
         Upload { from: From::Copy(receiver), empty, hint }
+    }
+
+    /// The first of it, at most so many bytes, and whether that is all. Nothing of it is taken; it may be asked for again.
+    ///
+    /// Cancel-safe: what was read stays.
+    pub(crate) async fn beginning(&self, most: usize) -> Result<(Bytes, bool), Why> {
+        poll_fn(|cx| lock(&self.0).poll_ahead(cx, most)).await?;
+        let origin = lock(&self.0);
+        let mut bytes = BytesMut::with_capacity(origin.ahead.bytes.min(most));
+        for data in origin.ahead.frames.iter().filter_map(Frame::data_ref) {
+            let room = most - bytes.len();
+            bytes.extend_from_slice(data.get(..room).unwrap_or(data));
+        }
+        Ok((bytes.freeze(), origin.ahead.ended && origin.ahead.bytes <= most))
     }
 
     /// Whether nothing of it was taken yet.
@@ -211,20 +241,6 @@ impl Source {
     }
 
     /// Why no more of it follows, if it is not whole.
-    /// The first of it, at most so many bytes, and whether that is all. Nothing of it is taken; it may be asked for again.
-    ///
-    /// Cancel-safe: what was read stays.
-    pub(crate) async fn beginning(&self, most: usize) -> Result<(Bytes, bool), Why> {
-        poll_fn(|cx| lock(&self.0).poll_ahead(cx, most)).await?;
-        let origin = lock(&self.0);
-        let mut bytes = BytesMut::with_capacity(origin.ahead.bytes.min(most));
-        for data in origin.ahead.frames.iter().filter_map(Frame::data_ref) {
-            let room = most - bytes.len();
-            bytes.extend_from_slice(data.get(..room).unwrap_or(data));
-        }
-        Ok((bytes.freeze(), origin.ahead.ended && origin.ahead.bytes <= most))
-    }
-
     pub(crate) fn broken(&self) -> Option<Why> {
         lock(&self.0).broken
     }
@@ -232,6 +248,14 @@ impl Source {
     /// Bytes taken so far.
     pub(crate) fn bytes(&self) -> u64 {
         lock(&self.0).bytes
+    }
+}
+
+impl Upload {
+    /// One of our own.
+    pub(crate) fn own(body: Bytes) -> Self {
+        let hint = SizeHint::with_exact(u64::try_from(body.len()).unwrap_or(u64::MAX));
+        Self { empty: body.is_empty(), from: From::Own(Some(body)), hint }
     }
 }
 
@@ -259,6 +283,9 @@ impl Body for Upload {
                 // Whoever took the body has given it, or this copy, up.
                 None => Some(Err(BodyError::Lent)),
             }),
+            From::Own(body) => {
+                Poll::Ready(body.take().filter(|body| !body.is_empty()).map(|body| Ok(Frame::data(body))))
+            }
         }
     }
 
@@ -266,6 +293,7 @@ impl Body for Upload {
         match &self.from {
             From::Client { origin, .. } => self.empty || lock(origin).ended,
             From::Copy(_) => self.empty,
+            From::Own(body) => body.as_ref().is_none_or(Bytes::is_empty),
         }
     }
 
@@ -276,7 +304,7 @@ impl Body for Upload {
 
 impl Origin {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+        let Poll::Ready(frame) = self.next(cx) else {
             ready!(self.idle.poll(cx));
             self.broken = Some(Why::Idle);
             self.copies.clear();
@@ -294,7 +322,7 @@ impl Origin {
                 {
                     self.copy(&piece);
                 }
-                if self.body.is_end_stream() {
+                if self.is_end() {
                     self.end();
                 }
             }

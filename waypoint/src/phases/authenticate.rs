@@ -38,13 +38,6 @@ pub(crate) async fn authenticate(
     if all.is_empty() {
         return Ok(None);
     }
-    for name in rules(&all).flat_map(|rule| rule.headers()) {
-        parts.headers.remove(name);
-    }
-    // No record shows a token.
-    if let Some(uri) = without(rules(&all).flat_map(|rule| &rule.places), parts) {
-        record.show(uri);
-    }
     if is_preflight(&parts.method, &parts.headers) {
         return Ok(None);
     }
@@ -60,6 +53,13 @@ pub(crate) async fn authenticate(
             Err(fault) if failed.is_none_or(|it| it == Fault::Issuer) => failed = Some(fault),
             Err(_) => {}
         }
+    }
+    match failed {
+        None => Ok(None),
+        Some(fault) => Err(Refused::Unproven { fault, realm: realm(parts) }),
+    }
+}
+
 /// Takes out headers that only the mesh sets, before anybody goes by them. No record shows a token.
 pub(crate) fn unforge(record: &mut Record, parts: &mut Parts) {
     let world = record.lane().shared.world.load();
@@ -69,13 +69,6 @@ pub(crate) fn unforge(record: &mut Record, parts: &mut Parts) {
     }
     if let Some(uri) = without(rules(&all).flat_map(|rule| &rule.places), parts) {
         record.show(uri);
-    }
-}
-
-    }
-    match failed {
-        None => Ok(None),
-        Some(fault) => Err(Refused::Unproven { fault, realm: realm(parts) }),
     }
 }
 
@@ -162,7 +155,7 @@ fn without<'a>(places: impl Iterator<Item = &'a Place>, parts: &Parts) -> Option
 }
 
 /// The same target with another query.
-fn with_query(uri: &Uri, query: Option<&str>) -> Option<Uri> {
+pub(super) fn with_query(uri: &Uri, query: Option<&str>) -> Option<Uri> {
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(put_together(uri.path(), query).ok()?);
     Uri::from_parts(parts).ok()
