@@ -6,17 +6,18 @@ pub mod maps;
 pub mod overlay;
 pub mod plan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ambit_cluster::api::{ApiError, Client, Made};
+use ambit_cluster::kinds::waypoint::{MANAGED, WaypointClass};
 use ambit_process::stop::Stop;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::deploy::plan::{MANAGED, Planned, Template, plan};
-use crate::translate::waypoint::{Known, WaypointClass};
+use crate::deploy::plan::{Planned, Template, plan, surplus};
+use crate::translate::waypoint::Known;
 
 /// What somebody else changed or took away is put back after this long at the latest.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -67,9 +68,9 @@ impl Deployer {
             tokio::select! {
                 () = stop.stopped() => return,
                 // Election and feed end with the program only; then the others go on.
-                Ok(()) = self.leading.changed() => done.written.clear(),
+                Ok(()) = self.leading.changed() => done.forget(),
                 Ok(()) = self.known.changed() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => done.written.clear(),
+                () = tokio::time::sleep(LOOK_EVERY) => done.forget(),
             }
         }
     }
@@ -91,6 +92,31 @@ impl Deployer {
             }
             done.note(&path, became);
         }
+        Box::pin(self.clear(known, done)).await;
+    }
+
+    /// What was made because somebody spoke of it goes when nobody does any more.
+    async fn clear(&self, known: &Known, done: &mut Done) {
+        let surplus = known.gateways.iter().flat_map(|it| {
+            let uid = it.gateway.metadata.uid.as_str();
+            surplus(&self.template, it).into_iter().map(move |path| (path, uid))
+        });
+        let surplus: BTreeMap<String, &str> = surplus.collect();
+        done.absent.retain(|path| surplus.contains_key(path));
+        for (path, uid) in surplus {
+            if done.absent.contains(&path) {
+                continue;
+            }
+            match Box::pin(self.client.unmake(&path, (uid, MANAGED))).await {
+                Ok(was_there) => {
+                    if was_there {
+                        info!(target: "deploy", object = path, "not asked for any more: removed");
+                    }
+                    done.absent.insert(path);
+                }
+                Err(error) => done.note(&path, Err(error)),
+            }
+        }
     }
 
     /// Makes a class that is not there; one that is stays as it is.
@@ -106,14 +132,21 @@ impl Deployer {
     }
 }
 
-/// What was written, so that it is written once, and what was complained of.
+/// What was written, so that it is written once, what is not there and need not be, and what was complained of.
 #[derive(Default)]
 struct Done {
     written: BTreeMap<String, Value>,
+    absent: BTreeSet<String>,
     troubles: BTreeMap<String, String>,
 }
 
 impl Done {
+    /// Somebody else may have changed all of it.
+    fn forget(&mut self) {
+        self.written.clear();
+        self.absent.clear();
+    }
+
     fn note(&mut self, what: &str, became: Result<Made, ApiError>) {
         let trouble = match became {
             Ok(Made::Applied) => {

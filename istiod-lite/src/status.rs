@@ -8,12 +8,13 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use ambit_cluster::kinds::policy::PolicyCondition;
+use ambit_cluster::kinds::waypoint::PART_OF;
 use ambit_cluster::writer::WriteError;
 use ambit_cluster::{Fault, Kind, ObjectRef, Writer};
 use serde_json::{Value, json};
 
 use crate::conditions::{self, Condition, KINDS};
-use crate::index::users::{Named, PART_OF};
+use crate::index::users::Named;
 use crate::index::{Space, World};
 use crate::translate::waypoint::class_of;
 use crate::vips::{self, Given};
@@ -154,7 +155,7 @@ fn behind<'a>(world: &'a World, space: &'a Space, at: &'a ObjectRef) -> impl Ite
     };
     let part_of = labels.and_then(|it| it.get(PART_OF)).map(String::as_str);
     let gateways = space.gateways.iter().filter(move |(name, it)| {
-        let is_service = at.kind == Kind::Service && conditions::gateway::name_of(it) == &*at.name;
+        let is_service = at.kind == Kind::Service && it.name_of_parts() == &*at.name;
         is_service || part_of == Some(name) || !it.spec.addresses.is_empty()
     });
     let ours = gateways.filter(|(_, it)| class_of(world, it).is_some());

@@ -6,13 +6,11 @@ use ambit_cluster::Kind;
 use ambit_cluster::kinds::entry::ServiceEntry;
 use ambit_cluster::kinds::meta::{Meta, selects};
 use ambit_cluster::kinds::service::{Service, ServiceType};
+use ambit_cluster::kinds::waypoint::{USE, USE_NAMESPACE};
 
 use super::finding::{Finding, NO_ENDPOINTS, NO_WAYPOINT, SAME_HOST, TWO_PROTOCOLS};
 use super::policies::conditions;
 use super::view::View;
-
-const USE_WAYPOINT: &str = "istio.io/use-waypoint";
-const WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
 
 /// All that is wrong with services and entries.
 pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
@@ -64,18 +62,15 @@ fn no_endpoints(view: &View<'_>, service: &Service) -> Option<Finding> {
 }
 
 fn no_waypoint(view: &View<'_>, kind: Kind, meta: &Meta) -> Option<Finding> {
-    let name = meta.label(USE_WAYPOINT).filter(|name| *name != "none")?;
+    let name = meta.label(USE).filter(|name| *name != "none")?;
     let own = if kind == Kind::Namespace { &meta.name } else { &meta.namespace };
-    let namespace = meta.label(WAYPOINT_NAMESPACE).unwrap_or(own);
+    let namespace = meta.label(USE_NAMESPACE).unwrap_or(own);
     if view.has(Kind::Gateway, namespace, name) != Some(false) {
         return None;
     }
     let what = format!("there is no Gateway {name} in namespace {namespace}");
     let remedy = "make the Gateway, or remove the label";
-    Some(
-        Finding::about(NO_WAYPOINT, kind, meta, what, remedy)
-            .at(format!("metadata.labels: {USE_WAYPOINT}"), name),
-    )
+    Some(Finding::about(NO_WAYPOINT, kind, meta, what, remedy).at(format!("metadata.labels: {USE}"), name))
 }
 
 /// Hosts that somebody else of the namespace has, and keeps.

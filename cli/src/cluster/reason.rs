@@ -4,6 +4,7 @@
 use std::error::Error;
 
 use ambit_cluster::api::ApiError;
+use ambit_cluster::kinds::waypoint::PART_OF;
 use serde_json::Value;
 
 use super::aim::Aim;
@@ -15,8 +16,6 @@ use crate::why::{
     DUMP, Explanation, RESOURCES, RequestExplanation, Told, Wanted, explain, explain_request, waypoint_of,
 };
 
-/// What pods of waypoints are known by.
-const PART_OF: &str = "gateway.networking.k8s.io/gateway-name";
 /// Where waypoints tell what they know.
 const ADMIN_PORT: u16 = 15000;
 

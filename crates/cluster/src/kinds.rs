@@ -18,6 +18,7 @@ pub mod schema;
 pub mod service;
 pub mod text;
 pub mod texts;
+pub mod waypoint;
 
 use std::sync::Arc;
 

@@ -7,20 +7,18 @@ use ambit_cluster::kinds::core::Pod;
 use ambit_cluster::kinds::gateway::{Gateway, GatewayAddress, Listener};
 use ambit_cluster::kinds::meta::selects;
 use ambit_cluster::kinds::service::Service;
+use ambit_cluster::kinds::waypoint::CLASSES;
 
 use super::Condition;
 use crate::index::unit::UnitKind;
 use crate::index::{Space, World};
-use crate::translate::waypoint::{CLASSES, class_of, overlays, standing as for_account};
+use crate::translate::waypoint::{class_of, overlays, standing as for_account};
 
 const ACCEPTED: &str = "Accepted";
 const PROGRAMMED: &str = "Programmed";
 const RESOLVED_REFS: &str = "ResolvedRefs";
 const CONFLICTED: &str = "Conflicted";
 const FOR_ACCOUNT: &str = "ambit.io/ForServiceAccount";
-
-/// The annotation that gives what is made for a gateway another name.
-pub const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
 
 /// What is to be said of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,24 +113,24 @@ fn standing(world: &World, space: &Space, gateway: &Gateway) -> Standing {
                 }
             }
         }
-        [] => match space.services.get(name_of(gateway)) {
+        [] => match space.services.get(gateway.name_of_parts()) {
             Some(service) => (meta.namespace.as_str(), service),
             None => {
                 return Standing::NotYet(format!(
                     "there is no service {}/{} yet",
                     meta.namespace,
-                    name_of(gateway)
+                    gateway.name_of_parts()
                 ));
             }
         },
         [one] if matches!(one.kind.as_str(), "" | "IPAddress") => {
-            match space.services.get(name_of(gateway)) {
+            match space.services.get(gateway.name_of_parts()) {
                 Some(service) => (meta.namespace.as_str(), service),
                 None => {
                     return Standing::NotYet(format!(
                         "there is no service {}/{} yet",
                         meta.namespace,
-                        name_of(gateway)
+                        gateway.name_of_parts()
                     ));
                 }
             }
@@ -146,13 +144,6 @@ fn standing(world: &World, space: &Space, gateway: &Gateway) -> Standing {
         return Standing::NotYet(format!("no pod of service {home}/{} is ready", service.metadata.name));
     }
     Standing::There(addresses(world, home, service))
-}
-
-/// What is made for a gateway is called so.
-#[must_use]
-pub fn name_of(gateway: &Gateway) -> &str {
-    let said = gateway.metadata.annotation(NAME_OVERRIDE).filter(|it| !it.is_empty());
-    said.unwrap_or(&gateway.metadata.name)
 }
 
 fn has_ready(world: &World, home: &str, service: &Service) -> bool {

@@ -4,21 +4,16 @@
 use std::collections::BTreeMap;
 
 use ambit_cluster::kinds::gateway::{Gateway, Listener};
+use ambit_cluster::kinds::waypoint::{CLASS, MANAGED, PART_OF, PassedOn};
 use serde_json::{Value, json};
 
-use crate::conditions::gateway::{NAME_OVERRIDE, name_of};
 use crate::deploy::overlay::Part;
-use crate::index::users::PART_OF;
-use crate::translate::waypoint::{Asked, account_of};
+use crate::translate::waypoint::Asked;
 
-/// The label of all that is made for gateways.
-pub const MANAGED: &str = "gateway.istio.io/managed";
 /// The label of a network.
 const NETWORK: &str = "topology.istio.io/network";
 /// The label of which mesh a pod is a part of.
 const MODE: &str = "istio.io/dataplane-mode";
-/// Annotations that are for us and not for what is made.
-const OURS: [&str; 3] = [NAME_OVERRIDE, "gateway.istio.io/service-account", VERSION];
 
 /// What all waypoints have in common.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -53,23 +48,16 @@ type Words = BTreeMap<String, String>;
 /// What is made for a gateway, in this order; nothing, if somebody else sees to its pods.
 #[must_use]
 pub fn plan(template: &Template, asked: &Asked) -> Vec<Planned> {
-    let gateway = asked.gateway.as_ref();
-    if !is_made_here(gateway) {
+    if !asked.gateway.is_deployed() {
         return Vec::new();
     }
     let parts = Parts::new(template, asked);
-    let says = |part: Part| asked.overlays.iter().any(|it| it.says(part));
     let mut all = vec![
         (Part::ServiceAccount, parts.account()),
         (Part::Service, parts.service()),
         (Part::Deployment, parts.deployment()),
     ];
-    if says(Part::HorizontalPodAutoscaler) {
-        all.push((Part::HorizontalPodAutoscaler, parts.autoscaler()));
-    }
-    if says(Part::PodDisruptionBudget) {
-        all.push((Part::PodDisruptionBudget, parts.budget()));
-    }
+    all.extend(parts.on_demand().into_iter().filter(|(part, _)| is_spoken_of(asked, *part)));
     let laid = |(part, mut planned): (Part, Planned)| {
         asked.overlays.iter().for_each(|it| it.lay_over(part, &mut planned.object));
         planned
@@ -77,20 +65,19 @@ pub fn plan(template: &Template, asked: &Asked) -> Vec<Planned> {
     all.into_iter().map(laid).collect()
 }
 
-/// Whoever names a host runs the pods himself.
-fn is_made_here(gateway: &Gateway) -> bool {
-    let is_free = match gateway.spec.addresses.as_slice() {
-        [] => true,
-        [one] => matches!(one.kind.as_str(), "" | "IPAddress"),
-        _ => false,
-    };
-    let is_anothers = gateway.metadata.annotation(VERSION).is_some();
-    is_free && !is_anothers
+/// Where there may be something that was made for a gateway once, and that nobody asks for any more.
+#[must_use]
+pub fn surplus(template: &Template, asked: &Asked) -> Vec<String> {
+    if !asked.gateway.is_deployed() {
+        return Vec::new();
+    }
+    let all = Parts::new(template, asked).on_demand().into_iter();
+    all.filter(|(part, _)| !is_spoken_of(asked, *part)).map(|(_, it)| it.path).collect()
 }
 
-/// Written by upstream's controller onto gateways that it deploys. Those pods stay as they are until somebody takes the
-/// annotation away: what they enforce by policies of requests is not given up in passing.
-const VERSION: &str = "gateway.istio.io/controller-version";
+fn is_spoken_of(asked: &Asked, part: Part) -> bool {
+    asked.overlays.iter().any(|it| it.says(part))
+}
 
 struct Parts<'a> {
     template: &'a Template,
@@ -98,6 +85,7 @@ struct Parts<'a> {
     name: &'a str,
     account: &'a str,
     network: &'a str,
+    tells_client: bool,
     labels: Words,
     annotations: Words,
 }
@@ -105,27 +93,18 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn new(template: &'a Template, asked: &'a Asked) -> Self {
         let gateway = asked.gateway.as_ref();
-        let (meta, own) = (&gateway.metadata, &gateway.spec.infrastructure);
-        let is_said = !own.labels.is_empty() || !own.annotations.is_empty();
-        let (labels, annotations) =
-            if is_said { (&own.labels, &own.annotations) } else { (&meta.labels, &meta.annotations) };
-        let is_free = |key: &str| !key.starts_with("gateway.networking.k8s.io/") && !OURS.contains(&key);
-        let words = |all: &ambit_cluster::kinds::meta::Texts| -> Words {
-            all.iter().filter(|(key, _)| is_free(key)).map(|(key, it)| (key.clone(), it.clone())).collect()
-        };
-        let mut labels = words(labels);
+        let meta = &gateway.metadata;
+        let PassedOn { mut labels, annotations } = gateway.passed_on();
         labels.insert(PART_OF.into(), meta.name.clone());
-        labels.insert(
-            "gateway.networking.k8s.io/gateway-class-name".into(),
-            gateway.spec.gateway_class_name.clone(),
-        );
-        labels.insert(MANAGED.into(), asked.class.controller.replace('/', "-"));
+        labels.insert(CLASS.into(), gateway.spec.gateway_class_name.clone());
+        labels.insert(MANAGED.into(), asked.class.manager());
         let network = meta.label(NETWORK).unwrap_or(&asked.network);
         if !network.is_empty() {
             labels.insert(NETWORK.into(), network.into());
         }
-        let (name, account) = (name_of(gateway), account_of(gateway));
-        Self { template, gateway, name, account, network, labels, annotations: words(annotations) }
+        let (name, account) = (gateway.name_of_parts(), gateway.account_of_parts());
+        let tells_client = asked.tells_client;
+        Self { template, gateway, name, account, network, tells_client, labels, annotations }
     }
 
     fn metadata(&self, name: &str, more: &[(&str, &str)]) -> Value {
@@ -166,6 +145,11 @@ impl<'a> Parts<'a> {
                           "selector": {PART_OF: self.gateway.metadata.name}});
         let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec});
         self.at("/api/v1", ("services", self.name), object)
+    }
+
+    /// What is made only where somebody says something of it.
+    fn on_demand(&self) -> [(Part, Planned); 2] {
+        [(Part::HorizontalPodAutoscaler, self.autoscaler()), (Part::PodDisruptionBudget, self.budget())]
     }
 
     /// As many as there are now, until somebody says how many there may be.
@@ -284,7 +268,8 @@ impl<'a> Parts<'a> {
             ("INSTANCE_IP", "status.podIP"),
             ("NODE_NAME", "spec.nodeName"),
         ];
-        let texts = texts.into_iter().map(|(name, value)| json!({"name": name, "value": value}));
+        let tells = self.tells_client.then_some(("XFCC_INCLUDE_CLIENT_IDENTITY", "true"));
+        let texts = texts.into_iter().chain(tells).map(|(name, value)| json!({"name": name, "value": value}));
         let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
         texts
             .chain(fields.into_iter().map(|(name, path)| json!({"name": name, "valueFrom": field(path)})))

@@ -7,17 +7,15 @@ use std::sync::Arc;
 use ambit_cluster::kinds::gateway::Gateway;
 use ambit_cluster::kinds::meta::{Texts, selects};
 use ambit_cluster::kinds::service::Service;
+use ambit_cluster::kinds::waypoint::FOR_ACCOUNT;
 use ambit_cluster::{Kind, ObjectRef};
 
 use crate::index::{Space, World};
 
-/// The annotation of a gateway that names the account whose traffic it is for.
-const FOR: &str = "istio.io/for-service-account";
-
 /// The account whose traffic a gateway is for.
 #[must_use]
 pub fn served(gateway: &Gateway) -> Option<&str> {
-    gateway.metadata.annotation(FOR).filter(|it| !it.is_empty())
+    gateway.metadata.annotation(FOR_ACCOUNT).filter(|it| !it.is_empty())
 }
 
 /// The gateways of a namespace that are for accounts.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ambit_cluster::kinds::gateway::{Gateway, GatewayAddress};
 use ambit_cluster::kinds::meta::Meta;
+use ambit_cluster::kinds::waypoint::ACCOUNT;
 
 /// The label that names the network behind a gateway.
 const NETWORK: &str = "topology.istio.io/network";
@@ -83,6 +84,6 @@ pub fn place(address: &GatewayAddress) -> Option<Place> {
 }
 
 fn account(meta: &Meta) -> String {
-    let said = meta.annotation("gateway.istio.io/service-account").filter(|it| !it.is_empty());
+    let said = meta.annotation(ACCOUNT).filter(|it| !it.is_empty());
     said.map_or_else(|| format!("{}-{REMOTE}", meta.name), Into::into)
 }

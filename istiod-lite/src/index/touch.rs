@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ambit_cluster::kinds::meta::{Texts, selects};
+use ambit_cluster::kinds::waypoint::USE;
 use ambit_cluster::{Kind, ObjectRef};
 
 use crate::index::unit::{Unit, UnitKind};
-use crate::index::users::{Named, USE};
+use crate::index::users::Named;
 use crate::index::{Space, World};
 
 /// The units that an object, as it is now, takes part in.

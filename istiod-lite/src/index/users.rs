@@ -7,21 +7,16 @@ use std::sync::Arc;
 
 use ambit_cluster::kinds::entry::ServiceEntry;
 use ambit_cluster::kinds::meta::Texts;
+use ambit_cluster::kinds::waypoint::{PART_OF, USE, USE_NAMESPACE};
 use ambit_cluster::{Kind, ObjectRef};
 
 use crate::index::accounts::{for_accounts, served};
 use crate::index::{Space, World};
 
-/// The label by which a waypoint is chosen.
-pub const USE: &str = "istio.io/use-waypoint";
-/// The label that says where it is.
-const USE_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
 /// The label by which a second waypoint is tried.
 const CANARY: &str = "istio.io/use-waypoint-canary";
 /// The label that says where that is.
 const CANARY_NAMESPACE: &str = "istio.io/use-waypoint-canary-namespace";
-/// The label of what is made for a gateway.
-pub const PART_OF: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// A gateway, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

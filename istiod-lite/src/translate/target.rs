@@ -1,10 +1,10 @@
 //! What a policy is attached to, to those whose requests come under it: pure. Owns which references mean something.
 
 use ambit_cluster::kinds::policy::PolicyTarget;
+use ambit_cluster::kinds::waypoint::CLASSES;
 use ambit_model::request_policy::Target;
 
 use crate::index::World;
-use crate::translate::waypoint::CLASSES;
 
 /// Whose requests come under what a reference names. A service's name is known whether it is there or not.
 pub(super) fn targets(world: &World, namespace: &str, target: &PolicyTarget) -> Vec<Target> {

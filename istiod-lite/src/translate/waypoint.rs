@@ -11,17 +11,16 @@ use ambit_cluster::kinds::gateway::Gateway;
 use ambit_cluster::kinds::mesh::Visible;
 use ambit_cluster::kinds::meta::{Meta, Texts};
 use ambit_cluster::kinds::service::Service as ServiceObject;
+use ambit_cluster::kinds::waypoint::{MANAGED, PART_OF};
 use ambit_model::service::Service;
 use ambit_model::workload::{ApplicationTunnel, GatewayRef};
 
 use crate::index::World;
-use crate::index::users::{Choice, Named, PART_OF, canary, choice};
+use crate::index::users::{Choice, Named, canary, choice};
 
 pub(crate) use self::account::standing;
 use self::account::{Claim, claim};
-pub use self::record::{
-    Asked, CLASSES, Known, WaypointClass, account_of, class_of, is_waypoint, known, overlays,
-};
+pub use self::record::{Asked, Known, class_of, is_waypoint, known, overlays};
 
 /// The annotation of a service or a namespace that says what holds while its waypoint is not there.
 const POLICY: &str = "ambit.io/waypoint-policy";
@@ -29,8 +28,6 @@ const POLICY: &str = "ambit.io/waypoint-policy";
 const CANARY_WEIGHT: &str = "istio.io/use-waypoint-canary-weight";
 /// The label by which gateways at the mesh's border use the waypoint as well.
 const INGRESS: &str = "istio.io/ingress-use-waypoint";
-/// The label of what controllers of gateways make.
-const MANAGED: &str = "gateway.istio.io/managed";
 
 /// What may go through a waypoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +162,11 @@ pub fn attach<'a>(world: &'a World, asker: Asker<'a>) -> Attachment<'a> {
     let (waypoint, origin) = match (choice(labels, home), claim(world, asker), around) {
         (Choice::Nobody, ..) => return Attachment::Unasked,
         (Choice::Waypoint(named), ..) => (named, Origin::Own),
+        (Choice::Unsaid, Claim::All(named), Choice::Waypoint(other))
+            if is_stood_in_for(world, (named, other), asker) =>
+        {
+            (other, Origin::Namespace)
+        }
         (Choice::Unsaid, Claim::All(named), _) => (named, Origin::Account),
         (Choice::Unsaid, Claim::Part(named), around) => match (in_part(world, named, asker), around) {
             (Unbound { closed: None, .. }, Choice::Waypoint(named)) => (named, Origin::Namespace),
@@ -194,6 +196,14 @@ enum Origin {
     Account,
     /// Its namespace's label.
     Namespace,
+}
+
+/// Whether the namespace's waypoint goes on for somebody while the account's is not there yet: one that comes takes over
+/// when it is, and nobody waits for it. Not if less were demanded there.
+fn is_stood_in_for(world: &World, (waypoint, other): (Named<'_>, Named<'_>), asker: Asker<'_>) -> bool {
+    serves(world, waypoint, asker) == Err(Fault::NotReady)
+        && serves(world, other, asker).is_ok()
+        && !record::demands_more(world, waypoint, other)
 }
 
 /// Some of its endpoints are a waypoint's, others not. What is demanded there is demanded of all of them then: nothing

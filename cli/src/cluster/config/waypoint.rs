@@ -6,6 +6,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ambit_cluster::kinds::waypoint::PART_OF;
 use ambit_process::clock;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -19,8 +20,6 @@ use crate::cluster::{Which, block_on};
 use crate::output::{Output, render};
 use crate::table::Table;
 
-/// Which waypoint a pod is of.
-const PART_OF: &str = "gateway.networking.k8s.io/gateway-name";
 /// Where it tells what it knows.
 const ADMIN_PORT: u16 = 15000;
 

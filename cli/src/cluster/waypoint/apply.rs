@@ -3,16 +3,13 @@
 use std::time::{Duration, Instant};
 
 use ambit_cluster::api::{ApiError, Client};
+use ambit_cluster::kinds::waypoint::{USE, USE_NAMESPACE};
 use serde_json::{Value, json};
 
 use super::gateway::{Design, Waypoint, collection};
 use super::{ApplyArgs, Done, LOOK_EVERY, WaypointError, label, namespace};
 use crate::cluster::MODE;
 
-/// The label by which traffic goes through a waypoint.
-pub(super) const USE: &str = "istio.io/use-waypoint";
-/// Where that waypoint is, if elsewhere.
-pub(super) const USE_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
 /// In whose hand fields are.
 const MANAGER: &str = "ambit";
 

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use ambit_cluster::api::{ApiError, Client};
+use ambit_cluster::kinds::waypoint::{USE, USE_NAMESPACE};
 use serde_json::Value;
 
-use super::apply::{USE, USE_NAMESPACE};
 use super::gateway::collection;
 use super::{DeleteArgs, Done, full_name, label, namespace, no_gateway_api, waypoints};
 use crate::args::chain;

@@ -1,5 +1,6 @@
 //! A waypoint as an object: a Gateway of a class of waypoints, with labels and conditions. Pure.
 
+use ambit_cluster::kinds::waypoint::{CLASSES, FOR, FOR_ACCOUNT, WaypointClass};
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -9,17 +10,10 @@ use crate::cluster::dump::text;
 
 /// Where gateways are.
 pub(super) const GATEWAYS: &str = "/apis/gateway.networking.k8s.io/v1/gateways";
-/// Which traffic a waypoint is for.
-const FOR: &str = "istio.io/waypoint-for";
-/// Which account it is for.
-const ACCOUNT: &str = "istio.io/for-service-account";
 /// Which control plane sees to it.
 const REVISION: &str = "istio.io/rev";
 /// The class that is asked for: the one that users know.
-const CLASS: &str = "istio-waypoint";
-/// Classes that are there without anybody having made them, and controllers of classes of waypoints.
-const KNOWN: [&str; 2] = [CLASS, "ambit-waypoint"];
-const CONTROLLERS: [&str; 2] = ["istio.io/mesh-controller", "ambit.io/waypoint-controller"];
+const CLASS: &str = CLASSES[0].name;
 
 /// The traffic that a waypoint is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -76,7 +70,7 @@ impl Design {
             say("labels", labels.into());
         }
         if let Some(account) = &self.account {
-            say("annotations", json!({ACCOUNT: account}));
+            say("annotations", json!({FOR_ACCOUNT: account}));
         }
         let listener = json!({"name": "mesh", "port": 15008, "protocol": "HBONE"});
         json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": metadata,
@@ -146,12 +140,8 @@ impl Waypoint {
         let metadata = object.get("metadata")?;
         let class = object.pointer("/spec/gatewayClassName")?.as_str()?;
         let made = classes.iter().find(|it| it.name == class);
-        let is_one =
-            made.map_or_else(|| KNOWN.contains(&class), |it| CONTROLLERS.contains(&it.controller.as_str()));
-        if !is_one {
-            return None;
-        }
-        let account = object.pointer("/metadata/annotations").and_then(|it| it.get(ACCOUNT));
+        WaypointClass::of(class, made.map(|it| it.controller.as_str())).filter(|it| it.is_ours)?;
+        let account = object.pointer("/metadata/annotations").and_then(|it| it.get(FOR_ACCOUNT));
         let account = account.and_then(Value::as_str).map(str::to_owned);
         let usual = if account.is_some() { "all" } else { "service" };
         let traffic = label(object, FOR).or_else(|| made?.traffic.as_deref()).unwrap_or(usual);
@@ -241,14 +231,18 @@ mod tests {
         design.account = Some("cart".into());
         design.revision = Some("blue".into());
         let wanted = json!({"name": "w", "namespace": "shop", "labels": {FOR: "all", REVISION: "blue"},
-                            "annotations": {ACCOUNT: "cart"}});
+                            "annotations": {FOR_ACCOUNT: "cart"}});
         assert_eq!(design.object()["metadata"], wanted);
     }
 
     #[test]
     fn a_waypoint_is_what_its_class_makes_one_and_tells_what_is_in_force() {
         let classes = [
-            Class { name: "own".into(), controller: CONTROLLERS[0].into(), traffic: Some("workload".into()) },
+            Class {
+                name: "own".into(),
+                controller: CLASSES[0].controller.into(),
+                traffic: Some("workload".into()),
+            },
             Class { name: "istio-waypoint".into(), controller: "example.com/other".into(), traffic: None },
         ];
         let traffic = |object: &Value| Waypoint::of(object, &classes).map(|it| it.traffic_type);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ambit_cluster::kinds::gateway::{Gateway, Listener};
-use ambit_cluster::kinds::meta::Texts;
+use ambit_cluster::kinds::waypoint::{MANAGED, PART_OF, PassedOn, REPLICAS, TELLS_CLIENT, WaypointClass};
 use ambit_cluster::object::{Kind, ObjectRef};
 use serde_json::{Value, json};
 
@@ -12,21 +12,6 @@ use crate::local::layout::{Node, control_plane};
 use crate::local::tokens::Subject;
 use crate::local::world::World;
 
-/// Classes that are there without anybody having made them, and who sees to them.
-const CLASSES: [(&str, &str); 2] =
-    [("istio-waypoint", "istio.io/mesh-controller"), ("ambit-waypoint", "ambit.io/waypoint-controller")];
-/// The label of what is made for a gateway.
-const PART_OF: &str = "gateway.networking.k8s.io/gateway-name";
-/// The label of all that is made for gateways, and by whom.
-const MANAGED: &str = "gateway.istio.io/managed";
-/// The annotation that names the account of what is made.
-const ACCOUNT: &str = "gateway.istio.io/service-account";
-/// The annotation that gives what is made another name.
-const NAME: &str = "gateway.istio.io/name-override";
-/// Written by upstream's controller onto gateways that it deploys.
-const UPSTREAM: &str = "gateway.istio.io/controller-version";
-/// The annotation that says how many pods there are to be.
-const REPLICAS: &str = "ambit.io/replicas";
 /// More pods than any trial on one machine needs.
 const REPLICAS_MOST: u8 = 8;
 /// How long a waypoint may go on with requests that it has begun.
@@ -43,6 +28,7 @@ pub(super) struct Shape {
     pub(super) name: String,
     pub(super) account: String,
     pub(super) replicas: u8,
+    tells_client: bool,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     ports: Vec<(String, u16, String)>,
@@ -64,48 +50,31 @@ pub(super) fn asked(world: &World) -> BTreeMap<ObjectRef, Shape> {
     all.collect()
 }
 
-/// Whether a gateway is of a class of waypoints; who sees to it, as labels write that.
+/// Who sees to a gateway of waypoints, as labels write that; none, if it is of another class.
 pub(super) fn controller(world: &World, gateway: &Gateway) -> Option<String> {
     let class = gateway.spec.gateway_class_name.as_str();
-    let made = world.controller(class);
-    let found =
-        CLASSES.iter().find(|(name, controller)| made.map_or(*name == class, |made| made == *controller));
-    found.map(|(_, controller)| controller.replace('/', "-"))
+    let found = WaypointClass::of(class, world.controller(class)).filter(|it| it.is_ours)?;
+    Some(found.manager())
 }
 
 fn shape(world: &World, gateway: &Gateway) -> Option<Shape> {
     let controller = controller(world, gateway)?;
-    let (meta, own) = (&gateway.metadata, &gateway.spec.infrastructure);
-    let is_free = match gateway.spec.addresses.as_slice() {
-        [] => true,
-        [one] => matches!(one.kind.as_str(), "" | "IPAddress"),
-        _ => false,
-    };
-    // Whoever names a host runs the pods; what parameters say nobody reads here.
-    if !is_free || own.parameters_ref.is_some() || meta.annotation(UPSTREAM).is_some() {
+    let meta = &gateway.metadata;
+    // What parameters say nobody reads here.
+    if !gateway.is_deployed() || gateway.spec.infrastructure.parameters_ref.is_some() {
         return None;
     }
-    let is_said = !own.labels.is_empty() || !own.annotations.is_empty();
-    let (labels, annotations) =
-        if is_said { (&own.labels, &own.annotations) } else { (&meta.labels, &meta.annotations) };
-    let is_passed_on = |key: &str| {
-        !key.starts_with("gateway.networking.k8s.io/") && ![ACCOUNT, NAME, REPLICAS].contains(&key)
-    };
-    let words = |all: &Texts| -> BTreeMap<String, String> {
-        let all = all.iter().filter(|(key, _)| is_passed_on(key));
-        all.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
-    };
-    let mut labels = words(labels);
+    let PassedOn { mut labels, annotations } = gateway.passed_on();
     labels.insert(PART_OF.into(), meta.name.clone());
     labels.insert(MANAGED.into(), controller);
-    let said = |key: &str| meta.annotation(key).filter(|it| !it.is_empty()).unwrap_or(&meta.name).to_owned();
     let replicas = meta.annotation(REPLICAS).and_then(|it| it.parse().ok()).unwrap_or(1);
     Some(Shape {
-        name: said(NAME),
-        account: said(ACCOUNT),
+        name: gateway.name_of_parts().to_owned(),
+        account: gateway.account_of_parts().to_owned(),
         replicas: REPLICAS_MOST.min(replicas),
+        tells_client: meta.annotation(TELLS_CLIENT) == Some("true"),
         labels,
-        annotations: words(annotations),
+        annotations,
         ports: ports(&gateway.spec.listeners),
         gateway: meta.name.clone(),
     })
@@ -200,7 +169,9 @@ impl Shape {
             ("TERMINATION_GRACE_PERIOD_SECONDS", &grace),
             ("DRAIN_GRACE", LAST_REQUESTS),
         ];
-        let mut all: Vec<_> = texts.map(|(name, value)| json!({ "name": name, "value": value })).to_vec();
+        let tells = self.tells_client.then_some(("XFCC_INCLUDE_CLIENT_IDENTITY", "true"));
+        let texts = texts.into_iter().chain(tells);
+        let mut all: Vec<_> = texts.map(|(name, value)| json!({ "name": name, "value": value })).collect();
         let address = json!({ "fieldRef": { "fieldPath": "status.podIP" } });
         all.push(json!({ "name": "INSTANCE_IP", "valueFrom": address }));
         all

@@ -2,7 +2,7 @@
 //! Owns the look before the write. What they are to be is the caller's.
 
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::client::Client;
 use crate::api::error::ApiError;
@@ -43,12 +43,36 @@ impl Client {
         self.submit::<Value>(Method::PATCH, &path, "application/apply-patch+yaml", body).await?;
         Ok(Made::Applied)
     }
+
+    /// Has no object be at a path that was made, with this label, for the owner of this `uid`; whether there was one.
+    ///
+    /// # Errors
+    /// When the API server does not say, or refuses.
+    pub async fn unmake(&self, path: &str, (uid, label): (&str, &str)) -> Result<bool, ApiError> {
+        let there: Value = match self.get(path).await {
+            Err(ApiError::NotFound { .. }) => return Ok(false),
+            read => read?,
+        };
+        let text = |at: &str| there.pointer(at).and_then(Value::as_str);
+        let owners = there.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        let is_owned = owners.into_iter().flatten().any(|it| it.get("uid").is_some_and(|it| it == uid));
+        let is_made = there.pointer("/metadata/labels").is_some_and(|it| it.get(label).is_some());
+        if !is_owned || !is_made || text("/metadata/deletionTimestamp").is_some() {
+            return Ok(false);
+        }
+        // This one, and not another that somebody has put in its place since.
+        let only = json!({"preconditions": {"uid": text("/metadata/uid").unwrap_or_default()}});
+        let body = only.to_string().into_bytes();
+        match self.submit::<Value>(Method::DELETE, path, "application/json", body).await {
+            Ok(_) => Ok(true),
+            Err(ApiError::NotFound { .. } | ApiError::Conflict) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::api::tests::client;
     use crate::api::tests::fake::FakeApi;
@@ -71,5 +95,26 @@ mod tests {
         fake.put(all, own);
         assert_eq!(client.make(path, &wanted(3), ("us", "made")).await.unwrap(), Made::Foreign);
         assert_eq!(fake.object(all, "shop", "way").unwrap()["spec"]["ports"][0]["port"], 80);
+    }
+
+    #[tokio::test]
+    async fn what_was_made_for_an_owner_goes_and_what_is_anothers_stays() {
+        let fake = FakeApi::start().await;
+        let client = client(&fake).await;
+        let (all, path) = ("/api/v1/services", "/api/v1/namespaces/shop/services/way");
+        let there = |labels: Value, owner: &str| {
+            json!({"metadata": {"name": "way", "namespace": "shop", "uid": "u", "labels": labels,
+                                "ownerReferences": [{"uid": owner}]}})
+        };
+        for (object, goes) in [
+            (there(json!({"made": "us"}), "other"), false),
+            (there(json!({}), "owner"), false),
+            (there(json!({"made": "us"}), "owner"), true),
+        ] {
+            fake.put(all, object.clone());
+            assert_eq!(client.unmake(path, ("owner", "made")).await.unwrap(), goes, "{object}");
+            assert_eq!(fake.object(all, "shop", "way").is_none(), goes, "{object}");
+        }
+        assert!(!client.unmake(path, ("owner", "made")).await.unwrap(), "it is gone already");
     }
 }

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
+use ambit_cluster::kinds::waypoint::CLASSES;
 use serde_json::Value;
 
 use super::*;
 use crate::deploy::overlay::Overlay;
-use crate::translate::waypoint::CLASSES;
 
 fn asked(meta: &str, spec: &str) -> Asked {
     let text = format!(
         "{{\"metadata\": {{\"name\": \"way\", \"namespace\": \"shop\", \"uid\": \"u1\" {meta}}}, \"spec\": {{\"gatewayClassName\": \"istio-waypoint\", \"listeners\": [{{\"name\": \"mesh\", \"port\": 15008, \"protocol\": \"HBONE\"}}] {spec}}}}}"
     );
     let gateway: Gateway = serde_json::from_str(&text).unwrap();
-    Asked { gateway: Arc::new(gateway), class: CLASSES[0], network: "net1".into(), overlays: Vec::new() }
+    let (gateway, network) = (Arc::new(gateway), "net1".into());
+    Asked { gateway, class: CLASSES[0], network, tells_client: false, overlays: Vec::new() }
 }
 
 fn made(meta: &str, spec: &str) -> Vec<Planned> {
@@ -163,5 +164,33 @@ fn overlays_are_laid_over_what_is_made_a_class_first_and_bring_a_budget_and_an_a
     assert_eq!(budget.object["spec"]["selector"]["matchLabels"][PART_OF], "way");
     for it in &all {
         assert_eq!(it.object["metadata"]["ownerReferences"][0]["uid"], "u1");
+    }
+}
+
+#[test]
+fn an_autoscaler_and_a_budget_are_too_much_as_soon_as_nobody_speaks_of_them() {
+    let paths = |said: &[(&str, &str)], spec: &str| {
+        let mut asked = asked("", spec);
+        asked.overlays = vec![Arc::new(Overlay::read(said.iter().copied()).unwrap())];
+        surplus(&Template::default(), &asked)
+    };
+    let scaler = "/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers/way".to_owned();
+    let budget = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/way".to_owned();
+    let says_budget = ("podDisruptionBudget", "spec: {minAvailable: 1}");
+    let says_scaler = ("horizontalPodAutoscaler", "spec: {maxReplicas: 5}");
+    assert_eq!(paths(&[], ""), [scaler.clone(), budget.clone()]);
+    assert_eq!(paths(&[says_budget], ""), [scaler]);
+    assert_eq!(paths(&[says_scaler], ""), [budget]);
+    assert_eq!(paths(&[says_scaler, says_budget], ""), [""; 0]);
+    let anothers = r#", "addresses": [{"type": "Hostname", "value": "own.shop.svc.cluster.local"}]"#;
+    assert_eq!(paths(&[], anothers), [""; 0], "whose pods somebody else runs has nothing of ours");
+}
+
+#[test]
+fn a_waypoint_tells_applications_who_asks_where_it_is_to() {
+    for tells_client in [true, false] {
+        let all = plan(&Template::default(), &Asked { tells_client, ..asked("", "") });
+        let told = environment(&all[2].object).remove("XFCC_INCLUDE_CLIENT_IDENTITY");
+        assert_eq!(told.as_deref(), tells_client.then_some("true"));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ambit_cluster::kinds::gateway::{From, Gateway, Listener};
+use ambit_cluster::kinds::waypoint::{CLASSES, FOR, TELLS_CLIENT, WaypointClass};
 use ambit_model::address::NetworkAddress;
 use ambit_model::workload::{ApplicationTunnel, GatewayDestination, GatewayRef, Handover};
 
@@ -17,39 +18,15 @@ use crate::index::users::Named;
 
 /// The port of waypoints.
 const HBONE_PORT: u16 = 15008;
-/// The label that says what traffic a waypoint is for.
-const FOR: &str = "istio.io/waypoint-for";
 /// The annotation that says how a waypoint of somebody else's is handed what is for it.
 const BINDING: &str = "ambient.istio.io/waypoint-inbound-binding";
-
-/// A class of waypoints that is there without anybody having made it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WaypointClass {
-    /// Its name.
-    pub name: &'static str,
-    /// The name of its controller.
-    pub controller: &'static str,
-    /// Whether gateways of this class are deployed here.
-    pub is_ours: bool,
-}
-
-/// Classes of waypoints: the one that users know, ours beside it, and one of upstream's that is carried out elsewhere.
-pub const CLASSES: [WaypointClass; 3] = [
-    WaypointClass { name: "istio-waypoint", controller: "istio.io/mesh-controller", is_ours: true },
-    WaypointClass { name: "ambit-waypoint", controller: "ambit.io/waypoint-controller", is_ours: true },
-    WaypointClass {
-        name: "istio-agentgateway-waypoint",
-        controller: "istio.io/agentgateway-waypoint-controller",
-        is_ours: false,
-    },
-];
 
 /// The class of waypoints that a gateway is of: by its class's controller, or by the name of a class that nobody made.
 #[must_use]
 pub fn class_of(world: &World, gateway: &Gateway) -> Option<WaypointClass> {
     let name = gateway.spec.gateway_class_name.as_str();
     let made = world.class(name).map(|it| it.spec.controller_name.as_str());
-    CLASSES.into_iter().find(|it| made.map_or(it.name == name, |controller| it.controller == controller))
+    WaypointClass::of(name, made)
 }
 
 /// Whether a gateway is a waypoint: by its class, or because it says for what traffic, or how it is handed some.
@@ -58,16 +35,6 @@ pub fn is_waypoint(world: &World, gateway: &Gateway) -> bool {
     class_of(world, gateway).is_some()
         || said(world, gateway, Said::Label(FOR)).is_some()
         || said(world, gateway, Said::Annotation(BINDING)).is_some()
-}
-
-/// The annotation that names the account of what is made for a gateway.
-const ACCOUNT: &str = "gateway.istio.io/service-account";
-
-/// The account that a gateway's pods run as.
-#[must_use]
-pub fn account_of(gateway: &Gateway) -> &str {
-    let said = gateway.metadata.annotation(ACCOUNT).filter(|it| !it.is_empty());
-    said.unwrap_or(&gateway.metadata.name)
 }
 
 /// What is known of waypoints of ours.
@@ -92,6 +59,8 @@ pub struct Asked {
     pub class: WaypointClass,
     /// The cluster's network.
     pub network: Box<str>,
+    /// Whether applications are to be told who asks.
+    pub tells_client: bool,
     /// What is to be laid over what is made for it, in this order.
     pub overlays: Vec<Arc<Overlay>>,
 }
@@ -102,13 +71,20 @@ pub fn known(world: &World) -> Known {
     let gateways = world.spaces().flat_map(|(_, space)| space.gateways.values());
     let ours: Vec<(&Arc<Gateway>, WaypointClass)> =
         gateways.filter_map(|it| Some((it, class_of(world, it).filter(|class| class.is_ours)?))).collect();
-    let account = |it: &Gateway| format!("{}/{}", it.metadata.namespace, account_of(it));
+    let account = |it: &Gateway| format!("{}/{}", it.metadata.namespace, it.account_of_parts());
     let network = world.network();
     let deployed = || ours.iter().filter(|(it, _)| world.deploys(&it.metadata));
     // Of whom it is not known how what is made for him is to be, nothing is made anew, and what is there stays.
     let asked = deployed().filter_map(|(it, class)| {
         let overlays = overlays(world, it)?.ok()?;
-        Some(Asked { gateway: Arc::clone(it), class: *class, network: network.into(), overlays })
+        let tells_client = said(world, it, Said::Annotation(TELLS_CLIENT)) == Some("true");
+        Some(Asked {
+            gateway: Arc::clone(it),
+            class: *class,
+            network: network.into(),
+            tells_client,
+            overlays,
+        })
     });
     Known {
         accounts: ours.iter().map(|(it, _)| account(it)).collect(),
@@ -130,7 +106,7 @@ pub fn overlays(world: &World, gateway: &Gateway) -> Option<Result<Vec<Arc<Overl
 
 /// Whether the value of the label of managed objects is that of a controller of waypoints.
 pub(super) fn is_controller(label: &str) -> bool {
-    CLASSES.into_iter().any(|it| it.controller.replace('/', "-") == label)
+    CLASSES.into_iter().any(|it| it.manager() == label)
 }
 
 #[derive(Clone, Copy)]
@@ -222,18 +198,34 @@ pub(super) fn handover(world: &World, gateway: &Gateway) -> Option<ApplicationTu
 
 /// Whether a policy is attached to a waypoint, to all of its class, or to what goes through it.
 pub(super) fn has_policy(world: &World, waypoint: Named<'_>, asker: Asker<'_>) -> bool {
-    let class = world.space(waypoint.namespace).and_then(|space| space.gateways.get(waypoint.name));
-    let class = class.map(|it| it.spec.gateway_class_name.as_str());
-    // That goes for tokens as well: whoever went past it with one that is not good for anything would not be refused.
-    let of = |namespace: &str, kind: &str, name: &str| {
-        world.space(namespace).is_some_and(|space| space.attached().any(|it| it.names(kind, name)))
-    };
     let (kind, name) = match asker {
         Asker::Service(it) => ("Service", it.metadata.name.as_str()),
         Asker::Entry(it) => ("ServiceEntry", it.metadata.name.as_str()),
         Asker::Workload { .. } => ("", ""),
     };
-    of(waypoint.namespace, "Gateway", waypoint.name)
-        || of(asker.namespace(), kind, name)
-        || class.is_some_and(|class| of(&world.mesh.root_namespace, "GatewayClass", class))
+    is_demanded(world, (waypoint.namespace, "Gateway", waypoint.name))
+        || is_demanded(world, (asker.namespace(), kind, name))
+        || class_name(world, waypoint).is_some_and(|class| is_demanded_of_class(world, class))
+}
+
+/// Whether policies are attached to a waypoint, or to its class, that are not in force at another one.
+pub(super) fn demands_more(world: &World, waypoint: Named<'_>, other: Named<'_>) -> bool {
+    let class = class_name(world, waypoint).filter(|it| Some(*it) != class_name(world, other));
+    is_demanded(world, (waypoint.namespace, "Gateway", waypoint.name))
+        || class.is_some_and(|class| is_demanded_of_class(world, class))
+}
+
+fn class_name<'a>(world: &'a World, waypoint: Named<'_>) -> Option<&'a str> {
+    let gateway = world.space(waypoint.namespace)?.gateways.get(waypoint.name)?;
+    Some(&gateway.spec.gateway_class_name)
+}
+
+fn is_demanded_of_class(world: &World, class: &str) -> bool {
+    is_demanded(world, (&world.mesh.root_namespace, "GatewayClass", class))
+}
+
+/// Whether a policy is attached to something. That goes for tokens as well: whoever went past it with one that is not
+/// good for anything would not be refused.
+fn is_demanded(world: &World, (namespace, kind, name): (&str, &str, &str)) -> bool {
+    world.space(namespace).is_some_and(|space| space.attached().any(|it| it.names(kind, name)))
 }

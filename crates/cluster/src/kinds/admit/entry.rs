@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::{Findings, is_fqdn, is_label, label_texts, selector};
 use crate::kinds::entry::{EntryEndpoint, EntryPort, Resolution, ServiceEntry, WorkloadEntry};
 use crate::kinds::scalar::Port;
+use crate::kinds::waypoint::USE;
 
 /// What may be spoken on a port.
 const PROTOCOLS: [&str; 12] = [
@@ -22,9 +23,6 @@ const PROTOCOLS: [&str; 12] = [
     "redis",
     "http_proxy",
 ];
-
-/// The label that attaches an object to a waypoint.
-const WAYPOINT: &str = "istio.io/use-waypoint";
 
 pub(super) fn service(entry: &ServiceEntry, findings: &mut Findings) {
     let spec = &entry.spec;
@@ -174,7 +172,7 @@ fn dynamic(entry: &ServiceEntry, findings: &mut Findings) {
             findings.refuse(field, &port.protocol, "DYNAMIC_DNS cannot find the host in it", remedy);
         }
     }
-    if spec.location == "MESH_INTERNAL" && entry.metadata.label(WAYPOINT).is_some() {
+    if spec.location == "MESH_INTERNAL" && entry.metadata.label(USE).is_some() {
         let remedy = "use MESH_EXTERNAL";
         findings.refuse("spec.location", "MESH_INTERNAL", "not with DYNAMIC_DNS and a waypoint", remedy);
     }
