@@ -17,6 +17,7 @@ mod opaque;
 mod phases;
 mod refused;
 mod room;
+mod routed;
 pub mod run;
 mod sniff;
 mod stream;

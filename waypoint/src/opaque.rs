@@ -1,12 +1,13 @@
-//! Connections that are not HTTP: carried as they are, to an endpoint of the service or the workload itself. Owns the
-//! tries, as long as no byte has gone anywhere, and both halves' ends.
+//! Connections that are not HTTP: carried as they are, to an endpoint of the service or the workload itself, or to where
+//! `routed` leads them. Owns the tries, as long as no byte has gone anywhere, and both halves' ends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ambit_hbone::accept::Arrival;
 use ambit_hbone::head::Refusal;
-use ambit_model::route::Hints;
+use ambit_model::http_route::Table;
+use ambit_model::route::{Bound, Hints};
 use ambit_process::clock::{Instant, now};
 use ambit_proxy::side::Side;
 use tokio::io::copy_bidirectional;
@@ -16,14 +17,32 @@ use crate::metrics::{ConnectionLabels, names};
 use crate::phases::authorize;
 use crate::phases::record::say_connection;
 use crate::refused::Refused;
+use crate::routed;
 use crate::stream::Inbound;
 use crate::upstream::{Met, connect, endpoint, plan};
 
 /// Endpoints tried for one connection; more would only hide that a service is down.
 const TRIES: usize = 3;
 
+/// Follows routes of connections.
+pub(crate) async fn lead(inbound: &Arc<Inbound>, arrival: Arrival, table: &Table) {
+    if !table.asks_for_servers() {
+        return dial_first(inbound, arrival, routed::target(inbound, table, None)).await;
+    }
+    if let Err(denied) = authorize::admit(inbound) {
+        arrival.refuse(Refusal::Denied);
+        return refuse(inbound, &denied, now());
+    }
+    // The client may be gone, and then there is nobody to tell.
+    let Ok(stream) = arrival.open(&inbound.opened()) else { return };
+    let mut line = Line::from(stream);
+    if let Ok(server) = routed::server(&mut line).await {
+        carry(inbound, line, routed::target(inbound, table, server.as_deref())).await;
+    }
+}
+
 /// Reaches an endpoint first and only then opens the stream, so that the client learns when there is none.
-pub(crate) async fn dial_first(inbound: &Arc<Inbound>, mut arrival: Arrival) {
+pub(crate) async fn dial_first(inbound: &Arc<Inbound>, mut arrival: Arrival, to: Result<Bound, Refused>) {
     let began = now();
     if let Err(denied) = authorize::admit(inbound) {
         arrival.refuse(Refusal::Denied);
@@ -31,7 +50,7 @@ pub(crate) async fn dial_first(inbound: &Arc<Inbound>, mut arrival: Arrival) {
     }
     // Cancel-safe: a dial that nobody waits for is given up.
     let reached = tokio::select! {
-        reached = Box::pin(reach(inbound)) => reached,
+        reached = Box::pin(reach(inbound, to)) => reached,
         () = arrival.abandoned() => return,
     };
     match reached {
@@ -47,23 +66,23 @@ pub(crate) async fn dial_first(inbound: &Arc<Inbound>, mut arrival: Arrival) {
 }
 
 /// Carries a stream that is open already.
-pub(crate) async fn carry(inbound: &Arc<Inbound>, line: Line) {
+pub(crate) async fn carry(inbound: &Arc<Inbound>, line: Line, to: Result<Bound, Refused>) {
     let began = now();
     if let Err(denied) = authorize::admit(inbound) {
         return refuse(inbound, &denied, began);
     }
-    match Box::pin(reach(inbound)).await {
+    match Box::pin(reach(inbound, to)).await {
         Ok(far) => copy(inbound, line, far, began).await,
         // Dropped, the stream is reset: nobody takes that for an end.
         Err(why) => refuse(inbound, &why, began),
     }
 }
 
-async fn reach(inbound: &Inbound) -> Result<(Line, Met), Refused> {
-    let (lane, mut hints) = (&inbound.lane, Hints::default());
+async fn reach(inbound: &Inbound, to: Result<Bound, Refused>) -> Result<(Line, Met), Refused> {
+    let (to, lane, mut hints) = (to?, &inbound.lane, Hints::default());
     let mut failed = None;
     for _ in 0..TRIES {
-        let plan = match (plan(lane, &inbound.bound, &mut hints).await, failed.take()) {
+        let plan = match (plan(lane, &to, &mut hints).await, failed.take()) {
             (Ok(plan), _) => plan,
             // Nothing else is left to try: the failure says more than that.
             (Err(_), Some(failure)) => return Err(Refused::Upstream(failure)),
@@ -72,7 +91,7 @@ async fn reach(inbound: &Inbound) -> Result<(Line, Met), Refused> {
         let client: SocketAddr = inbound.client.from.socket();
         match connect(lane, &plan, Some(client)).await {
             Ok((line, met)) => return Ok((line, met)),
-            Err(failure) if failure.is_unseen() && inbound.service().is_some() => {
+            Err(failure) if failure.is_unseen() && matches!(to, Bound::Service { .. }) => {
                 hints.avoid.extend(endpoint(&plan).map(|workload| workload.uid.clone()));
                 failed = Some(failure);
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ambit_hbone::accept::Arrival;
 use ambit_hbone::head::{Connect, HeadError, Opened, Refusal};
 use ambit_model::address::{Authority, ClientAddr, NetworkAddress};
+use ambit_model::http_route::Table;
 use ambit_model::name::{Identity, Label, Network};
 use ambit_model::request_policy::Target;
 use ambit_model::route::{Asker, Bound, NotBound, NotLed, asker, bound};
@@ -69,6 +70,14 @@ impl Inbound {
             Bound::Service { service, .. } => Some(service),
             Bound::Workload { .. } => None,
         }
+    }
+
+    /// The routes that what it asks for comes under, as they are now.
+    fn table(&self) -> Option<Arc<Table>> {
+        let Bound::Service { service, port, .. } = &self.bound else { return None };
+        let namespace = self.client.identity.as_ref().map(|client| &client.namespace);
+        let world = self.lane.shared.world.load();
+        world.tables_of(&service.key())?.table(*port, namespace).map(Arc::clone)
     }
 
     /// How a stream is opened: whoever leads a stranger is to know that it was understood.
@@ -164,8 +173,13 @@ fn source(lane: &Lane, client: &Asker, head: &Connect) -> Side {
 }
 
 async fn open(inbound: Arc<Inbound>, arrival: Arrival, accepting: Stop) {
+    let table = inbound.table();
+    if let Some(table) = table.as_ref().filter(|table| table.kind().is_of_connections()) {
+        return opaque::lead(&inbound, arrival, table).await;
+    }
+    let as_asked = Ok(inbound.bound.clone());
     let spoken = match inbound.protocol() {
-        AppProtocol::Tcp | AppProtocol::Tls => return opaque::dial_first(&inbound, arrival).await,
+        AppProtocol::Tcp | AppProtocol::Tls => return opaque::dial_first(&inbound, arrival, as_asked).await,
         AppProtocol::Http11 | AppProtocol::Http2 | AppProtocol::Grpc | AppProtocol::Unknown => {
             inbound.protocol()
         }
@@ -174,12 +188,9 @@ async fn open(inbound: Arc<Inbound>, arrival: Arrival, accepting: Stop) {
     let Ok(stream) = arrival.open(&inbound.opened()) else { return };
     let mut line = Line::from(stream);
     // Who only has to wait a moment to be heard as something else than HTTP would go around the routes.
-    let routed = inbound
-        .service()
-        .is_some_and(|service| inbound.lane.shared.world.load().tables_of(&service.key()).is_some());
-    let patience = if spoken == AppProtocol::Unknown && !routed { SILENCE } else { inner::IDLE };
+    let patience = if spoken == AppProtocol::Unknown && table.is_none() { SILENCE } else { inner::IDLE };
     match sniff(&mut line, patience).await {
-        Ok(Spoken::Other) if spoken == AppProtocol::Unknown => opaque::carry(&inbound, line).await,
+        Ok(Spoken::Other) if spoken == AppProtocol::Unknown => opaque::carry(&inbound, line, as_asked).await,
         // What is no HTTP on a port of HTTP is answered as HTTP/1.1 answers what it cannot read.
         Ok(Spoken::Other | Spoken::Http1) => inner::serve_http1(inbound, line, accepting).await,
         Ok(Spoken::Http2) => inner::serve_http2(inbound, line, accepting).await,

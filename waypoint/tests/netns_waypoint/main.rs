@@ -20,6 +20,8 @@ mod policies;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod routed;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod scene;

@@ -1,0 +1,51 @@
+//! Where routes lead connections that nobody looks into (`waypoint.md` 2.17): by weight, and by the server that is asked
+//! for with TLS. Owns hearing that name and following the rule; which rule it is `model::http_route` knows.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_model::http_route::Table;
+use ambit_model::route::Bound;
+use ambit_model::tls_hello::{Hello, LONGEST, read};
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+
+use crate::line::Line;
+use crate::refused::Refused;
+use crate::stream::Inbound;
+use crate::upstream::Chance;
+
+/// A client of TLS is to begin, and to go on, within this.
+const HELLO_WAIT: Duration = Duration::from_secs(10);
+
+/// The server that is asked for; none where none is, or TLS is not spoken. What was read is put back.
+pub(crate) async fn server(line: &mut Line) -> io::Result<Option<Box<str>>> {
+    let mut heard = BytesMut::with_capacity(2048);
+    let name = loop {
+        match read(&heard) {
+            Hello::Tls(name) => break name,
+            Hello::Other => break None,
+            Hello::Partial => {}
+        }
+        heard.reserve(LONGEST.min(2048));
+        // A client that says nothing waits for a server that nobody can name.
+        if timeout(HELLO_WAIT, line.read_buf(&mut heard)).await?? == 0 {
+            break None;
+        }
+    };
+    line.put_back(heard.freeze());
+    Ok(name)
+}
+
+/// Where a connection goes.
+pub(crate) fn target(inbound: &Inbound, table: &Table, server: Option<&str>) -> Result<Bound, Refused> {
+    let found = table.connection(server).ok_or(Refused::NoRoute)?;
+    let backend = found.rule.backend(&mut Chance).map_err(|none| Refused::Broken(none.to_string()))?;
+    let to = backend.to.as_ref().map_err(|why| Refused::Broken(why.to_string()))?;
+    let world = inbound.lane.shared.world.load();
+    let known = world.service(&to.service).filter(|service| service.ports.contains_key(&to.port));
+    let service = known.ok_or_else(|| Refused::Broken(format!("the backend {to} is not known")))?;
+    Ok(Bound::Service { service: Arc::clone(service), port: to.port, subset: to.subset.clone() })
+}
