@@ -22,6 +22,9 @@ const CLASSES: &str = "/apis/gateway.networking.k8s.io/v1/gatewayclasses";
 const ROUTES: &str = "/apis/gateway.networking.k8s.io/v1/httproutes";
 const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
 const ACCOUNTS: &str = "/api/v1/serviceaccounts";
+const MAPS: &str = "/api/v1/configmaps";
+const BUDGETS: &str = "/apis/policy/v1/poddisruptionbudgets";
+const SCALERS: &str = "/apis/autoscaling/v2/horizontalpodautoscalers";
 const SERVICES: &str = "/api/v1/services";
 const PODS: &str = "/api/v1/pods";
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -166,4 +169,54 @@ async fn what_nobody_made_for_a_gateway_is_left_alone() {
     eventually("a deployment", || scene.fake.object(DEPLOYMENTS, "shop", "way")).await;
     let service = scene.fake.object(SERVICES, "shop", "way").unwrap();
     assert_eq!(service["spec"], own["spec"]);
+}
+
+/// A gateway whose author says in a map of this name how what is made for it is to be.
+fn gateway_with(map: &str, generation: u64) -> Value {
+    let mut gateway = gateway();
+    gateway["metadata"]["generation"] = generation.into();
+    let parameters = json!({"group": "", "kind": "ConfigMap", "name": map});
+    gateway["spec"]["infrastructure"] = json!({"parametersRef": parameters});
+    gateway
+}
+
+#[tokio::test]
+async fn what_is_made_because_a_map_says_so_goes_when_none_does_and_a_map_that_cannot_be_followed_changes_nothing()
+ {
+    let scene = Scene::new().await;
+    let fake = &scene.fake;
+    let map = |data: Value| json!({"metadata": {"name": "two", "namespace": "shop"}, "data": data});
+    let (budget, scaler) = ("spec: {minAvailable: 1}", "spec: {maxReplicas: 3}");
+    fake.put(MAPS, map(json!({"podDisruptionBudget": budget, "horizontalPodAutoscaler": scaler})));
+    fake.put(GATEWAYS, gateway_with("two", 1));
+    let made = eventually("a budget", || fake.object(BUDGETS, "shop", "way")).await;
+    assert_eq!(made["spec"]["minAvailable"], 1);
+    eventually("an autoscaler", || fake.object(SCALERS, "shop", "way")).await;
+
+    // It names one that is not there: nothing of what was made is touched.
+    fake.put(GATEWAYS, gateway_with("none", 2));
+    scene.condition((GATEWAYS, "way"), ("/status/conditions", "Accepted", "InvalidParameters")).await;
+    let said = fake.object(GATEWAYS, "shop", "way").unwrap()["status"]["conditions"].to_string();
+    assert!(said.contains("there is no config map shop/none"), "{said}");
+    assert!(fake.object(BUDGETS, "shop", "way").is_some() && fake.object(SCALERS, "shop", "way").is_some());
+
+    // The map speaks of one of the two only.
+    fake.put(MAPS, map(json!({"podDisruptionBudget": budget})));
+    fake.put(GATEWAYS, gateway_with("two", 3));
+    scene.condition((GATEWAYS, "way"), ("/status/conditions", "Accepted", "Accepted")).await;
+    eventually("no autoscaler", || fake.object(SCALERS, "shop", "way").is_none().then_some(())).await;
+    assert!(fake.object(BUDGETS, "shop", "way").is_some());
+
+    // The gateway names no map any more. A budget that somebody else makes then is his.
+    fake.put(GATEWAYS, gateway());
+    eventually("no budget", || fake.object(BUDGETS, "shop", "way").is_none().then_some(())).await;
+    fake.put(BUDGETS, json!({"metadata": {"name": "way", "namespace": "shop", "uid": "own"}, "spec": {}}));
+    let mut labelled = gateway();
+    labelled["metadata"]["labels"] = json!({"team": "shop"});
+    fake.put(GATEWAYS, labelled);
+    eventually("the label", || {
+        fake.object(DEPLOYMENTS, "shop", "way")?["metadata"]["labels"].get("team").map(drop)
+    })
+    .await;
+    assert!(fake.object(BUDGETS, "shop", "way").is_some());
 }
