@@ -5,6 +5,7 @@
 mod bound;
 pub mod gateway;
 pub mod route;
+mod virtual_service;
 
 use ambit_cluster::fault::{Fault, Wrong};
 use ambit_cluster::kinds::authentication::RequestAuthentication;
@@ -29,12 +30,25 @@ pub const WAYPOINT_MISSING: &str = "istio.io/WaypointMissing";
 /// For whom a service entry is.
 pub const VISIBILITY_APPLIED: &str = "istio.io/VisibilityApplied";
 
+/// Whether all that an object refers to is there.
+pub const RESOLVED_REFS: &str = "ResolvedRefs";
+/// Whether a part of an object is not in force.
+pub const PARTIALLY_INVALID: &str = "PartiallyInvalid";
+
 /// Whether an object reads; said of those that do not.
 pub const ACCEPTED: &str = "istio.io/Accepted";
 
 /// All of them: what is found of these on an object was said by us.
-pub const KINDS: [&str; 6] =
-    [ZTUNNEL_ACCEPTED, WAYPOINT_ACCEPTED, WAYPOINT_BOUND, WAYPOINT_MISSING, VISIBILITY_APPLIED, ACCEPTED];
+pub const KINDS: [&str; 8] = [
+    ZTUNNEL_ACCEPTED,
+    WAYPOINT_ACCEPTED,
+    WAYPOINT_BOUND,
+    WAYPOINT_MISSING,
+    VISIBILITY_APPLIED,
+    RESOLVED_REFS,
+    PARTIALLY_INVALID,
+    ACCEPTED,
+];
 
 /// One thing that is said of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +98,10 @@ pub fn of(world: &World, at: &ObjectRef) -> Vec<Condition> {
                 bound::bound(world, Asker::Workload { namespace, labels: &labels, account })
             });
             said.into_iter().collect()
+        }
+        Kind::VirtualService => {
+            let object = space.virtual_services.get(&at.name);
+            object.map(|it| virtual_service::said(world, at, it)).unwrap_or_default()
         }
         Kind::ServiceEntry => space.entries.get(&at.name).map(|it| entry(world, it)).unwrap_or_default(),
         _ => Vec::new(),

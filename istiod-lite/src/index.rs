@@ -23,6 +23,7 @@ use ambit_cluster::kinds::meta::Texts;
 use ambit_cluster::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
 use ambit_cluster::kinds::route::{GrpcRoute, HttpRoute};
 use ambit_cluster::kinds::service::{EndpointSlice, Service};
+use ambit_cluster::kinds::virtual_service::VirtualService;
 use ambit_cluster::{Body, Fault, Kind, Object, ObjectRef};
 
 use self::gateway::NetworkGateway;
@@ -63,6 +64,8 @@ pub struct Space {
     pub http_routes: Shelf<HttpRoute>,
     /// Routes of gRPC calls.
     pub grpc_routes: Shelf<GrpcRoute>,
+    /// Virtual services.
+    pub virtual_services: Shelf<VirtualService>,
     /// Config maps that configure a mesh.
     pub configs: Shelf<ConfigMap>,
 }
@@ -81,6 +84,7 @@ impl Space {
             && self.gateways.is_empty()
             && self.http_routes.is_empty()
             && self.grpc_routes.is_empty()
+            && self.virtual_services.is_empty()
             && self.configs.is_empty()
     }
 
@@ -179,6 +183,11 @@ impl World {
     /// Who claims a host name.
     pub fn claims(&self, host: &str) -> impl Iterator<Item = &Unit> {
         self.hosts.get(host).into_iter().flatten()
+    }
+
+    /// Every host name that is claimed, with who claims it.
+    pub fn claimed(&self) -> impl Iterator<Item = (&str, &Unit)> {
+        self.hosts.iter().flat_map(|(host, units)| units.iter().map(move |unit| (&**host, unit)))
     }
 
     /// Whether any peer authentication exists.
@@ -288,6 +297,7 @@ impl World {
             Body::Gateway(it) => drop(space.gateways.insert(name, it)),
             Body::HttpRoute(it) => drop(space.http_routes.insert(name, it)),
             Body::GrpcRoute(it) => drop(space.grpc_routes.insert(name, it)),
+            Body::VirtualService(it) => drop(space.virtual_services.insert(name, it)),
             Body::ConfigMap(it) => drop(space.configs.insert(name, it)),
             Body::Node(_) | Body::ServiceAccount(_) | Body::GatewayClass(_) => {}
         }
@@ -314,6 +324,7 @@ impl World {
             Kind::Gateway => drop(space.gateways.remove(&at.name)),
             Kind::HttpRoute => drop(space.http_routes.remove(&at.name)),
             Kind::GrpcRoute => drop(space.grpc_routes.remove(&at.name)),
+            Kind::VirtualService => drop(space.virtual_services.remove(&at.name)),
             Kind::ConfigMap => drop(space.configs.remove(&at.name)),
             Kind::Node | Kind::ServiceAccount | Kind::GatewayClass => {}
         }

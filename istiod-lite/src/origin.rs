@@ -43,7 +43,7 @@ const LEASE: &str = "ambit-istiod-leader";
 const REPLICA: &str = "ambit-istiod-replica-";
 
 /// Kinds that are followed in a cluster, besides the mesh's own configuration.
-const FOLLOWED: [Kind; 14] = [
+const FOLLOWED: [Kind; 15] = [
     Kind::Node,
     Kind::Namespace,
     Kind::Pod,
@@ -58,6 +58,7 @@ const FOLLOWED: [Kind; 14] = [
     Kind::RequestAuthentication,
     Kind::ServiceEntry,
     Kind::WorkloadEntry,
+    Kind::VirtualService,
 ];
 
 /// What is needed to know when the cluster is read from the Kubernetes API.

@@ -20,7 +20,7 @@ use crate::translate::waypoint::class_of;
 use crate::vips::{self, Given};
 
 /// The kinds whose authors are told something.
-const TOLD: [Kind; 9] = [
+const TOLD: [Kind; 10] = [
     Kind::AuthorizationPolicy,
     Kind::RequestAuthentication,
     Kind::Service,
@@ -30,6 +30,7 @@ const TOLD: [Kind; 9] = [
     Kind::GatewayClass,
     Kind::HttpRoute,
     Kind::GrpcRoute,
+    Kind::VirtualService,
 ];
 
 /// Those of the Gateway API, whose status is of another shape.
@@ -200,7 +201,8 @@ fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
     let gateways = space.gateways.keys().map(|name| (Kind::Gateway, name));
     let http = space.http_routes.keys().map(|name| (Kind::HttpRoute, name));
     let grpc = space.grpc_routes.keys().map(|name| (Kind::GrpcRoute, name));
-    let policies = policies.chain(tokens);
+    let ordered = space.virtual_services.keys().map(|name| (Kind::VirtualService, name));
+    let policies = policies.chain(tokens).chain(ordered);
     let objects =
         policies.chain(services).chain(entries).chain(workloads).chain(gateways).chain(http).chain(grpc);
     objects.map(|(kind, name)| ObjectRef::new(kind, namespace, name)).collect()
@@ -220,6 +222,10 @@ fn known<'a>(world: &'a World, at: &ObjectRef) -> Option<Known<'a>> {
         }
         Kind::Service => {
             let it = space.services.get(&at.name)?;
+            plain(&it.status.conditions, it.metadata.generation)
+        }
+        Kind::VirtualService => {
+            let it = space.virtual_services.get(&at.name)?;
             plain(&it.status.conditions, it.metadata.generation)
         }
         Kind::WorkloadEntry => {

@@ -72,16 +72,20 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
                 reading.authentication.map(|it| Change::Authentication(Arc::new(it))).into_iter().collect()
             }
             UnitKind::Gateway => gateway::translate(&home, space.gateways.get(&unit.name)?),
-            UnitKind::HttpRoute => routed(route::http(world, space.http_routes.get(&unit.name)?)),
-            UnitKind::GrpcRoute => routed(route::grpc(world, space.grpc_routes.get(&unit.name)?)),
+            UnitKind::HttpRoute => routed(route::http(world, space.http_routes.get(&unit.name)?).route),
+            UnitKind::GrpcRoute => routed(route::grpc(world, space.grpc_routes.get(&unit.name)?).route),
+            UnitKind::VirtualService => {
+                let object = space.virtual_services.get(&unit.name)?;
+                routed(route::virtual_service::virtual_service(world, object).route)
+            }
             UnitKind::Strict | UnitKind::Providers => Vec::new(),
         })
     };
     nouns().unwrap_or_default()
 }
 
-fn routed(reading: route::Reading) -> Vec<Change> {
-    reading.route.map(|it| Change::Route(Arc::new(it))).into_iter().collect()
+fn routed(route: Option<ambit_model::http_route::Route>) -> Vec<Change> {
+    route.map(|it| Change::Route(Arc::new(it))).into_iter().collect()
 }
 
 fn workload(workload: Option<Workload>) -> Vec<Change> {

@@ -99,6 +99,7 @@ impl<'a> View<'a> {
             | Body::HttpRoute(_)
             | Body::GrpcRoute(_)
             | Body::RequestAuthentication(_)
+            | Body::VirtualService(_)
             | Body::ConfigMap(_) => {}
         }
     }

@@ -18,7 +18,7 @@ pub mod schema;
 pub mod service;
 pub mod text;
 pub mod texts;
-pub mod waypoint;
+pub mod virtual_service;
 
 use std::sync::Arc;
 
@@ -57,7 +57,8 @@ fn straight(kind: Kind, text: &str) -> Option<Body> {
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
         | Kind::ServiceEntry
-        | Kind::WorkloadEntry => return None,
+        | Kind::WorkloadEntry
+        | Kind::VirtualService => return None,
     })
 }
 
@@ -119,6 +120,11 @@ pub(crate) fn read(kind: Kind, value: &Value) -> Result<Body, Wrong> {
             let entry: Arc<entry::WorkloadEntry> = typed(value)?;
             entry.check()?;
             Body::WorkloadEntry(entry)
+        }
+        Kind::VirtualService => {
+            let service: Arc<virtual_service::VirtualService> = typed(value)?;
+            service.check()?;
+            Body::VirtualService(service)
         }
     })
 }

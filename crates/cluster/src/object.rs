@@ -14,6 +14,7 @@ use crate::kinds::meta::Meta;
 use crate::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
 use crate::kinds::route::{GrpcRoute, HttpRoute};
 use crate::kinds::service::{EndpointSlice, Service};
+use crate::kinds::virtual_service::VirtualService;
 
 /// The kinds that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,13 +49,15 @@ pub enum Kind {
     ServiceEntry,
     /// A workload outside of Kubernetes.
     WorkloadEntry,
+    /// Which requests go where, in Istio's words.
+    VirtualService,
     /// Texts by name, of which one is the mesh's configuration.
     ConfigMap,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Node,
         Self::Namespace,
         Self::ServiceAccount,
@@ -70,6 +73,7 @@ impl Kind {
         Self::RequestAuthentication,
         Self::ServiceEntry,
         Self::WorkloadEntry,
+        Self::VirtualService,
         Self::ConfigMap,
     ];
 
@@ -92,6 +96,7 @@ impl Kind {
             Self::RequestAuthentication => "RequestAuthentication",
             Self::ServiceEntry => "ServiceEntry",
             Self::WorkloadEntry => "WorkloadEntry",
+            Self::VirtualService => "VirtualService",
             Self::ConfigMap => "ConfigMap",
         }
     }
@@ -113,7 +118,7 @@ impl Kind {
             Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
                 "security.istio.io"
             }
-            Self::ServiceEntry | Self::WorkloadEntry => "networking.istio.io",
+            Self::ServiceEntry | Self::WorkloadEntry | Self::VirtualService => "networking.istio.io",
         }
     }
 
@@ -222,6 +227,8 @@ pub enum Body {
     ServiceEntry(Arc<ServiceEntry>),
     /// A workload outside of Kubernetes.
     WorkloadEntry(Arc<WorkloadEntry>),
+    /// Which requests go where, in Istio's words.
+    VirtualService(Arc<VirtualService>),
     /// Texts by name.
     ConfigMap(Arc<ConfigMap>),
 }
@@ -246,6 +253,7 @@ impl Body {
             Self::RequestAuthentication(it) => &it.metadata,
             Self::ServiceEntry(it) => &it.metadata,
             Self::WorkloadEntry(it) => &it.metadata,
+            Self::VirtualService(it) => &it.metadata,
             Self::ConfigMap(it) => &it.metadata,
         }
     }

@@ -4,7 +4,7 @@
 use ambit_cluster::kinds::route::ParentRef;
 use ambit_cluster::{Kind, ObjectRef};
 
-use super::{Condition, bound};
+use super::{Condition, PARTIALLY_INVALID, RESOLVED_REFS, bound};
 use crate::index::World;
 use crate::index::routed::parent_kind;
 use crate::translate::route::{ReadParent, Reading, grpc, http};
@@ -12,12 +12,8 @@ use crate::translate::waypoint::{Asker, Attachment, attach};
 
 /// Whether it is in force.
 const ACCEPTED: &str = "Accepted";
-/// Whether all that it refers to is there.
-const RESOLVED_REFS: &str = "ResolvedRefs";
 /// Whether there is a waypoint that carries it out.
 const RESOLVED_WAYPOINTS: &str = "ResolvedWaypoints";
-/// Whether a part of it is not in force.
-const PARTIALLY_INVALID: &str = "PartiallyInvalid";
 
 /// All that is to be said of a route now, by what it is attached to.
 #[must_use]
@@ -75,7 +71,18 @@ fn accepted(world: &World, at: &ObjectRef, (reading, parent): (&Reading, &ReadPa
     if let Some(winner) = winner(world, at, parent) {
         return refuse("Conflicted", format!("{winner} is attached there as well, and gRPC comes first"));
     }
-    Condition::new(ACCEPTED, "True", ACCEPTED, "attached")
+    let text = passed_over(world, at, parent).map_or_else(
+        || "attached".into(),
+        |it| format!("attached; it comes before {it}, which is passed over there"),
+    );
+    Condition::new(ACCEPTED, "True", ACCEPTED, text)
+}
+
+/// A virtual service of the same place, which a route comes before.
+fn passed_over(world: &World, at: &ObjectRef, parent: &ReadParent) -> Option<ObjectRef> {
+    let place = place(at, &parent.written)?;
+    let mut others = world.routes_of(&place).into_iter().filter(|it| it.kind == Kind::VirtualService);
+    others.find(|it| world.parents_of(it).contains(&place))
 }
 
 /// A route of gRPC calls at the same place, which comes before one of HTTP requests.

@@ -80,7 +80,8 @@ impl World {
             | Kind::PeerAuthentication
             | Kind::RequestAuthentication
             | Kind::ServiceEntry
-            | Kind::WorkloadEntry => discovered() && self.is_ours(&meta.labels),
+            | Kind::WorkloadEntry
+            | Kind::VirtualService => discovered() && self.is_ours(&meta.labels),
         }
     }
 
@@ -150,6 +151,7 @@ fn objects<'a>(namespace: &'a Arc<str>, space: &'a Space) -> impl Iterator<Item 
         .chain(all((namespace, Kind::Gateway), &space.gateways, Body::Gateway))
         .chain(all((namespace, Kind::HttpRoute), &space.http_routes, Body::HttpRoute))
         .chain(all((namespace, Kind::GrpcRoute), &space.grpc_routes, Body::GrpcRoute))
+        .chain(all((namespace, Kind::VirtualService), &space.virtual_services, Body::VirtualService))
 }
 
 #[cfg(test)]

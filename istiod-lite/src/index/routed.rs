@@ -5,9 +5,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ambit_cluster::kinds::route::{BackendRef, Filter, GrpcRoute, HttpRoute, ParentRef};
+use ambit_cluster::kinds::virtual_service::VirtualService;
 use ambit_cluster::{Kind, ObjectRef};
 
 use crate::index::World;
+use crate::translate::route::virtual_service::{destination_hosts, host_of, services};
 
 /// What a route names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +18,8 @@ pub(super) enum Mention {
     Object(Box<str>, Box<str>),
     /// Whatever has this host name.
     Host(Box<str>),
+    /// Whatever has a host name: a wildcard may be any.
+    Any,
 }
 
 /// Routes by what they name.
@@ -27,13 +31,18 @@ impl World {
     pub fn routes_of(&self, at: &ObjectRef) -> BTreeSet<ObjectRef> {
         let own = Mention::Object(at.namespace.as_ref().into(), at.name.as_ref().into());
         let hosts = self.claimed_by(at).into_iter().map(|(host, _)| Mention::Host(host));
-        let named = std::iter::once(own).chain(hosts).filter_map(|it| self.routed.get(&it));
+        let any = matches!(at.kind, Kind::Service | Kind::ServiceEntry).then_some(Mention::Any);
+        let named = std::iter::once(own).chain(any).chain(hosts).filter_map(|it| self.routed.get(&it));
         named.flatten().cloned().collect()
     }
 
     /// The services and service entries that a route is attached to.
     #[must_use]
     pub fn parents_of(&self, at: &ObjectRef) -> Vec<ObjectRef> {
+        if let Some(object) = self.virtual_service(at) {
+            let hosts = services(self, object).into_iter();
+            return hosts.flat_map(|it| it.objects).collect();
+        }
         let refs = self.route(at).map(|(parents, _)| parents).unwrap_or_default();
         let object = |it: &ParentRef| {
             let kind = parent_kind(it)?;
@@ -44,6 +53,9 @@ impl World {
 
     /// What a route names.
     pub(super) fn mentions(&self, at: &ObjectRef) -> Vec<Mention> {
+        if let Some(object) = self.virtual_service(at) {
+            return self.mentions_in_order(object);
+        }
         let Some((_, backends)) = self.route(at) else { return Vec::new() };
         let object = |namespace: Option<&str>, name: &str| {
             Mention::Object(namespace.unwrap_or(&at.namespace).into(), name.into())
@@ -54,6 +66,26 @@ impl World {
             _ => object(it.namespace.as_deref(), &it.name),
         });
         parents.chain(backends).collect()
+    }
+
+    fn virtual_service(&self, at: &ObjectRef) -> Option<&VirtualService> {
+        let is_one = at.kind == Kind::VirtualService;
+        self.space(&at.namespace)?.virtual_services.get(&at.name).filter(|_| is_one).map(AsRef::as_ref)
+    }
+
+    /// What a virtual service names: its own hosts, where it leads to, and those that it delegates to.
+    fn mentions_in_order(&self, object: &VirtualService) -> Vec<Mention> {
+        let home = object.metadata.namespace.as_str();
+        let own = object.spec.hosts.iter().map(|it| {
+            let host = host_of(self, home, it);
+            host.map_or(Mention::Any, |host| Mention::Host(host.into()))
+        });
+        let to = destination_hosts(self, object).into_iter().map(|host| Mention::Host(host.into()));
+        let delegates = object.spec.http.iter().filter_map(|it| it.delegate.as_ref()).map(|it| {
+            let namespace = if it.namespace.is_empty() { home } else { &it.namespace };
+            Mention::Object(namespace.into(), it.name.as_str().into())
+        });
+        own.chain(to).chain(delegates).collect()
     }
 
     fn route(&self, at: &ObjectRef) -> Option<(&[ParentRef], Vec<&BackendRef>)> {

@@ -36,6 +36,7 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
             units.extend(named(UnitKind::ServiceEntry, home, space.entries.keys()));
             waypointed(space, home, &mut units);
             visible(world, space, &mut units);
+            spoken_of(world, space, home, &mut units);
         }
         Kind::Gateway if !world.ways_of(at).is_empty() => everything(world, &mut units),
         Kind::Gateway => {
@@ -55,8 +56,27 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         | Kind::HttpRoute
         | Kind::GrpcRoute
         | Kind::ConfigMap => {}
+        Kind::VirtualService => beside(world, at, &mut units),
     }
     units
+}
+
+/// Of which waypoint a service is, its namespace may say, and with it who may speak of it.
+fn spoken_of(world: &World, space: &Space, home: &Arc<str>, units: &mut BTreeSet<Unit>) {
+    let services = space.services.keys().map(|name| (Kind::Service, name));
+    let entries = space.entries.keys().map(|name| (Kind::ServiceEntry, name));
+    for (kind, name) in services.chain(entries) {
+        let routes = world.routes_of(&ObjectRef::new(kind, home, name));
+        let of_kind = routes.iter().filter(|it| it.kind == Kind::VirtualService);
+        units.extend(of_kind.filter_map(Unit::new));
+    }
+}
+
+/// Virtual services that delegate to one, and those that speak of the same services.
+fn beside(world: &World, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
+    let services = world.parents_of(at);
+    let others = services.iter().chain([at]).flat_map(|it| world.routes_of(it));
+    units.extend(others.filter(|it| it.kind == Kind::VirtualService).filter_map(|it| Unit::new(&it)));
 }
 
 /// All that goes through a waypoint, or is a part of it.
@@ -215,6 +235,7 @@ fn everything(world: &World, units: &mut BTreeSet<Unit>) {
         units.extend(named(UnitKind::Gateway, name, space.gateways.keys()));
         units.extend(named(UnitKind::HttpRoute, name, space.http_routes.keys()));
         units.extend(named(UnitKind::GrpcRoute, name, space.grpc_routes.keys()));
+        units.extend(named(UnitKind::VirtualService, name, space.virtual_services.keys()));
     }
 }
 

@@ -30,6 +30,8 @@ pub enum UnitKind {
     HttpRoute,
     /// A route of gRPC calls: a route.
     GrpcRoute,
+    /// A virtual service: a route.
+    VirtualService,
     /// The one policy "peers must prove who they are".
     Strict,
     /// The providers of the mesh's configuration.
@@ -63,6 +65,7 @@ impl Unit {
             Kind::Gateway => UnitKind::Gateway,
             Kind::HttpRoute => UnitKind::HttpRoute,
             Kind::GrpcRoute => UnitKind::GrpcRoute,
+            Kind::VirtualService => UnitKind::VirtualService,
             Kind::Node | Kind::Namespace | Kind::ServiceAccount | Kind::GatewayClass | Kind::ConfigMap => {
                 return None;
             }

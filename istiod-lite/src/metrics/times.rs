@@ -218,7 +218,10 @@ impl Times {
 pub fn trigger(object: &ObjectRef) -> Trigger {
     match object.kind {
         Kind::Service | Kind::ServiceEntry => Trigger::service,
-        Kind::AuthorizationPolicy | Kind::PeerAuthentication | Kind::RequestAuthentication => Trigger::config,
+        Kind::AuthorizationPolicy
+        | Kind::PeerAuthentication
+        | Kind::RequestAuthentication
+        | Kind::VirtualService => Trigger::config,
         Kind::Namespace => Trigger::namespace,
         Kind::Gateway | Kind::GatewayClass => Trigger::networks,
         Kind::ConfigMap => Trigger::global,

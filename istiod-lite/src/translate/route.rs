@@ -5,6 +5,7 @@
 mod backends;
 mod filters;
 mod matches;
+pub mod virtual_service;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -51,6 +51,7 @@ pub(crate) fn plural(kind: Kind) -> &'static str {
         Kind::RequestAuthentication => "requestauthentications",
         Kind::ServiceEntry => "serviceentries",
         Kind::WorkloadEntry => "workloadentries",
+        Kind::VirtualService => "virtualservices",
         Kind::ConfigMap => "configmaps",
     }
 }
@@ -73,7 +74,8 @@ pub(crate) fn definition(kind: Kind) -> Option<String> {
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
         | Kind::ServiceEntry
-        | Kind::WorkloadEntry => Some(format!("{}.{}", plural(kind), kind.group())),
+        | Kind::WorkloadEntry
+        | Kind::VirtualService => Some(format!("{}.{}", plural(kind), kind.group())),
     }
 }
 
@@ -97,6 +99,7 @@ pub(crate) fn accept(kind: Kind) -> (&'static str, &'static str) {
         | Kind::RequestAuthentication
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
+        | Kind::VirtualService
         | Kind::ConfigMap => ("application/json", "application/json"),
     }
 }

@@ -69,7 +69,6 @@ const NOT_READ: &[&str] = &[
     "Telemetry",
     "TrafficExtension",
     "UDPRoute",
-    "VirtualService",
     "WasmPlugin",
     "WorkloadGroup",
 ];

@@ -9,6 +9,7 @@ use crate::kinds::authentication::TokenSpec;
 use crate::kinds::entry::{EntryEndpoint, ServiceEntrySpec, ServiceEntryStatus, WorkloadEntryStatus};
 use crate::kinds::policy::{AuthorizationSpec, PeerSpec, PolicyStatus};
 use crate::kinds::schema;
+use crate::kinds::virtual_service::VirtualServiceSpec;
 use crate::object::Kind;
 
 /// What a file of a definition begins with.
@@ -100,6 +101,18 @@ const WORKLOAD: Shape = Shape {
     columns: &[("Address", ".spec.address", "Where it is")],
 };
 
+const ROUTES: Shape = Shape {
+    kind: Kind::VirtualService,
+    about: "Which requests go where.",
+    singular: "virtualservice",
+    short: "vs",
+    versions: ENTRIES,
+    columns: &[
+        ("Gateways", ".spec.gateways", "Who carries it out"),
+        ("Hosts", ".spec.hosts", "Whose requests it is for"),
+    ],
+};
+
 /// All definitions.
 #[must_use]
 pub fn all() -> Vec<Definition> {
@@ -109,6 +122,7 @@ pub fn all() -> Vec<Definition> {
         define::<TokenSpec, PolicyStatus>(&TOKENS),
         define::<ServiceEntrySpec, ServiceEntryStatus>(&SERVICE),
         define::<EntryEndpoint, WorkloadEntryStatus>(&WORKLOAD),
+        define::<VirtualServiceSpec, PolicyStatus>(&ROUTES),
     ]
 }
 

@@ -46,6 +46,7 @@ impl Pool {
             | Body::RequestAuthentication(_)
             | Body::ServiceEntry(_)
             | Body::WorkloadEntry(_)
+            | Body::VirtualService(_)
             | Body::ConfigMap(_) => {}
         }
         let held = self.words.len() + self.texts.len() + self.containers.len() + self.owners.len();

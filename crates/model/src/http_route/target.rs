@@ -77,8 +77,8 @@ impl Redirect {
 /// The path that begins with `text` where it was to begin with another.
 fn begun(text: &str, path: &str, found: &Found<'_>) -> String {
     let rest = match found.matched.map(|it| &it.path) {
-        // Without a word on the path it is any that begins with a slash.
-        None => path.get(1..),
+        // Without a word on the path there is nothing to replace, and more comes before it.
+        None => Some(path),
         Some(PathMatch::Begins { text, any_case: _ }) => path.get(text.len()..),
         Some(PathMatch::Prefix(prefix)) => path.strip_prefix(trimmed(prefix)),
         Some(PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Grpc { .. }) => Some(""),

@@ -80,7 +80,7 @@ impl Reader<'_> {
         Ok((self.header_name(&it.name)?, value))
     }
 
-    fn header_name(&mut self, name: &str) -> Result<HeaderName, Broken> {
+    pub(super) fn header_name(&mut self, name: &str) -> Result<HeaderName, Broken> {
         name.parse().map_err(|_| self.unsupported(&format!("{name:?} is no name of a header")))
     }
 
@@ -151,7 +151,7 @@ impl Reader<'_> {
         })
     }
 
-    fn names<T: std::str::FromStr>(&mut self, all: &[String]) -> Result<Names<T>, Broken> {
+    pub(super) fn names<T: std::str::FromStr>(&mut self, all: &[String]) -> Result<Names<T>, Broken> {
         if matches!(all, [one] if one == "*") {
             return Ok(Names::Any);
         }

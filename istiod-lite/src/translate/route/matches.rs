@@ -87,13 +87,13 @@ impl Reader<'_> {
         })
     }
 
-    fn pattern(&mut self, text: &str) -> Result<Pattern, Broken> {
+    pub(super) fn pattern(&mut self, text: &str) -> Result<Pattern, Broken> {
         text.parse()
             .map_err(|error: ambit_model::http_route::PatternError| self.unsupported(&error.to_string()))
     }
 }
 
-fn kept(read: Vec<Result<Match, Broken>>) -> (Vec<Match>, Option<Broken>) {
+pub(super) fn kept(read: Vec<Result<Match, Broken>>) -> (Vec<Match>, Option<Broken>) {
     let mut broken = None;
     let mut good = Vec::new();
     for it in read {

@@ -1,0 +1,241 @@
+//! VirtualServices to routes (`waypoint.md` 4.1): pure. Owns which of their rules there are, in their order, and for
+//! which services; what cannot be honoured is `Broken` there and noted for the author, as of any other route.
+
+mod actions;
+mod delegates;
+mod hosts;
+mod matches;
+mod retries;
+
+use std::sync::Arc;
+
+use ambit_cluster::kinds::virtual_service::{Destination, HttpDestination, HttpRule, VirtualService, span};
+use ambit_model::http_route::{
+    Backend, Broken, More, Parent, Route, RouteKey, RouteKind, Rule, TimeLimit, Timeouts, Upstream,
+};
+use ambit_model::name::ServiceKey;
+use ambit_wire::limits;
+
+use self::delegates::Delegated;
+pub use self::hosts::{ReadHost, destination_hosts, host_of, services};
+use super::{Notes, Reader};
+use crate::index::World;
+
+/// What became of a VirtualService.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// What waypoints are told; nothing, if it is for no service of the mesh.
+    pub route: Option<Route>,
+    /// Its hosts, each with its services.
+    pub hosts: Vec<ReadHost>,
+    /// What is not honoured.
+    pub notes: Notes,
+    /// What is passed over, without an error for any request.
+    pub ignored: Vec<String>,
+    /// No rule is left that does more than answer with an error.
+    pub is_broken: bool,
+}
+
+/// The ports that a destination may mean.
+enum Port {
+    One(u16),
+    /// It has several, and the one that was asked is meant.
+    AsAsked,
+}
+
+/// Reads one.
+#[must_use]
+pub fn virtual_service(world: &World, object: &VirtualService) -> Reading {
+    let meta = &object.metadata;
+    let mut reader = Reader { world, namespace: &meta.namespace, notes: Notes::default(), rule: 0 };
+    let hosts = services(world, object);
+    let mut parents: Vec<Parent> = Vec::new();
+    for service in hosts.iter().flat_map(|it| &it.services) {
+        let parent = Parent { service: service.clone(), port: None };
+        if parents.len() < limits::VIRTUAL_PARENTS && !parents.contains(&parent) {
+            parents.push(parent);
+        }
+    }
+    let ports = ports_of(world, &parents);
+    let mut rules = Vec::new();
+    for (at, rule) in object.spec.http.iter().enumerate() {
+        reader.rule = at;
+        for Delegated { namespace, rule } in delegates::expanded(&mut reader, object, rule) {
+            let mut own =
+                Reader { world, namespace: &namespace, notes: std::mem::take(&mut reader.notes), rule: at };
+            rules.extend(own.ordered(&rule, &ports).into_iter().map(Arc::new));
+            reader.notes = own.notes;
+        }
+    }
+    if rules.len() > limits::VIRTUAL_RULES {
+        reader.unsupported("there are more rules than any waypoint takes");
+        rules.truncate(limits::VIRTUAL_RULES);
+    }
+    let is_broken = !reader.notes.unsupported.is_empty() && rules.iter().all(|it| it.filters.is_err());
+    let notes = reader.notes;
+    let route = || {
+        let key = RouteKey {
+            kind: RouteKind::VirtualService,
+            namespace: meta.namespace.parse().ok()?,
+            name: meta.name.parse().ok()?,
+        };
+        let created = meta.creation_timestamp.map(|it| it.as_second().try_into().unwrap_or_default());
+        Some(Route { key, created_s: created.unwrap_or(u64::MAX), parents, rules })
+    };
+    // Without a rule of HTTP it says nothing of requests.
+    let route = route().filter(|it| !it.parents.is_empty() && !object.spec.http.is_empty());
+    Reading { route, hosts, notes, ignored: ignored(object), is_broken }
+}
+
+/// What is written and does not change what becomes of requests here.
+fn ignored(object: &VirtualService) -> Vec<String> {
+    let spec = &object.spec;
+    let lists = [("tls", spec.tls.is_empty()), ("tcp", spec.tcp.is_empty())];
+    let lists = lists.into_iter().filter(|(_, is_empty)| !is_empty);
+    let mut all: Vec<String> =
+        lists.map(|(name, _)| format!("{name}: connections go on as if it were not there")).collect();
+    for (at, rule) in spec.http.iter().enumerate() {
+        if rule.retries.as_ref().is_some_and(|it| it.retry_remote_localities == Some(true)) {
+            all.push(format!("rule {at}: retries.retryRemoteLocalities"));
+        }
+        if rule.matches.iter().any(|it| !it.stat_prefix.is_empty()) {
+            all.push(format!("rule {at}: match.statPrefix"));
+        }
+    }
+    all
+}
+
+/// All ports of services.
+fn ports_of(world: &World, parents: &[Parent]) -> Vec<u16> {
+    let mut ports: Vec<u16> =
+        parents.iter().flat_map(|it| hosts::ports(world, &it.service).unwrap_or_default()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+impl Reader<'_> {
+    /// What is made of a rule: one, or one for each port where where it leads depends on the port that was asked.
+    fn ordered(&mut self, rule: &HttpRule, ports: &[u16]) -> Vec<Rule> {
+        let all = rule.route.iter().map(|it| &it.destination);
+        let mirrors = rule.mirror.iter().chain(rule.mirrors.iter().map(|it| &it.destination));
+        let by_port = all.chain(mirrors).any(|it| matches!(self.port(it), Some(Port::AsAsked)));
+        if !by_port {
+            return self.in_order(rule, None).into_iter().collect();
+        }
+        let before = self.notes.clone();
+        let mut rules = Vec::new();
+        for port in ports {
+            self.notes = before.clone();
+            rules.extend(self.in_order(rule, Some(*port)));
+        }
+        rules
+    }
+
+    /// A rule, of requests to one port or to any; none, if it is for no request that can be told from others.
+    fn in_order(&mut self, rule: &HttpRule, asked: Option<u16>) -> Option<Rule> {
+        let (mut matches, broken) = self.matches_in_order(&rule.matches);
+        if matches.is_empty() && (broken.is_some() || !rule.matches.is_empty()) {
+            return None;
+        }
+        if let Some(port) = asked {
+            if matches.is_empty() {
+                matches.push(ambit_model::http_route::Match::default());
+            }
+            matches.retain(|it| it.more.as_ref().and_then(|it| it.port).is_none_or(|it| it == port));
+            for one in &mut matches {
+                one.more.get_or_insert_default().port = Some(port);
+            }
+            if matches.is_empty() {
+                return None;
+            }
+        }
+        let filters = self.actions(rule, asked);
+        let filters = match broken {
+            Some(broken) => Err(broken),
+            None => filters,
+        };
+        let alone = rule.route.len() == 1;
+        // One that gets nothing beside others is not looked at.
+        let taken = rule.route.iter().filter(|it| alone || it.weight > 0);
+        let mut backends: Vec<Backend> = taken.map(|it| self.destination(it, alone, asked)).collect();
+        let filters = match backends.len() > limits::ROUTE_BACKENDS {
+            true => Err(self.unsupported("there are more than 16 destinations")),
+            false => filters,
+        };
+        backends.truncate(limits::ROUTE_BACKENDS);
+        let attempt = rule.retries.as_ref().and_then(|it| it.per_try_timeout.as_deref());
+        Some(Rule {
+            name: rule.name.as_str().into(),
+            matches,
+            filters,
+            backends,
+            timeouts: Timeouts { request: limit(rule.timeout.as_deref()), backend_request: limit(attempt) },
+            retry: rule.retries.as_ref().map(retries::retry),
+        })
+    }
+
+    fn destination(&mut self, it: &HttpDestination, alone: bool, asked: Option<u16>) -> Backend {
+        let to = self.led(&it.destination, asked);
+        let filters = self.headers_of(&it.headers);
+        // Alone, all of them go there, whatever it says.
+        let weight = if alone { 1 } else { it.weight };
+        if weight > limits::ROUTE_WEIGHT {
+            let why = self.unsupported(&format!("the weight {weight} is larger than any"));
+            return Backend { to, weight: limits::ROUTE_WEIGHT, filters: Err(why) };
+        }
+        Backend { to, weight, filters }
+    }
+
+    /// The service's port that a destination leads to.
+    fn led(&mut self, it: &Destination, asked: Option<u16>) -> Result<Upstream, Broken> {
+        let host = hosts::full(self.world, self.namespace, &it.host);
+        let Some(service) = hosts::found(self.world, self.namespace, &host) else {
+            return Err(self.unresolved("BackendNotFound", &format!("nothing has the host name {host}")));
+        };
+        let ports = hosts::ports(self.world, &service).unwrap_or_default();
+        let port = match (self.port(it), asked) {
+            (Some(Port::One(port)), _) if ports.contains(&port) => port,
+            (Some(Port::One(port)), _) => {
+                return Err(self.unresolved("BackendNotFound", &format!("{service} has no port {port}")));
+            }
+            // Who asks for another port is led nowhere, which is nobody's mistake.
+            (Some(Port::AsAsked), Some(asked)) if ports.contains(&asked) => asked,
+            (Some(Port::AsAsked), Some(asked)) => {
+                return Err(Broken::because(&format!("{service} has no port {asked}")));
+            }
+            (Some(Port::AsAsked) | None, _) => {
+                return Err(self.unresolved("BackendNotFound", &format!("{service} has no port")));
+            }
+        };
+        let subset = (!it.subset.is_empty()).then(|| it.subset.as_str().into());
+        Ok(Upstream { service, port, subset })
+    }
+
+    /// Which port a destination means; none: its service is not there, or has none.
+    fn port(&self, it: &Destination) -> Option<Port> {
+        if let Some(port) = it.port.as_ref().and_then(|it| it.number) {
+            return Some(Port::One(port.0));
+        }
+        let host = hosts::full(self.world, self.namespace, &it.host);
+        let service: ServiceKey = hosts::found(self.world, self.namespace, &host)?;
+        match hosts::ports(self.world, &service)?.as_slice() {
+            [] => None,
+            [port] => Some(Port::One(*port)),
+            _ => Some(Port::AsAsked),
+        }
+    }
+}
+
+fn limit(text: Option<&str>) -> TimeLimit {
+    // One that does not read never comes this far.
+    text.and_then(span).map_or(TimeLimit::Unset, TimeLimit::from)
+}
+
+/// Demands that are none take no room.
+fn boxed(more: More) -> Option<Box<More>> {
+    (more != More::default()).then(|| Box::new(more))
+}
+
+#[cfg(test)]
+mod tests;

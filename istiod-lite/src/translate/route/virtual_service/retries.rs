@@ -1,0 +1,58 @@
+//! When requests of a rule are tried again (`waypoint.md` 4.2): Envoy's words for it, and status codes among them.
+
+use ambit_cluster::kinds::virtual_service::{Retries, span};
+use ambit_model::http_route::{Retry, RetryOn};
+
+use super::super::MOST;
+
+/// After what is tried again where nobody says.
+const UNSAID: [RetryOn; 4] =
+    [RetryOn::ConnectFailure, RetryOn::RefusedStream, RetryOn::Unavailable, RetryOn::Cancelled];
+
+/// Whatever keeps an attempt from having an answer, which Envoy counts as a gateway's error as well.
+const NO_ANSWER: [RetryOn; 4] =
+    [RetryOn::Reset, RetryOn::ConnectFailure, RetryOn::RefusedStream, RetryOn::AttemptTimeout];
+
+/// How a rule's requests are tried again.
+pub(super) fn retry(it: &Retries) -> Retry {
+    let words = it.retry_on.split(',').map(str::trim).filter(|it| !it.is_empty());
+    let mut on: Vec<RetryOn> = words.clone().flat_map(events).copied().collect();
+    let codes: Vec<u16> = words.clone().filter_map(|it| it.parse().ok()).collect();
+    if words.count() == 0 {
+        on = UNSAID.to_vec();
+    }
+    on.sort_unstable();
+    on.dedup();
+    Retry {
+        attempts: it.attempts.min(MOST),
+        codes,
+        on,
+        backoff: None,
+        base: it.backoff.as_deref().and_then(span),
+        same_again: it.retry_ignore_previous_hosts == Some(false),
+    }
+}
+
+/// What a word means. Those that mean nothing here are accepted, as Envoy's configuration may hold them.
+fn events(word: &str) -> &'static [RetryOn] {
+    match word {
+        "5xx" => &[RetryOn::Any5xx],
+        "gateway-error" => {
+            const ALL: [RetryOn; 5] =
+                [RetryOn::GatewayError, NO_ANSWER[0], NO_ANSWER[1], NO_ANSWER[2], NO_ANSWER[3]];
+            &ALL
+        }
+        "reset" => &NO_ANSWER,
+        "reset-before-request" => &[RetryOn::ResetBeforeRequest],
+        "connect-failure" => &[RetryOn::ConnectFailure],
+        "envoy-ratelimited" => &[RetryOn::RateLimited],
+        "retriable-4xx" => &[RetryOn::Conflict],
+        "refused-stream" => &[RetryOn::RefusedStream],
+        "cancelled" => &[RetryOn::Cancelled],
+        "deadline-exceeded" => &[RetryOn::DeadlineExceeded],
+        "internal" => &[RetryOn::Internal],
+        "resource-exhausted" => &[RetryOn::ResourceExhausted],
+        "unavailable" => &[RetryOn::Unavailable],
+        _ => &[],
+    }
+}
