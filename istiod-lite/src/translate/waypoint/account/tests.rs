@@ -155,6 +155,39 @@ fn an_own_label_stands_above_the_account_and_the_namespaces_below_it() {
 }
 
 #[test]
+fn the_namespaces_waypoint_goes_on_until_the_accounts_is_there_unless_more_is_demanded_of_that_one() {
+    let unready = |name: &str, meta: &str| gateway(name, meta).replace("addresses: [", "none: [");
+    let policy = |kind: &str, name: &str, namespace: &str| {
+        format!(
+            "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, namespace: {namespace}}}, \
+             spec: {{targetRefs: [{{kind: {kind}, name: {name}}}], action: DENY, rules: [{{}}]}}}}"
+        )
+    };
+    let of_service_itself = || policy("Service", "cart", "shop");
+    let of_account = || policy("Gateway, group: gateway.networking.k8s.io", "way", "shop");
+    let of_class = || {
+        let class = "GatewayClass, group: gateway.networking.k8s.io";
+        policy(class, "istio-waypoint", "istio-system")
+    };
+    let ambits = || gateway("main", "").replace("istio-waypoint", "ambit-waypoint");
+    for (account, around, policies, wanted) in [
+        (gateway("way", CART), gateway("main", ""), vec![], "way"),
+        (unready("way", CART), gateway("main", ""), vec![], "main"),
+        (unready("way", CART), gateway("main", ""), vec![of_service_itself()], "main"),
+        (unready("way", CART), gateway("main", ""), vec![of_account()], "NotReady, closed"),
+        (unready("way", CART), gateway("main", ""), vec![of_class()], "main"),
+        (unready("way", CART), ambits(), vec![of_class()], "NotReady, closed"),
+        (unready("way", CART), unready("main", ""), vec![], "NotReady"),
+        (unready("way", CART), unready("main", ""), vec![of_service_itself()], "NotReady, closed"),
+    ] {
+        let fixed = [namespace("istio.io/use-waypoint: main"), service(""), pod("a", "cart", "")];
+        let world =
+            world(&[fixed.to_vec(), vec![account.clone(), around.clone()], policies.clone()].concat());
+        assert_eq!(of_service(&world), wanted, "{account} {around} {policies:?}");
+    }
+}
+
+#[test]
 fn a_label_of_the_namespace_that_wants_no_waypoint_does_not_speak_for_the_account() {
     let world = world(&[
         namespace("istio.io/use-waypoint: none"),
