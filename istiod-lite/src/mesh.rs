@@ -1,5 +1,6 @@
 //! What is configured for the mesh as a whole: by flags, and over them by the mesh's config map.
 
+use ambit_cluster::kinds::collector::Tracing;
 use ambit_cluster::kinds::mesh::{EntryVisibility, MeshConfig, Visible};
 use ambit_cluster::kinds::meta::{LabelSelector, Texts};
 use ambit_cluster::kinds::provider::ExtensionProvider;
@@ -30,6 +31,10 @@ pub struct Mesh {
     pub visibility: Option<EntryVisibility>,
     /// Services that waypoints ask or tell about requests.
     pub providers: Vec<ExtensionProvider>,
+    /// Which of them collect spans of all requests.
+    pub collectors: Vec<String>,
+    /// Which requests spans are kept of, and what they say.
+    pub tracing: Tracing,
 }
 
 impl Default for Mesh {
@@ -45,6 +50,8 @@ impl Default for Mesh {
             discovery: Vec::new(),
             visibility: None,
             providers: Vec::new(),
+            collectors: Vec::new(),
+            tracing: Tracing::default(),
         }
     }
 }
@@ -66,6 +73,8 @@ impl Mesh {
             discovery_selectors,
             service_entry_visibility,
             extension_providers,
+            default_providers,
+            default_config,
         } = config;
         let mut mesh = self.clone();
         mesh.trust = self.trust.saying(trust_domain.and_then(|it| it.parse().ok()));
@@ -77,6 +86,8 @@ impl Mesh {
         mesh.discovery = discovery_selectors;
         mesh.visibility = service_entry_visibility;
         mesh.providers = extension_providers;
+        mesh.collectors = default_providers.tracing;
+        mesh.tracing = default_config.tracing;
         mesh
     }
 

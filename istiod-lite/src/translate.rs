@@ -4,6 +4,7 @@
 mod alias;
 pub mod authentication;
 mod balance;
+mod collector;
 pub mod demand;
 mod gateway;
 mod hosts;

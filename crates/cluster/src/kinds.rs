@@ -3,6 +3,7 @@
 
 pub mod admit;
 pub mod authentication;
+pub mod collector;
 pub mod core;
 pub mod definition;
 pub mod entry;
@@ -19,6 +20,7 @@ pub mod service;
 pub mod text;
 pub mod texts;
 pub mod virtual_service;
+pub mod waypoint;
 
 use std::sync::Arc;
 

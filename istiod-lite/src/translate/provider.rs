@@ -11,28 +11,34 @@ use ambit_model::provider::{
 use ambit_model::request_policy::text_match;
 
 use crate::mesh::Mesh;
+use crate::translate::collector;
 
 /// All that waypoints are told of.
 pub fn providers(mesh: &Mesh) -> impl Iterator<Item = Provider> {
-    mesh.providers.iter().filter_map(provider)
+    mesh.providers.iter().filter_map(|it| provider(mesh, it))
 }
 
 /// Who is asked by this name.
 #[must_use]
 pub fn authorizer(mesh: &Mesh, name: &str) -> Option<Provider> {
     let given = mesh.providers.iter().find(|it| it.name == name)?;
-    provider(given).filter(|it| it.authorizer().is_some())
+    provider(mesh, given).filter(|it| it.authorizer().is_some())
 }
 
 /// One that is of a kind that somebody uses. What does not read never comes this far.
-fn provider(given: &ExtensionProvider) -> Option<Provider> {
-    let ExtensionProvider { name, envoy_ext_authz_grpc, envoy_ext_authz_http } = given;
-    let authorizer = match (envoy_ext_authz_grpc, envoy_ext_authz_http) {
-        (Some(grpc), _) => asked(grpc, Speaks::Grpc)?,
-        (None, Some(http)) => asked(http, Speaks::Http(Box::new(over_http(http))))?,
-        (None, None) => return None,
+fn provider(mesh: &Mesh, given: &ExtensionProvider) -> Option<Provider> {
+    let ExtensionProvider { name, envoy_ext_authz_grpc, envoy_ext_authz_http, opentelemetry, zipkin } = given;
+    let authorizer = |it| ProviderKind::Authorizer(Arc::new(it));
+    let kind = match (envoy_ext_authz_grpc, envoy_ext_authz_http) {
+        (Some(grpc), _) => authorizer(asked(grpc, Speaks::Grpc)?),
+        (None, Some(http)) => authorizer(asked(http, Speaks::Http(Box::new(over_http(http))))?),
+        (None, None) => {
+            let told = opentelemetry.as_ref().map(|it| collector::opentelemetry(mesh, name, it));
+            let told = told.or_else(|| zipkin.as_ref().map(|it| collector::zipkin(mesh, name, it)));
+            ProviderKind::Collector(Arc::new(told??))
+        }
     };
-    Some(Provider { name: name.as_str().into(), kind: ProviderKind::Authorizer(Arc::new(authorizer)) })
+    Some(Provider { name: name.as_str().into(), kind })
 }
 
 fn asked(given: &ExtAuthz, speaks: Speaks) -> Option<Authorizer> {

@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use crate::fault::Wrong;
+use crate::kinds::collector::{DefaultProviders, ProxyConfig};
 use crate::kinds::meta::{LabelSelector, Meta};
 use crate::kinds::provider::{self, ExtensionProvider};
 
@@ -65,6 +66,10 @@ pub struct MeshConfig {
     pub service_entry_visibility: Option<EntryVisibility>,
     /// Services that waypoints ask or tell about requests.
     pub extension_providers: Vec<ExtensionProvider>,
+    /// Which of them are told of all requests.
+    pub default_providers: DefaultProviders,
+    /// What all proxies are told.
+    pub default_config: ProxyConfig,
 }
 
 impl MeshConfig {
@@ -76,6 +81,7 @@ impl MeshConfig {
             return Err(Wrong::field(field, domain, "not a trust domain", remedy));
         }
         provider::check(&self.extension_providers)?;
+        self.default_config.tracing.check()?;
         let selectors = self.discovery_selectors.iter();
         let policies = self.service_entry_visibility.iter().flat_map(|it| &it.policies);
         let rules = policies.flat_map(|it| &it.matching_rules).map(|it| &it.namespace_selector);
@@ -194,6 +200,14 @@ mod tests {
             ("extensionProviders: [{name: a}, {name: a}]", "used twice"),
             ("extensionProviders: [{name: a, envoyExtAuthzGrpc: {port: 1}}]", "envoyExtAuthzGrpc.service"),
             ("extensionProviders: [{name: a, envoyExtAuthzHttp: {service: a}}]", "envoyExtAuthzHttp.port 0"),
+            ("extensionProviders: [{name: a, opentelemetry: {service: a}}]", "opentelemetry.port 0"),
+            ("extensionProviders: [{name: a, zipkin: {service: a, port: 1, path: x}}]", "zipkin.path x"),
+            (
+                "extensionProviders: [{name: a, opentelemetry: {service: a, port: 1, http: {path: /, headers: [{name: a b}]}}}]",
+                "http.headers a b",
+            ),
+            ("defaultConfig: {tracing: {sampling: 101}}", "101"),
+            ("defaultConfig: {tracing: {customTags: {a: {header: {name: ''}}}}}", "customTags.a.header.name"),
             (
                 "extensionProviders: [{name: a, envoyExtAuthzHttp: {service: a, port: 1, pathPrefix: x}}]",
                 "pathPrefix x",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::collector::{OpenTelemetry, Zipkin};
 use super::route::duration;
 use crate::fault::Wrong;
 
@@ -22,6 +23,10 @@ pub struct ExtensionProvider {
     pub envoy_ext_authz_grpc: Option<Box<ExtAuthz>>,
     /// It is asked by HTTP.
     pub envoy_ext_authz_http: Option<Box<ExtAuthz>>,
+    /// It collects spans, in OpenTelemetry's protocol.
+    pub opentelemetry: Option<Box<OpenTelemetry>>,
+    /// It collects spans, as Zipkin's.
+    pub zipkin: Option<Box<Zipkin>>,
 }
 
 /// Somebody who is asked whether requests may come in. Fields of HTTP mean nothing for gRPC.
@@ -131,6 +136,8 @@ pub(super) fn check(all: &[ExtensionProvider]) -> Result<(), Wrong> {
                 ask.check(&field(kind))?;
             }
         }
+        provider.opentelemetry.iter().try_for_each(|it| it.check(&field("opentelemetry")))?;
+        provider.zipkin.iter().try_for_each(|it| it.check(&field("zipkin")))?;
     }
     Ok(())
 }
