@@ -26,6 +26,7 @@ use crate::keys::Rings;
 use crate::metrics::Metrics;
 use crate::phases::mirror::Copies;
 use crate::room::Room;
+use crate::trace::Spans;
 use crate::upstream::Lines;
 
 /// What all threads share.
@@ -65,6 +66,8 @@ pub(crate) struct Lane {
     pub(crate) believed: Believed,
     /// Copies of requests under way.
     pub(crate) copies: Copies,
+    /// Spans of requests that collectors are told of.
+    pub(crate) spans: Spans,
     /// Requests under way from clients.
     pub(crate) room: Room,
 }
@@ -82,7 +85,8 @@ impl Lane {
         let (lines, crew, copies) = (Lines::default(), Crew::new(), Copies::default());
         let (believed, calls) = (Believed::default(), Calls::default());
         let spans = Spans::default();
-        Self { shared, tunnels, lines, crew, believed, copies, calls, spans, room }
+        let spans = Spans::default();
+        Self { shared, tunnels, lines, crew, believed, copies, calls, spans, spans, room }
     }
 }
 

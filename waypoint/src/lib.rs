@@ -22,4 +22,5 @@ pub mod run;
 mod sniff;
 mod stream;
 mod strict;
+mod trace;
 mod upstream;

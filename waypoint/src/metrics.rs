@@ -51,6 +51,8 @@ pub struct Metrics {
     pub ejections: Family<Governed, Counter>,
     /// Tunnels that are open.
     pub tunnels: Gauge,
+    /// Spans of requests, by what became of them.
+    pub spans: Family<Reason, Counter>,
     /// Streams of discovery that ended.
     pub xds_ended: Family<Reason, Counter>,
 }
@@ -69,6 +71,7 @@ impl Default for Metrics {
             sent: Family::default(),
             refused: Family::default(),
             tunnels: Gauge::default(),
+            spans: Family::default(),
             xds_ended: Family::default(),
             overflows: Family::default(),
             ejections: Family::default(),
@@ -91,6 +94,7 @@ impl Metrics {
         to.register("istio_tcp_sent_bytes", "Bytes from server to client", m.sent);
         to.register("ambit_waypoint_refused", "Refused before a record (unstable)", m.refused);
         to.register("ambit_waypoint_tunnels", "Tunnels that are open (unstable)", m.tunnels);
+        to.register("ambit_waypoint_spans", "Spans, by what became of them (unstable)", m.spans);
         let ended = "Discovery streams that ended (unstable)";
         to.register("istio_xds_connection_terminations", ended, m.xds_ended);
         let asked = "Questions to external authorizers (unstable)";

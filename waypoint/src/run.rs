@@ -34,6 +34,7 @@ use crate::config::Config;
 use crate::keys::Rings;
 use crate::lane::{Lane, Shared};
 use crate::metrics::Metrics;
+use crate::trace;
 
 /// What ends by itself after a stop gets this long.
 const END_WAIT: Duration = Duration::from_secs(1);
@@ -171,6 +172,7 @@ fn bind(config: &Config) -> Result<StdListener, RunError> {
 
 /// Serves one thread to its end.
 async fn keep(listener: TcpListener, lane: Arc<Lane>, accepting: Stop, stop: Stop) {
+    lane.crew.add("spans", trace::tell(Arc::clone(&lane)));
     let mut serving = Box::pin(listen(listener, Arc::clone(&lane), accepting, stop));
     loop {
         // Cancel-safe: what serves keeps its own state.
@@ -179,6 +181,7 @@ async fn keep(listener: TcpListener, lane: Arc<Lane>, accepting: Stop, stop: Sto
             () = sleep(SWEEP_EACH) => lane.lines.sweep(now()),
         }
     }
+    lane.spans.close();
     lane.crew.end(END_WAIT).await;
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ambit_model::http_route::{Answer, Ended, Sent};
 use ambit_model::route::{Hints, Plan};
-use http::Method;
+use http::{Method, StatusCode};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::mirror::mirror;
@@ -59,12 +59,14 @@ async fn tries(
         // Only the first attempt finds the body whole for certain, and each further one has asked.
         let Some(upload) = source.lend() else { break };
         record.tried(&plan, attempt);
-        let request = outgoing.request(attempt, upload);
+        let mut request = outgoing.request(attempt, upload);
+        record.attempt_begins(request.headers_mut());
         let sent = Box::pin(Lines::send(&lane, &plan, outgoing.http2, request));
         let came = match within(route.timeouts().backend_request.after(), sent).await {
             Ok(got) => Came::Answer(Box::new(got)),
             Err(failure) => Came::Nothing(failure),
         };
+        record.attempt_ends(&told(&came));
         if let (Some(why), Came::Nothing(_)) = (source.broken(), &came) {
             return Err(match why {
                 Why::Broken => Refused::Bad("the body is malformed"),
@@ -109,6 +111,14 @@ async fn next(record: &Record, route: &Route, hints: &mut Hints) -> Result<Plan,
             plan(&lane, &route.to, hints).await.map_err(Refused::NoEndpoint)
         }
         planned => planned.map_err(Refused::NoEndpoint),
+    }
+}
+
+/// What became of an attempt, for its span.
+fn told(came: &Came) -> Result<StatusCode, String> {
+    match came {
+        Came::Answer(got) => Ok(got.response.status()),
+        Came::Nothing(failure) => Err(ambit_proxy::fault::chain(failure)),
     }
 }
 

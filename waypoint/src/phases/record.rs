@@ -1,6 +1,8 @@
 //! What is said of a request (`waypoint.md` 5.1, 5.2): one line at its end, and its counters. Owns the keys of the line
 //! and the labels; what happened is told to it. Ends exactly once: by word, or as left by the client when dropped.
 
+mod spans;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use ambit_model::name::{Label, PolicyKey};
 use ambit_model::provider::HeaderChanges;
 use ambit_model::request_policy::{Opinion, Rehearsal, RuleRef, Verdict};
 use ambit_model::route::Plan;
+use ambit_model::trace::TraceId;
 use ambit_process::clock::{Instant, now};
 use ambit_proxy::side::Side;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
@@ -24,6 +27,7 @@ use crate::metrics::{AskedLabels, ConnectionLabels, RequestLabels, names};
 use crate::refused::{Refused, Words};
 use crate::room::{Full, Seat};
 use crate::stream::Inbound;
+use crate::trace::{self, Traced};
 use crate::upstream::{Met, endpoint};
 
 /// A request's record.
@@ -56,6 +60,8 @@ pub(crate) struct Record {
     route: Label,
     deadline: Option<Instant>,
     ended: bool,
+    /// Its trace, where somebody collects them.
+    traced: Option<Box<Traced>>,
     /// Its place among the requests under way; none when there was none left.
     seat: Option<Seat>,
 }
@@ -87,7 +93,9 @@ impl Record {
         let header = |name: &str| parts.headers.get(name).cloned();
         let kind = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         let began = now();
+        let traced = trace::begin(&inbound.lane.shared.world.load(), &parts.headers);
         Self {
+            traced,
             inbound,
             began,
             method: parts.method.clone(),
@@ -330,7 +338,7 @@ impl Record {
         metrics.response_bytes.get_or_create(labels).observe(float(self.sent));
     }
 
-    fn say(&self, labels: &RequestLabels) {
+    fn say(&self, labels: &RequestLabels, trace: Option<TraceId>) {
         let text =
             |value: &Option<HeaderValue>| value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_owned);
         let filled = |label: &Label| Some(label.to_string()).filter(|text| !text.is_empty());
@@ -359,6 +367,7 @@ impl Record {
             x_forwarded_for = text(&self.told.forwarded_for),
             user_agent = text(&self.told.user_agent),
             request_id = text(&self.told.request_id),
+            trace_id = trace.map(|it| it.to_string()),
             authority = authority.or_else(|| text(&self.told.host)),
             upstream_host = self.target.as_deref(),
             upstream_cluster = filled(&ends.service[0]),
@@ -384,8 +393,10 @@ impl Drop for Record {
         }
         let labels = self.labels();
         self.count(&labels);
+        let id = self.traced.as_ref().filter(|it| it.is_kept()).map(|it| it.id());
+        self.end_trace(&labels);
         if enabled!(target: "access", Level::INFO) {
-            self.say(&labels);
+            self.say(&labels, id);
         }
     }
 }

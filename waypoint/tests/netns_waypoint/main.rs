@@ -29,3 +29,5 @@ mod scene;
 mod strangers;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod traces;
