@@ -66,8 +66,6 @@ pub(crate) struct Lane {
     pub(crate) believed: Believed,
     /// Copies of requests under way.
     pub(crate) copies: Copies,
-    /// Spans of requests that collectors are told of.
-    pub(crate) spans: Spans,
     /// Requests under way from clients.
     pub(crate) room: Room,
 }
@@ -85,8 +83,7 @@ impl Lane {
         let (lines, crew, copies) = (Lines::default(), Crew::new(), Copies::default());
         let (believed, calls) = (Believed::default(), Calls::default());
         let spans = Spans::default();
-        let spans = Spans::default();
-        Self { shared, tunnels, lines, crew, believed, copies, calls, spans, spans, room }
+        Self { shared, tunnels, lines, crew, believed, copies, calls, spans, room }
     }
 }
 
