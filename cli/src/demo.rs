@@ -7,6 +7,7 @@ mod judgement;
 mod leftovers;
 mod report;
 mod stage;
+mod tokens;
 mod traces;
 mod waypoint;
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::enrolment::{CART, in_mesh};
 use super::report::Scene;
 use super::stage::{Client, SOON, Shown, Stage, eventually, says};
+use super::tokens;
 
 const WAYPOINT: &str = include_str!("../../../deploy/demo-steps/waypoint.yaml");
 /// Enough that a tenth of them is seen for certain: that none of them is has a chance of one in 10^11.
@@ -21,6 +22,7 @@ pub(super) fn routed(stage: &Stage, scene: &mut Scene) -> Shown<()> {
     canary(stage, scene)?;
     tried_again(stage, scene)?;
     denied(stage, scene)?;
+    tokens::believed(stage, scene)?;
     replaced(stage, scene)
 }
 
