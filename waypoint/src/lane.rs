@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::phases::mirror::Copies;
 use crate::room::Room;
 use crate::trace::Spans;
-use crate::upstream::Lines;
+use crate::upstream::{Groups, Lines};
 
 /// What all threads share.
 pub(crate) struct Shared {
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) waypoint: Waypoint,
     pub(crate) pod: PodInfo,
     pub(crate) identity: Identity,
+    /// What is known of the endpoints of services whose traffic is handled in a way of its own.
+    pub(crate) groups: Groups,
     pub(crate) place: Place,
     pub(crate) windows: Windows,
     pub(crate) drain: Duration,
@@ -66,13 +68,13 @@ pub(crate) struct Lane {
     pub(crate) believed: Believed,
     /// Copies of requests under way.
     pub(crate) copies: Copies,
-    /// Requests under way from clients.
-    pub(crate) room: Room,
-}
     /// Calls of our own under way.
     pub(crate) calls: Calls,
     /// Spans of requests that collectors are told of.
     pub(crate) spans: Spans,
+    /// Requests under way from clients.
+    pub(crate) room: Room,
+}
 
 impl Lane {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {

@@ -70,12 +70,12 @@ impl Default for Metrics {
             received: Family::default(),
             sent: Family::default(),
             refused: Family::default(),
-            tunnels: Gauge::default(),
-            spans: Family::default(),
-            xds_ended: Family::default(),
             overflows: Family::default(),
             ejections: Family::default(),
             asked: Family::default(),
+            tunnels: Gauge::default(),
+            spans: Family::default(),
+            xds_ended: Family::default(),
         }
     }
 }
@@ -93,16 +93,16 @@ impl Metrics {
         to.register("istio_tcp_received_bytes", "Bytes from client to server", m.received);
         to.register("istio_tcp_sent_bytes", "Bytes from server to client", m.sent);
         to.register("ambit_waypoint_refused", "Refused before a record (unstable)", m.refused);
-        to.register("ambit_waypoint_tunnels", "Tunnels that are open (unstable)", m.tunnels);
-        to.register("ambit_waypoint_spans", "Spans, by what became of them (unstable)", m.spans);
-        let ended = "Discovery streams that ended (unstable)";
-        to.register("istio_xds_connection_terminations", ended, m.xds_ended);
         let asked = "Questions to external authorizers (unstable)";
         to.register("ambit_waypoint_ext_authz", asked, m.asked);
         let overflows = "Refused, for a service's traffic policy leaves no room (unstable)";
         to.register("ambit_waypoint_overflows", overflows, m.overflows);
         let ejections = "Endpoints left out by outlier detection (unstable)";
         to.register("ambit_waypoint_ejections", ejections, m.ejections);
+        to.register("ambit_waypoint_tunnels", "Tunnels that are open (unstable)", m.tunnels);
+        to.register("ambit_waypoint_spans", "Spans, by what became of them (unstable)", m.spans);
+        let ended = "Discovery streams that ended (unstable)";
+        to.register("istio_xds_connection_terminations", ended, m.xds_ended);
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build(version.clone())).set(1);
         to.register("istio_build", "The version", build);
@@ -138,10 +138,6 @@ pub struct RequestLabels {
     pub grpc: Option<u16>,
 }
 
-/// A client that the world does not know, by what it told; who it is, it has proven.
-#[must_use]
-pub fn told(told: &Baggage, who: &Identity) -> Side {
-    let workload: Label = told.workload.as_ref().map_or("", |(_, name)| name).into();
 /// Who was asked about a request, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AskedLabels {
@@ -177,6 +173,10 @@ impl Outcome {
     }
 }
 
+/// A client that the world does not know, by what it told; who it is, it has proven.
+#[must_use]
+pub fn told(told: &Baggage, who: &Identity) -> Side {
+    let workload: Label = told.workload.as_ref().map_or("", |(_, name)| name).into();
     Side {
         canonical: told.service.as_str().into(),
         revision: told.revision.as_str().into(),
@@ -211,10 +211,6 @@ impl EncodeLabelSet for ConnectionLabels {
     }
 }
 
-impl EncodeLabelSet for RequestLabels {
-    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        EncodeLabelSet::encode(&self.ends, e)?;
-        put(e, "response_code", &self.code.to_string())?;
 impl EncodeLabelSet for AskedLabels {
     fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
         put(e, "provider", self.provider.as_str())?;
@@ -241,6 +237,10 @@ impl EncodeLabelSet for Governed {
     }
 }
 
+impl EncodeLabelSet for RequestLabels {
+    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        EncodeLabelSet::encode(&self.ends, e)?;
+        put(e, "response_code", &self.code.to_string())?;
         let grpc = self.grpc.map(|status| status.to_string()).unwrap_or_default();
         ("grpc_response_status", grpc.as_str()).encode(e.encode_label())
     }

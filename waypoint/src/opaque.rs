@@ -19,7 +19,7 @@ use crate::phases::record::say_connection;
 use crate::refused::Refused;
 use crate::routed;
 use crate::stream::Inbound;
-use crate::upstream::{Met, connect, endpoint, plan};
+use crate::upstream::{Counted, Failure, Guide, Met, connect, endpoint, plan_by};
 
 /// Endpoints tried for one connection; more would only hide that a service is down.
 const TRIES: usize = 3;
@@ -54,7 +54,7 @@ pub(crate) async fn dial_first(inbound: &Arc<Inbound>, mut arrival: Arrival, to:
         () = arrival.abandoned() => return,
     };
     match reached {
-        Ok((far, met)) => match arrival.open(&inbound.opened()) {
+        Ok((far, met, _seat)) => match arrival.open(&inbound.opened()) {
             Ok(stream) => copy(inbound, Line::from(stream), (far, met), began).await,
             Err(_) => Connection::new(inbound, Some(&met), began).close("DC", None, (0, 0)),
         },
@@ -72,25 +72,34 @@ pub(crate) async fn carry(inbound: &Arc<Inbound>, line: Line, to: Result<Bound, 
         return refuse(inbound, &denied, began);
     }
     match Box::pin(reach(inbound, to)).await {
-        Ok(far) => copy(inbound, line, far, began).await,
+        Ok((far, met, _seat)) => copy(inbound, line, (far, met), began).await,
         // Dropped, the stream is reset: nobody takes that for an end.
         Err(why) => refuse(inbound, &why, began),
     }
 }
 
-async fn reach(inbound: &Inbound, to: Result<Bound, Refused>) -> Result<(Line, Met), Refused> {
+async fn reach(
+    inbound: &Inbound,
+    to: Result<Bound, Refused>,
+) -> Result<(Line, Met, Option<Counted>), Refused> {
     let (to, lane, mut hints) = (to?, &inbound.lane, Hints::default());
+    let guide = Guide::of(lane, &to);
+    if let Some(why) = guide.as_ref().and_then(Guide::closed) {
+        return Err(Refused::Broken(why.to_string()));
+    }
+    let seat = guide.as_ref().map(|it| it.connect(lane)).transpose().map_err(Failure::from)?;
+    let hash = guide.as_ref().and_then(|it| it.hash_of(inbound.client.from.ip()));
     let mut failed = None;
     for _ in 0..TRIES {
-        let plan = match (plan(lane, &to, &mut hints).await, failed.take()) {
+        let plan = match (plan_by(lane, &to, &mut hints, (guide.as_ref(), hash)).await, failed.take()) {
             (Ok(plan), _) => plan,
             // Nothing else is left to try: the failure says more than that.
             (Err(_), Some(failure)) => return Err(Refused::Upstream(failure)),
             (Err(refusal), None) => return Err(Refused::NoEndpoint(refusal)),
         };
         let client: SocketAddr = inbound.client.from.socket();
-        match connect(lane, &plan, Some(client)).await {
-            Ok((line, met)) => return Ok((line, met)),
+        match connect(lane, &plan, (Some(client), guide.as_ref())).await {
+            Ok((line, met)) => return Ok((line, met, seat)),
             Err(failure) if failure.is_unseen() && matches!(to, Bound::Service { .. }) => {
                 hints.avoid.extend(endpoint(&plan).map(|workload| workload.uid.clone()));
                 failed = Some(failure);

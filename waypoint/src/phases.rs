@@ -5,6 +5,7 @@ mod answer;
 mod ask;
 mod authenticate;
 pub(crate) mod authorize;
+mod fault;
 mod forward;
 mod identify;
 pub(crate) mod mirror;
@@ -22,8 +23,8 @@ use crate::body::{Download, Source};
 use crate::refused::Refused;
 use crate::stream::Inbound;
 use crate::upstream::{Chance, Got};
-use authorize::Seen;
 pub(crate) use ask::NoWord;
+use authorize::Seen;
 pub(crate) use identify::{HEADERS_MOST, is_last};
 use record::Record;
 use route::Route;
@@ -45,9 +46,9 @@ pub(crate) async fn serve(inbound: Arc<Inbound>, mut request: Request<Incoming>)
 async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Result<(Got, Route), Refused> {
     record.enter()?;
     let asked = identify::identify(&mut parts)?;
-    // Ahead of the routes: they may go by headers that only the mesh sets.
     authenticate::unforge(record, &mut parts);
     let former = Box::pin(ask::ask(record, &mut parts, &asked, &source)).await?;
+    // Ahead of the routes: they may go by headers that only the mesh sets.
     let token = Box::pin(authenticate::authenticate(record, &mut parts)).await?;
     let target = route::target(&parts)?;
     // Routes go by what others have changed only if those say so, or if they go by a token.
@@ -65,10 +66,13 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
         let seen = Seen { parts: &parts, asked: &asked, path: &target.path, token: token.as_deref() };
         authorize::authorize(record, &seen)?;
     }
-    let route = routed?;
+    if let Some(fault) = fault {
+        Box::pin(fault::inject(record, &fault)).await?;
+    }
+    let mut route = routed?;
     record.routed(&route);
+    Box::pin(ask::ask_of_route(record, &mut parts, (&asked, &source), &mut route)).await?;
     let outgoing = rewrite::rewrite(record.inbound(), parts, asked, &route);
     let got = forward::forward(record, &outgoing, &source, &route).await?;
     Ok((got, route))
 }
-    Box::pin(ask::ask_of_route(record, &mut parts, (&asked, &source), &mut route)).await?;

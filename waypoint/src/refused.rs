@@ -5,14 +5,16 @@ use std::borrow::Cow;
 
 use ambit_jwt::Fault;
 use ambit_model::http_path::PathError;
-use ambit_model::http_route::HeaderEdits;
+use ambit_model::http_route::{AbortWith, Direct, HeaderEdits};
+use ambit_model::name::Label;
+use ambit_model::provider::Refusing;
 use ambit_model::request_policy::Denial;
 use ambit_model::route::Refusal;
 use http::{HeaderMap, StatusCode};
 
+use crate::phases::NoWord;
 use crate::room::Full;
 use crate::upstream::Failure;
-use crate::phases::NoWord;
 
 /// Why a request goes no further.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +49,6 @@ pub(crate) enum Refused {
     /// Somebody should be asked whether it may come in, and cannot be.
     #[error("nobody is known as {0}, who should have been asked")]
     Unasked(String),
-    /// It shows a token that is not believed.
-    #[error("its token is not believed: {fault}")]
     /// Somebody was asked whether it may come in, and says no.
     #[error("{by} does not let it in")]
     TurnedAway {
@@ -71,6 +71,8 @@ pub(crate) enum Refused {
     /// Its body is longer than what somebody is to be shown of it.
     #[error("the body is longer than may be shown to who is asked about it")]
     TooLarge,
+    /// It shows a token that is not believed.
+    #[error("its token is not believed: {fault}")]
     Unproven {
         /// Why.
         fault: Fault,
@@ -93,6 +95,20 @@ pub(crate) enum Refused {
         /// What the route changes about its answers.
         headers: HeaderEdits,
     },
+    /// Its route holds an answer ready.
+    #[error("the route answers it")]
+    Direct {
+        /// The answer.
+        answer: Direct,
+        /// What the route changes about its answers.
+        headers: HeaderEdits,
+    },
+    /// A fault was put in its way.
+    #[error("a fault was put in its way")]
+    Aborted(AbortWith),
+    /// What its route leads to is not there.
+    #[error("the route leads nowhere: {0}")]
+    Nowhere(String),
     /// A browser asks what pages of another origin may do, and is told.
     #[error("a question of a browser is answered")]
     Preflight {
@@ -150,11 +166,12 @@ impl Refused {
             Self::TooLarge => say(StatusCode::PAYLOAD_TOO_LARGE, "-", "request_payload_too_large", LARGE),
             Self::Unproven { fault, .. } => unproven(*fault),
             Self::NoRoute => say(StatusCode::NOT_FOUND, "NR", "route_not_found", ""),
-            Self::Broken(_) => say(StatusCode::INTERNAL_SERVER_ERROR, "-", "direct_response", ""),
-            Self::Elsewhere { status, .. } => {
-                say(StatusCode::from_u16(*status).unwrap_or(StatusCode::FOUND), "-", "direct_response", "")
-            }
-            Self::Preflight { .. } => say(StatusCode::NO_CONTENT, "-", "direct_response", ""),
+            Self::Broken(_)
+            | Self::Elsewhere { .. }
+            | Self::Direct { .. }
+            | Self::Aborted(_)
+            | Self::Nowhere(_)
+            | Self::Preflight { .. } => self.words_of_route(),
             Self::NoEndpoint(_) => {
                 say(StatusCode::SERVICE_UNAVAILABLE, "UH", "no_healthy_upstream", "no healthy upstream")
             }
@@ -177,7 +194,6 @@ impl Refused {
             }
         }
     }
-}
 
     /// What is said because a route has it so.
     fn words_of_route(&self) -> Words {
@@ -214,3 +230,4 @@ fn turned_away(answer: &Refusing) -> Words {
 fn unproven(fault: Fault) -> Words {
     let status = if fault.is_forbidden() { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
     Words { status, flags: "-", details: fault.details(), body: fault.to_string().into() }
+}

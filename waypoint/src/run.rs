@@ -35,6 +35,7 @@ use crate::keys::Rings;
 use crate::lane::{Lane, Shared};
 use crate::metrics::Metrics;
 use crate::trace;
+use crate::upstream::Groups;
 
 /// What ends by itself after a stop gets this long.
 const END_WAIT: Duration = Duration::from_secs(1);
@@ -102,6 +103,7 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
         waypoint: config.waypoint.clone(),
         pod: config.pod.clone(),
         identity: config.identity.clone(),
+        groups: Groups::default(),
         place: config.place.clone(),
         windows: config.windows,
         drain: config.drain,

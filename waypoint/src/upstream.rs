@@ -2,6 +2,7 @@
 //! endpoint has one. Owns what can go wrong there, and when another endpoint may be tried. `lines` keeps connections
 //! that speak HTTP.
 
+mod group;
 mod lines;
 
 use std::io;
@@ -16,9 +17,11 @@ use ambit_model::address::{ClientAddr, HopAddr, OriginalDst};
 use ambit_model::balance::Pick;
 use ambit_model::name::{Identity, Label};
 use ambit_model::route::{
-    Bound, Direct, Flow, Hints, Plan, Refusal, Relayed, Tunnelled, plan_endpoint, plan_workload,
+    Bound, Direct, Flow, Hints, Plan, Refusal, Relayed, Tunnelled, endpoints_of, plan_endpoint, plan_to,
+    plan_workload,
 };
-use ambit_model::service::Service;
+use ambit_model::service::{BalanceMode, Service};
+use ambit_model::traffic::{Came, Overflow};
 use ambit_model::workload::Workload;
 use ambit_process::net::{TcpStream, lookup_host};
 use http::StatusCode;
@@ -26,6 +29,7 @@ use tokio::time::timeout;
 
 use crate::lane::Lane;
 use crate::line::Line;
+pub(crate) use group::{Counted, Groups, Guide};
 pub(crate) use lines::{Got, Lease, Lines};
 
 /// Longer than any healthy network needs, shorter than people wait.
@@ -60,6 +64,9 @@ pub(crate) enum Failure {
     /// Its answer is none that everybody reads alike.
     #[error("the endpoint's answer is malformed")]
     Malformed(#[source] Malformed),
+    /// Its service's traffic policy leaves no room for it.
+    #[error(transparent)]
+    Overflow(#[from] Overflow),
     /// One attempt took longer than it may.
     #[error("no answer within {limit:?}")]
     Slow {
@@ -103,6 +110,7 @@ impl Failure {
                 "upstream_reset_before_response_started{connection_termination}",
                 "connection termination",
             ),
+            Self::Overflow(_) => ("UO", "upstream_reset_before_response_started{overflow}", "overflow"),
             Self::Malformed(_) => {
                 ("UPE", "upstream_reset_before_response_started{protocol_error}", "protocol error")
             }
@@ -124,7 +132,18 @@ impl Failure {
             },
             Self::Relay(_) | Self::Connect(_) | Self::Handshake(_) | Self::Unsent(_) => true,
             Self::Lost { source } => refused_stream(source),
-            Self::Malformed(_) | Self::Slow { .. } => false,
+            Self::Malformed(_) | Self::Slow { .. } | Self::Overflow(_) => false,
+        }
+    }
+
+    /// What it says of the endpoint; nothing, if it is about something else.
+    pub(crate) fn came(&self) -> Option<Came> {
+        match self {
+            Self::Slow { .. } => Some(Came::Late),
+            Self::Malformed(_) => Some(Came::Status(502)),
+            Self::Overflow(_) => None,
+            Self::Lost { .. } => Some(Came::Nothing),
+            unseen => unseen.is_unseen().then_some(Came::Nothing),
         }
     }
 
@@ -162,15 +181,31 @@ pub(crate) struct Met {
 
 /// Plans the way to an endpoint of what was asked for.
 pub(crate) async fn plan(lane: &Lane, to: &Bound, hints: &mut Hints) -> Result<Plan, Refusal> {
+    plan_by(lane, to, hints, (Guide::of(lane, to).as_ref(), None)).await
+}
+
+/// The same, as its service's traffic is handled; what the request says is a hash.
+pub(crate) async fn plan_by(
+    lane: &Lane,
+    to: &Bound,
+    hints: &mut Hints,
+    (guide, hash): (Option<&Guide>, Option<u64>),
+) -> Result<Plan, Refusal> {
     loop {
         let world = lane.shared.world.load();
         let own = lane.shared.own(&world);
         let (address, client) = (lane.shared.address(), ClientAddr::new(lane.shared.address()));
         let planned = match to {
-            Bound::Service { service, port } => {
+            Bound::Service { service, port, .. } => {
                 let vip = service.vips.iter().map(|vip| vip.ip).find(|ip| ip.is_ipv4() == address.is_ipv4());
                 let dst = OriginalDst::new(SocketAddr::new(vip.unwrap_or_else(|| address.ip()), *port));
-                plan_endpoint(&world, &Flow { source: own, client, dst }, service, hints, &mut Chance)
+                let flow = Flow { source: own, client, dst };
+                match guide.filter(|_| !is_passed_through(service)) {
+                    None => plan_endpoint(&world, &flow, service, hints, &mut Chance),
+                    Some(guide) => endpoints_of(&world, &flow, service, hints)
+                        .and_then(|all| guide.choose(&flow.source, all, hash))
+                        .and_then(|it| plan_to(&world, &flow, (service, it), hints, &mut Chance)),
+                }
             }
             Bound::Workload { workload, target } => {
                 let dst = OriginalDst::new(*target);
@@ -185,6 +220,11 @@ pub(crate) async fn plan(lane: &Lane, to: &Bound, hints: &mut Hints) -> Result<P
             planned => return planned,
         }
     }
+}
+
+/// Whether nobody chooses: clients have the endpoint's address already.
+fn is_passed_through(service: &Service) -> bool {
+    service.load_balancing.as_ref().is_some_and(|it| it.mode == BalanceMode::Passthrough)
 }
 
 /// Chance, as `model::balance` asks for it.
@@ -217,13 +257,14 @@ pub(crate) fn endpoint(plan: &Plan) -> Option<&Arc<Workload>> {
 pub(crate) async fn connect(
     lane: &Lane,
     plan: &Plan,
-    client: Option<SocketAddr>,
+    (client, guide): (Option<SocketAddr>, Option<&Guide>),
 ) -> Result<(Line, Met), Failure> {
+    let patience = guide.and_then(Guide::limits).and_then(|it| it.connect).unwrap_or(CONNECT_WAIT);
     match plan {
-        Plan::Tunnel(to) | Plan::ViaWaypoint(to) => Box::pin(tunnel(lane, to, client)).await,
-        Plan::ViaGateway(to) => Box::pin(relay(lane, to, client)).await,
+        Plan::Tunnel(to) | Plan::ViaWaypoint(to) => Box::pin(tunnel(lane, to, client, patience)).await,
+        Plan::ViaGateway(to) => Box::pin(relay(lane, to, client, patience)).await,
         Plan::Direct(Direct { hop, destination, .. }) => {
-            let tcp = dial(hop.socket()).await.map_err(Failure::Connect)?;
+            let tcp = dial(hop.socket(), patience).await.map_err(Failure::Connect)?;
             let met =
                 Met { workload: destination.clone(), target: hop.to_string(), principal: Label::default() };
             Ok((tcp.into(), met))
@@ -231,11 +272,16 @@ pub(crate) async fn connect(
     }
 }
 
-async fn tunnel(lane: &Lane, to: &Tunnelled, client: Option<SocketAddr>) -> Result<(Line, Met), Failure> {
+async fn tunnel(
+    lane: &Lane,
+    to: &Tunnelled,
+    client: Option<SocketAddr>,
+    patience: Duration,
+) -> Result<(Line, Met), Failure> {
     let key = key(lane, to.hop, &to.expect);
     let head = head(lane, to, client);
     let hop = to.hop.socket();
-    let carried = lane.tunnels.open(&key, &head, move || dial(hop)).await?;
+    let carried = lane.tunnels.open(&key, &head, move || dial(hop, patience)).await?;
     let met = Met {
         workload: Some(Arc::clone(&to.destination)),
         target: to.authority.to_string(),
@@ -245,13 +291,18 @@ async fn tunnel(lane: &Lane, to: &Tunnelled, client: Option<SocketAddr>) -> Resu
 }
 
 /// A tunnel inside a tunnel: the gateway is asked for the service, and whoever answers behind it once more.
-async fn relay(lane: &Lane, to: &Relayed, client: Option<SocketAddr>) -> Result<(Line, Met), Failure> {
+async fn relay(
+    lane: &Lane,
+    to: &Relayed,
+    client: Option<SocketAddr>,
+    patience: Duration,
+) -> Result<(Line, Met), Failure> {
     let outer = head(lane, &to.outer, client);
     let inner = Connect { network: Some(lane.shared.place.network.clone()), ..outer.clone() };
     let key = key(lane, to.outer.hop, &to.outer.expect);
     let through = Through { key: &key, outer: &outer, expect: to.expect.clone().into(), inner: &inner };
     let hop = to.outer.hop.socket();
-    let carried = lane.tunnels.open_through(&through, move || dial(hop)).await?;
+    let carried = lane.tunnels.open_through(&through, move || dial(hop, patience)).await?;
     let met = Met {
         workload: Some(Arc::clone(&to.destination)),
         target: to.outer.authority.to_string(),
@@ -277,8 +328,8 @@ fn head(lane: &Lane, to: &Tunnelled, client: Option<SocketAddr>) -> Connect {
     }
 }
 
-async fn dial(to: SocketAddr) -> io::Result<TcpStream> {
-    let tcp = match timeout(CONNECT_WAIT, TcpStream::connect(to)).await {
+async fn dial(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let tcp = match timeout(patience, TcpStream::connect(to)).await {
         Ok(connected) => connected?,
         Err(_) => return Err(io::ErrorKind::TimedOut.into()),
     };

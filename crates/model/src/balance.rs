@@ -55,6 +55,9 @@ pub enum NoEndpoint {
     /// The service is strict and no endpoint agrees with the client in every scope.
     #[error("none of its endpoints is where its traffic must stay")]
     OutOfScope,
+    /// A route sends it to some of the endpoints only, and none of these is one of them.
+    #[error("none of its endpoints is in the subset")]
+    NotInSubset,
     /// Every endpoint has weight 0.
     #[error("all of its endpoints have capacity 0")]
     Weightless,
@@ -102,6 +105,16 @@ pub(crate) fn choose(world: &Snapshot, ask: &Ask<'_>, pick: &mut impl Pick) -> R
         left -= weight;
     }
     Err(NoEndpoint::Weightless)
+}
+
+/// All that could take the connection and agree best with the client, by uid.
+pub(crate) fn candidates(world: &Snapshot, ask: &Ask<'_>) -> Result<Vec<Endpoint>, NoEndpoint> {
+    let listed = ask.service.ports.contains_key(&ask.port);
+    if !listed && ask.role != Role::Waypoint {
+        return Err(NoEndpoint::PortNotOnService(ask.port));
+    }
+    let all = preferred(eligible(world, ask, listed)?, ask)?.into_iter();
+    Ok(all.map(|it| Endpoint { workload: Arc::clone(it.workload), target_port: it.target }).collect())
 }
 
 struct Candidate<'a> {

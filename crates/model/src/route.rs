@@ -27,7 +27,7 @@ use gateway::Found;
 pub use inbound::{Admission, Handed, NotAdmitted, admit, served};
 pub use lead::{Asker, NotLed, asker, leads, plan_led};
 pub use refusal::{Blame, Refusal, Unresolved};
-pub use waypoint::{Bound, NotBound, Waypoint, bound, plan_endpoint, plan_workload};
+pub use waypoint::{Bound, NotBound, Waypoint, bound, endpoints_of, plan_endpoint, plan_to, plan_workload};
 
 /// Where peers listen for HBONE.
 pub const HBONE_PORT: u16 = 15008;
@@ -199,6 +199,10 @@ impl<P: Pick> Planner<'_, P> {
             return Ok(Plan::Direct(Direct { hop: self.original(), destination: None, service }));
         }
         let endpoint = self.endpoint(service)?;
+        self.beyond_to(endpoint, service)
+    }
+
+    fn beyond_to(&mut self, endpoint: Endpoint, service: &Arc<Service>) -> Result<Plan, Refusal> {
         if endpoint.workload.network != self.flow.source.network {
             return self.relay(&endpoint.workload, Some(service), service);
         }

@@ -201,6 +201,12 @@ impl Default for Outlier {
 }
 
 impl Traffic {
+    /// Of a service of which nothing was said.
+    #[must_use]
+    pub fn unsaid(service: ServiceKey) -> Self {
+        Self { service, handling: Handling::default(), ports: BTreeMap::new(), subsets: BTreeMap::new() }
+    }
+
     /// How traffic to a port is handled, and to which endpoints it goes; nothing, if there is no such subset.
     #[must_use]
     pub fn of(&self, port: u16, subset: Option<&str>) -> Option<(&Handling, Option<&BTreeSet<WorkloadUid>>)> {

@@ -1,6 +1,11 @@
 //! What a client is answered (`waypoint.md` 1.6, 1.8): the endpoint's answer as it comes, or our own words. Owns the
 //! headers of both, gRPC's way to say no, and what follows an answer that ends HTTP.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use ambit_model::http_route::AbortWith;
+use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
     SEC_WEBSOCKET_ACCEPT, SERVER, UPGRADE, WWW_AUTHENTICATE,
@@ -16,10 +21,11 @@ use super::record::Record;
 use super::route::Route;
 use crate::body::{Download, Passing};
 use crate::refused::Refused;
-use crate::upstream::Got;
+use crate::upstream::{Failure, Got};
 
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-local-overloaded");
+const OVERFLOWED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -34,13 +40,13 @@ pub(crate) fn pass(
     let protocol = response.headers().get(UPGRADE).cloned();
     take_out(response.headers_mut());
     route.edit_answer(response.headers_mut());
+    record.finish(response.headers_mut());
     let took = record.upstream_took().as_millis();
     let took = HeaderValue::from(u64::try_from(took).unwrap_or(u64::MAX));
     response.headers_mut().insert(SERVICE_TIME, took);
     *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let (Some(near), Some(protocol)) = (upgrade, protocol)
-    record.finish(response.headers_mut());
     {
         let far = hyper::upgrade::on(&mut response);
         if record.is_http2() {
@@ -82,18 +88,18 @@ async fn between(near: OnUpgrade, far: OnUpgrade, mut record: Record) {
 
 /// Answers in an endpoint's place.
 pub(crate) fn own(mut record: Record, refused: &Refused) -> Response<Download> {
-    let words = refused.words();
-    record.refused(refused, &words);
-    let mut response = Response::new(Download::Own(None));
-    let headers = response.headers_mut();
-    headers.insert(SERVER, HeaderValue::from_static("ambit-waypoint"));
-    if matches!(
     let mut response = said(&mut record, refused);
     record.finish(response.headers_mut());
     response
 }
 
 fn said(record: &mut Record, refused: &Refused) -> Response<Download> {
+    let words = refused.words();
+    record.refused(refused, &words);
+    let mut response = Response::new(Download::Own(None));
+    let headers = response.headers_mut();
+    headers.insert(SERVER, HeaderValue::from_static("ambit-waypoint"));
+    if matches!(
         refused,
         Refused::Bad(_)
             | Refused::Path(_)
@@ -106,6 +112,9 @@ fn said(record: &mut Record, refused: &Refused) -> Response<Download> {
         // Where one message ends and the next begins is no longer certain.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    if let Refused::Upstream(Failure::Overflow(_)) = refused {
+        headers.insert(OVERFLOWED, HeaderValue::from_static("true"));
+    }
     if let Refused::Full(_) = refused {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         headers.insert(OVERLOADED, HeaderValue::from_static("true"));
@@ -117,24 +126,11 @@ fn said(record: &mut Record, refused: &Refused) -> Response<Download> {
         let told = HeaderValue::try_from(format!("Bearer realm=\"{realm}\", error=\"invalid_token\""));
         headers.extend(told.ok().map(|told| (WWW_AUTHENTICATE, told)));
     }
-    if let Refused::Elsewhere { location, headers: edits, .. } = refused {
-        headers.extend(HeaderValue::try_from(location).ok().map(|location| (LOCATION, location)));
-        edits.apply(headers);
+    if is_route_s(refused, headers) {
         *response.status_mut() = words.status;
         return response;
     }
-    if let Refused::Preflight { headers: told } = refused {
-        headers.extend(told.clone());
-        *response.status_mut() = words.status;
-        return response;
-    }
-    if record.is_grpc() {
-        let status = match refused {
-            // A method that no route has is one that is not implemented.
-            Refused::NoRoute => 12,
-            Refused::Broken(_) => 14,
-            _ => grpc_status(words.status),
-        };
+    if let Some(status) = grpc_status_of(record, refused, words.status) {
         say_grpc(headers, status, &words.body);
         record.grpc(status);
         return response;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ambit_model::http_route::{Answer, Ended, Sent};
 use ambit_model::route::{Hints, Plan};
+use ambit_model::traffic::{Came as Attempt, Given, affinity};
+use http::header::{HeaderValue, SET_COOKIE};
 use http::{Method, StatusCode};
 use tokio::time::{sleep, timeout, timeout_at};
 
@@ -14,8 +16,9 @@ use super::record::Record;
 use super::rewrite::Outgoing;
 use super::route::Route;
 use crate::body::{Source, Why};
+use crate::lane::Lane;
 use crate::refused::Refused;
-use crate::upstream::{Chance, Failure, Got, Lines, endpoint, plan};
+use crate::upstream::{Chance, Counted, Failure, Got, Guide, Lines, endpoint, plan_by};
 
 /// What came of one attempt.
 enum Came {
@@ -30,15 +33,48 @@ pub(crate) async fn forward(
     source: &Source,
     route: &Route,
 ) -> Result<Got, Refused> {
-    match record.deadline() {
-        None => Box::pin(tries(record, outgoing, source, route)).await,
-        Some(deadline) => {
-            match timeout_at(deadline, Box::pin(tries(record, outgoing, source, route))).await {
-                Ok(came) => came,
-                Err(_) => Err(Refused::TimedOut),
-            }
-        }
+    let lane = record.lane();
+    let Some(guide) = Guide::of(&lane, &route.to) else {
+        return in_time(record, (outgoing, source, route), None).await;
+    };
+    if let Some(why) = guide.closed() {
+        return Err(Refused::Broken(why.to_string()));
     }
+    let seat = guide.enter(&lane).map_err(Failure::from)?;
+    let client = record.inbound().client.from.ip();
+    let given = Given { headers: &outgoing.headers, query: outgoing.target.query(), client };
+    let affinity = guide.hash_by().map(|by| affinity(by, given, &mut Chance)).unwrap_or_default();
+    let guided = Guided { guide: &guide, hash: affinity.hash };
+    let mut got = in_time(record, (outgoing, source, route), Some(guided)).await?;
+    got.lease.keep([seat]);
+    if let Some(cookie) = affinity.cookie {
+        got.response.headers_mut().append(SET_COOKIE, cookie.header());
+    }
+    Ok(got)
+}
+
+/// How its service's traffic is handled, and which endpoint a request belongs to.
+#[derive(Clone, Copy)]
+struct Guided<'a> {
+    guide: &'a Guide,
+    hash: Option<u64>,
+}
+
+async fn in_time(
+    record: &mut Record,
+    (outgoing, source, route): (&Outgoing, &Source, &Route),
+    guided: Option<Guided<'_>>,
+) -> Result<Got, Refused> {
+    let Some(deadline) = record.deadline() else {
+        return Box::pin(tries(record, outgoing, source, route, guided)).await;
+    };
+    let came = timeout_at(deadline, Box::pin(tries(record, outgoing, source, route, guided))).await;
+    came.unwrap_or_else(|_| {
+        if let Some(guided) = guided {
+            guided.guide.came(&record.lane(), Attempt::Late);
+        }
+        Err(Refused::TimedOut)
+    })
 }
 
 async fn tries(
@@ -46,13 +82,16 @@ async fn tries(
     outgoing: &Outgoing,
     source: &Source,
     route: &Route,
+    guided: Option<Guided<'_>>,
 ) -> Result<Got, Refused> {
     let lane = record.lane();
+    let guide = guided.map(|it| it.guide);
+    let mut retrying = None;
     mirror(record, outgoing, source, route);
     let mut hints = Hints::default();
     let mut failed: Option<Failure> = None;
     for attempt in 1.. {
-        let plan = match next(record, route, &mut hints).await {
+        let plan = match next(record, route, &mut hints, guided).await {
             Ok(plan) => plan,
             Err(refused) => return Err(failed.map_or(refused, Refused::Upstream)),
         };
@@ -61,9 +100,13 @@ async fn tries(
         record.tried(&plan, attempt);
         let mut request = outgoing.request(attempt, upload);
         record.attempt_begins(request.headers_mut());
-        let sent = Box::pin(Lines::send(&lane, &plan, outgoing.http2, request));
+        let begun = guide.and_then(Guide::begin);
+        let sent = Box::pin(Lines::send_by(&lane, &plan, outgoing.http2, request, guide));
         let came = match within(route.timeouts().backend_request.after(), sent).await {
-            Ok(got) => Came::Answer(Box::new(got)),
+            Ok(mut got) => {
+                got.lease.keep(begun);
+                Came::Answer(Box::new(got))
+            }
             Err(failure) => Came::Nothing(failure),
         };
         record.attempt_ends(&told(&came));
@@ -73,21 +116,35 @@ async fn tries(
                 Why::Idle => Refused::Idle,
             });
         }
+        if let (Some(guide), Some(attempt)) = (guide, attempt_of(&came)) {
+            guide.came(&lane, attempt);
+        }
         let retry = route.retry();
         let idempotent = is_idempotent(&outgoing.method);
         let allowed = ended(&came)
             .is_some_and(|(ended, begun)| retry.again(attempt, &ended, Sent { begun, idempotent }));
-        let again = allowed && source.is_whole();
+        let again = allowed && source.is_whole() && is_room_for_another(guide, &lane, &mut retrying);
         match came {
             Came::Answer(got) if !again => return Ok(*got),
             Came::Nothing(failure) if !again => return Err(failure.into()),
             Came::Answer(_) => {}
             Came::Nothing(failure) => failed = Some(failure),
         }
-        hints.avoid.extend(endpoint(&plan).map(|workload| workload.uid.clone()));
+        if !retry.same_again {
+            hints.avoid.extend(endpoint(&plan).map(|workload| workload.uid.clone()));
+        }
         sleep(retry.wait(attempt, &mut Chance)).await;
     }
     Err(failed.map_or(Refused::TimedOut, Refused::Upstream))
+}
+
+/// Whether one more may be tried again, and that it is counted as long as it is.
+fn is_room_for_another(guide: Option<&Guide>, lane: &Lane, retrying: &mut Option<Counted>) -> bool {
+    let Some(guide) = guide else { return true };
+    // What was tried again until now is so no longer.
+    drop(retrying.take());
+    *retrying = guide.retry(lane);
+    retrying.is_some()
 }
 
 /// One attempt, in the time that it has.
@@ -103,14 +160,37 @@ async fn within(
 }
 
 /// The way to an endpoint that has not failed, or to any when all have.
-async fn next(record: &Record, route: &Route, hints: &mut Hints) -> Result<Plan, Refused> {
+async fn next(
+    record: &Record,
+    route: &Route,
+    hints: &mut Hints,
+    guided: Option<Guided<'_>>,
+) -> Result<Plan, Refused> {
     let lane = record.lane();
-    match plan(&lane, &route.to, hints).await {
+    let by = (guided.map(|it| it.guide), guided.and_then(|it| it.hash));
+    match plan_by(&lane, &route.to, hints, by).await {
         Err(_) if !hints.avoid.is_empty() => {
             hints.avoid.clear();
-            plan(&lane, &route.to, hints).await.map_err(Refused::NoEndpoint)
+            plan_by(&lane, &route.to, hints, by).await.map_err(Refused::NoEndpoint)
         }
         planned => planned.map_err(Refused::NoEndpoint),
+    }
+}
+
+/// What an attempt says of its endpoint.
+fn attempt_of(came: &Came) -> Option<Attempt> {
+    match came {
+        Came::Answer(got) => {
+            let grpc = got.response.headers().get("grpc-status").map(HeaderValue::as_bytes);
+            Some(Attempt::Status(match grpc {
+                // What gRPC calls failing, as HTTP would (`waypoint.md` 7.3).
+                Some(b"14" | b"8") => 503,
+                Some(b"4") => 504,
+                Some(b"2" | b"13" | b"15") => 500,
+                _ => got.response.status().as_u16(),
+            }))
+        }
+        Came::Nothing(failure) => failure.came(),
     }
 }
 
@@ -132,7 +212,7 @@ fn ended(came: &Came) -> Option<(Ended, bool)> {
             let status = got.response.status().as_u16();
             (Ended::Answered(Answer { status, grpc, rate_limited }), true)
         }
-        Came::Nothing(Failure::Malformed(_)) => return None,
+        Came::Nothing(Failure::Malformed(_) | Failure::Overflow(_)) => return None,
         Came::Nothing(Failure::Slow { .. }) => (Ended::TimedOut, true),
         Came::Nothing(Failure::Unsent(_)) => (Ended::Lost, false),
         Came::Nothing(failure @ Failure::Lost { .. }) if failure.is_unseen() => (Ended::Refused, true),

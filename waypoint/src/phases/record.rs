@@ -48,17 +48,19 @@ pub(crate) struct Record {
     details: &'static str,
     failure: Option<String>,
     judged: Option<Box<Judged>>,
-    connect_status: Option<u16>,
-    destination: Option<Side>,
-    target: Option<String>,
-    service_time: Option<Duration>,
     /// Who else was asked, and what came of it.
     asked: Option<String>,
     /// What they add to the answer.
     back: HeaderChanges,
+    connect_status: Option<u16>,
+    destination: Option<Side>,
+    target: Option<String>,
+    service_time: Option<Duration>,
     sent: u64,
     route: Label,
     deadline: Option<Instant>,
+    /// How long a fault has held it up.
+    held: Duration,
     ended: bool,
     /// Its trace, where somebody collects them.
     traced: Option<Box<Traced>>,
@@ -117,6 +119,8 @@ impl Record {
             details: "downstream_remote_disconnect",
             failure: None,
             judged: None,
+            asked: None,
+            back: HeaderChanges::default(),
             connect_status: None,
             destination: None,
             target: None,
@@ -124,11 +128,10 @@ impl Record {
             sent: 0,
             route: Label::default(),
             deadline: None,
+            held: Duration::ZERO,
             ended: false,
             seat: None,
         }
-            asked: None,
-            back: HeaderChanges::default(),
     }
 
     /// Takes its place among the requests under way, until the end of it.
@@ -168,17 +171,6 @@ impl Record {
         self.source.is_over()
     }
 
-    /// Policies have been asked.
-    pub(crate) fn judged(&mut self, opinion: &Opinion) {
-        let Opinion { verdict, audited, dry_run } = opinion;
-        if verdict.is_allowed() && audited.is_empty() && dry_run.is_empty() {
-            return;
-        }
-        let denial = match verdict {
-            Verdict::Allow(_) => None,
-            Verdict::Deny(denial) => Some(denial),
-        };
-        let listed = |list: Vec<String>| (!list.is_empty()).then(|| list.join(", "));
     /// Somebody else was asked; and by which rule, if it goes no further.
     pub(crate) fn asked(&mut self, whom: &AskedLabels, by: Option<&RuleRef>) {
         let before = self.asked.take().map(|before| before + ", ").unwrap_or_default();
@@ -198,6 +190,17 @@ impl Record {
         self.back.apply(answer);
     }
 
+    /// Policies have been asked.
+    pub(crate) fn judged(&mut self, opinion: &Opinion) {
+        let Opinion { verdict, audited, dry_run } = opinion;
+        if verdict.is_allowed() && audited.is_empty() && dry_run.is_empty() {
+            return;
+        }
+        let denial = match verdict {
+            Verdict::Allow(_) => None,
+            Verdict::Deny(denial) => Some(denial),
+        };
+        let listed = |list: Vec<String>| (!list.is_empty()).then(|| list.join(", "));
         self.judged = Some(Box::new(Judged {
             details: denial.map(authorize::details),
             policy: denial.and_then(|it| it.policy()).map(PolicyKey::to_string),
@@ -206,10 +209,16 @@ impl Record {
         }));
     }
 
+    /// A fault holds it up for so long, which does not count where its time is limited.
+    pub(crate) fn held(&mut self, time: Duration) {
+        self.held = time;
+        self.flags = "DI";
+    }
+
     /// Where it goes is known.
     pub(crate) fn routed(&mut self, route: &Route) {
         self.route = route.name.clone();
-        self.deadline = route.timeouts().request.after().map(|limit| self.began + limit);
+        self.deadline = route.timeouts().request.after().map(|limit| self.began + self.held + limit);
     }
 
     /// When all of it must be over.
@@ -358,6 +367,7 @@ impl Record {
             policy = judged.and_then(|it| it.policy.as_deref()),
             audited_by = judged.and_then(|it| it.audited.as_deref()),
             dry_run = judged.and_then(|it| it.dry_run.as_deref()),
+            ext_authz = self.asked.as_deref(),
             connect_status = self.connect_status,
             bytes_received = self.source.bytes(),
             bytes_sent = self.sent,
@@ -376,7 +386,6 @@ impl Record {
             downstream_remote_address = %self.inbound.client.from,
             source_principal = self.inbound.principal(),
             source_workload = filled(&source.workload),
-            ext_authz = self.asked.as_deref(),
             destination_principal = filled(&destination.principal),
             destination_workload = filled(&destination.workload),
             grpc_status = labels.grpc,

@@ -4,6 +4,7 @@
 use ambit_model::name::Identity;
 use ambit_model::route::Bound;
 use ambit_model::service::AppProtocol;
+use ambit_model::traffic::Version as Wanted;
 use base64::Engine;
 use http::header::{
     COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -16,6 +17,7 @@ use super::identify::Asked;
 use super::route::{Route, protocol_of};
 use crate::body::Upload;
 use crate::stream::Inbound;
+use crate::upstream::Guide;
 
 /// What proxies tell applications and each other; nobody else does.
 const OURS: &str = "x-envoy-";
@@ -70,7 +72,7 @@ pub(crate) fn rewrite(inbound: &Inbound, parts: Parts, asked: Asked, route: &Rou
         authority: route.authority.clone().or(authority).or_else(fallback),
         headers,
         // Another protocol is asked for in HTTP/1.1's way.
-        http2: upgrade.is_none() && speaks_http2(route.protocol(), client_http2),
+        http2: upgrade.is_none() && speaks_http2(route.protocol(), client_http2, version(inbound, &route.to)),
         upgrade,
         client_http2,
         before,
@@ -78,11 +80,21 @@ pub(crate) fn rewrite(inbound: &Inbound, parts: Parts, asked: Asked, route: &Rou
     }
 }
 
-fn speaks_http2(protocol: AppProtocol, client: bool) -> bool {
+/// Which HTTP the service's traffic policy wants to be spoken.
+fn version(inbound: &Inbound, to: &Bound) -> Wanted {
+    let guide = Guide::of(&inbound.lane, to);
+    guide.as_ref().and_then(Guide::limits).map(|it| it.version).unwrap_or_default()
+}
+
+fn speaks_http2(protocol: AppProtocol, client: bool, wanted: Wanted) -> bool {
     match protocol {
         AppProtocol::Http2 | AppProtocol::Grpc => true,
         // What the client speaks, it would speak to the application, too.
-        AppProtocol::Http11 | AppProtocol::Unknown | AppProtocol::Tcp | AppProtocol::Tls => client,
+        AppProtocol::Http11 | AppProtocol::Unknown | AppProtocol::Tcp | AppProtocol::Tls => match wanted {
+            Wanted::OfPort => client,
+            Wanted::Http1 => false,
+            Wanted::Http2 => true,
+        },
     }
 }
 
@@ -140,7 +152,7 @@ impl Outgoing {
             target: target.clone(),
             authority: authority.clone().or_else(|| self.before.clone()),
             headers: self.copied.clone(),
-            http2: speaks_http2(protocol_of(to), self.client_http2),
+            http2: speaks_http2(protocol_of(to), self.client_http2, Wanted::OfPort),
             upgrade: None,
             client_http2: self.client_http2,
             before: self.before.clone(),

@@ -6,12 +6,13 @@ use std::sync::{Arc, LazyLock};
 use ambit_model::balance::Pick;
 use ambit_model::http_path::{Normalization, RequestTarget};
 use ambit_model::http_route::{
-    Backend, Broken, Choice, Filters, Found, Redirected, Retry, Rewrite, Rule, Scheme, Timeouts, Upstream,
+    Around, Backend, Broken, Choice, Fault, Filters, Found, Redirected, Retry, Rewrite, RouteKind, Rule,
+    Scheme, Timeouts, Upstream,
 };
 use ambit_model::name::Label;
-use ambit_model::route::Bound;
 use ambit_model::provider::{Authorizer, QueryChanges};
 use ambit_model::request_policy::Token;
+use ambit_model::route::Bound;
 use ambit_model::service::{AppProtocol, Service};
 use ambit_model::snapshot::Snapshot;
 use http::header::{HeaderMap, HeaderValue, ORIGIN};
@@ -60,7 +61,6 @@ impl Route {
         Self { to, target, authority, original, name, mirrors: Vec::new(), copied, origin, rule: None }
     }
 
-    /// When it is tried again.
     /// Who is asked whether it may go on.
     pub(crate) fn asks(&self) -> Option<Arc<Authorizer>> {
         self.rule.as_ref()?.rule.filters.as_ref().ok()?.ask.clone()
@@ -77,6 +77,7 @@ impl Route {
         }
     }
 
+    /// When it is tried again.
     pub(crate) fn retry(&self) -> &Retry {
         self.rule.as_ref().and_then(|chosen| chosen.rule.retry.as_ref()).unwrap_or(&UNASKED)
     }
@@ -120,7 +121,7 @@ impl Route {
 /// What is spoken at a port.
 pub(crate) fn protocol_of(to: &Bound) -> AppProtocol {
     match to {
-        Bound::Service { service, port } => {
+        Bound::Service { service, port, .. } => {
             service.ports.get(port).map_or(AppProtocol::Unknown, |port| port.protocol)
         }
         Bound::Workload { .. } => AppProtocol::Unknown,
@@ -139,7 +140,6 @@ pub(crate) fn target(parts: &Parts) -> Result<RequestTarget<'_>, Refused> {
     Ok(RequestTarget::read(whole, Normalization::default())?)
 }
 
-/// Finds it.
 /// A request, as routes see it.
 pub(crate) struct Seen<'a> {
     pub(crate) parts: &'a Parts,
@@ -163,31 +163,32 @@ impl From<Result<Route, Refused>> for Routed {
     }
 }
 
+/// Finds it.
 pub(crate) fn route(inbound: &Inbound, seen: &Seen<'_>, pick: &mut impl Pick) -> Routed {
     let Seen { parts, target, .. } = *seen;
     let onward = |to| {
         let target = put_together(target.path.as_str(), target.query);
         Routed::from(target.map(|target| Route::plain(to, target)))
     };
-    let Bound::Service { service, port } = &inbound.bound else { return onward(inbound.bound.clone()) };
+    let Bound::Service { service, port, .. } = &inbound.bound else { return onward(inbound.bound.clone()) };
     let world = inbound.lane.shared.world.load();
     let tables = world.tables_of(&service.key());
     let namespace = inbound.client.identity.as_ref().map(|client| &client.namespace);
     let Some(table) = tables.and_then(|tables| tables.table(*port, namespace)) else {
         // As it is now: the stream may be older than its endpoints' ports.
         let service = world.service(&service.key()).unwrap_or(service);
-        return onward(Bound::Service { service: Arc::clone(service), port: *port });
+        return onward(Bound::Service { service: Arc::clone(service), port: *port, subset: None });
     };
     let request = ambit_model::http_route::Asked {
         path: &target.path,
         query: target.query,
         method: &parts.method,
         headers: &parts.headers,
-        around: ambit_model::http_route::Around::default(),
+        around: around(inbound, seen, *port),
     };
     match table.choose(&request) {
         Choice::NoRoutes => onward(inbound.bound.clone()),
-        Choice::NoMatch(_) => Err(Refused::NoRoute),
+        Choice::NoMatch(_) => Err(Refused::NoRoute).into(),
         Choice::Found(found) => {
             let from = Follower { world: &world, service, port: *port, seen };
             let filters = found.rule.filters.as_ref().ok();
@@ -197,7 +198,6 @@ pub(crate) fn route(inbound: &Inbound, seen: &Seen<'_>, pick: &mut impl Pick) ->
     }
 }
 
-/// What a rule is followed from.
 /// What is known of a request beside its head.
 fn around<'a>(inbound: &'a Inbound, seen: &Seen<'a>, port: u16) -> Around<'a> {
     let scheme = if seen.parts.uri.scheme() == Some(&http::uri::Scheme::HTTPS) { "https" } else { "http" };
@@ -206,21 +206,29 @@ fn around<'a>(inbound: &'a Inbound, seen: &Seen<'a>, port: u16) -> Around<'a> {
     Around { scheme, authority, port, from, token: seen.token }
 }
 
-struct From<'a> {
+/// What a rule is followed from.
+struct Follower<'a> {
     world: &'a Snapshot,
     service: &'a Arc<Service>,
     port: u16,
     seen: &'a Seen<'a>,
 }
 
-impl From<'_> {
+impl Follower<'_> {
     fn follow(&self, found: &Found<'_>, pick: &mut impl Pick) -> Result<Route, Refused> {
         let filters = found.rule.filters.as_ref().map_err(broken)?;
         let preflight = filters.cors.as_ref();
-        let preflight = preflight.and_then(|cors| cors.preflight(&self.parts.method, &self.parts.headers));
+        let preflight =
+            preflight.and_then(|cors| cors.preflight(&self.seen.parts.method, &self.seen.parts.headers));
         if let Some(mut headers) = preflight {
             filters.response_headers.apply(&mut headers);
             return Err(Refused::Preflight { headers });
+        }
+        if let Some(answer) = &filters.direct {
+            return Err(Refused::Direct {
+                answer: answer.clone(),
+                headers: filters.response_headers.clone(),
+            });
         }
         if let Some(redirect) = &filters.redirect {
             let status = redirect.status.code();
@@ -235,7 +243,7 @@ impl From<'_> {
         let mut route = Route {
             name: found.route.key.to_string().into(),
             mirrors: self.mirrors(filters, pick),
-            origin: self.parts.headers.get(ORIGIN).cloned(),
+            origin: self.seen.parts.headers.get(ORIGIN).cloned(),
             rule: Some(Chosen { rule: Arc::clone(found.rule), own: None }),
             ..Route::plain(to, target)
         };
@@ -268,7 +276,11 @@ impl From<'_> {
     fn known(&self, to: &Upstream) -> Option<Bound> {
         let service = self.world.service(&to.service)?;
         let known = service.ports.contains_key(&to.port);
-        known.then(|| Bound::Service { service: Arc::clone(service), port: to.port })
+        known.then(|| Bound::Service {
+            service: Arc::clone(service),
+            port: to.port,
+            subset: to.subset.clone(),
+        })
     }
 
     /// Who gets copies of this very request. What is broken gets none, and the request goes on.
@@ -291,14 +303,16 @@ impl From<'_> {
 
     fn rewrite(&self, route: &mut Route, rewrite: &Rewrite, found: &Found<'_>) -> Result<(), Refused> {
         if let Some(change) = &rewrite.path {
-            let path = change.apply(self.target.path.as_str(), found);
+            let target = self.seen.target;
+            let path = change.apply(target.path.as_str(), found);
             let path = path
                 .ok_or_else(|| Refused::Broken("the rewrite replaces a prefix where none matched".into()))?;
-            route.original = Some(self.target.path.as_str().to_owned());
-            route.target = put_together(&path, self.target.query)?;
+            route.original = Some(target.path.as_str().to_owned());
+            route.target = put_together(&path, target.query)?;
         }
         if let Some(host) = &rewrite.hostname {
-            let authority = host.as_str().parse();
+            let with_port = rewrite.port.map(|port| format!("{host}:{port}"));
+            let authority = with_port.as_deref().unwrap_or(host.as_str()).parse();
             route.authority = Some(authority.map_err(|_| Refused::Broken(format!("{host} is no host")))?);
         }
         Ok(())

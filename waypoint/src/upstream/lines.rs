@@ -10,6 +10,7 @@ use std::time::Duration;
 use ambit_model::address::Authority;
 use ambit_model::name::{Identity, WorkloadUid};
 use ambit_model::route::Plan;
+use ambit_model::traffic::Limits;
 use ambit_process::clock::{Instant, now};
 use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{Request, Response};
@@ -17,7 +18,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::{Failure, Malformed, Met, connect, endpoint};
+use super::group::{Counted, GroupKey, Room};
+use super::{Failure, Guide, Malformed, Met, connect, endpoint};
 use crate::body::Upload;
 use crate::lane::Lane;
 
@@ -44,17 +46,20 @@ struct Key {
     target: Option<Authority>,
     expect: Box<[Identity]>,
     http2: bool,
+    /// Whose limits it comes under.
+    group: Option<GroupKey>,
 }
 
 impl Key {
-    fn of(plan: &Plan, http2: bool) -> Self {
+    fn of(plan: &Plan, http2: bool, guide: Option<&Guide>) -> Self {
+        let group = guide.map(|it| it.group.key.clone());
         let workload = endpoint(plan).map(|workload| workload.uid.clone());
         let (hop, target, expect) = match plan {
             Plan::Tunnel(to) | Plan::ViaWaypoint(to) => (to.hop, Some(to.authority.clone()), &to.expect[..]),
             Plan::ViaGateway(to) => (to.outer.hop, Some(to.outer.authority.clone()), &to.expect[..]),
             Plan::Direct(to) => (to.hop, None, &[][..]),
         };
-        Self { workload, hop: hop.socket(), target, expect: expect.into(), http2 }
+        Self { workload, hop: hop.socket(), target, expect: expect.into(), http2, group }
     }
 }
 
@@ -70,10 +75,12 @@ pub(crate) struct Lease {
     place: Arc<Place>,
     kind: Kind,
     met: Met,
+    /// What is counted as long as it lasts. Given up after the connection, which somebody may wait for.
+    kept: Vec<Counted>,
 }
 
 enum Kind {
-    Http1(http1::SendRequest<Upload>),
+    Http1(http1::SendRequest<Upload>, Life),
     /// Counted for as long as it lasts.
     Http2 {
         _seat: Seat,
@@ -92,15 +99,21 @@ impl Drop for Seat {
 impl Lease {
     /// The connection may be used again.
     pub(crate) fn give_back(self) {
-        let Self { place, kind, met } = self;
-        if let Kind::Http1(sender) = kind
+        let Self { place, kind, met, kept } = self;
+        if let Kind::Http1(sender, life) = kind
             && !sender.is_closed()
         {
             let mut held = place.lock();
-            if held.idle.len() < IDLE_EACH {
-                held.idle.push(Idle { sender, met, since: now() });
+            if held.idle.len() < IDLE_EACH && !life.is_over(&held.limits) {
+                held.idle.push(Idle { sender, met, since: now(), life });
             }
         }
+        drop(kept);
+    }
+
+    /// Counts something as long as it lasts.
+    pub(crate) fn keep(&mut self, counted: impl IntoIterator<Item = Counted>) {
+        self.kept.extend(counted);
     }
 }
 
@@ -114,10 +127,32 @@ struct Place {
     held: Mutex<Held>,
     /// Held while a connection of HTTP/2 is made: all who wait for it share it.
     dialling: tokio::sync::Mutex<()>,
+    /// Connections there are, as far as they are limited.
+    open: Arc<AtomicUsize>,
+}
+
+/// A connection's life so far.
+#[derive(Clone, Copy)]
+struct Life {
+    born: Instant,
+    requests: u32,
+}
+
+impl Life {
+    fn begin() -> Self {
+        Self { born: now(), requests: 0 }
+    }
+
+    fn is_over(&self, limits: &Limits) -> bool {
+        limits.per_connection.is_some_and(|most| most > 0 && self.requests >= most)
+            || limits.age.is_some_and(|most| self.born.elapsed() >= most)
+    }
 }
 
 #[derive(Default)]
 struct Held {
+    /// What was said of connections last.
+    limits: Limits,
     idle: Vec<Idle>,
     shared: Vec<Shared>,
 }
@@ -126,6 +161,7 @@ struct Idle {
     sender: http1::SendRequest<Upload>,
     met: Met,
     since: Instant,
+    life: Life,
 }
 
 struct Shared {
@@ -133,12 +169,14 @@ struct Shared {
     met: Met,
     requests: Arc<AtomicUsize>,
     since: Instant,
+    life: Life,
 }
 
 /// A connection that is about to carry a request.
 struct Taken<S> {
     sender: S,
     met: Met,
+    life: Life,
 }
 
 impl Place {
@@ -150,9 +188,10 @@ impl Place {
     fn idle(&self) -> Option<Taken<http1::SendRequest<Upload>>> {
         let mut held = self.lock();
         loop {
-            let Idle { sender, met, .. } = held.idle.pop()?;
-            if !sender.is_closed() {
-                return Some(Taken { sender, met });
+            let Idle { sender, met, since, life } = held.idle.pop()?;
+            let stale = held.limits.idle.is_some_and(|most| since.elapsed() >= most);
+            if !sender.is_closed() && !stale && !life.is_over(&held.limits) {
+                return Some(Taken { sender, met, life });
             }
         }
     }
@@ -160,13 +199,17 @@ impl Place {
     /// A connection of HTTP/2 with room for one more request.
     fn shared(&self) -> Option<(Taken<http2::SendRequest<Upload>>, Seat)> {
         let mut held = self.lock();
-        held.shared.retain(|line| !line.sender.is_closed());
-        let room = |line: &&mut Shared| line.requests.load(Ordering::Relaxed) < STREAMS;
-        let line = held.shared.iter_mut().find(room)?;
+        let Held { shared, limits, .. } = &mut *held;
+        // One whose life is over ends with the requests that are on it.
+        shared.retain(|line| !line.sender.is_closed() && !line.life.is_over(limits));
+        let most = limits.streams.and_then(|most| usize::try_from(most).ok()).unwrap_or(STREAMS).min(STREAMS);
+        let room = |line: &&mut Shared| line.requests.load(Ordering::Relaxed) < most.max(1);
+        let line = shared.iter_mut().find(room)?;
         line.since = now();
+        line.life.requests += 1;
         line.requests.fetch_add(1, Ordering::Relaxed);
         let seat = Seat(Arc::clone(&line.requests));
-        Some((Taken { sender: line.sender.clone(), met: line.met.clone() }, seat))
+        Some((Taken { sender: line.sender.clone(), met: line.met.clone(), life: line.life }, seat))
     }
 
     /// Puts a new connection of HTTP/2 among the shared, and takes a seat on it.
@@ -177,15 +220,17 @@ impl Place {
     ) -> (Taken<http2::SendRequest<Upload>>, Seat) {
         let requests = Arc::new(AtomicUsize::new(1));
         let seat = Seat(Arc::clone(&requests));
-        let line = Shared { sender: sender.clone(), met: met.clone(), requests, since: now() };
+        let life = Life { requests: 1, ..Life::begin() };
+        let line = Shared { sender: sender.clone(), met: met.clone(), requests, since: now(), life };
         self.lock().shared.push(line);
-        (Taken { sender, met }, seat)
+        (Taken { sender, met, life }, seat)
     }
 
     /// Lets go of what nobody has used for long; false when nothing is left.
     fn sweep(&self, now: Instant) -> bool {
         let mut held = self.lock();
-        let fresh = |since: Instant| now.saturating_duration_since(since) < IDLE;
+        let most = held.limits.idle.unwrap_or(IDLE);
+        let fresh = |since: Instant| now.saturating_duration_since(since) < most;
         held.idle.retain(|line| fresh(line.since) && !line.sender.is_closed());
         let used = |line: &Shared| line.requests.load(Ordering::Relaxed) > 0 || fresh(line.since);
         held.shared.retain(|line| used(line) && !line.sender.is_closed());
@@ -215,26 +260,42 @@ impl Lines {
         http2: bool,
         request: Request<Upload>,
     ) -> Result<Got, Failure> {
-        let place = lane.lines.place(Key::of(plan, http2));
-        if http2 {
-            over_http2((lane, plan), place, request).await
-        } else {
-            over_http1((lane, plan), place, request).await
+        Self::send_by(lane, plan, http2, request, None).await
+    }
+
+    /// The same, as its service's traffic is handled.
+    pub(crate) async fn send_by(
+        lane: &Lane,
+        plan: &Plan,
+        http2: bool,
+        request: Request<Upload>,
+        guide: Option<&Guide>,
+    ) -> Result<Got, Failure> {
+        let place = lane.lines.place(Key::of(plan, http2, guide));
+        if let Some(limits) = guide.and_then(Guide::limits) {
+            place.lock().limits.clone_from(limits);
         }
+        let way = Way { lane, plan, guide };
+        if http2 { over_http2(way, place, request).await } else { over_http1(way, place, request).await }
     }
 }
 
-async fn over_http1(
-    (lane, plan): (&Lane, &Plan),
-    place: Arc<Place>,
-    mut request: Request<Upload>,
-) -> Result<Got, Failure> {
+/// Where a request goes, and how its connection is handled.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    lane: &'a Lane,
+    plan: &'a Plan,
+    guide: Option<&'a Guide>,
+}
+
+async fn over_http1(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload>) -> Result<Got, Failure> {
     for last in (0..TRIES).map(|tried| tried + 1 == TRIES) {
         let idle = if last { None } else { place.idle() };
-        let Taken { mut sender, met } = match idle {
+        let Taken { mut sender, met, mut life } = match idle {
             Some(taken) => taken,
-            None => Box::pin(dial_http1(lane, plan)).await?,
+            None => Box::pin(dial_http1(way, &place)).await?,
         };
+        life.requests += 1;
         if let Err(error) = sender.ready().await {
             if last {
                 return Err(Failure::Unsent(error));
@@ -246,7 +307,8 @@ async fn over_http1(
                 return Err(Failure::Malformed(Malformed::Framing));
             }
             Ok(response) => {
-                let lease = Lease { place, kind: Kind::Http1(sender), met: met.clone() };
+                let kind = Kind::Http1(sender, life);
+                let lease = Lease { place, kind, met: met.clone(), kept: Vec::new() };
                 return Ok(Got { response, met, lease });
             }
             Err(mut error) => match error.take_message() {
@@ -270,19 +332,16 @@ fn is_framed(headers: &HeaderMap) -> bool {
     }
 }
 
-async fn over_http2(
-    (lane, plan): (&Lane, &Plan),
-    place: Arc<Place>,
-    mut request: Request<Upload>,
-) -> Result<Got, Failure> {
+async fn over_http2(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload>) -> Result<Got, Failure> {
     for last in (0..TRIES).map(|tried| tried + 1 == TRIES) {
-        let (Taken { mut sender, met }, seat) = match place.shared() {
+        let (Taken { mut sender, met, .. }, seat) = match place.shared() {
             Some(taken) => taken,
-            None => Box::pin(dial_http2(lane, plan, &place)).await?,
+            None => Box::pin(dial_http2(way, &place)).await?,
         };
         match sender.try_send_request(request).await {
             Ok(response) => {
-                let lease = Lease { place, kind: Kind::Http2 { _seat: seat }, met: met.clone() };
+                let kind = Kind::Http2 { _seat: seat };
+                let lease = Lease { place, kind, met: met.clone(), kept: Vec::new() };
                 return Ok(Got { response, met, lease });
             }
             Err(mut error) => match error.take_message() {
@@ -295,32 +354,57 @@ async fn over_http2(
     Err(Failure::Connect(std::io::ErrorKind::ConnectionAborted.into()))
 }
 
-async fn dial_http1(lane: &Lane, plan: &Plan) -> Result<Taken<http1::SendRequest<Upload>>, Failure> {
-    let (line, met) = connect(lane, plan, None).await?;
+/// A place for one more connection.
+async fn room<T>(
+    way: Way<'_>,
+    place: &Place,
+    idle: impl Fn() -> Option<T>,
+) -> Result<Option<(Room<T>, Seat)>, Failure> {
+    let Some(guide) = way.guide else { return Ok(None) };
+    let is_first = || place.open.load(Ordering::Relaxed) == 0;
+    let room = guide.connection(way.lane, is_first, idle).await?;
+    place.open.fetch_add(1, Ordering::Relaxed);
+    Ok(Some((room, Seat(Arc::clone(&place.open)))))
+}
+
+async fn dial_http1(way: Way<'_>, place: &Place) -> Result<Taken<http1::SendRequest<Upload>>, Failure> {
+    let room = room(way, place, || place.idle()).await?;
+    if let Some((Room::Idle(taken), _)) = room {
+        return Ok(taken);
+    }
+    let Way { lane, plan, guide } = way;
+    let (line, met) = connect(lane, plan, (None, guide)).await?;
     let (sender, conn) = http1::Builder::new()
         .max_headers(HEADERS_MOST)
         .max_buf_size(HEAD_MOST)
         .handshake(TokioIo::new(line))
         .await
         .map_err(Failure::Handshake)?;
+    // The wait for it is over; its place lasts as long as it does.
+    let lasting = room.and_then(|(room, open)| Some((room.seat()?, open)));
     lane.crew.add("line", async move {
         // How it ends is told to whoever has a request on it.
         let _ = conn.with_upgrades().await;
+        drop(lasting);
     });
-    Ok(Taken { sender, met })
+    Ok(Taken { sender, met, life: Life::begin() })
 }
 
 /// One dial serves all who wait for it.
 async fn dial_http2(
-    lane: &Lane,
-    plan: &Plan,
+    way: Way<'_>,
     place: &Place,
 ) -> Result<(Taken<http2::SendRequest<Upload>>, Seat), Failure> {
     let _turn = place.dialling.lock().await;
     if let Some(taken) = place.shared() {
         return Ok(taken);
     }
-    let (line, met) = connect(lane, plan, None).await?;
+    let room = room(way, place, || place.shared()).await?;
+    if let Some((Room::Idle(taken), _)) = room {
+        return Ok(taken);
+    }
+    let Way { lane, plan, guide } = way;
+    let (line, met) = connect(lane, plan, (None, guide)).await?;
     let (sender, conn) = http2::Builder::new(lane.crew.clone())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -329,8 +413,11 @@ async fn dial_http2(
         .handshake(TokioIo::new(line))
         .await
         .map_err(Failure::Handshake)?;
+    // The wait for it is over; its place lasts as long as it does.
+    let lasting = room.and_then(|(room, open)| Some((room.seat()?, open)));
     lane.crew.add("line", async move {
         let _ = conn.await;
+        drop(lasting);
     });
     Ok(place.share(sender, met))
 }

@@ -4,9 +4,11 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::{Broken, Cors, Direct, Fault, HeaderEdits, Substitution, Upstream};
 use crate::name::Hostname;
+use crate::provider::Authorizer;
 
 /// Everything that is changed; most of it is nothing, and what is nothing takes little room.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Filters {
     pub direct: Option<Direct>,
     /// What is put in the way of requests.
     pub fault: Option<Box<Fault>>,
+    /// Who is asked whether requests may go on.
+    pub ask: Option<Arc<Authorizer>>,
 }
 
 /// An answer that sends the client elsewhere.

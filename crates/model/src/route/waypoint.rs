@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::find::{preferred, services_at};
 use super::{Flow, Hints, Plan, Planner, Refusal};
 use crate::address::{Authority, NetworkAddress};
-use crate::balance::Pick;
+use crate::balance::{Ask, Endpoint, Pick, Role, candidates};
 use crate::name::{Hostname, Label, Namespace, Network, ServiceKey};
 use crate::request_policy::Target;
 use crate::service::Service;
@@ -34,6 +34,8 @@ pub enum Bound {
         service: Arc<Service>,
         /// The port, as clients dial it.
         port: u16,
+        /// Only these of its endpoints, as a route says.
+        subset: Option<Label>,
     },
     /// A workload itself, which nobody may stand in for.
     Workload {
@@ -154,7 +156,7 @@ fn port_of(service: &Arc<Service>, port: u16) -> Result<Bound, NotBound> {
     if !service.ports.contains_key(&port) {
         return Err(NotBound::NoSuchPort { service: service.key(), port });
     }
-    Ok(Bound::Service { service: Arc::clone(service), port })
+    Ok(Bound::Service { service: Arc::clone(service), port, subset: None })
 }
 
 /// The way from a waypoint to an endpoint of a service's port, which is the flow's. No waypoint of the service is
@@ -170,6 +172,36 @@ pub fn plan_endpoint(
     pick: &mut impl Pick,
 ) -> Result<Plan, Refusal> {
     Planner { world, flow, hints, pick }.beyond_waypoint(service)
+}
+
+/// The endpoints that the way from a waypoint may lead to, by uid, for who chooses among them itself.
+///
+/// # Errors
+/// When there is none.
+pub fn endpoints_of(
+    world: &Snapshot,
+    flow: &Flow,
+    service: &Arc<Service>,
+    hints: &Hints,
+) -> Result<Vec<Endpoint>, Refusal> {
+    let port = flow.dst.port();
+    let (client, avoid) = (&*flow.source, &*hints.avoid);
+    let ask = Ask { client, service, port, role: Role::Destination, avoid };
+    candidates(world, &ask).map_err(|why| Refusal::NoEndpoint { service: service.key(), why })
+}
+
+/// The way from a waypoint to this endpoint of a service.
+///
+/// # Errors
+/// As [`plan_endpoint`].
+pub fn plan_to(
+    world: &Snapshot,
+    flow: &Flow,
+    (service, endpoint): (&Arc<Service>, Endpoint),
+    hints: &Hints,
+    pick: &mut impl Pick,
+) -> Result<Plan, Refusal> {
+    Planner { world, flow, hints, pick }.beyond_to(endpoint, service)
 }
 
 /// The way from a waypoint to a workload that was addressed itself.

@@ -30,7 +30,7 @@ pub fn provider_from_pb(raw: pb::Provider) -> Result<Provider, ConvertError> {
     Ok(Provider { name: name.into(), kind })
 }
 
-pub(super) fn authorizer(raw: pb::Authorizer) -> Result<Authorizer, ConvertError> {
+pub(in crate::convert) fn authorizer(raw: pb::Authorizer) -> Result<Authorizer, ConvertError> {
     use pb::authorizer::Speaks as Raw;
     let pb::Authorizer { at, speaks, shown, patience_ms, fail_open, error_status, reroute, body } = raw;
     let speaks = match speaks.ok_or(ConvertError::NoAlternative { field: "speaks" })? {
@@ -123,7 +123,7 @@ pub fn provider_to_pb(provider: &Provider) -> pb::Provider {
     pb::Provider { name: name.to_string(), kind: Some(kind) }
 }
 
-pub(super) fn authorizer_to_pb(authorizer: &Authorizer) -> pb::Authorizer {
+pub(in crate::convert) fn authorizer_to_pb(authorizer: &Authorizer) -> pb::Authorizer {
     use pb::authorizer::Speaks as Raw;
     let Authorizer { at, speaks, shown, patience, fail_open, error_status, reroute, body } = authorizer;
     pb::Authorizer {

@@ -9,6 +9,8 @@ use ambit_model::http_route::{
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
+use super::provider::authorizer;
+
 /// One route.
 #[must_use]
 pub fn route(route: &Route) -> Value {
@@ -108,7 +110,7 @@ fn broken(Broken { why }: &Broken) -> Value {
 }
 
 fn filters(filters: &Filters) -> Value {
-    let Filters { request_headers, response_headers, redirect, rewrite, mirrors, cors, direct, fault } =
+    let Filters { request_headers, response_headers, redirect, rewrite, mirrors, cors, direct, fault, ask } =
         filters;
     object([
         ("requestHeaders", edits(request_headers)),
@@ -119,6 +121,7 @@ fn filters(filters: &Filters) -> Value {
         ("cors", cors.as_deref().map(self::cors)),
         ("direct", direct.as_ref().map(self::direct)),
         ("fault", fault.as_deref().map(self::fault)),
+        ("ask", ask.as_deref().map(authorizer)),
     ])
 }
 

@@ -186,7 +186,8 @@ fn whoever_is_to_be_asked_is_asked_once_and_nobody_that_is_unknown() {
     ];
     let ask = |text: &str| {
         asked(text).with(|facts| {
-            asks(&policies, facts).map(|all| all.into_iter().map(|(who, _)| who.to_string()).collect::<Vec<_>>())
+            asks(&policies, facts)
+                .map(|all| all.into_iter().map(|(who, _)| who.to_string()).collect::<Vec<_>>())
         })
     };
     assert_eq!(ask("GET /a"), Ok(vec!["opa".to_owned()]));

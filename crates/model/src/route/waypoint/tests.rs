@@ -43,7 +43,7 @@ fn shop() -> Snapshot {
 fn asked(authority: &str) -> Result<String, NotBound> {
     let found = bound(&shop(), &waypoint(), &authority.parse().unwrap(), &"shop".parse().unwrap());
     found.map(|found| match found {
-        Bound::Service { service, port } => format!("{}:{port}", service.key()),
+        Bound::Service { service, port, .. } => format!("{}:{port}", service.key()),
         Bound::Workload { workload, target } => format!("{} at {target}", workload.uid),
     })
 }

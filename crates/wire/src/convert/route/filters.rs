@@ -1,5 +1,7 @@
 //! What a rule or a backend changes.
 
+use std::sync::Arc;
+
 use ambit_model::http_route::{
     Broken, Filters, HeaderEdits, Mirror, PathChange, PathText, Redirect, RedirectStatus, Rewrite, Scheme,
     Share, Substitution,
@@ -10,12 +12,13 @@ use http::{HeaderName, HeaderValue, Method};
 use super::cors::{cors_from_pb, cors_to_pb};
 use super::instead::{direct_from_pb, direct_to_pb, fault_from_pb, fault_to_pb};
 use super::{at_most, text, upstream, upstream_to_pb};
+use crate::convert::provider::{authorizer, authorizer_to_pb};
 use crate::convert::{ConvertError, known, name, port};
 use crate::limits;
 use crate::pb::waypoint as pb;
 
 pub(super) fn filters_from_pb(raw: pb::Filters) -> Result<Filters, ConvertError> {
-    let pb::Filters { request_headers, response_headers, redirect, rewrite, mirrors, cors, direct, fault } =
+    let pb::Filters { request_headers, response_headers, redirect, rewrite, mirrors, cors, direct, fault, ask } =
         raw;
     let mirrors = at_most("mirrors", limits::ROUTE_LIST, mirrors)?;
     Ok(Filters {
@@ -27,6 +30,7 @@ pub(super) fn filters_from_pb(raw: pb::Filters) -> Result<Filters, ConvertError>
         cors: cors.map(cors_from_pb).transpose()?.map(Box::new),
         direct: direct.map(direct_from_pb).transpose()?,
         fault: fault.map(fault_from_pb).transpose()?.map(Box::new),
+        ask: ask.map(authorizer).transpose()?.map(Arc::new),
     })
 }
 
@@ -151,7 +155,7 @@ fn mirror_from_pb(raw: pb::Mirror) -> Result<Mirror, ConvertError> {
 
 /// Nothing is sent of filters that change nothing: most rules have none.
 pub(super) fn filters_to_pb(filters: &Filters) -> Option<pb::Filters> {
-    let Filters { request_headers, response_headers, redirect, rewrite, mirrors, cors, direct, fault } =
+    let Filters { request_headers, response_headers, redirect, rewrite, mirrors, cors, direct, fault, ask } =
         filters;
     let message = pb::Filters {
         request_headers: edits_to_pb(request_headers),
@@ -162,6 +166,7 @@ pub(super) fn filters_to_pb(filters: &Filters) -> Option<pb::Filters> {
         cors: cors.as_deref().map(cors_to_pb),
         direct: direct.as_ref().map(direct_to_pb),
         fault: fault.as_deref().map(fault_to_pb),
+        ask: ask.as_deref().map(authorizer_to_pb),
     };
     (message != pb::Filters::default()).then_some(message)
 }

@@ -17,6 +17,7 @@ use proptest::prelude::*;
 
 use super::super::{ResourceType, decode, encode};
 use super::arbitrary::{PART, one_of, reads_back, service_key};
+use super::providers::authorizer;
 use crate::pb::discovery::Payload;
 
 const TEXT: &str = ".{0,12}";
@@ -168,13 +169,13 @@ fn filters() -> impl Strategy<Value = Filters> {
     let rewrite = (option::of(PART), option::of(1u16..), option::of(path_change())).prop_map(
         |(hostname, port, path)| Rewrite { hostname: hostname.map(|host| host.parse().unwrap()), port, path },
     );
-    let instead = (option::of(direct()), option::of(fault()));
+    let instead = (option::of(direct()), option::of(fault()), option::of(authorizer()));
     let mirror = (upstream(), 0..5u32)
         .prop_map(|(to, parts)| Mirror { to, share: Share::new(parts, parts + 1).unwrap() });
     let edits = (edits(), edits());
     (edits, option::of(redirect()), option::of(rewrite), vec(mirror, 0..2), option::of(cors()), instead)
         .prop_map(
-            |((request_headers, response_headers), redirect, rewrite, mirrors, cors, (direct, fault))| {
+            |((request_headers, response_headers), redirect, rewrite, mirrors, cors, (direct, fault, ask))| {
                 Filters {
                     request_headers,
                     response_headers,
@@ -184,6 +185,7 @@ fn filters() -> impl Strategy<Value = Filters> {
                     cors: cors.map(Box::new),
                     direct,
                     fault: fault.map(Box::new),
+                    ask: ask.map(Arc::new),
                 }
             },
         )

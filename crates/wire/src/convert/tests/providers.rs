@@ -1,10 +1,48 @@
 //! Providers on the wire and back.
 
+use std::time::Duration;
+
+use ambit_model::policy::TextMatch;
+use ambit_model::provider::{Authorizer, BodyShown, OverHttp, Speaks, Which};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
 use crate::convert::{
     ConvertError, ResourceKey, ResourceType, decode, encode, provider_from_pb, provider_to_pb,
 };
 use crate::pb::discovery::Payload;
 use crate::pb::waypoint as pb;
+
+fn which() -> impl Strategy<Value = Which> {
+    let name = ("[a-z][a-z-]{0,5}", 0..3u8).prop_map(|(name, kind)| match kind {
+        0 => TextMatch::Exact(name.into()),
+        1 => TextMatch::Prefix(name.into()),
+        _ => TextMatch::Suffix(name.into()),
+    });
+    prop_oneof![Just(Which::All), vec(name, 0..3).prop_map(Which::These)]
+}
+
+/// Any authorizer.
+pub(super) fn authorizer() -> impl Strategy<Value = Authorizer> {
+    let at = "([a-z]{1,3}/)?[a-z]{1,5}(\\.[a-z]{1,3})?:[1-9][0-9]{0,3}";
+    let headers = vec(("x-[a-z]{1,3}", "[ -~&&[^ ]]{0,5}"), 0..2);
+    let http = (("(/[a-z]{0,3}){0,2}", headers), which(), which(), which());
+    let http = http.prop_map(|((prefix, add), onward, back, back_refused)| {
+        let header = |(name, value): (String, String)| (name.parse().unwrap(), value.parse().unwrap());
+        let add = add.into_iter().map(header).collect();
+        Speaks::Http(Box::new(OverHttp { prefix: prefix.into(), add, onward, back, back_refused }))
+    });
+    let body = (0..1000usize, any::<bool>(), any::<bool>());
+    let body = body.prop_map(|(most, partial, raw)| BodyShown { most, partial, raw });
+    let speaks = prop_oneof![Just(Speaks::Grpc), http];
+    let said = (0..1_000_000u64, any::<bool>(), 200..600u16, any::<bool>());
+    (at, speaks, which(), option::of(body), said).prop_map(|(at, speaks, shown, body, said)| {
+        let (patience, fail_open, error_status, reroute) = said;
+        let (at, patience) = (at.parse().unwrap(), Duration::from_millis(patience));
+        Authorizer { at, speaks, shown, patience, fail_open, error_status, reroute, body }
+    })
+}
 
 fn names(these: &[&str]) -> Option<pb::HeaderNames> {
     Some(pb::HeaderNames { all: false, these: these.iter().map(ToString::to_string).collect() })
@@ -20,7 +58,7 @@ fn over_http() -> pb::AskedOverHttp {
     }
 }
 
-fn authorizer(speaks: pb::authorizer::Speaks) -> pb::Authorizer {
+fn written(speaks: pb::authorizer::Speaks) -> pb::Authorizer {
     pb::Authorizer {
         at: "shop/authz.shop.svc:9000".into(),
         speaks: Some(speaks),
@@ -34,7 +72,7 @@ fn authorizer(speaks: pb::authorizer::Speaks) -> pb::Authorizer {
 }
 
 fn whole(speaks: pb::authorizer::Speaks) -> pb::Provider {
-    pb::Provider { name: "them".into(), kind: Some(pb::provider::Kind::Authorizer(authorizer(speaks))) }
+    pb::Provider { name: "them".into(), kind: Some(pb::provider::Kind::Authorizer(written(speaks))) }
 }
 
 #[test]
@@ -58,7 +96,7 @@ fn everything_in_a_provider_is_read_and_written_back() {
 fn a_provider_that_cannot_be_used_as_it_is_written_is_refused_whole() {
     use pb::authorizer::Speaks;
     let refused = |edit: &dyn Fn(&mut pb::Authorizer)| {
-        let mut raw = authorizer(Speaks::Http(over_http()));
+        let mut raw = written(Speaks::Http(over_http()));
         edit(&mut raw);
         let kind = Some(pb::provider::Kind::Authorizer(raw));
         match provider_from_pb(pb::Provider { name: "them".into(), kind }).unwrap_err() {
