@@ -119,5 +119,6 @@ pub fn parent_kind(parent: &ParentRef) -> Option<Kind> {
 fn backends<'a>(refs: &'a [BackendRef], filters: &'a [Filter]) -> impl Iterator<Item = &'a BackendRef> {
     let own = refs.iter().flat_map(|it| &it.filters);
     let mirrors = filters.iter().chain(own).filter_map(|it| it.request_mirror.as_ref());
-    refs.iter().chain(mirrors.map(|it| &it.backend_ref))
+    let asked = filters.iter().filter_map(|it| it.external_auth.as_ref());
+    refs.iter().chain(mirrors.map(|it| &it.backend_ref)).chain(asked.map(|it| &it.backend_ref))
 }

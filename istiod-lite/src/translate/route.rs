@@ -3,6 +3,8 @@
 //! mesh's border are left to those.
 
 mod backends;
+pub mod connections;
+mod external;
 mod filters;
 mod matches;
 pub mod virtual_service;

@@ -387,3 +387,80 @@ fn who_is_asked_by_http_sees_what_was_named_and_tells_what_was_named() {
         assert_eq!(asked[0].headers["x-envoy-auth-partial-body"], "true");
     });
 }
+
+#[test]
+fn a_route_may_want_it_too_and_goes_by_what_they_change_only_if_that_was_said() {
+    let to = |service: &str| Backend {
+        to: Ok(Upstream {
+            service: format!("shop/{service}.shop.svc.cluster.local").parse().unwrap(),
+            port: 80,
+            subset: None,
+        }),
+        weight: 1,
+        filters: Ok(Filters::default()),
+    };
+    let rule = |path: &str, user: Option<&str>, ask: Option<Authorizer>, backend: Backend| {
+        let user = user.map(|user| HeaderMatch {
+            name: "x-user".parse().unwrap(),
+            value: ValueMatch::Exact(user.into()),
+        });
+        let path = PathMatch::Prefix(path.into());
+        Arc::new(Rule {
+            name: "".into(),
+            matches: vec![Match { path, headers: user.into_iter().collect(), ..Match::default() }],
+            filters: Ok(Filters { ask: ask.map(Arc::new), ..Filters::default() }),
+            backends: vec![backend],
+            timeouts: Timeouts::default(),
+            retry: None,
+        })
+    };
+    let mut world = world(AppProtocol::Grpc, Tunnel::Hbone);
+    world.push(Change::Service(Arc::new(service("other", "10.1.0.2", AppProtocol::Http11))));
+    world.push(Change::Workload(Arc::new(endpoint_of("other", "two", "127.0.0.3"))));
+    let parents = vec![Parent { service: "shop/web.shop.svc.cluster.local".parse().unwrap(), port: None }];
+    world.push(Change::Route(Arc::new(Route {
+        key: "HTTPRoute/shop/asked".parse().unwrap(),
+        created_s: 1,
+        parents,
+        rules: vec![
+            rule("/asked", None, Some(them(Asks::Grpc)), to("web")),
+            rule("/", Some("jane"), None, to("other")),
+            rule("/", None, None, to("web")),
+        ],
+    })));
+    world.push(policy("never", RequestAction::Deny, to_path("/asked/never")));
+    scene(&world, async |scene| {
+        let one = backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
+        backend(scene, "two", "127.0.0.3", Speaks::Http1).await;
+        let them_there = authorizer(scene, Some("authz"), ("127.0.0.5", true)).await;
+        let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
+        them_there.say(yes(&[
+            field(2, header("x-user", "jane")),
+            field(6, header("x-by", "them")),
+            field(7, [field(1, "as"), field(2, "jane")].concat()),
+        ]));
+        let answer = get(&mut client, "/asked/a?b=c", &[]).await;
+        assert_eq!((answer.status, answer.headers["x-by"].to_str().unwrap()), (200, "them"));
+        assert_eq!(answer.body.lines().nth(1), Some("GET /asked/a?b=c&as=jane HTTP/1.1"));
+        assert_eq!(one.last.lock().unwrap()["x-user"], "jane");
+        assert!(them_there.asked()[0].holds(field(4, "/asked/a?b=c")));
+        // Whom policies keep out is nobody's question, and other rules have none.
+        assert_eq!(client.get("/asked/never").await.body, "RBAC: access denied");
+        assert_eq!(client.get("/elsewhere").await.status, 200);
+        assert!(them_there.asked().is_empty());
+        them_there.say(no(&[field(3, "go home")]));
+        let before = one.requests.load(Ordering::SeqCst);
+        let answer = client.get("/asked/a").await;
+        assert_eq!((answer.status, answer.body.as_str()), (403, "go home"));
+        assert_eq!(one.requests.load(Ordering::SeqCst), before);
+        scene.logged(&["UAEX", "ext_authz=\"HTTPRoute/shop/asked: denied\""]);
+        // Of a policy's question the route knows nothing, unless it is to be chosen by what came of it.
+        them_there.say(yes(&[field(2, header("x-user", "jane"))]));
+        for (reroute, wanted) in [(false, "one at"), (true, "two at")] {
+            publish(scene, [ask("/who"), provider(Authorizer { reroute, ..them(Asks::Grpc) })]);
+            let answer = client.get("/who").await;
+            assert!(answer.body.starts_with(wanted), "{reroute}: {answer:?}");
+            assert!(answer.body.contains("x-user: jane"), "{reroute}: {answer:?}");
+        }
+    });
+}

@@ -3,6 +3,8 @@
 //! that nobody here carries it out is for whoever translates it to say.
 
 mod check;
+pub mod connection;
+mod external;
 
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use crate::fault::Wrong;
 use crate::kinds::meta::Meta;
 use crate::kinds::policy::PolicyCondition;
 use crate::kinds::scalar::Port;
+pub use external::{ExternalAuth, ForwardBody, GrpcAuth, HttpAuth};
 
 /// Who we are among those who say something of routes.
 pub const CONTROLLER: &str = "istio.io/gateway-controller";
@@ -198,6 +201,8 @@ pub struct Filter {
     pub request_mirror: Option<Mirror>,
     /// Scripts of other origins may ask.
     pub cors: Option<Cors>,
+    /// Somebody is asked whether they may go on.
+    pub external_auth: Option<ExternalAuth>,
 }
 
 /// Changes of headers.

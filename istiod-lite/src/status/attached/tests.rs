@@ -169,7 +169,7 @@ const TOLD_OF_ROUTES: &[(&str, &str, &str, &[&str])] = &[
     ),
     (
         THROUGH,
-        "{filters: [{type: ExternalAuth}], backendRefs: [{name: cart, port: 80}]}, {backendRefs: [{name: cart, port: 80}]}",
+        "{filters: [{type: Magic}], backendRefs: [{name: cart, port: 80}]}, {backendRefs: [{name: cart, port: 80}]}",
         "",
         &[
             "Accepted=True Accepted",
@@ -180,7 +180,7 @@ const TOLD_OF_ROUTES: &[(&str, &str, &str, &[&str])] = &[
     ),
     (
         THROUGH,
-        "{filters: [{type: ExternalAuth}]}",
+        "{filters: [{type: Magic}]}",
         "",
         &["Accepted=False UnsupportedValue", "ResolvedRefs=True ResolvedRefs"],
     ),

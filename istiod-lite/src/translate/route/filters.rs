@@ -1,6 +1,8 @@
 //! What is done with requests and answers (`waypoint.md` 2.5 to 2.9). One that cannot be carried out breaks all of its
 //! list: requests are answered with an error rather than let through as if it had not been asked for.
 
+use std::sync::Arc;
+
 use ambit_cluster::kinds::route::{
     Cors as CorsObject, Filter, Header, HeaderChanges, Mirror as MirrorObject, PathChange as PathObject,
     Redirect as RedirectObject, Rewrite as RewriteObject,
@@ -22,6 +24,10 @@ impl Reader<'_> {
             if let Err(why) = self.filter(it, &mut read) {
                 broken = broken.or(Some(why));
             }
+        }
+        if read.ask.is_some() && read.redirect.is_some() {
+            let text = "nobody is asked before a redirect: put the two into rules of their own";
+            broken = broken.or(Some(self.unsupported(text)));
         }
         broken.map_or(Ok(read), Err)
     }
@@ -48,6 +54,11 @@ impl Reader<'_> {
                 read.mirrors.extend(mirror);
             }
             "CORS" => read.cors = it.cors.as_ref().map(|it| self.cors(it)).transpose()?.map(Box::new),
+            "ExternalAuth" => {
+                let unsaid = || Broken::because("nobody is named who could be asked");
+                let asked = it.external_auth.as_ref().ok_or_else(unsaid)?;
+                read.ask = Some(Arc::new(self.external_auth(asked)?));
+            }
             "ExtensionRef" => {
                 let text = "there is no filter that an extensionRef could lead to";
                 return Err(self.unresolved("InvalidKind", text));

@@ -1,6 +1,8 @@
 //! What becomes of routes, by what their authors wrote.
 
 use ambit_model::http_route::{PathMatch, Upstream, ValueMatch};
+use ambit_model::policy::TextMatch;
+use ambit_model::provider::{Speaks, Which};
 
 use super::*;
 use crate::testing;
@@ -102,9 +104,42 @@ fn a_backend_is_a_port_that_is_there_or_its_share_is_answered_with_an_error() {
 }
 
 #[test]
+fn whoever_is_to_be_asked_is_shown_and_believed_what_the_route_says() {
+    let filter = |member: &str| {
+        let filter = format!("{{type: ExternalAuth, externalAuth: {{{member}}}}}");
+        rules(&format!("{{filters: [{filter}], backendRefs: [{{name: cart, port: 80}}]}}"))
+    };
+    let asked = |member: &str| filter(member).route.unwrap().rules[0].filters.clone().unwrap().ask.unwrap();
+    let exact = |name: &str| Which::These(vec![TextMatch::Exact(name.into())]);
+    let cart = "backendRef: {name: cart, port: 8080}";
+    let grpc = asked(&format!("protocol: GRPC, {cart}"));
+    assert_eq!(grpc.at.to_string(), "shop/cart.shop.svc.cluster.local:8080");
+    assert_eq!((&grpc.speaks, &grpc.shown, grpc.body), (&Speaks::Grpc, &Which::All, None));
+    assert_eq!((grpc.fail_open, grpc.error_status), (false, 403));
+    let some = asked(&format!(
+        "protocol: GRPC, {cart}, grpc: {{allowedHeaders: [X-User]}}, forwardBody: {{maxSize: 9}}"
+    ));
+    assert_eq!(
+        (&some.shown, some.body.unwrap().most, some.body.unwrap().partial),
+        (&exact("x-user"), 9, false)
+    );
+    let http =
+        asked(&format!("protocol: HTTP, {cart}, http: {{path: /check, allowedResponseHeaders: [x-a]}}"));
+    assert_eq!(http.shown, Which::default());
+    let Speaks::Http(how) = &http.speaks else { panic!("{http:?}") };
+    assert_eq!((&*how.prefix, &how.onward, &how.back_refused), ("/check", &exact("x-a"), &Which::All));
+    let Speaks::Http(how) = asked(&format!("protocol: HTTP, {cart}")).speaks.clone() else { panic!("http") };
+    assert_eq!(how.onward, Which::All);
+    // Nobody is asked in the place of somebody who is not there.
+    let missing = filter("protocol: GRPC, backendRef: {name: nobody, port: 80}");
+    assert_eq!(missing.notes.unresolved[0].reason, "BackendNotFound");
+    assert!(missing.route.unwrap().rules[0].filters.is_err());
+}
+
+#[test]
 fn what_cannot_be_carried_out_breaks_its_rule_and_no_other() {
     for filter in [
-        "{type: ExternalAuth}",
+        "{type: Magic}",
         "{type: RateLimit}",
         "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: content-length, value: '0'}]}}",
         "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-a, value: \"a\\nb\"}]}}",
