@@ -31,3 +31,5 @@ mod strangers;
 mod tokens;
 #[cfg(test)]
 mod traces;
+#[cfg(test)]
+mod virtual_services;
