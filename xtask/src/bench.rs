@@ -25,6 +25,8 @@ enum Made {
     Example(&'static str),
     /// A test that is ignored unless named, since it prints numbers instead of judging them.
     Test(&'static str),
+    /// The same of a package's own tests.
+    Own(&'static str),
     /// `ambit-lab numbers`, on a cluster that it brings up and takes down.
     Lab,
 }
@@ -59,11 +61,46 @@ const BENCHES: &[Bench] = &[
         root: true,
     },
     Bench {
+        name: "route-lag",
+        measures: "route file change to the first request through a waypoint that goes by it, 200 changes",
+        package: "ambit-tests",
+        made: Made::Test("numbers_of_a_route_change"),
+        root: true,
+    },
+    Bench {
         name: "plugin",
         measures: "the same calls of the plugin in a live mesh, with istiod-lite and ztunnels",
         package: "ambit-tests",
         made: Made::Test("numbers_of_plugin_calls"),
         root: true,
+    },
+    Bench {
+        name: "routes",
+        measures: "the rule of a request among 5,000 routes; 40,000 routes until they are known",
+        package: "ambit-model",
+        made: Made::Example("routes"),
+        root: false,
+    },
+    Bench {
+        name: "requests",
+        measures: "a request judged by 1,000 rules of policies",
+        package: "ambit-model",
+        made: Made::Example("request_policies"),
+        root: false,
+    },
+    Bench {
+        name: "tokens",
+        measures: "a token of a request read and checked (ES256), its issuer's keys at hand",
+        package: "ambit-jwt",
+        made: Made::Example("tokens"),
+        root: false,
+    },
+    Bench {
+        name: "remembered",
+        measures: "a token that a waypoint has checked before",
+        package: "ambit-waypoint",
+        made: Made::Own("numbers_of_a_remembered_token"),
+        root: false,
     },
     Bench {
         name: "cluster",
@@ -95,6 +132,10 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
         }
         Made::Test(test) => {
             command.args(["test", "--release", "--package", bench.package, "--test", "netns", test, "--"]);
+            command.args(["--ignored", "--nocapture"]);
+        }
+        Made::Own(test) => {
+            command.args(["test", "--release", "--package", bench.package, "--lib", test, "--"]);
             command.args(["--ignored", "--nocapture"]);
         }
         Made::Lab => {

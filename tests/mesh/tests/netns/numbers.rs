@@ -10,6 +10,8 @@ use crate::CART;
 use crate::mesh::{Mesh, SOON};
 
 const DENY: &str = include_str!("../../../../deploy/demo-steps/deny-web.yaml");
+const WAYPOINT: &str = include_str!("../../../../deploy/demo-steps/waypoint.yaml");
+const CANARY: &str = include_str!("../../../../deploy/demo-steps/canary.yaml");
 
 #[test]
 #[ignore = "prints numbers; run it by name on a quiet machine"]
@@ -28,6 +30,34 @@ fn numbers_of_a_policy_change() {
     }
     show("policy file changed -> first refused connection", &mut lags);
     println!("resident: {}", mesh.resident().join(", "));
+}
+
+#[test]
+#[ignore = "prints numbers; run it by name on a quiet machine"]
+fn numbers_of_a_route_change() {
+    let mesh = Mesh::up("numbers-route");
+    mesh.write("way.yaml", WAYPOINT);
+    let is_there = || match &mesh.status()["waypoints"][0] {
+        way if way["programmed"] == true => Ok(()),
+        way => Err(way.to_string()),
+    };
+    eventually(SOON * 2, is_there).unwrap();
+    mesh.run(&["label", "service", "shop/cart", "istio.io/use-waypoint=way"]);
+    // A tenth of the requests would be for a service that is not there, and now all of them are: answered with 500.
+    let nowhere = CANARY.replace("name: cart-v2", "name: nobody").replace("weight: 90", "weight: 0");
+    mesh.write("route.yaml", &nowhere);
+    let load = mesh.load("shop/web", CART, 1);
+    load.until(false);
+    let mut lags: Vec<Duration> = Vec::new();
+    for _ in 0..100 {
+        let begun = Instant::now();
+        mesh.remove("route.yaml");
+        lags.push(load.until(true) - begun);
+        let begun = Instant::now();
+        mesh.write("route.yaml", &nowhere);
+        lags.push(load.until(false) - begun);
+    }
+    show("route file changed -> first request that goes by it", &mut lags);
 }
 
 #[test]
