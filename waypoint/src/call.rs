@@ -13,7 +13,7 @@ use ambit_model::route::{Bound, Hints, Refusal};
 use ambit_model::service::AppProtocol;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST, TE};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
@@ -113,11 +113,12 @@ pub(crate) async fn call(
     within(lane, patience, exchange(lane, (at, &to), &request, http2)).await
 }
 
-/// Calls a method of gRPC with a message, and waits for its answer.
+/// Calls a method of gRPC with a message and headers beside the call's own, and waits for its answer.
 pub(crate) async fn grpc(
     lane: &Arc<Lane>,
     at: &Reach,
     (method, message): (&'static str, &Bytes),
+    add: &[(HeaderName, HeaderValue)],
     patience: Duration,
 ) -> Result<Bytes, CallError> {
     let to = find(lane, at)?;
@@ -133,6 +134,7 @@ pub(crate) async fn grpc(
     headers.insert(TE, HeaderValue::from_static("trailers"));
     let authority = HeaderValue::try_from(format!("{}:{}", at.host, at.port));
     headers.extend(authority.ok().map(|authority| (HOST, authority)));
+    headers.extend(add.iter().cloned());
     let called = within(lane, patience, exchange(lane, (at, &to), &request, true)).await?;
     message_of(&called)
 }

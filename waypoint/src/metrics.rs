@@ -33,6 +33,10 @@ pub struct Metrics {
     pub request_bytes: Spread,
     /// Bytes of the answers' bodies.
     pub response_bytes: Spread,
+    /// Messages of gRPC in requests.
+    pub request_messages: Family<RequestLabels, Counter>,
+    /// Messages of gRPC in answers.
+    pub response_messages: Family<RequestLabels, Counter>,
     /// Connections begun that are not HTTP.
     pub opened: Family<ConnectionLabels, Counter>,
     /// Those that ended.
@@ -65,6 +69,8 @@ impl Default for Metrics {
             duration: spread(),
             request_bytes: spread(),
             response_bytes: spread(),
+            request_messages: Family::default(),
+            response_messages: Family::default(),
             opened: Family::default(),
             closed: Family::default(),
             received: Family::default(),
@@ -88,6 +94,8 @@ impl Metrics {
         to.register("istio_request_duration_milliseconds", "How long requests took", m.duration);
         to.register("istio_request_bytes", "Bytes of requests' bodies", m.request_bytes);
         to.register("istio_response_bytes", "Bytes of answers' bodies", m.response_bytes);
+        to.register("istio_request_messages", "Messages of gRPC in requests", m.request_messages);
+        to.register("istio_response_messages", "Messages of gRPC in answers", m.response_messages);
         to.register("istio_tcp_connections_opened", "Connections opened", m.opened);
         to.register("istio_tcp_connections_closed", "Connections closed", m.closed);
         to.register("istio_tcp_received_bytes", "Bytes from client to server", m.received);

@@ -16,6 +16,8 @@ mod golden;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod messages;
+#[cfg(test)]
 mod policies;
 #[cfg(test)]
 mod requests;
@@ -31,5 +33,7 @@ mod strangers;
 mod tokens;
 #[cfg(test)]
 mod traces;
+#[cfg(test)]
+mod traffic;
 #[cfg(test)]
 mod virtual_services;

@@ -17,7 +17,7 @@ use crate::scene::{PATIENCE, Scene, endpoint_of, scene, service, shop};
 
 const WEB: &str = "10.1.0.1:80";
 
-fn to(service: &str, weight: u32) -> Backend {
+pub(crate) fn to(service: &str, weight: u32) -> Backend {
     let service = format!("shop/{service}.shop.svc.cluster.local").parse().unwrap();
     Backend { to: Ok(Upstream { service, port: 80, subset: None }), weight, filters: Ok(Filters::default()) }
 }
@@ -30,11 +30,11 @@ fn exact(path: &str) -> Vec<Match> {
     on(PathMatch::Exact(path.into()))
 }
 
-fn prefix(path: &str) -> Vec<Match> {
+pub(crate) fn prefix(path: &str) -> Vec<Match> {
     on(PathMatch::Prefix(path.into()))
 }
 
-fn rule(matches: Vec<Match>, backends: Vec<Backend>) -> Rule {
+pub(crate) fn rule(matches: Vec<Match>, backends: Vec<Backend>) -> Rule {
     Rule {
         name: "".into(),
         matches,
@@ -52,7 +52,7 @@ fn setting(name: &'static str) -> ambit_model::http_route::HeaderEdits {
 }
 
 /// The route `cart` of the service `web`.
-fn route(rules: Vec<Rule>) -> Change {
+pub(crate) fn route(rules: Vec<Rule>) -> Change {
     let service = "shop/web.shop.svc.cluster.local".parse().unwrap();
     Change::Route(Arc::new(Route {
         key: "HTTPRoute/shop/cart".parse().unwrap(),
@@ -83,7 +83,11 @@ fn a_route_changes_paths_and_headers_on_the_way_there_and_back() {
     let changed = Filters {
         request_headers: setting("x-route"),
         response_headers: setting("x-answered"),
-        rewrite: Some(Box::new(Rewrite { hostname: Some("inside.example".parse().unwrap()), port: None, path })),
+        rewrite: Some(Box::new(Rewrite {
+            hostname: Some("inside.example".parse().unwrap()),
+            port: None,
+            path,
+        })),
         ..Filters::default()
     };
     let own = Filters { request_headers: setting("x-backend"), ..Filters::default() };
