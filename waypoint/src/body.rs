@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use crate::idle::Idle;
+use crate::messages::Messages;
 use crate::phases::record::Record;
 use crate::upstream::Lease;
 
@@ -75,6 +76,8 @@ struct Origin {
     idle: Idle,
     broken: Option<Why>,
     bytes: u64,
+    /// Where they are of gRPC.
+    messages: Option<Messages>,
     /// What was read before anybody took it.
     ahead: Ahead,
     copies: Vec<mpsc::Sender<Piece>>,
@@ -183,6 +186,7 @@ impl Source {
             idle,
             broken: None,
             bytes: 0,
+            messages: None,
             ahead: Ahead { ended, ..Ahead::default() },
             copies: Vec::new(),
         })))
@@ -248,6 +252,16 @@ impl Source {
     /// Bytes taken so far.
     pub(crate) fn bytes(&self) -> u64 {
         lock(&self.0).bytes
+    }
+
+    /// It is of gRPC: its messages are counted.
+    pub(crate) fn count_messages(&self) {
+        lock(&self.0).messages = Some(Messages::default());
+    }
+
+    /// Messages that have begun so far.
+    pub(crate) fn messages(&self) -> u64 {
+        lock(&self.0).messages.as_ref().map_or(0, Messages::count)
     }
 }
 
@@ -315,6 +329,9 @@ impl Origin {
         match &frame {
             Some(Ok(frame)) => {
                 self.bytes += length(frame);
+                if let (Some(messages), Some(data)) = (&mut self.messages, frame.data_ref()) {
+                    messages.see(data);
+                }
                 let data = frame.data_ref().cloned().map(Piece::Data);
                 let trailers = || frame.trailers_ref().cloned().map(Piece::Trailers);
                 if !self.copies.is_empty()
@@ -377,6 +394,9 @@ impl Passing {
         match &frame {
             Some(Ok(frame)) => {
                 self.record.passed(length(frame));
+                if let Some(data) = frame.data_ref() {
+                    self.record.saw(data);
+                }
                 if let Some(trailers) = frame.trailers_ref() {
                     self.record.trailers(trailers);
                 }

@@ -12,6 +12,7 @@ mod inner;
 pub mod keys;
 mod lane;
 mod line;
+mod messages;
 pub mod metrics;
 mod opaque;
 mod phases;

@@ -207,7 +207,7 @@ async fn consult(
     match &whom.speaks {
         Speaks::Grpc => {
             let message = question(inbound, parts, (&target, host, &headers), body);
-            let answer = call::grpc(lane, &whom.at, (check::METHOD, &message), whom.patience).await?;
+            let answer = call::grpc(lane, &whom.at, (check::METHOD, &message), &[], whom.patience).await?;
             Ok(check::answer(answer)?)
         }
         Speaks::Http(how) => {

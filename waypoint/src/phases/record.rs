@@ -23,6 +23,7 @@ use super::route::Route;
 use crate::body::Source;
 use crate::idle::Idle;
 use crate::lane::Lane;
+use crate::messages::Messages;
 use crate::metrics::{AskedLabels, ConnectionLabels, RequestLabels, names};
 use crate::refused::{Refused, Words};
 use crate::room::{Full, Seat};
@@ -57,6 +58,8 @@ pub(crate) struct Record {
     target: Option<String>,
     service_time: Option<Duration>,
     sent: u64,
+    /// Messages of the answer, where they are of gRPC.
+    messages: Messages,
     route: Label,
     deadline: Option<Instant>,
     /// How long a fault has held it up.
@@ -94,6 +97,10 @@ impl Record {
     pub(crate) fn begin(inbound: Arc<Inbound>, parts: &Parts, source: Source) -> Self {
         let header = |name: &str| parts.headers.get(name).cloned();
         let kind = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let grpc = kind.is_some_and(|kind| kind.starts_with(b"application/grpc"));
+        if grpc {
+            source.count_messages();
+        }
         let began = now();
         let traced = trace::begin(&inbound.lane.shared.world.load(), &parts.headers);
         Self {
@@ -109,7 +116,7 @@ impl Record {
                 forwarded_for: header("x-forwarded-for"),
                 request_id: header("x-request-id"),
             },
-            grpc: kind.is_some_and(|kind| kind.starts_with(b"application/grpc")),
+            grpc,
             source,
             attempts: 0,
             sent_at: began,
@@ -126,6 +133,7 @@ impl Record {
             target: None,
             service_time: None,
             sent: 0,
+            messages: Messages::default(),
             route: Label::default(),
             deadline: None,
             held: Duration::ZERO,
@@ -280,6 +288,13 @@ impl Record {
         self.sent += bytes;
     }
 
+    /// Some of the answer's body has gone on.
+    pub(crate) fn saw(&mut self, data: &[u8]) {
+        if self.grpc {
+            self.messages.see(data);
+        }
+    }
+
     /// Trailers have come.
     pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
         let status = trailers.get("grpc-status").filter(|_| self.grpc);
@@ -345,6 +360,10 @@ impl Record {
         metrics.duration.get_or_create(labels).observe(self.began.elapsed().as_secs_f64() * 1000.0);
         metrics.request_bytes.get_or_create(labels).observe(float(self.source.bytes()));
         metrics.response_bytes.get_or_create(labels).observe(float(self.sent));
+        if self.grpc {
+            metrics.request_messages.get_or_create(labels).inc_by(self.source.messages());
+            metrics.response_messages.get_or_create(labels).inc_by(self.messages.count());
+        }
     }
 
     fn say(&self, labels: &RequestLabels, trace: Option<TraceId>) {

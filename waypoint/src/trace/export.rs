@@ -173,9 +173,9 @@ async fn send(lane: &Arc<Lane>, collector: &Collector, spans: &[Arc<Span>]) -> R
     let service = format!("{gateway}.{}", own.namespace);
     let spans = spans.iter().map(AsRef::as_ref);
     let (path, kind, body, add) = match takes {
-        Takes::OtlpGrpc { .. } => {
+        Takes::OtlpGrpc { add } => {
             let message = (otlp::CALL, &otlp::message(&service, spans));
-            return Box::pin(grpc(lane, at, message, *patience)).await.map(|_| true);
+            return Box::pin(grpc(lane, at, message, add, *patience)).await.map(|_| true);
         }
         Takes::OtlpHttp { path, add } => {
             (path, "application/x-protobuf", otlp::message(&service, spans), add.as_slice())

@@ -27,7 +27,12 @@ pub(crate) fn way() -> Target {
     Target::Waypoint { namespace: "shop".parse().unwrap(), name: "way".into() }
 }
 
-pub(crate) fn policy(name: &str, target: Target, action: RequestAction, rules: &[RequestRule]) -> RequestPolicy {
+pub(crate) fn policy(
+    name: &str,
+    target: Target,
+    action: RequestAction,
+    rules: &[RequestRule],
+) -> RequestPolicy {
     let key = format!("shop/{name}").parse().unwrap();
     RequestPolicy { key, targets: vec![target], action, rules: rules.to_vec(), dry_run: false }
 }
@@ -88,6 +93,14 @@ fn a_path_is_denied_in_whatever_form_it_comes_and_records_say_by_which_policy() 
                 && line.ends_with(" 5")
         });
         assert!(counted, "{metrics}");
+        // What is known of policies can be seen, and decided by once more.
+        let dump = scene.get(15000, "/config_dump").await.unwrap();
+        let dump: serde_json::Value = serde_json::from_str(dump.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(dump["requestPolicies"][0]["name"], "admin", "{dump:#}");
+        assert_eq!(dump["requestPolicies"][0]["rules"][1]["to"][0]["paths"][0], "/admin/*", "{dump:#}");
+        let resources = scene.get(15000, "/resources").await.unwrap();
+        let known = ambit_wire::local::read_lines(resources.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(known.changes, world[2..]);
     });
 }
 
@@ -119,8 +132,7 @@ fn those_whom_nothing_allows_are_kept_out_of_all_that_routes_say_as_well() {
 /// A route of the service `web` that nothing matches.
 fn nowhere() -> Change {
     use ambit_model::http_route::{Filters, Match, Parent, PathMatch, Route, Rule, Timeouts};
-    let matches =
-        vec![Match { path: PathMatch::Exact("/never".into()), ..Match::default() }];
+    let matches = vec![Match { path: PathMatch::Exact("/never".into()), ..Match::default() }];
     let rule = Rule {
         name: "".into(),
         matches,

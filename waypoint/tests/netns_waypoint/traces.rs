@@ -183,7 +183,8 @@ async fn ask(scene: &Scene, path: &str, headers: &[(&str, &str)]) -> crate::clie
 #[test]
 fn a_trace_leads_from_the_client_through_the_waypoint_to_the_endpoint() {
     let mut world = shop(AppProtocol::Http11);
-    world.extend(collector("otel", Takes::OtlpGrpc { add: vec![] }, 0.0));
+    let tenant = ("x-tenant".parse().unwrap(), "a".parse().unwrap());
+    world.extend(collector("otel", Takes::OtlpGrpc { add: vec![tenant] }, 0.0));
     world.extend(collector("zip", Takes::Zipkin { path: "/api/v2/spans".into() }, 0.0));
     scene(&world, async |scene| {
         backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
@@ -207,7 +208,8 @@ fn a_trace_leads_from_the_client_through_the_waypoint_to_the_endpoint() {
         let answer = ask(scene, "/b3", &[("b3", &single)]).await;
         assert!(header(&answer.body, "b3").unwrap().starts_with(TRACE), "{}", answer.body);
         assert_eq!(header(&answer.body, "traceparent"), None);
-        let (all, _) = told(&otel, 6, otlp).await;
+        let (all, calls) = told(&otel, 6, otlp).await;
+        assert_eq!(calls[0].headers["x-tenant"], "a");
         let (same, _) = told(&zip, 6, zipkin).await;
         let of = |path: &str, all: &[Span]| -> (Span, Span) {
             let is_it = |it: &&Span| it.facts.get("url.path").is_some_and(|found| found == path);
