@@ -10,6 +10,8 @@ fn read(namespace: &str, spec: &str) -> Option<RequestPolicy> {
     let text = format!(
         "{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: bank, namespace: shop}}, spec: {{hosts: [bank.example, pay.example], resolution: DNS}}}}
 ---
+{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, data: {{mesh: 'extensionProviders: [{{name: known, envoyExtAuthzGrpc: {{service: authz.shop.svc, port: 9000}}}}, {{name: other}}]'}}}}
+---
 {{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, namespace: {namespace}, annotations: {{istio.io/dry-run: 'true'}}}}, spec: {{{spec}}}}}\n"
     );
     let world = world(&text);
@@ -38,9 +40,13 @@ fn a_policy_is_for_those_that_it_names_and_one_that_names_nobody_for_no_waypoint
     assert_eq!(read("shop", "targetRefs: [{group: example.com, kind: Odd, name: web}], rules: [{}]"), None);
     // By its author's choice it is for tunnels.
     assert_eq!(read("shop", "selector: {matchLabels: {app: web}}, rules: [{}]"), None);
-    let asked =
-        "targetRefs: [{kind: Service, name: web}], action: CUSTOM, provider: {name: them}, rules: [{}]";
-    assert_eq!(read("shop", asked).unwrap().action, RequestAction::Custom { provider: None });
+    // Who is no provider that can be asked is nobody.
+    for (name, provider) in [("known", Some("known".into())), ("other", None), ("nobody", None)] {
+        let asked = format!(
+            "targetRefs: [{{kind: Service, name: web}}], action: CUSTOM, provider: {{name: {name}}}, rules: [{{}}]"
+        );
+        assert_eq!(read("shop", &asked).unwrap().action, RequestAction::Custom { provider });
+    }
 }
 
 #[test]
