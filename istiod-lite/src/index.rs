@@ -21,6 +21,7 @@ use ambit_cluster::kinds::gateway::{Gateway, GatewayClass};
 use ambit_cluster::kinds::mesh::{ConfigMap, Visible};
 use ambit_cluster::kinds::meta::Texts;
 use ambit_cluster::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
+use ambit_cluster::kinds::route::connection::ConnectionRoute;
 use ambit_cluster::kinds::route::{GrpcRoute, HttpRoute};
 use ambit_cluster::kinds::service::{EndpointSlice, Service};
 use ambit_cluster::kinds::virtual_service::VirtualService;
@@ -64,6 +65,10 @@ pub struct Space {
     pub http_routes: Shelf<HttpRoute>,
     /// Routes of gRPC calls.
     pub grpc_routes: Shelf<GrpcRoute>,
+    /// Routes of connections, by the server that is asked for with TLS.
+    pub tls_routes: Shelf<ConnectionRoute>,
+    /// Routes of connections.
+    pub tcp_routes: Shelf<ConnectionRoute>,
     /// Virtual services.
     pub virtual_services: Shelf<VirtualService>,
     /// Config maps that configure a mesh.
@@ -84,6 +89,8 @@ impl Space {
             && self.gateways.is_empty()
             && self.http_routes.is_empty()
             && self.grpc_routes.is_empty()
+            && self.tls_routes.is_empty()
+            && self.tcp_routes.is_empty()
             && self.virtual_services.is_empty()
             && self.configs.is_empty()
     }
@@ -297,6 +304,8 @@ impl World {
             Body::Gateway(it) => drop(space.gateways.insert(name, it)),
             Body::HttpRoute(it) => drop(space.http_routes.insert(name, it)),
             Body::GrpcRoute(it) => drop(space.grpc_routes.insert(name, it)),
+            Body::TlsRoute(it) => drop(space.tls_routes.insert(name, it)),
+            Body::TcpRoute(it) => drop(space.tcp_routes.insert(name, it)),
             Body::VirtualService(it) => drop(space.virtual_services.insert(name, it)),
             Body::ConfigMap(it) => drop(space.configs.insert(name, it)),
             Body::Node(_) | Body::ServiceAccount(_) | Body::GatewayClass(_) => {}
@@ -324,6 +333,8 @@ impl World {
             Kind::Gateway => drop(space.gateways.remove(&at.name)),
             Kind::HttpRoute => drop(space.http_routes.remove(&at.name)),
             Kind::GrpcRoute => drop(space.grpc_routes.remove(&at.name)),
+            Kind::TlsRoute => drop(space.tls_routes.remove(&at.name)),
+            Kind::TcpRoute => drop(space.tcp_routes.remove(&at.name)),
             Kind::VirtualService => drop(space.virtual_services.remove(&at.name)),
             Kind::ConfigMap => drop(space.configs.remove(&at.name)),
             Kind::Node | Kind::ServiceAccount | Kind::GatewayClass => {}

@@ -43,7 +43,7 @@ const LEASE: &str = "ambit-istiod-leader";
 const REPLICA: &str = "ambit-istiod-replica-";
 
 /// Kinds that are followed in a cluster, besides the mesh's own configuration.
-const FOLLOWED: [Kind; 15] = [
+const FOLLOWED: [Kind; 17] = [
     Kind::Node,
     Kind::Namespace,
     Kind::Pod,
@@ -53,6 +53,8 @@ const FOLLOWED: [Kind; 15] = [
     Kind::GatewayClass,
     Kind::HttpRoute,
     Kind::GrpcRoute,
+    Kind::TlsRoute,
+    Kind::TcpRoute,
     Kind::AuthorizationPolicy,
     Kind::PeerAuthentication,
     Kind::RequestAuthentication,

@@ -20,7 +20,7 @@ use crate::translate::waypoint::class_of;
 use crate::vips::{self, Given};
 
 /// The kinds whose authors are told something.
-const TOLD: [Kind; 10] = [
+const TOLD: [Kind; 12] = [
     Kind::AuthorizationPolicy,
     Kind::RequestAuthentication,
     Kind::Service,
@@ -30,11 +30,20 @@ const TOLD: [Kind; 10] = [
     Kind::GatewayClass,
     Kind::HttpRoute,
     Kind::GrpcRoute,
+    Kind::TlsRoute,
+    Kind::TcpRoute,
     Kind::VirtualService,
 ];
 
 /// Those of the Gateway API, whose status is of another shape.
-const ATTACHED: [Kind; 4] = [Kind::Gateway, Kind::GatewayClass, Kind::HttpRoute, Kind::GrpcRoute];
+const ATTACHED: [Kind; 6] = [
+    Kind::Gateway,
+    Kind::GatewayClass,
+    Kind::HttpRoute,
+    Kind::GrpcRoute,
+    Kind::TlsRoute,
+    Kind::TcpRoute,
+];
 
 /// What an object says of itself now.
 struct Known<'a> {
@@ -201,10 +210,12 @@ fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
     let gateways = space.gateways.keys().map(|name| (Kind::Gateway, name));
     let http = space.http_routes.keys().map(|name| (Kind::HttpRoute, name));
     let grpc = space.grpc_routes.keys().map(|name| (Kind::GrpcRoute, name));
+    let tls = space.tls_routes.keys().map(|name| (Kind::TlsRoute, name));
+    let connections = tls.chain(space.tcp_routes.keys().map(|name| (Kind::TcpRoute, name)));
     let ordered = space.virtual_services.keys().map(|name| (Kind::VirtualService, name));
     let policies = policies.chain(tokens).chain(ordered);
     let objects =
-        policies.chain(services).chain(entries).chain(workloads).chain(gateways).chain(http).chain(grpc);
+        policies.chain(services).chain(entries).chain(workloads).chain(gateways).chain(http).chain(grpc).chain(connections);
     objects.map(|(kind, name)| ObjectRef::new(kind, namespace, name)).collect()
 }
 

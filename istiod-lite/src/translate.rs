@@ -26,6 +26,7 @@ mod workload_entry;
 use std::sync::Arc;
 
 use ambit_model::delta::Change;
+use ambit_model::http_route::RouteKind;
 use ambit_model::name::{ClusterId, Label, Network, TrustDomain};
 use ambit_model::workload::{Health, Locality, Tunnel, Workload, WorkloadKind};
 
@@ -75,6 +76,14 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
             UnitKind::Gateway => gateway::translate(&home, space.gateways.get(&unit.name)?),
             UnitKind::HttpRoute => routed(route::http(world, space.http_routes.get(&unit.name)?).route),
             UnitKind::GrpcRoute => routed(route::grpc(world, space.grpc_routes.get(&unit.name)?).route),
+            UnitKind::TlsRoute => {
+                let object = space.tls_routes.get(&unit.name)?;
+                routed(route::connections::connections(world, object, RouteKind::Tls).route)
+            }
+            UnitKind::TcpRoute => {
+                let object = space.tcp_routes.get(&unit.name)?;
+                routed(route::connections::connections(world, object, RouteKind::Tcp).route)
+            }
             UnitKind::VirtualService => {
                 let object = space.virtual_services.get(&unit.name)?;
                 routed(route::virtual_service::virtual_service(world, object).route)

@@ -98,6 +98,8 @@ impl<'a> View<'a> {
             | Body::GatewayClass(_)
             | Body::HttpRoute(_)
             | Body::GrpcRoute(_)
+            | Body::TlsRoute(_)
+            | Body::TcpRoute(_)
             | Body::RequestAuthentication(_)
             | Body::VirtualService(_)
             | Body::ConfigMap(_) => {}

@@ -65,6 +65,9 @@ impl World {
         self.objects.values().filter_map(|object| match &object.body {
             Body::HttpRoute(route) => Some((&object.reference, route.status.parents.as_slice())),
             Body::GrpcRoute(route) => Some((&object.reference, route.status.parents.as_slice())),
+            Body::TlsRoute(route) | Body::TcpRoute(route) => {
+                Some((&object.reference, route.status.parents.as_slice()))
+            }
             _ => None,
         })
     }

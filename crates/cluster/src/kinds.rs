@@ -54,6 +54,8 @@ fn straight(kind: Kind, text: &str) -> Option<Body> {
         | Kind::GatewayClass
         | Kind::HttpRoute
         | Kind::GrpcRoute
+        | Kind::TlsRoute
+        | Kind::TcpRoute
         | Kind::ConfigMap
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
@@ -77,58 +79,30 @@ pub(crate) fn read(kind: Kind, value: &Value) -> Result<Body, Wrong> {
         Kind::Pod => Body::Pod(typed(value)?),
         Kind::Service => Body::Service(typed(value)?),
         Kind::EndpointSlice => Body::EndpointSlice(typed(value)?),
-        Kind::Gateway => {
-            let gateway: Arc<gateway::Gateway> = typed(value)?;
-            gateway.check()?;
-            Body::Gateway(gateway)
-        }
+        Kind::Gateway => Body::Gateway(checked(value, gateway::Gateway::check)?),
         Kind::GatewayClass => Body::GatewayClass(typed(value)?),
-        Kind::HttpRoute => {
-            let route: Arc<route::HttpRoute> = typed(value)?;
-            route.check()?;
-            Body::HttpRoute(route)
-        }
-        Kind::GrpcRoute => {
-            let route: Arc<route::GrpcRoute> = typed(value)?;
-            route.check()?;
-            Body::GrpcRoute(route)
-        }
-        Kind::AuthorizationPolicy => {
-            let policy: Arc<policy::AuthorizationPolicy> = typed(value)?;
-            policy.check()?;
-            Body::AuthorizationPolicy(policy)
-        }
-        Kind::PeerAuthentication => {
-            let policy: Arc<policy::PeerAuthentication> = typed(value)?;
-            policy.check()?;
-            Body::PeerAuthentication(policy)
-        }
-        Kind::RequestAuthentication => {
-            let policy: Arc<authentication::RequestAuthentication> = typed(value)?;
-            policy.check()?;
-            Body::RequestAuthentication(policy)
-        }
-        Kind::ConfigMap => {
-            let map: Arc<mesh::ConfigMap> = typed(value)?;
-            map.check()?;
-            Body::ConfigMap(map)
-        }
-        Kind::ServiceEntry => {
-            let entry: Arc<entry::ServiceEntry> = typed(value)?;
-            entry.check()?;
-            Body::ServiceEntry(entry)
-        }
-        Kind::WorkloadEntry => {
-            let entry: Arc<entry::WorkloadEntry> = typed(value)?;
-            entry.check()?;
-            Body::WorkloadEntry(entry)
-        }
-        Kind::VirtualService => {
-            let service: Arc<virtual_service::VirtualService> = typed(value)?;
-            service.check()?;
-            Body::VirtualService(service)
-        }
+        Kind::HttpRoute => Body::HttpRoute(checked(value, route::HttpRoute::check)?),
+        Kind::GrpcRoute => Body::GrpcRoute(checked(value, route::GrpcRoute::check)?),
+        Kind::TlsRoute => Body::TlsRoute(checked(value, |it: &route::connection::ConnectionRoute| it.check(true))?),
+        Kind::TcpRoute => Body::TcpRoute(checked(value, |it: &route::connection::ConnectionRoute| it.check(false))?),
+        Kind::AuthorizationPolicy => Body::AuthorizationPolicy(checked(value, policy::AuthorizationPolicy::check)?),
+        Kind::PeerAuthentication => Body::PeerAuthentication(checked(value, policy::PeerAuthentication::check)?),
+        Kind::RequestAuthentication => Body::RequestAuthentication(checked(value, authentication::RequestAuthentication::check)?),
+        Kind::ConfigMap => Body::ConfigMap(checked(value, mesh::ConfigMap::check)?),
+        Kind::ServiceEntry => Body::ServiceEntry(checked(value, entry::ServiceEntry::check)?),
+        Kind::WorkloadEntry => Body::WorkloadEntry(checked(value, entry::WorkloadEntry::check)?),
+        Kind::VirtualService => Body::VirtualService(checked(value, virtual_service::VirtualService::check)?),
     })
+}
+
+/// The same, where what several fields say has to go together.
+fn checked<T: DeserializeOwned>(
+    value: &Value,
+    check: impl FnOnce(&T) -> Result<(), Wrong>,
+) -> Result<Arc<T>, Wrong> {
+    let object: Arc<T> = typed(value)?;
+    check(&object)?;
+    Ok(object)
 }
 
 fn typed<T: DeserializeOwned>(value: &Value) -> Result<Arc<T>, Wrong> {

@@ -12,6 +12,7 @@ use crate::kinds::gateway::{Gateway, GatewayClass};
 use crate::kinds::mesh::ConfigMap;
 use crate::kinds::meta::Meta;
 use crate::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
+use crate::kinds::route::connection::ConnectionRoute;
 use crate::kinds::route::{GrpcRoute, HttpRoute};
 use crate::kinds::service::{EndpointSlice, Service};
 use crate::kinds::virtual_service::VirtualService;
@@ -39,6 +40,10 @@ pub enum Kind {
     HttpRoute,
     /// A Gateway API route of gRPC calls.
     GrpcRoute,
+    /// A Gateway API route of connections, by the server that is asked for with TLS.
+    TlsRoute,
+    /// A Gateway API route of connections.
+    TcpRoute,
     /// Who may talk to whom.
     AuthorizationPolicy,
     /// Whether peers must prove who they are.
@@ -57,7 +62,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Node,
         Self::Namespace,
         Self::ServiceAccount,
@@ -68,6 +73,8 @@ impl Kind {
         Self::GatewayClass,
         Self::HttpRoute,
         Self::GrpcRoute,
+        Self::TlsRoute,
+        Self::TcpRoute,
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::RequestAuthentication,
@@ -91,6 +98,8 @@ impl Kind {
             Self::GatewayClass => "GatewayClass",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
+            Self::TlsRoute => "TLSRoute",
+            Self::TcpRoute => "TCPRoute",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::RequestAuthentication => "RequestAuthentication",
@@ -112,9 +121,12 @@ impl Kind {
             | Self::Service
             | Self::ConfigMap => "",
             Self::EndpointSlice => "discovery.k8s.io",
-            Self::Gateway | Self::GatewayClass | Self::HttpRoute | Self::GrpcRoute => {
-                "gateway.networking.k8s.io"
-            }
+            Self::Gateway
+            | Self::GatewayClass
+            | Self::HttpRoute
+            | Self::GrpcRoute
+            | Self::TlsRoute
+            | Self::TcpRoute => "gateway.networking.k8s.io",
             Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
                 "security.istio.io"
             }
@@ -217,6 +229,10 @@ pub enum Body {
     HttpRoute(Arc<HttpRoute>),
     /// A Gateway API route of gRPC calls.
     GrpcRoute(Arc<GrpcRoute>),
+    /// A Gateway API route of connections, by the server that is asked for with TLS.
+    TlsRoute(Arc<ConnectionRoute>),
+    /// A Gateway API route of connections.
+    TcpRoute(Arc<ConnectionRoute>),
     /// Who may talk to whom.
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     /// Whether peers must prove who they are.
@@ -248,6 +264,7 @@ impl Body {
             Self::GatewayClass(it) => &it.metadata,
             Self::HttpRoute(it) => &it.metadata,
             Self::GrpcRoute(it) => &it.metadata,
+            Self::TlsRoute(it) | Self::TcpRoute(it) => &it.metadata,
             Self::AuthorizationPolicy(it) => &it.metadata,
             Self::PeerAuthentication(it) => &it.metadata,
             Self::RequestAuthentication(it) => &it.metadata,

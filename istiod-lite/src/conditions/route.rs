@@ -3,10 +3,12 @@
 
 use ambit_cluster::kinds::route::ParentRef;
 use ambit_cluster::{Kind, ObjectRef};
+use ambit_model::http_route::RouteKind;
 
 use super::{Condition, PARTIALLY_INVALID, RESOLVED_REFS, bound};
 use crate::index::World;
 use crate::index::routed::parent_kind;
+use crate::translate::route::connections::connections;
 use crate::translate::route::{ReadParent, Reading, grpc, http};
 use crate::translate::waypoint::{Asker, Attachment, attach};
 
@@ -28,6 +30,8 @@ fn read(world: &World, at: &ObjectRef) -> Option<Reading> {
     match at.kind {
         Kind::HttpRoute => Some(http(world, space.http_routes.get(&at.name)?)),
         Kind::GrpcRoute => Some(grpc(world, space.grpc_routes.get(&at.name)?)),
+        Kind::TlsRoute => Some(connections(world, space.tls_routes.get(&at.name)?, RouteKind::Tls)),
+        Kind::TcpRoute => Some(connections(world, space.tcp_routes.get(&at.name)?, RouteKind::Tcp)),
         _ => None,
     }
 }
@@ -69,7 +73,12 @@ fn accepted(world: &World, at: &ObjectRef, (reading, parent): (&Reading, &ReadPa
         );
     }
     if let Some(winner) = winner(world, at, parent) {
-        return refuse("Conflicted", format!("{winner} is attached there as well, and gRPC comes first"));
+        let first = match winner.kind {
+            Kind::GrpcRoute => "gRPC",
+            Kind::HttpRoute => "HTTP",
+            _ => "TLS",
+        };
+        return refuse("Conflicted", format!("{winner} is attached there as well, and {first} comes first"));
     }
     let text = passed_over(world, at, parent).map_or_else(
         || "attached".into(),
@@ -85,19 +94,20 @@ fn passed_over(world: &World, at: &ObjectRef, parent: &ReadParent) -> Option<Obj
     others.find(|it| world.parents_of(it).contains(&place))
 }
 
-/// A route of gRPC calls at the same place, which comes before one of HTTP requests.
+/// Kinds of routes, the one that comes first before those that it comes before.
+const ORDER: [Kind; 4] = [Kind::GrpcRoute, Kind::HttpRoute, Kind::TlsRoute, Kind::TcpRoute];
+
+/// A route at the same place whose kind comes before that of this one.
 fn winner(world: &World, at: &ObjectRef, parent: &ReadParent) -> Option<ObjectRef> {
     let place = place(at, &parent.written)?;
+    let first = ORDER.iter().take_while(|kind| **kind != at.kind);
     let takes_it = |other: &ObjectRef| {
-        let space = world.space(&other.namespace)?;
-        let route = space.grpc_routes.get(&other.name)?;
-        let refs = route.spec.parent_refs.iter().filter(|it| self::place(other, it).as_ref() == Some(&place));
-        let mut ports = refs.map(|it| it.port);
-        ports.any(|port| port.is_none() || port == parent.written.port).then_some(())
+        let refs = world.parent_refs(other).iter();
+        let mut here = refs.filter(|it| self::place(other, it).as_ref() == Some(&place));
+        here.any(|it| it.port.is_none() || it.port == parent.written.port)
     };
     let all = world.routes_of(&place);
-    all.into_iter()
-        .find(|it| at.kind == Kind::HttpRoute && it.kind == Kind::GrpcRoute && takes_it(it).is_some())
+    first.into_iter().find_map(|kind| all.iter().find(|it| it.kind == *kind && takes_it(it)).cloned())
 }
 
 /// The object that a parent is.

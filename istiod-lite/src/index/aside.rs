@@ -75,7 +75,9 @@ impl World {
             | Kind::EndpointSlice
             | Kind::Gateway
             | Kind::HttpRoute
-            | Kind::GrpcRoute => discovered(),
+            | Kind::GrpcRoute
+            | Kind::TlsRoute
+            | Kind::TcpRoute => discovered(),
             Kind::AuthorizationPolicy
             | Kind::PeerAuthentication
             | Kind::RequestAuthentication
@@ -151,6 +153,8 @@ fn objects<'a>(namespace: &'a Arc<str>, space: &'a Space) -> impl Iterator<Item 
         .chain(all((namespace, Kind::Gateway), &space.gateways, Body::Gateway))
         .chain(all((namespace, Kind::HttpRoute), &space.http_routes, Body::HttpRoute))
         .chain(all((namespace, Kind::GrpcRoute), &space.grpc_routes, Body::GrpcRoute))
+        .chain(all((namespace, Kind::TlsRoute), &space.tls_routes, Body::TlsRoute))
+        .chain(all((namespace, Kind::TcpRoute), &space.tcp_routes, Body::TcpRoute))
         .chain(all((namespace, Kind::VirtualService), &space.virtual_services, Body::VirtualService))
 }
 

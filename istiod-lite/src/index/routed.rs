@@ -101,8 +101,20 @@ impl World {
                 let rules = route.spec.rules.iter().flat_map(|it| backends(&it.backend_refs, &it.filters));
                 Some((&route.spec.parent_refs, rules.collect()))
             }
+            Kind::TlsRoute | Kind::TcpRoute => {
+                let all = if at.kind == Kind::TlsRoute { &space.tls_routes } else { &space.tcp_routes };
+                let route = all.get(&at.name)?;
+                let rules = route.spec.rules.iter().flat_map(|it| &it.backend_refs);
+                Some((&route.spec.parent_refs, rules.collect()))
+            }
             _ => None,
         }
+    }
+
+    /// What a route is attached to, as it is written.
+    #[must_use]
+    pub fn parent_refs(&self, at: &ObjectRef) -> &[ParentRef] {
+        self.route(at).map(|(parents, _)| parents).unwrap_or_default()
     }
 }
 

@@ -55,6 +55,8 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         | Kind::GatewayClass
         | Kind::HttpRoute
         | Kind::GrpcRoute
+        | Kind::TlsRoute
+        | Kind::TcpRoute
         | Kind::ConfigMap => {}
         Kind::VirtualService => beside(world, at, &mut units),
     }
@@ -235,6 +237,8 @@ fn everything(world: &World, units: &mut BTreeSet<Unit>) {
         units.extend(named(UnitKind::Gateway, name, space.gateways.keys()));
         units.extend(named(UnitKind::HttpRoute, name, space.http_routes.keys()));
         units.extend(named(UnitKind::GrpcRoute, name, space.grpc_routes.keys()));
+        units.extend(named(UnitKind::TlsRoute, name, space.tls_routes.keys()));
+        units.extend(named(UnitKind::TcpRoute, name, space.tcp_routes.keys()));
         units.extend(named(UnitKind::VirtualService, name, space.virtual_services.keys()));
     }
 }

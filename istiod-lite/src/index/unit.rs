@@ -30,6 +30,10 @@ pub enum UnitKind {
     HttpRoute,
     /// A route of gRPC calls: a route.
     GrpcRoute,
+    /// A route of connections by the server that is asked for: a route.
+    TlsRoute,
+    /// A route of connections: a route.
+    TcpRoute,
     /// A virtual service: a route.
     VirtualService,
     /// The one policy "peers must prove who they are".
@@ -65,6 +69,8 @@ impl Unit {
             Kind::Gateway => UnitKind::Gateway,
             Kind::HttpRoute => UnitKind::HttpRoute,
             Kind::GrpcRoute => UnitKind::GrpcRoute,
+            Kind::TlsRoute => UnitKind::TlsRoute,
+            Kind::TcpRoute => UnitKind::TcpRoute,
             Kind::VirtualService => UnitKind::VirtualService,
             Kind::Node | Kind::Namespace | Kind::ServiceAccount | Kind::GatewayClass | Kind::ConfigMap => {
                 return None;

@@ -21,7 +21,7 @@ pub(super) fn patch(world: &World, at: &ObjectRef, now: SystemTime) -> Option<Va
     match at.kind {
         Kind::Gateway => of_gateway(world, at, now),
         Kind::GatewayClass => of_class(world, at, now),
-        Kind::HttpRoute | Kind::GrpcRoute => of_route(world, at, now),
+        Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute => of_route(world, at, now),
         _ => None,
     }
 }
@@ -99,6 +99,11 @@ fn of_route(world: &World, at: &ObjectRef, now: SystemTime) -> Option<Value> {
     let (parents, generation) = match at.kind {
         Kind::HttpRoute => {
             let it = space.http_routes.get(&at.name)?;
+            (&it.status.parents, it.metadata.generation)
+        }
+        Kind::TlsRoute | Kind::TcpRoute => {
+            let all = if at.kind == Kind::TlsRoute { &space.tls_routes } else { &space.tcp_routes };
+            let it = all.get(&at.name)?;
             (&it.status.parents, it.metadata.generation)
         }
         _ => {

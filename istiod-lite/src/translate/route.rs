@@ -4,6 +4,7 @@
 
 mod backends;
 pub mod connections;
+pub mod connections;
 mod external;
 mod filters;
 mod matches;

@@ -46,6 +46,8 @@ pub(crate) fn plural(kind: Kind) -> &'static str {
         Kind::GatewayClass => "gatewayclasses",
         Kind::HttpRoute => "httproutes",
         Kind::GrpcRoute => "grpcroutes",
+        Kind::TlsRoute => "tlsroutes",
+        Kind::TcpRoute => "tcproutes",
         Kind::AuthorizationPolicy => "authorizationpolicies",
         Kind::PeerAuthentication => "peerauthentications",
         Kind::RequestAuthentication => "requestauthentications",
@@ -70,6 +72,8 @@ pub(crate) fn definition(kind: Kind) -> Option<String> {
         | Kind::GatewayClass
         | Kind::HttpRoute
         | Kind::GrpcRoute
+        | Kind::TlsRoute
+        | Kind::TcpRoute
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
@@ -94,6 +98,8 @@ pub(crate) fn accept(kind: Kind) -> (&'static str, &'static str) {
         | Kind::GatewayClass
         | Kind::HttpRoute
         | Kind::GrpcRoute
+        | Kind::TlsRoute
+        | Kind::TcpRoute
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication

@@ -41,6 +41,8 @@ impl Pool {
             | Body::GatewayClass(_)
             | Body::HttpRoute(_)
             | Body::GrpcRoute(_)
+            | Body::TlsRoute(_)
+            | Body::TcpRoute(_)
             | Body::AuthorizationPolicy(_)
             | Body::PeerAuthentication(_)
             | Body::RequestAuthentication(_)

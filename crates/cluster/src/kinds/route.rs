@@ -4,6 +4,7 @@
 
 mod check;
 pub mod connection;
+pub mod connection;
 mod external;
 
 use std::time::Duration;

@@ -1,6 +1,9 @@
 //! What the Gateway API demands of routes beyond the types of their fields (`waypoint.md` 2.2, 2.5 to 2.16): numbers of
 //! things, texts, what goes together. In a cluster the API server has seen to it; manifests nobody has looked at yet.
 
+use ambit_model::http_route::ServerName;
+
+use super::connection::ConnectionRouteSpec;
 use super::{
     BackendRef, Filter, GrpcRouteSpec, HeaderChanges, HttpMatch, HttpRouteSpec, HttpRule, MethodMatch,
     NamedMatch, ParentRef, PathMatch, Redirect, Rewrite, duration,
@@ -51,6 +54,30 @@ pub(super) fn grpc(spec: &GrpcRouteSpec) -> Checked {
         backends(&format!("{at}.backendRefs"), &rule.backend_refs)?;
     }
     Ok(())
+}
+
+/// A route of connections; `named`: of those that ask for servers.
+pub(super) fn connections(spec: &ConnectionRouteSpec, named: bool) -> Checked {
+    attached(&spec.parent_refs, spec.rules.len())?;
+    if spec.rules.len() != 1 {
+        let found = spec.rules.len().to_string();
+        return Err(Wrong::field("spec.rules", &found, "not one rule", "give one, and a route for each other"));
+    }
+    if named {
+        few("spec.hostnames", spec.hostnames.len(), SIXTEEN)?;
+        if spec.hostnames.is_empty() {
+            return Err(Wrong::field("spec.hostnames", "", "no name of a server", "list those that are asked for"));
+        }
+        for (nth, name) in spec.hostnames.iter().enumerate() {
+            if name.parse::<ServerName>().is_err() {
+                let remedy = "write a name such as db.shop, or *.shop";
+                return Err(Wrong::field(format!("spec.hostnames[{nth}]"), name, "not a name of a server", remedy));
+            }
+        }
+    }
+    let all = spec.rules.iter().enumerate();
+    all.into_iter()
+        .try_for_each(|(at, rule)| backends(&format!("spec.rules[{at}].backendRefs"), &rule.backend_refs))
 }
 
 fn attached(parents: &[ParentRef], rules: usize) -> Checked {
