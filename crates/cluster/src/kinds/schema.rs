@@ -60,6 +60,9 @@ fn structural(schema: Value) -> Value {
         let width = key == "format" && value.as_str().is_some_and(|it| it.contains("int"));
         !NOT_THERE.contains(&key.as_str()) && !width && !value.is_null()
     });
+    if let Some(either) = schema.remove("anyOf") {
+        one_or_nothing(&mut schema, either);
+    }
     if schema.remove("nullable").is_some() {
         // To us, null and nothing are the same; API servers drop null by themselves.
         if let Some(all) = schema.remove("allOf") {
@@ -85,6 +88,18 @@ fn structural(schema: Value) -> Value {
         }
     }
     Value::Object(schema)
+}
+
+/// What may be left out, or be one of several words, is written as one or null; API servers take no such choice.
+fn one_or_nothing(schema: &mut Map<String, Value>, either: Value) {
+    let Value::Array(either) = either else { return };
+    let is_null = |it: &Value| it.get("enum").is_some_and(|it| *it == Value::Array(vec![Value::Null]));
+    let some: Vec<Value> = either.into_iter().filter(|it| !is_null(it)).collect();
+    if let [_] = some.as_slice() {
+        absorb(schema, some.into());
+    } else {
+        schema.insert("anyOf".into(), some.into());
+    }
 }
 
 /// Members of the one schema in a list of schemas.
@@ -159,6 +174,29 @@ mod tests {
         let source = "/properties/rules/items/properties/from/items/properties/source/properties";
         assert_eq!(at(&format!("{source}/notIpBlocks/items/maxLength")), 64);
         assert_eq!(at(&format!("{source}/notIpBlocks/description")), "Peer addresses that must not match.");
+    }
+
+    #[test]
+    fn a_word_that_may_be_left_out_is_one_of_its_words() {
+        #[derive(JsonSchema)]
+        #[expect(dead_code, reason = "its schema is looked at, and nothing else")]
+        struct Asked {
+            /// Which.
+            word: Option<Which>,
+        }
+        #[derive(JsonSchema)]
+        #[expect(dead_code, reason = "as above")]
+        enum Which {
+            /// The first.
+            One,
+            /// The second.
+            Other,
+        }
+        let schema = of::<Asked>();
+        let word = &schema["properties"]["word"];
+        assert_eq!((&word["type"], &word["enum"]), (&json!("string"), &json!(["One", "Other"])), "{word:#}");
+        assert!(word["description"].as_str().unwrap().contains("Which. One: The first."), "{word:#}");
+        assert!(word.get("anyOf").is_none() && word.get("oneOf").is_none(), "{word:#}");
     }
 
     #[test]
