@@ -15,7 +15,7 @@ use ambit_model::request_policy::{Http, RequestAction, RuleRef, asks};
 use ambit_process::clock::now_system;
 use ambit_wire::check::{self, CheckError, End, Question};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
@@ -260,6 +260,8 @@ fn request(
         headers.insert(name.clone(), value.clone());
     }
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    // The body is sent at once.
+    headers.remove(EXPECT);
     headers.extend(HeaderValue::try_from(host).ok().map(|host| (HOST, host)));
     let mut request = Request::builder().method(&parts.method).uri(format!("{}{target}", how.prefix));
     request.headers_mut().into_iter().for_each(|it| it.clone_from(&headers));

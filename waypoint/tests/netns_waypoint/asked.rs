@@ -8,6 +8,10 @@ use std::time::Duration;
 use ambit_kit::Tokens;
 use ambit_model::authentication::{Authentication, KeySource, PATIENCE as KEYS_WAIT, Place, TokenRule};
 use ambit_model::delta::Change;
+use ambit_model::http_route::{
+    Backend, Cors, Filters, HeaderMatch, Match, Names, Parent, PathMatch, Route, Rule, Timeouts, Upstream,
+    ValueMatch,
+};
 use ambit_model::policy::TextMatch;
 use ambit_model::provider::{Authorizer, BodyShown, OverHttp, Provider, ProviderKind, Speaks as Asks, Which};
 use ambit_model::request_policy::{
@@ -424,10 +428,19 @@ fn a_route_may_want_it_too_and_goes_by_what_they_change_only_if_that_was_said() 
         parents,
         rules: vec![
             rule("/asked", None, Some(them(Asks::Grpc)), to("web")),
+            rule("/pages", None, None, to("web")),
             rule("/", Some("jane"), None, to("other")),
             rule("/", None, None, to("web")),
         ],
     })));
+    if let Some(Change::Route(route)) = world.last_mut() {
+        let mut changed = Route::clone(route);
+        let mut pages = Rule::clone(&changed.rules[1]);
+        let cors = Cors { origins: Names::Any, methods: Names::Any, ..Cors::default() };
+        pages.filters = Ok(Filters { cors: Some(Box::new(cors)), ..Filters::default() });
+        changed.rules[1] = Arc::new(pages);
+        *route = Arc::new(changed);
+    }
     world.push(policy("never", RequestAction::Deny, to_path("/asked/never")));
     scene(&world, async |scene| {
         let one = backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
@@ -454,6 +467,17 @@ fn a_route_may_want_it_too_and_goes_by_what_they_change_only_if_that_was_said() 
         assert_eq!((answer.status, answer.body.as_str()), (403, "go home"));
         assert_eq!(one.requests.load(Ordering::SeqCst), before);
         scene.logged(&["UAEX", "ext_authz=\"HTTPRoute/shop/asked: denied\""]);
+        // A browser is told what pages may ask without anybody being asked; the page's own request is asked about.
+        publish(scene, [ask("/pages"), provider(them(Asks::Grpc))]);
+        let headers = [("origin", "https://a"), ("access-control-request-method", "PUT")];
+        let mut preflight = client.request("/pages").method("OPTIONS");
+        for (name, value) in headers {
+            preflight = preflight.header(name, value);
+        }
+        them_there.asked();
+        let answer = client.ask(preflight.body(empty()).unwrap()).await;
+        assert_eq!((answer.status, them_there.asked().len()), (204, 0), "{answer:?}");
+        assert_eq!(get(&mut client, "/pages", &headers).await.status, 403);
         // Of a policy's question the route knows nothing, unless it is to be chosen by what came of it.
         them_there.say(yes(&[field(2, header("x-user", "jane"))]));
         for (reroute, wanted) in [(false, "one at"), (true, "two at")] {

@@ -56,6 +56,7 @@ pub(super) fn authorization(policy: &AuthorizationPolicy, findings: &mut Finding
     for (at, rule) in spec.rules.iter().enumerate() {
         self::rule(&format!("spec.rules[{at}]"), rule, findings);
         hidden(policy, at, rule, findings);
+        in_doubt(policy, at, rule, findings);
     }
 }
 
@@ -187,6 +188,24 @@ fn is_known(given: &str) -> bool {
         None if key.ends_with('.') => given.starts_with(key) && given.len() > key.len(),
         None => given == *key,
     })
+}
+
+/// Others are asked before tokens are looked at.
+fn in_doubt(policy: &AuthorizationPolicy, at: usize, rule: &Rule, findings: &mut Findings) {
+    if policy.spec.action != PolicyAction::Custom {
+        return;
+    }
+    let problem =
+        "not known yet when the provider is asked: the rule asks about everybody else's requests, too";
+    let remedy = "remove it, or let the provider look at the token";
+    let names_them =
+        |it: &Source| !(it.request_principals.is_empty() && it.not_request_principals.is_empty());
+    if rule.from.iter().any(|it| names_them(&it.source)) {
+        findings.warn(format!("spec.rules[{at}].from"), "requestPrincipals", problem, remedy);
+    }
+    for (number, when) in rule.when.iter().enumerate().filter(|(_, it)| it.key.starts_with("request.auth.")) {
+        findings.warn(format!("spec.rules[{at}].when[{number}].key"), &when.key, problem, remedy);
+    }
 }
 
 /// A tunnel does not see HTTP: a rule that asks for something there allows nobody, or denies more, or nothing.

@@ -7,7 +7,7 @@ use crate::files::parse;
 
 fn object(kind: &str, spec: &str) -> Value {
     let group = match kind {
-        "ServiceEntry" | "WorkloadEntry" => "networking.istio.io",
+        "ServiceEntry" | "WorkloadEntry" | "VirtualService" | "DestinationRule" => "networking.istio.io",
         _ => "security.istio.io",
     };
     let text = format!(
@@ -18,6 +18,53 @@ fn object(kind: &str, spec: &str) -> Value {
 
 /// Kind, specification, and what is said of it: begun with ! for a refusal, with ? for a warning; empty: nothing.
 const CASES: &[(&str, &str, &str)] = &[
+    ("VirtualService", "{hosts: [a], http: [{route: [{destination: {host: a}}]}]}", ""),
+    ("VirtualService", "{hosts: ['*.b.c'], gateways: [mesh], http: [{redirect: {uri: /a}}]}", ""),
+    ("VirtualService", "{hosts: [a]}", "!spec: nothing is said of requests"),
+    ("VirtualService", "{hosts: ['a b'], http: [{redirect: {}}]}", "!spec.hosts[0]: a b: not a host"),
+    ("VirtualService", "{hosts: [a, A], http: [{redirect: {}}]}", "!spec.hosts[1]: A: given twice"),
+    ("VirtualService", "{hosts: [a], http: [{}]}", "!spec.http[0]: nothing is done with requests"),
+    ("VirtualService", "{hosts: [a], http: [{redirekt: {}}]}", "!spec.http[0].redirekt: "),
+    (
+        "VirtualService",
+        "{hosts: [a], http: [{match: [{uri: {regex: '('}}], redirect: {}}]}",
+        "!spec.http[0].match[0].uri.regex: (: ",
+    ),
+    (
+        "VirtualService",
+        "{hosts: [a], http: [{match: [{headers: {'x y': {}}}], redirect: {}}]}",
+        "!spec.http[0].match[0].headers.x y: x y: not the name of a header",
+    ),
+    (
+        "VirtualService",
+        "{hosts: [a], http: [{match: [{headers: {'@request.auth.claims.a': {exact: b}}}], redirect: {}}]}",
+        "",
+    ),
+    (
+        "VirtualService",
+        "{hosts: [a], http: [{route: [{destination: {host: '*.b'}}]}]}",
+        "!spec.http[0].route[0].destination.host: *.b: not a host",
+    ),
+    (
+        "VirtualService",
+        "{hosts: [a], http: [{match: [{sourceLabels: {a: b}}], redirect: {}}]}",
+        "?spec.http[0].match[0].sourceLabels: ",
+    ),
+    (
+        "VirtualService",
+        "{hosts: [a], http: [{redirect: {}}, {redirect: {}}]}",
+        "?spec.http[1]: no request comes this far",
+    ),
+    (
+        "VirtualService",
+        "{hosts: [a], tcp: [{route: [{destination: {host: a}}]}]}",
+        "?spec.tcp: waypoints pass over it",
+    ),
+    (
+        "VirtualService",
+        "{hosts: [a], http: [{headers: {request: {set: {a: '%REQ(b)%'}}}, redirect: {}}]}",
+        "?spec.http[0].headers.request.a: %REQ(b)%: has a %",
+    ),
     ("AuthorizationPolicy", "{rules: [{from: [{source: {principals: [a]}}]}]}", ""),
     ("AuthorizationPolicy", "{rules: [{}]}", ""),
     ("AuthorizationPolicy", "{}", ""),
@@ -25,6 +72,16 @@ const CASES: &[(&str, &str, &str)] = &[
     ("AuthorizationPolicy", "{action: AUDIT}", "!spec.rules: []: this action does nothing"),
     ("AuthorizationPolicy", "{action: CUSTOM, rules: [{}]}", "!spec.provider: missing"),
     ("AuthorizationPolicy", "{action: CUSTOM, provider: {name: p}, rules: [{}]}", ""),
+    (
+        "AuthorizationPolicy",
+        "{action: CUSTOM, provider: {name: p}, targetRefs: [{kind: Service, name: a}], rules: [{from: [{source: {requestPrincipals: ['*']}}]}]}",
+        "?spec.rules[0].from: requestPrincipals: not known yet",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{action: CUSTOM, provider: {name: p}, targetRefs: [{kind: Service, name: a}], rules: [{when: [{key: 'request.auth.claims[a]', values: [b]}]}]}",
+        "?spec.rules[0].when[0].key: request.auth.claims[a]: not known yet",
+    ),
     (
         "AuthorizationPolicy",
         "{provider: {name: p}, rules: [{}]}",
@@ -150,6 +207,40 @@ const CASES: &[(&str, &str, &str)] = &[
         "RequestAuthentication",
         "{targetRefs: [{kind: Service, name: s}], jwtRules: [{issuer: i, jwks: '{}', timeout: 1s}]}",
         "",
+    ),
+    ("DestinationRule", "{host: web, subsets: [{name: v1, labels: {v: '1'}}]}", ""),
+    ("DestinationRule", "{host: '*.shop.svc.cluster.local'}", ""),
+    ("DestinationRule", "{host: 'a b'}", "!spec.host: a b: not a host"),
+    ("DestinationRule", "{host: web, trafficPolicy: {what: 1}}", "!spec.trafficPolicy.what: unknown field"),
+    (
+        "DestinationRule",
+        "{host: web, trafficPolicy: {loadBalancer: {simple: FASTEST}}}",
+        "!spec.trafficPolicy.loadBalancer.simple: \"FASTEST\": unknown variant",
+    ),
+    (
+        "DestinationRule",
+        "{host: web, subsets: [{name: v1}]}",
+        "?spec.subsets[0].labels: every endpoint is in it",
+    ),
+    (
+        "DestinationRule",
+        "{host: web, subsets: [{name: v1, labels: {v: '*'}}]}",
+        "!spec.subsets[0].labels.v: *: labels take no wildcards",
+    ),
+    (
+        "DestinationRule",
+        "{host: web, trafficPolicy: {tls: {mode: SIMPLE}}}",
+        "?spec.trafficPolicy.tls.mode: waypoints do not begin TLS",
+    ),
+    (
+        "DestinationRule",
+        "{host: web, trafficPolicy: {outlierDetection: {interval: 1s}}}",
+        "?spec.trafficPolicy.outlierDetection.maxEjectionPercent: 10: with fewer than 10 endpoints",
+    ),
+    (
+        "DestinationRule",
+        "{host: web, trafficPolicy: {portLevelSettings: [{port: {number: 0}}]}}",
+        "!spec.trafficPolicy.portLevelSettings[0].port.number: 0",
     ),
     ("RequestAuthentication", "{jwtRules: []}", "?spec.targetRefs: tunnels see no tokens"),
     (
