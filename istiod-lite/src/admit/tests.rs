@@ -63,10 +63,7 @@ fn only_changes_of_objects_that_the_mesh_reads_are_judged() {
         (question(POLICY, "UPDATE", &bad), false),
         (question(POLICY, "DELETE", &Value::Null), true),
         (question(POLICY, "CONNECT", &bad), true),
-        (
-            question(("networking.istio.io", "VirtualService"), "CREATE", &json!({"kind": "VirtualService"})),
-            true,
-        ),
+        (question(("networking.istio.io", "Sidecar"), "CREATE", &json!({"kind": "Sidecar"})), true),
         (question(("networking.istio.io", "Gateway"), "CREATE", &json!({"kind": "Gateway"})), true),
         (question(("other.example", "AuthorizationPolicy"), "CREATE", &bad), true),
         (question(POLICY, "UPDATE", &leaving), true),

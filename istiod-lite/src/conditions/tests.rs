@@ -161,3 +161,119 @@ fn policies_for_waypoints_read_that_nobody_enforces_them() {
     let told = of(&root, &ObjectRef::new(Kind::AuthorizationPolicy, "istio-system", "p"));
     assert_eq!((told.len(), told[0].reason), (1, "AncestorNotBound"));
 }
+
+const WAY: &str = "---
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: way, namespace: shop}, spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}, status: {addresses: [{type: IPAddress, value: 10.0.0.9}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: shop, labels: {istio.io/use-waypoint: way}}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: bare, namespace: shop}, spec: {ports: [{port: 80}]}}
+";
+
+fn ordered(name: &str, month: &str, spec: &str) -> String {
+    format!(
+        "---\n{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: {name}, namespace: shop, creationTimestamp: '2026-{month}-01T00:00:00Z'}}, spec: {{{spec}}}}}\n"
+    )
+}
+
+#[test]
+fn virtual_services_read_who_carries_them_out_and_what_of_them_nobody_does() {
+    let to = |host: &str| format!("route: [{{destination: {{host: {host}}}}}]");
+    let rule = format!("http: [{{{}}}]", to("s"));
+    let labels = "match: [{sourceLabels: {a: b}}]";
+    for (spec, wanted) in [
+        (format!("hosts: [s], {rule}"), &["WaypointAccepted=True Accepted"][..]),
+        (format!("hosts: [bare], {rule}"), &["WaypointAccepted=False MissingUseWaypointLabel"]),
+        (format!("hosts: [nobody], {rule}"), &["WaypointAccepted=False NoMatchingHost"]),
+        (format!("hosts: [s], gateways: [front], {rule}"), &[]),
+        (rule.clone(), &["WaypointAccepted=False NoMatchingHost"]),
+        (
+            format!("hosts: [s], http: [{{{}}}]", to("nobody")),
+            &["WaypointAccepted=True Accepted", "ResolvedRefs=False BackendNotFound"],
+        ),
+        (
+            format!("hosts: [s], http: [{{{labels}, {}}}, {{{}}}]", to("s"), to("s")),
+            &["WaypointAccepted=True Accepted", "PartiallyInvalid=True UnsupportedValue"],
+        ),
+        (
+            format!("hosts: [s], http: [{{{labels}, {}}}]", to("s")),
+            &["WaypointAccepted=False UnsupportedValue", "PartiallyInvalid=True UnsupportedValue"],
+        ),
+        (
+            format!("hosts: [s], {rule}, tcp: [{{{}}}]", to("s")),
+            &["WaypointAccepted=True Accepted", "PartiallyInvalid=True UnsupportedValue"],
+        ),
+    ] {
+        let world = world(&format!("{WAY}{}", ordered("v", "01", &spec)));
+        assert_eq!(said(&world, Kind::VirtualService, "v"), wanted, "{spec}");
+    }
+}
+
+#[test]
+fn virtual_services_of_one_service_and_routes_beside_them_read_of_each_other() {
+    let rule = "http: [{route: [{destination: {host: s}}]}]";
+    let (older, newer) = (
+        ordered("older", "01", &format!("hosts: [s], {rule}")),
+        ordered("newer", "02", &format!("hosts: [s], {rule}")),
+    );
+    let inner = ordered("inner", "01", rule);
+    let root = ordered("root", "03", "hosts: [s], http: [{delegate: {name: inner}}]");
+    let message = |world: &World, name: &str| {
+        of(world, &ObjectRef::new(Kind::VirtualService, "shop", name))[0].message.clone()
+    };
+    let alone = world(&format!("{WAY}{older}{newer}{inner}{root}"));
+    assert_eq!(message(&alone, "older"), "carried out by waypoint \"shop/way\"");
+    assert!(message(&alone, "newer").contains("come after those of VirtualService shop/older"));
+    assert_eq!(message(&alone, "inner"), "a part of VirtualService shop/root");
+    let http = "---
+{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: shop}, spec: {parentRefs: [{group: '', kind: Service, name: s}], rules: [{backendRefs: [{name: s, port: 80}]}]}}
+";
+    let mixed = world(&format!("{WAY}{older}{http}"));
+    assert_eq!(said(&mixed, Kind::VirtualService, "older"), ["WaypointAccepted=False Conflicted"]);
+    assert!(
+        message(&mixed, "older").contains("HTTPRoute shop/r is attached there"),
+        "{}",
+        message(&mixed, "older")
+    );
+    let told = route::route(&mixed, &ObjectRef::new(Kind::HttpRoute, "shop", "r"));
+    let accepted = &told[0].1[0];
+    assert_eq!((accepted.kind, accepted.status), ("Accepted", "True"));
+    assert!(
+        accepted.message.contains("VirtualService shop/older, which is passed over"),
+        "{}",
+        accepted.message
+    );
+}
+
+#[test]
+fn a_destination_rule_reads_who_goes_by_it_and_what_of_it_is_not_honoured() {
+    let all = |label: &str, rules: &str| {
+        format!(
+            "---
+{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: way, namespace: shop}}, spec: {{gatewayClassName: istio-waypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}, status: {{addresses: [{{type: IPAddress, value: 10.0.0.9}}]}}}}
+---
+{{apiVersion: v1, kind: Service, metadata: {{name: web, namespace: shop, labels: {{{label}}}}}, spec: {{ports: [{{port: 80}}]}}}}
+{rules}"
+        )
+    };
+    let rule = |namespace: &str, name: &str, spec: &str| {
+        format!(
+            "---\n{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: {name}, namespace: {namespace}}}, spec: {{{spec}}}}}\n"
+        )
+    };
+    let bound = "istio.io/use-waypoint: way";
+    let closer = rule("shop", "other", "host: web");
+    for (label, spec, more, told) in [
+        (bound, "host: web", "", "True Accepted"),
+        (bound, "host: '*.svc.cluster.local'", "", "True Accepted"),
+        (bound, "host: '*.svc.cluster.local'", closer.as_str(), "False Conflicted"),
+        (bound, "host: web, trafficPolicy: {tls: {mode: SIMPLE}}", "", "True PartiallyInvalid"),
+        (bound, "host: nobody", "", "False TargetNotFound"),
+        (bound, "host: web, workloadSelector: {matchLabels: {a: b}}", "", "False UnsupportedValue"),
+        ("", "host: web", "", "False AncestorNotBound"),
+    ] {
+        let world = world(&all(label, &format!("{}{more}", rule("shop", "r", spec))));
+        let found = said(&world, Kind::DestinationRule, "r");
+        assert_eq!(found, [format!("WaypointAccepted={told}")], "{spec} {more}");
+    }
+}

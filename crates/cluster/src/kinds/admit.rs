@@ -1,10 +1,11 @@
 //! Whether an object may be admitted (`control-plane.md` 8.2): pure, for a webhook and for people who ask before
 //! they apply. Stricter than reading: what would be read leniently, or mean nothing, is told here as well.
-//! Owns the shape of objects and what kinds have in common. A kind's own rules are in `policy`, `authentication` and `entry`.
+//! Owns the shape of objects and what kinds have in common. A kind's own rules are in a file of its own.
 
 mod authentication;
 mod entry;
 mod policy;
+mod virtual_service;
 
 use std::fmt;
 
@@ -60,6 +61,7 @@ pub fn review(object: &Value) -> Vec<Finding> {
         Ok(Body::RequestAuthentication(it)) => authentication::tokens(&it, &mut findings),
         Ok(Body::ServiceEntry(it)) => entry::service(&it, &mut findings),
         Ok(Body::WorkloadEntry(it)) => entry::workload(&it, &mut findings),
+        Ok(Body::VirtualService(it)) => virtual_service::routes(&it, &mut findings),
         Ok(_) => {}
     }
     findings.0

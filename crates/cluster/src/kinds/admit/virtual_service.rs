@@ -1,0 +1,132 @@
+//! Rules of VirtualServices that reading is lenient about: names that nothing can have, expressions that do not compile,
+//! and what waypoints pass over.
+
+use std::collections::BTreeMap;
+
+use super::{Findings, is_fqdn};
+use crate::kinds::virtual_service::{Destination, HttpMatch, HttpRule, StringMatch, VirtualService};
+
+/// What keys of claims begin with.
+const CLAIMS: &str = "@request.auth.claims";
+
+pub(super) fn routes(object: &VirtualService, findings: &mut Findings) {
+    let spec = &object.spec;
+    let mut seen = std::collections::BTreeSet::new();
+    for (at, host) in spec.hosts.iter().enumerate() {
+        if !seen.insert(host.to_ascii_lowercase()) {
+            findings.refuse(format!("spec.hosts[{at}]"), host, "given twice", "keep one");
+        }
+    }
+    if spec.http.is_empty() && spec.tls.is_empty() && spec.tcp.is_empty() {
+        findings.refuse(
+            "spec",
+            "",
+            "nothing is said of requests",
+            "give at least one rule below http, tls or tcp",
+        );
+    }
+    for (name, is_empty) in [("tls", spec.tls.is_empty()), ("tcp", spec.tcp.is_empty())] {
+        if !is_empty {
+            let remedy = "use TLSRoute or TCPRoute where a waypoint is to carry it out";
+            findings.warn(format!("spec.{name}"), "", "waypoints pass over it", remedy);
+        }
+    }
+    for (at, rule) in spec.http.iter().enumerate() {
+        self::rule(&format!("spec.http[{at}]"), rule, findings);
+    }
+    unreached(&spec.http, findings);
+}
+
+/// Rules behind one that takes everything.
+fn unreached(rules: &[HttpRule], findings: &mut Findings) {
+    let takes_all = |it: &HttpRule| {
+        it.delegate.is_none() && (it.matches.is_empty() || it.matches.contains(&HttpMatch::default()))
+    };
+    if let Some(at) = rules.iter().position(takes_all).filter(|at| at + 1 < rules.len()) {
+        let problem = format!("no request comes this far: spec.http[{at}] takes all");
+        findings.warn(format!("spec.http[{}]", at + 1), "", &problem, "move the rule for all to the end");
+    }
+}
+
+fn rule(at: &str, it: &HttpRule, findings: &mut Findings) {
+    for (nth, one) in it.matches.iter().enumerate() {
+        matched(&format!("{at}.match[{nth}]"), one, findings);
+    }
+    for (nth, one) in it.route.iter().enumerate() {
+        destination(&format!("{at}.route[{nth}].destination"), &one.destination, findings);
+    }
+    it.mirror.iter().for_each(|it| destination(&format!("{at}.mirror"), it, findings));
+    for (nth, one) in it.mirrors.iter().enumerate() {
+        destination(&format!("{at}.mirrors[{nth}].destination"), &one.destination, findings);
+    }
+    for (list, changes) in [("request", &it.headers.request), ("response", &it.headers.response)] {
+        for (name, value) in changes.set.iter().chain(&changes.add) {
+            if value.replace("%%", "").contains('%') {
+                let remedy = "write %% for a percent sign; what Envoy knows is not put in";
+                findings.warn(format!("{at}.headers.{list}.{name}"), value, "has a %", remedy);
+            }
+        }
+    }
+    if it.retries.as_ref().is_some_and(|it| it.retry_remote_localities.is_some()) {
+        let field = format!("{at}.retries.retryRemoteLocalities");
+        findings.warn(field, "", "waypoints pass over it", "leave it out");
+    }
+    if it.mirror_percent.is_some() {
+        let field = format!("{at}.mirrorPercent");
+        findings.warn(field, "", "an old way to write it", "write mirrorPercentage");
+    }
+}
+
+fn matched(at: &str, it: &HttpMatch, findings: &mut Findings) {
+    if !it.source_labels.is_empty() {
+        let remedy = "match by sourceNamespace";
+        findings.warn(
+            format!("{at}.sourceLabels"),
+            "",
+            "waypoints answer such requests with an error",
+            remedy,
+        );
+    }
+    if !it.stat_prefix.is_empty() {
+        findings.warn(format!("{at}.statPrefix"), &it.stat_prefix, "waypoints pass over it", "leave it out");
+    }
+    let single =
+        [("uri", &it.uri), ("scheme", &it.scheme), ("method", &it.method), ("authority", &it.authority)];
+    for (name, text) in single.into_iter().filter_map(|(name, it)| Some((name, it.as_ref()?))) {
+        pattern(&format!("{at}.{name}"), text, findings);
+    }
+    for (list, all) in [("headers", &it.headers), ("withoutHeaders", &it.without_headers)] {
+        named(&format!("{at}.{list}"), all, findings);
+    }
+    for (name, text) in &it.query_params {
+        pattern(&format!("{at}.queryParams.{name}"), text, findings);
+    }
+}
+
+fn named(at: &str, all: &BTreeMap<String, StringMatch>, findings: &mut Findings) {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    for (name, text) in all {
+        let is_claim =
+            name.strip_prefix(CLAIMS).is_some_and(|rest| rest.len() > 1 && rest.starts_with(['.', '[']));
+        if !is_claim && (name.is_empty() || !name.bytes().all(token)) {
+            let remedy = "use letters, digits and '-', or @request.auth.claims.<name>";
+            findings.refuse(format!("{at}.{name}"), name, "not the name of a header", remedy);
+        }
+        pattern(&format!("{at}.{name}"), text, findings);
+    }
+}
+
+/// An expression that does not compile. (An asterisk alone is what people write for anything.)
+fn pattern(at: &str, it: &StringMatch, findings: &mut Findings) {
+    let Some(text) = it.regex.as_deref().filter(|it| *it != "*") else { return };
+    if let Err(error) = text.parse::<ambit_model::http_route::Pattern>() {
+        findings.refuse(format!("{at}.regex"), text, &error.to_string(), "write an expression of RE2");
+    }
+}
+
+fn destination(at: &str, it: &Destination, findings: &mut Findings) {
+    if !it.host.is_empty() && (it.host.contains('*') || !is_fqdn(&it.host)) {
+        let remedy = "name one service, in full or of the same namespace";
+        findings.refuse(format!("{at}.host"), &it.host, "not a host", remedy);
+    }
+}
