@@ -65,6 +65,16 @@ impl Mesh {
         self.ran(self.local().args(words))
     }
 
+    /// What `ambit why` says of it.
+    pub fn why(&self, words: &[&str]) -> Value {
+        let mut command = Command::new(&self.program);
+        command
+            .args(["why", "-o", "json", "--name", &self.name, "--run-dir"])
+            .arg(self.run_dir())
+            .args(words);
+        serde_json::from_str(&self.ran(&mut command)).unwrap()
+    }
+
     fn ran(&self, command: &mut Command) -> String {
         let output = command.output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);

@@ -11,6 +11,17 @@ use crate::mesh::{Mesh, SOON, ticket};
 
 const WAYPOINT: &str = include_str!("waypoints.yaml");
 
+const TRACES: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: istio, namespace: istio-system }
+data:
+  mesh: |
+    defaultProviders: { tracing: [zipkin] }
+    defaultConfig: { tracing: { sampling: 100 } }
+    extensionProviders: [{ name: zipkin, zipkin: { service: cart.shop.svc.cluster.local, port: 8080 } }]
+";
+
 fn with_annotations(annotations: &str) -> String {
     WAYPOINT.replacen("annotations: {}", &format!("annotations: {{{annotations}}}"), 1)
 }
@@ -36,6 +47,26 @@ fn of_waypoint(status: &Value) -> Vec<String> {
     names.filter(|name| name.starts_with("way-")).collect()
 }
 
+/// A service of `cart`, whose connections a route leads to another's.
+const TCP: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: { name: store, namespace: shop, labels: { istio.io/use-waypoint: way } }
+spec: { selector: { app: cart }, ports: [{ name: tcp-store, port: 9000, targetPort: 8080 }] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: spare, namespace: shop }
+spec: { selector: { app: crawler }, ports: [{ name: tcp-spare, port: 9001, targetPort: 8080 }] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: { name: store, namespace: shop }
+spec:
+  parentRefs: [{ group: "", kind: Service, name: store, port: 9000 }]
+  rules: [{ backendRefs: [{ name: spare, port: 9001 }] }]
+"#;
+
 #[test]
 fn a_gateway_in_the_directory_has_a_waypoint_with_its_routes_in_force_for_as_long_as_it_is_there() {
     let mesh = Mesh::up("waypoint");
@@ -50,6 +81,14 @@ fn a_gateway_in_the_directory_has_a_waypoint_with_its_routes_in_force_for_as_lon
         route => Err(route.to_string()),
     };
     eventually(SOON, accepted).unwrap();
+    // Connections whose port says nothing of HTTP are led as well.
+    mesh.write("tcp.yaml", TCP);
+    eventually(SOON, || match mesh.fetch("shop/web", "http://store.shop:9000/")? {
+        answer if answer["pod"] == "crawler" => Ok(()),
+        answer => Err(answer.to_string()),
+    })
+    .unwrap();
+    mesh.remove("tcp.yaml");
     let shown = mesh.run(&["status"]);
     assert!(
         shown.lines().any(|line| line.contains("waypoint shop/way") && line.contains("ready 1/1")),
@@ -58,6 +97,8 @@ fn a_gateway_in_the_directory_has_a_waypoint_with_its_routes_in_force_for_as_lon
     // A waypoint's log is a pod's; it has who asked.
     let log = mesh.run(&["logs", &format!("shop/{}", before[0])]);
     assert!(log.contains("spiffe://cluster.local/ns/shop/sa/web"), "{log}");
+    what_becomes_of_a_request_is_explained(&mesh);
+    spans_are_told_to_whom_the_mesh_names(&mesh, &before[0]);
     // Two of them, then others in their place, then one: nobody notices.
     let load = mesh.load("shop/web", CART, 20);
     load.until(true);
@@ -89,6 +130,33 @@ fn a_gateway_in_the_directory_has_a_waypoint_with_its_routes_in_force_for_as_lon
     eventually(SOON, gone).unwrap();
     let left = spaces.iter().filter(|space| space.to_string_lossy().contains("shop-way-") && space.exists());
     assert_eq!(left.count(), 0);
+}
+
+fn what_becomes_of_a_request_is_explained(mesh: &Mesh) {
+    let told = mesh.why(&["GET", &format!("{CART}/some"), "--from", "shop/web", "-H", "x-user: bob"]);
+    assert_eq!(told["connection"]["path"]["kind"], "waypoint", "{told:#}");
+    let seen = &told["waypoint"];
+    assert_eq!(
+        (&seen["rule"]["route"], &seen["path"]),
+        (&"HTTPRoute/shop/cart".into(), &"/some".into()),
+        "{told:#}"
+    );
+    assert_eq!((&seen["end"]["kind"], &seen["end"]["shares"][0]["percent"]), (&"sent".into(), &100.0.into()));
+}
+
+/// The application itself takes them: whatever is asked of it, it says yes.
+fn spans_are_told_to_whom_the_mesh_names(mesh: &Mesh, pod: &str) {
+    mesh.write("traces.yaml", TRACES);
+    let metrics =
+        ["exec", &format!("shop/{pod}"), "--", "ambit", "pod", "fetch", "http://127.0.0.1:15020/metrics"];
+    eventually(SOON * 2, || {
+        goes_through(mesh, CART, true)?;
+        let told = mesh.run(&metrics);
+        let is_told = told.contains("ambit_waypoint_spans_total{reason=\"told\"}");
+        if is_told { Ok(()) } else { Err(told) }
+    })
+    .unwrap();
+    mesh.remove("traces.yaml");
 }
 
 /// The only pod of a gateway's waypoint, when it is ready and traffic is sent to it.
@@ -203,7 +271,8 @@ fn led(mesh: &Mesh, url: &str, way: &str, status: &str) -> Result<(), String> {
         Err(_) => "none",
     };
     let log = mesh.run(&["logs", &format!("shop/{way}")]);
-    let line = log.lines().find(|line| line.contains(&ticket)).ok_or_else(|| format!("no line: {answer:?}"))?;
+    let line =
+        log.lines().find(|line| line.contains(&ticket)).ok_or_else(|| format!("no line: {answer:?}"))?;
     let from = format!("downstream_remote_address={visitor}:");
     if heard == status && line.contains(&from) && !line.contains("source_principal") {
         Ok(())
