@@ -62,8 +62,6 @@ fn entries_read_for_whom_they_are_and_what_they_lack() {
         "annotations: {istio.io/connect-strategy: race_first_tcp_connect}",
         "{hosts: [h.example], resolution: DNS}",
     );
-{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, data: {{mesh: 'extensionProviders: [{{name: known, envoyExtAuthzGrpc: {{service: authz.shop.svc, port: 9000}}}}]'}}}}
----
     assert_eq!(tell(&racing), ["istio.io/WaypointMissing=True NoWaypointForRacingConnectStrategy"]);
 }
 
@@ -76,13 +74,10 @@ fn policies_for_waypoints_read_for_which_of_their_targets_they_are_enforced() {
 ---
 {{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: shop, labels: {{istio.io/use-waypoint: way}}}}, spec: {{ports: [{{port: 80}}]}}}}
 ---
+{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, data: {{mesh: 'extensionProviders: [{{name: known, envoyExtAuthzGrpc: {{service: authz.shop.svc, port: 9000}}}}]'}}}}
+---
 {{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, namespace: shop}}, spec: {{{spec}}}}}
 "
-        (
-            "istio-waypoint",
-            format!("targetRefs: [{one}], action: CUSTOM, provider: {{name: known}}, rules: [{{}}]"),
-            "True Accepted",
-        ),
         )
     };
     let gateway = "{group: gateway.networking.k8s.io, kind: Gateway, name: way}";
@@ -94,6 +89,11 @@ fn policies_for_waypoints_read_for_which_of_their_targets_they_are_enforced() {
             "istio-waypoint",
             format!("targetRefs: [{one}], action: CUSTOM, provider: {{name: them}}, rules: [{{}}]"),
             "True PartiallyInvalid",
+        ),
+        (
+            "istio-waypoint",
+            format!("targetRefs: [{one}], action: CUSTOM, provider: {{name: known}}, rules: [{{}}]"),
+            "True Accepted",
         ),
         (
             "istio-waypoint",

@@ -98,7 +98,7 @@ fn rules() -> Vec<Rule> {
         rule(begins("/parts"), rewritten(PathChange::Parts(parts)), to("other")),
         rule(begins("/direct"), direct, vec![]),
         rule(begins("/lost"), Filters::default(), vec![lost]),
-        rule(begins("/slow"), faulty(300, None), to("web")),
+        rule(begins("/waits"), faulty(300, None), to("web")),
         rule(begins("/end"), faulty(0, Some(AbortWith::Http(418))), to("web")),
         rule(begins("/grpc"), faulty(1, Some(AbortWith::Grpc(14))), to("web")),
         rule(begins("/cors"), cors, to("web")),
@@ -148,7 +148,7 @@ fn rules_of_virtual_services_are_in_force_in_their_order_with_all_that_only_they
         assert_eq!((grpc.status, grpc.headers["grpc-status"].as_bytes()), (200, &b"14"[..]));
         assert_eq!(one.requests.load(Ordering::SeqCst) + two.requests.load(Ordering::SeqCst), before);
         let begun = Instant::now();
-        assert_eq!(client.get("/slow").await.status, 200);
+        assert_eq!(client.get("/waits").await.status, 200);
         assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
         for (origin, leave) in [("https://a.example", true), ("https://b.example", false)] {
             let question = client.request("/cors").method("OPTIONS").header("origin", origin);
@@ -163,7 +163,7 @@ fn rules_of_virtual_services_are_in_force_in_their_order_with_all_that_only_they
         }
         scene.logged(&["request complete", "/lost", "response_flags=\"NC\"", "cluster_not_found"]);
         scene.logged(&["request complete", "/end", "response_flags=\"FI\"", "fault_filter_abort"]);
-        scene.logged(&["request complete", "/slow", "response_flags=\"DI\""]);
+        scene.logged(&["request complete", "/waits", "response_flags=\"DI\""]);
         scene.logged(&["request complete", "/direct", "direct_response", "bytes_sent=4"]);
         // A route of the Gateway API takes the place of all of them.
         let mut route = rule(Match::default(), Filters::default(), to("other"));
