@@ -82,8 +82,8 @@ fn over_http(given: &ExtAuthz) -> OverHttp {
 }
 
 /// A header's name, of which the beginning or the end may be left open.
-fn named(text: &String) -> TextMatch {
-    text_match(&text.to_ascii_lowercase())
+fn named(text: impl AsRef<str>) -> TextMatch {
+    text_match(&text.as_ref().to_ascii_lowercase())
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use ambit_model::service::AppProtocol;
 use ambit_model::workload::{Tunnel, Workload};
 use serde_json::json;
 
-use crate::authorizer::{Says, authorizer, field, header, no, number, yes};
-use crate::backend::{Speaks, backend};
+use crate::authorizer::{Authorizer as Asked, Says, authorizer, field, header, no, number, yes};
+use crate::backend::{Seen, Speaks, backend};
 use crate::client::{Answer, Client, empty, full, http1, http2};
 use crate::scene::{Scene, endpoint_of, scene, service, shop};
 
@@ -121,38 +121,8 @@ fn who_is_asked_by_grpc_sees_the_request_and_says_what_becomes_of_it() {
         let seen = one.last.lock().unwrap().clone();
         assert_eq!((&seen["x-user"], &seen["host"]), (&"jane".parse().unwrap(), &"web".parse().unwrap()));
         assert_eq!(seen.get("authorization"), None);
-        let asked = them.asked();
-        let [question] = asked.as_slice() else { panic!("{asked:?}") };
-        assert_eq!(question.headers["content-type"], "application/grpc");
-        assert!(question.line.ends_with("/envoy.service.auth.v3.Authorization/Check"), "{}", question.line);
-        for (what, part) in [
-            ("who asks", field(4, "spiffe://cluster.local/ns/shop/sa/cart")),
-            ("who is asked", field(4, "spiffe://cluster.local/ns/shop/sa/way")),
-            ("the method", field(2, "GET")),
-            // In the one form that policies, routes and endpoints are shown.
-            ("the path", field(4, "/a?token=t&b=c")),
-            ("the host", field(5, "web")),
-            ("the version", field(10, "HTTP/1.1")),
-            ("a header", field(3, [field(1, "authorization"), field(2, "secret")].concat())),
-            ("headers", field(3, [field(1, "x-more"), field(2, "1,2")].concat())),
-        ] {
-            assert!(question.holds(&part), "{what}: {question:?}");
-        }
-        // A no, to both kinds of clients.
-        let before = one.requests.load(Ordering::SeqCst);
-        them.say(no(&[field(1, [8, 0x91, 3]), field(2, header("x-why", "late")), field(3, "go home")]));
-        let answer = get(&mut client, "/a", &[]).await;
-        let why = answer.headers["x-why"].to_str().unwrap();
-        assert_eq!((answer.status, answer.body.as_str(), why), (401, "go home", "late"));
-        let mut calls = http2(scene.open("cart", WEB).await.unwrap()).await;
-        let call = calls.request("/a.B/C").method("POST").header("content-type", "application/grpc");
-        let answer = calls.ask(call.body(empty()).unwrap()).await;
-        assert_eq!((answer.status, answer.headers["grpc-status"].to_str().unwrap()), (200, "16"));
-        assert_eq!(one.requests.load(Ordering::SeqCst), before, "nothing of it reaches the endpoint");
-        let line = scene.logged(&["request complete", "response_code=401", "response_flags=\"UAEX\""]);
-        for part in ["\"ext_authz_denied\"", "policy=\"shop/ask\"", "ext_authz=\"them: denied\""] {
-            assert!(line.contains(part), "{part}: {line}");
-        }
+        is_shown_everything(&them);
+        says_no(scene, &one, &them).await;
         // What they change is what policies judge.
         them.say(yes(&[field(2, header("x-user", "jane"))]));
         let of = TextOf::Header("x-user".parse().unwrap());
@@ -171,6 +141,45 @@ fn who_is_asked_by_grpc_sees_the_request_and_says_what_becomes_of_it() {
             assert!(metrics.contains(&line), "{line} in {metrics}");
         }
     });
+}
+
+fn is_shown_everything(them: &Asked) {
+    let asked = them.asked();
+    let [question] = asked.as_slice() else { panic!("{asked:?}") };
+    assert_eq!(question.headers["content-type"], "application/grpc");
+    assert!(question.line.ends_with("/envoy.service.auth.v3.Authorization/Check"), "{}", question.line);
+    for (what, part) in [
+        ("who asks", field(4, "spiffe://cluster.local/ns/shop/sa/cart")),
+        ("who is asked", field(4, "spiffe://cluster.local/ns/shop/sa/way")),
+        ("the method", field(2, "GET")),
+        // In the one form that policies, routes and endpoints are shown.
+        ("the path", field(4, "/a?token=t&b=c")),
+        ("the host", field(5, "web")),
+        ("the version", field(10, "HTTP/1.1")),
+        ("a header", field(3, [field(1, "authorization"), field(2, "secret")].concat())),
+        ("headers", field(3, [field(1, "x-more"), field(2, "1,2")].concat())),
+    ] {
+        assert!(question.holds(&part), "{what}: {question:?}");
+    }
+}
+
+/// A no, to both kinds of clients.
+async fn says_no(scene: &Scene, one: &Seen, them: &Asked) {
+    let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
+    let before = one.requests.load(Ordering::SeqCst);
+    them.say(no(&[field(1, [8, 0x91, 3]), field(2, header("x-why", "late")), field(3, "go home")]));
+    let answer = get(&mut client, "/a", &[]).await;
+    let why = answer.headers["x-why"].to_str().unwrap();
+    assert_eq!((answer.status, answer.body.as_str(), why), (401, "go home", "late"));
+    let mut calls = http2(scene.open("cart", WEB).await.unwrap()).await;
+    let call = calls.request("/a.B/C").method("POST").header("content-type", "application/grpc");
+    let answer = calls.ask(call.body(empty()).unwrap()).await;
+    assert_eq!((answer.status, answer.headers["grpc-status"].to_str().unwrap()), (200, "16"));
+    assert_eq!(one.requests.load(Ordering::SeqCst), before, "nothing of it reaches the endpoint");
+    let line = scene.logged(&["request complete", "response_code=401", "response_flags=\"UAEX\""]);
+    for part in ["\"ext_authz_denied\"", "policy=\"shop/ask\"", "ext_authz=\"them: denied\""] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
 }
 
 #[test]
@@ -392,8 +401,8 @@ fn who_is_asked_by_http_sees_what_was_named_and_tells_what_was_named() {
     });
 }
 
-#[test]
-fn a_route_may_want_it_too_and_goes_by_what_they_change_only_if_that_was_said() {
+/// A route that wants them to be asked, and one that pages of other origins may use, and two that go by a header.
+fn routed() -> Vec<Change> {
     let to = |service: &str| Backend {
         to: Ok(Upstream {
             service: format!("shop/{service}.shop.svc.cluster.local").parse().unwrap(),
@@ -442,6 +451,12 @@ fn a_route_may_want_it_too_and_goes_by_what_they_change_only_if_that_was_said() 
         *route = Arc::new(changed);
     }
     world.push(policy("never", RequestAction::Deny, to_path("/asked/never")));
+    world
+}
+
+#[test]
+fn a_route_may_want_it_too_and_goes_by_what_they_change_only_if_that_was_said() {
+    let world = routed();
     scene(&world, async |scene| {
         let one = backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
         backend(scene, "two", "127.0.0.3", Speaks::Http1).await;
@@ -467,17 +482,7 @@ fn a_route_may_want_it_too_and_goes_by_what_they_change_only_if_that_was_said() 
         assert_eq!((answer.status, answer.body.as_str()), (403, "go home"));
         assert_eq!(one.requests.load(Ordering::SeqCst), before);
         scene.logged(&["UAEX", "ext_authz=\"HTTPRoute/shop/asked: denied\""]);
-        // A browser is told what pages may ask without anybody being asked; the page's own request is asked about.
-        publish(scene, [ask("/pages"), provider(them(Asks::Grpc))]);
-        let headers = [("origin", "https://a"), ("access-control-request-method", "PUT")];
-        let mut preflight = client.request("/pages").method("OPTIONS");
-        for (name, value) in headers {
-            preflight = preflight.header(name, value);
-        }
-        them_there.asked();
-        let answer = client.ask(preflight.body(empty()).unwrap()).await;
-        assert_eq!((answer.status, them_there.asked().len()), (204, 0), "{answer:?}");
-        assert_eq!(get(&mut client, "/pages", &headers).await.status, 403);
+        is_not_asked_for_browsers(scene, &mut client, &them_there).await;
         // Of a policy's question the route knows nothing, unless it is to be chosen by what came of it.
         them_there.say(yes(&[field(2, header("x-user", "jane"))]));
         for (reroute, wanted) in [(false, "one at"), (true, "two at")] {
@@ -487,4 +492,18 @@ fn a_route_may_want_it_too_and_goes_by_what_they_change_only_if_that_was_said() 
             assert!(answer.body.contains("x-user: jane"), "{reroute}: {answer:?}");
         }
     });
+}
+
+/// A browser is told what pages may ask without anybody being asked; the page's own request is asked about.
+async fn is_not_asked_for_browsers(scene: &Scene, client: &mut Client, them_there: &Asked) {
+    publish(scene, [ask("/pages"), provider(them(Asks::Grpc))]);
+    let headers = [("origin", "https://a"), ("access-control-request-method", "PUT")];
+    let mut preflight = client.request("/pages").method("OPTIONS");
+    for (name, value) in headers {
+        preflight = preflight.header(name, value);
+    }
+    them_there.asked();
+    let answer = client.ask(preflight.body(empty()).unwrap()).await;
+    assert_eq!((answer.status, them_there.asked().len()), (204, 0), "{answer:?}");
+    assert_eq!(get(client, "/pages", &headers).await.status, 403);
 }

@@ -27,7 +27,7 @@ impl Reader<'_> {
         }
         if read.ask.is_some() && read.redirect.is_some() {
             let text = "nobody is asked before a redirect: put the two into rules of their own";
-            broken = broken.or(Some(self.unsupported(text)));
+            broken = broken.or_else(|| Some(self.unsupported(text)));
         }
         broken.map_or(Ok(read), Err)
     }
