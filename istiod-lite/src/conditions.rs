@@ -3,6 +3,7 @@
 //! Writing it down is `status`'s.
 
 mod bound;
+mod destination;
 pub mod gateway;
 pub mod route;
 mod virtual_service;
@@ -98,6 +99,10 @@ pub fn of(world: &World, at: &ObjectRef) -> Vec<Condition> {
                 bound::bound(world, Asker::Workload { namespace, labels: &labels, account })
             });
             said.into_iter().collect()
+        }
+        Kind::DestinationRule => {
+            let rule = space.destination_rules.get(&at.name);
+            rule.map(|it| destination::said(world, it)).into_iter().collect()
         }
         Kind::VirtualService => {
             let object = space.virtual_services.get(&at.name);

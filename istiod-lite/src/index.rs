@@ -5,6 +5,7 @@ pub mod accounts;
 mod aside;
 pub mod attached;
 pub mod gateway;
+pub mod governed;
 mod links;
 pub mod routed;
 pub mod touch;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use ambit_cluster::kinds::authentication::RequestAuthentication;
 use ambit_cluster::kinds::core::{Namespace, Node, Pod};
+use ambit_cluster::kinds::destination_rule::DestinationRule;
 use ambit_cluster::kinds::entry::{ServiceEntry, WorkloadEntry};
 use ambit_cluster::kinds::gateway::{Gateway, GatewayClass};
 use ambit_cluster::kinds::mesh::{ConfigMap, Visible};
@@ -71,6 +73,8 @@ pub struct Space {
     pub tcp_routes: Shelf<ConnectionRoute>,
     /// Virtual services.
     pub virtual_services: Shelf<VirtualService>,
+    /// How traffic to hosts is handled.
+    pub destination_rules: Shelf<DestinationRule>,
     /// Config maps that configure a mesh.
     pub configs: Shelf<ConfigMap>,
 }
@@ -92,6 +96,7 @@ impl Space {
             && self.tls_routes.is_empty()
             && self.tcp_routes.is_empty()
             && self.virtual_services.is_empty()
+            && self.destination_rules.is_empty()
             && self.configs.is_empty()
     }
 
@@ -126,6 +131,8 @@ pub struct World {
     users: Users,
     routed: Routed,
     peers: usize,
+    /// How many destination rules there are.
+    rules: usize,
     /// How what is made for gateways is to be; none where nobody reads that.
     pub overlays: Option<Arc<Overlays>>,
 }
@@ -148,6 +155,7 @@ impl World {
             users: Users::default(),
             routed: Routed::default(),
             peers: 0,
+            rules: 0,
             overlays: None,
         }
     }
@@ -306,6 +314,9 @@ impl World {
             Body::GrpcRoute(it) => drop(space.grpc_routes.insert(name, it)),
             Body::TlsRoute(it) => drop(space.tls_routes.insert(name, it)),
             Body::TcpRoute(it) => drop(space.tcp_routes.insert(name, it)),
+            Body::DestinationRule(it) => {
+                self.rules += usize::from(space.destination_rules.insert(name, it).is_none());
+            }
             Body::VirtualService(it) => drop(space.virtual_services.insert(name, it)),
             Body::ConfigMap(it) => drop(space.configs.insert(name, it)),
             Body::Node(_) | Body::ServiceAccount(_) | Body::GatewayClass(_) => {}
@@ -335,6 +346,9 @@ impl World {
             Kind::GrpcRoute => drop(space.grpc_routes.remove(&at.name)),
             Kind::TlsRoute => drop(space.tls_routes.remove(&at.name)),
             Kind::TcpRoute => drop(space.tcp_routes.remove(&at.name)),
+            Kind::DestinationRule => {
+                self.rules -= usize::from(space.destination_rules.remove(&at.name).is_some());
+            }
             Kind::VirtualService => drop(space.virtual_services.remove(&at.name)),
             Kind::ConfigMap => drop(space.configs.remove(&at.name)),
             Kind::Node | Kind::ServiceAccount | Kind::GatewayClass => {}

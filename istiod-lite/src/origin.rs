@@ -43,7 +43,7 @@ const LEASE: &str = "ambit-istiod-leader";
 const REPLICA: &str = "ambit-istiod-replica-";
 
 /// Kinds that are followed in a cluster, besides the mesh's own configuration.
-const FOLLOWED: [Kind; 17] = [
+const FOLLOWED: [Kind; 18] = [
     Kind::Node,
     Kind::Namespace,
     Kind::Pod,
@@ -61,6 +61,7 @@ const FOLLOWED: [Kind; 17] = [
     Kind::ServiceEntry,
     Kind::WorkloadEntry,
     Kind::VirtualService,
+    Kind::DestinationRule,
 ];
 
 /// What is needed to know when the cluster is read from the Kubernetes API.

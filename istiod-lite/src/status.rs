@@ -7,7 +7,7 @@ mod attached;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use ambit_cluster::kinds::policy::PolicyCondition;
+use ambit_cluster::kinds::policy::{PolicyAction, PolicyCondition};
 use ambit_cluster::kinds::waypoint::PART_OF;
 use ambit_cluster::writer::WriteError;
 use ambit_cluster::{Fault, Kind, ObjectRef, Writer};
@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 use crate::conditions::{self, Condition, KINDS};
 use crate::index::users::Named;
 use crate::index::{Space, World};
+use crate::translate::provider;
 use crate::translate::waypoint::class_of;
 use crate::vips::{self, Given};
 
 /// The kinds whose authors are told something.
-const TOLD: [Kind; 12] = [
+const TOLD: [Kind; 13] = [
     Kind::AuthorizationPolicy,
     Kind::RequestAuthentication,
     Kind::Service,
@@ -33,17 +34,12 @@ const TOLD: [Kind; 12] = [
     Kind::TlsRoute,
     Kind::TcpRoute,
     Kind::VirtualService,
+    Kind::DestinationRule,
 ];
 
 /// Those of the Gateway API, whose status is of another shape.
-const ATTACHED: [Kind; 6] = [
-    Kind::Gateway,
-    Kind::GatewayClass,
-    Kind::HttpRoute,
-    Kind::GrpcRoute,
-    Kind::TlsRoute,
-    Kind::TcpRoute,
-];
+const ATTACHED: [Kind; 6] =
+    [Kind::Gateway, Kind::GatewayClass, Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute];
 
 /// What an object says of itself now.
 struct Known<'a> {
@@ -115,12 +111,44 @@ fn is_peer(world: &World, at: &ObjectRef) -> bool {
 pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
     let mut all = nearest(world, at);
     // What becomes of a route depends on what becomes of what it is attached to, and on others that are.
-    let parents = all.iter().chain([at]).filter(|it| matches!(it.kind, Kind::Service | Kind::ServiceEntry));
-    let routes: Vec<_> = parents.flat_map(|it| world.routes_of(it)).collect();
+    let routes: Vec<_> = parents_of_all(&all, at).flat_map(|it| world.routes_of(it)).collect();
+    let rules: Vec<_> = parents_of_all(&all, at).flat_map(|it| world.rules_of(it)).collect();
     all.extend(routes);
+    all.extend(rules);
     let beside = world.parents_of(at).into_iter().flat_map(|it| world.routes_of(&it));
     all.extend(beside);
+    // Whether somebody can be asked depends on whether their service is there.
+    if is_asked(world, at) {
+        all.extend(asking(world));
+    }
     all
+}
+
+/// Whether it is the service of somebody who is asked about requests.
+fn is_asked(world: &World, at: &ObjectRef) -> bool {
+    if world.mesh.providers.is_empty() {
+        return false;
+    }
+    let entry = || world.space(&at.namespace)?.entries.get(&at.name);
+    let hosts: Vec<String> = match at.kind {
+        Kind::Service => vec![world.hostname(&at.namespace, &at.name)],
+        Kind::ServiceEntry => entry().iter().flat_map(|it| &it.spec.hosts).map(|it| it.0.clone()).collect(),
+        _ => return false,
+    };
+    let authorizers = provider::providers(&world.mesh).filter_map(|it| it.authorizer().cloned());
+    authorizers.into_iter().any(|it| hosts.iter().any(|host| *host == *it.at.host.as_str()))
+}
+
+/// The policies that want somebody to be asked.
+fn asking(world: &World) -> Vec<ObjectRef> {
+    let all = world.spaces().flat_map(|(home, space)| space.policies.iter().map(move |it| (home, it)));
+    let custom = all.filter(|(_, (_, it))| it.spec.action == PolicyAction::Custom);
+    custom.map(|(home, (name, _))| ObjectRef::new(Kind::AuthorizationPolicy, home, name)).collect()
+}
+
+/// What routes and rules are about, among these.
+fn parents_of_all<'a>(all: &'a [ObjectRef], at: &'a ObjectRef) -> impl Iterator<Item = &'a ObjectRef> {
+    all.iter().chain([at]).filter(|it| matches!(it.kind, Kind::Service | Kind::ServiceEntry))
 }
 
 fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
@@ -213,9 +241,16 @@ fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
     let tls = space.tls_routes.keys().map(|name| (Kind::TlsRoute, name));
     let connections = tls.chain(space.tcp_routes.keys().map(|name| (Kind::TcpRoute, name)));
     let ordered = space.virtual_services.keys().map(|name| (Kind::VirtualService, name));
-    let policies = policies.chain(tokens).chain(ordered);
-    let objects =
-        policies.chain(services).chain(entries).chain(workloads).chain(gateways).chain(http).chain(grpc).chain(connections);
+    let rules = space.destination_rules.keys().map(|name| (Kind::DestinationRule, name));
+    let policies = policies.chain(tokens).chain(ordered).chain(rules);
+    let objects = policies
+        .chain(services)
+        .chain(entries)
+        .chain(workloads)
+        .chain(gateways)
+        .chain(http)
+        .chain(grpc)
+        .chain(connections);
     objects.map(|(kind, name)| ObjectRef::new(kind, namespace, name)).collect()
 }
 
@@ -233,6 +268,10 @@ fn known<'a>(world: &'a World, at: &ObjectRef) -> Option<Known<'a>> {
         }
         Kind::Service => {
             let it = space.services.get(&at.name)?;
+            plain(&it.status.conditions, it.metadata.generation)
+        }
+        Kind::DestinationRule => {
+            let it = space.destination_rules.get(&at.name)?;
             plain(&it.status.conditions, it.metadata.generation)
         }
         Kind::VirtualService => {

@@ -6,6 +6,7 @@ pub mod authentication;
 mod balance;
 mod collector;
 pub mod demand;
+pub mod destination;
 mod gateway;
 mod hosts;
 mod membership;
@@ -25,6 +26,8 @@ mod workload_entry;
 
 use std::sync::Arc;
 
+use ambit_cluster::kinds::meta::Texts;
+use ambit_cluster::kinds::service::Service;
 use ambit_model::delta::Change;
 use ambit_model::http_route::RouteKind;
 use ambit_model::name::{ClusterId, Label, Network, TrustDomain};
@@ -55,9 +58,7 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
             }
             UnitKind::EndpointSlice => slice::translate(&home, space.slices.get(&unit.name)?),
             UnitKind::ServiceEntry => service_entry::translate(&home, space.entries.get(&unit.name)?),
-            UnitKind::Service => service::translate(&home, space.services.get(&unit.name)?)
-                .map(|it| vec![Change::Service(Arc::new(it))])
-                .unwrap_or_default(),
+            UnitKind::Service => served(&home, space.services.get(&unit.name)?),
             UnitKind::Policy => match verdict(world, space.policies.get(&unit.name)?) {
                 Verdict::Sent { policy, .. } => vec![Change::Policy(Arc::new(policy))],
                 Verdict::NotSent(Reason::Targeted) => {
@@ -92,6 +93,16 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
         })
     };
     nouns().unwrap_or_default()
+}
+
+/// A service, and how its traffic is handled.
+fn served(home: &At<'_>, object: &Service) -> Vec<Change> {
+    let Some(service) = service::translate(home, object) else { return Vec::new() };
+    let members = |labels: &Texts| destination::labelled(home.world, home.namespace, labels);
+    let traffic =
+        destination::of_asker(home.world, waypoint::Asker::Service(object), &service.key(), members);
+    let service = Change::Service(Arc::new(service));
+    std::iter::once(service).chain(traffic.map(|it| Change::Traffic(Arc::new(it)))).collect()
 }
 
 fn routed(route: Option<ambit_model::http_route::Route>) -> Vec<Change> {

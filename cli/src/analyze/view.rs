@@ -102,6 +102,7 @@ impl<'a> View<'a> {
             | Body::TcpRoute(_)
             | Body::RequestAuthentication(_)
             | Body::VirtualService(_)
+            | Body::DestinationRule(_)
             | Body::ConfigMap(_) => {}
         }
     }

@@ -6,6 +6,7 @@ pub mod authentication;
 pub mod collector;
 pub mod core;
 pub mod definition;
+pub mod destination_rule;
 pub mod entry;
 pub mod gateway;
 pub mod mesh;
@@ -62,7 +63,8 @@ fn straight(kind: Kind, text: &str) -> Option<Body> {
         | Kind::RequestAuthentication
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
-        | Kind::VirtualService => return None,
+        | Kind::VirtualService
+        | Kind::DestinationRule => return None,
     })
 }
 
@@ -83,14 +85,27 @@ pub(crate) fn read(kind: Kind, value: &Value) -> Result<Body, Wrong> {
         Kind::GatewayClass => Body::GatewayClass(typed(value)?),
         Kind::HttpRoute => Body::HttpRoute(checked(value, route::HttpRoute::check)?),
         Kind::GrpcRoute => Body::GrpcRoute(checked(value, route::GrpcRoute::check)?),
-        Kind::TlsRoute => Body::TlsRoute(checked(value, |it: &route::connection::ConnectionRoute| it.check(true))?),
-        Kind::TcpRoute => Body::TcpRoute(checked(value, |it: &route::connection::ConnectionRoute| it.check(false))?),
-        Kind::AuthorizationPolicy => Body::AuthorizationPolicy(checked(value, policy::AuthorizationPolicy::check)?),
-        Kind::PeerAuthentication => Body::PeerAuthentication(checked(value, policy::PeerAuthentication::check)?),
-        Kind::RequestAuthentication => Body::RequestAuthentication(checked(value, authentication::RequestAuthentication::check)?),
+        Kind::TlsRoute => {
+            Body::TlsRoute(checked(value, |it: &route::connection::ConnectionRoute| it.check(true))?)
+        }
+        Kind::TcpRoute => {
+            Body::TcpRoute(checked(value, |it: &route::connection::ConnectionRoute| it.check(false))?)
+        }
+        Kind::AuthorizationPolicy => {
+            Body::AuthorizationPolicy(checked(value, policy::AuthorizationPolicy::check)?)
+        }
+        Kind::PeerAuthentication => {
+            Body::PeerAuthentication(checked(value, policy::PeerAuthentication::check)?)
+        }
+        Kind::RequestAuthentication => {
+            Body::RequestAuthentication(checked(value, authentication::RequestAuthentication::check)?)
+        }
         Kind::ConfigMap => Body::ConfigMap(checked(value, mesh::ConfigMap::check)?),
         Kind::ServiceEntry => Body::ServiceEntry(checked(value, entry::ServiceEntry::check)?),
         Kind::WorkloadEntry => Body::WorkloadEntry(checked(value, entry::WorkloadEntry::check)?),
+        Kind::DestinationRule => {
+            Body::DestinationRule(checked(value, destination_rule::DestinationRule::check)?)
+        }
         Kind::VirtualService => Body::VirtualService(checked(value, virtual_service::VirtualService::check)?),
     })
 }

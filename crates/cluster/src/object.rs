@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::kinds::authentication::RequestAuthentication;
 use crate::kinds::core::{Namespace, Node, Pod, ServiceAccount};
+use crate::kinds::destination_rule::DestinationRule;
 use crate::kinds::entry::{ServiceEntry, WorkloadEntry};
 use crate::kinds::gateway::{Gateway, GatewayClass};
 use crate::kinds::mesh::ConfigMap;
@@ -56,13 +57,15 @@ pub enum Kind {
     WorkloadEntry,
     /// Which requests go where, in Istio's words.
     VirtualService,
+    /// How traffic to a host is handled.
+    DestinationRule,
     /// Texts by name, of which one is the mesh's configuration.
     ConfigMap,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Node,
         Self::Namespace,
         Self::ServiceAccount,
@@ -81,6 +84,7 @@ impl Kind {
         Self::ServiceEntry,
         Self::WorkloadEntry,
         Self::VirtualService,
+        Self::DestinationRule,
         Self::ConfigMap,
     ];
 
@@ -106,6 +110,7 @@ impl Kind {
             Self::ServiceEntry => "ServiceEntry",
             Self::WorkloadEntry => "WorkloadEntry",
             Self::VirtualService => "VirtualService",
+            Self::DestinationRule => "DestinationRule",
             Self::ConfigMap => "ConfigMap",
         }
     }
@@ -130,7 +135,9 @@ impl Kind {
             Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
                 "security.istio.io"
             }
-            Self::ServiceEntry | Self::WorkloadEntry | Self::VirtualService => "networking.istio.io",
+            Self::ServiceEntry | Self::WorkloadEntry | Self::VirtualService | Self::DestinationRule => {
+                "networking.istio.io"
+            }
         }
     }
 
@@ -245,6 +252,8 @@ pub enum Body {
     WorkloadEntry(Arc<WorkloadEntry>),
     /// Which requests go where, in Istio's words.
     VirtualService(Arc<VirtualService>),
+    /// How traffic to a host is handled.
+    DestinationRule(Arc<DestinationRule>),
     /// Texts by name.
     ConfigMap(Arc<ConfigMap>),
 }
@@ -271,6 +280,7 @@ impl Body {
             Self::ServiceEntry(it) => &it.metadata,
             Self::WorkloadEntry(it) => &it.metadata,
             Self::VirtualService(it) => &it.metadata,
+            Self::DestinationRule(it) => &it.metadata,
             Self::ConfigMap(it) => &it.metadata,
         }
     }

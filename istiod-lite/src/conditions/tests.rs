@@ -74,7 +74,7 @@ fn policies_for_waypoints_read_for_which_of_their_targets_they_are_enforced() {
 ---
 {{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: shop, labels: {{istio.io/use-waypoint: way}}}}, spec: {{ports: [{{port: 80}}]}}}}
 ---
-{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, data: {{mesh: 'extensionProviders: [{{name: known, envoyExtAuthzGrpc: {{service: authz.shop.svc, port: 9000}}}}]'}}}}
+{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, data: {{mesh: 'extensionProviders: [{{name: known, envoyExtAuthzGrpc: {{service: s.shop.svc.cluster.local, port: 80}}}}, {{name: away, envoyExtAuthzGrpc: {{service: t.shop.svc.cluster.local, port: 80}}}}]'}}}}
 ---
 {{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, namespace: shop}}, spec: {{{spec}}}}}
 "
@@ -94,6 +94,11 @@ fn policies_for_waypoints_read_for_which_of_their_targets_they_are_enforced() {
             "istio-waypoint",
             format!("targetRefs: [{one}], action: CUSTOM, provider: {{name: known}}, rules: [{{}}]"),
             "True Accepted",
+        ),
+        (
+            "istio-waypoint",
+            format!("targetRefs: [{one}], action: CUSTOM, provider: {{name: away}}, rules: [{{}}]"),
+            "True PartiallyInvalid",
         ),
         (
             "istio-waypoint",

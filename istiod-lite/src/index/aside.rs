@@ -83,7 +83,8 @@ impl World {
             | Kind::RequestAuthentication
             | Kind::ServiceEntry
             | Kind::WorkloadEntry
-            | Kind::VirtualService => discovered() && self.is_ours(&meta.labels),
+            | Kind::VirtualService
+            | Kind::DestinationRule => discovered() && self.is_ours(&meta.labels),
         }
     }
 
@@ -156,6 +157,7 @@ fn objects<'a>(namespace: &'a Arc<str>, space: &'a Space) -> impl Iterator<Item 
         .chain(all((namespace, Kind::TlsRoute), &space.tls_routes, Body::TlsRoute))
         .chain(all((namespace, Kind::TcpRoute), &space.tcp_routes, Body::TcpRoute))
         .chain(all((namespace, Kind::VirtualService), &space.virtual_services, Body::VirtualService))
+        .chain(all((namespace, Kind::DestinationRule), &space.destination_rules, Body::DestinationRule))
 }
 
 #[cfg(test)]

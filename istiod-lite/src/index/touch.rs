@@ -48,9 +48,19 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         Kind::AuthorizationPolicy => policy(world, space, at, &mut units),
         Kind::PeerAuthentication => peer(world, space, at, &mut units),
         Kind::RequestAuthentication => targeted(world, space, at, &mut units),
-        Kind::Pod
-        | Kind::WorkloadEntry
-        | Kind::Node
+        Kind::DestinationRule => {
+            let rule = space.destination_rules.get(&at.name);
+            units.extend(rule.iter().flat_map(|it| world.governed_by(it)));
+        }
+        Kind::Pod => {
+            let labels = space.pods.get(&at.name).map(|it| world.parted(space, &it.metadata.labels));
+            units.extend(labels.into_iter().flatten());
+        }
+        Kind::WorkloadEntry => {
+            let labels = space.workloads.get(&at.name).map(|it| world.parted(space, &it.labels()));
+            units.extend(labels.into_iter().flatten());
+        }
+        Kind::Node
         | Kind::ServiceAccount
         | Kind::GatewayClass
         | Kind::HttpRoute

@@ -72,9 +72,12 @@ impl Unit {
             Kind::TlsRoute => UnitKind::TlsRoute,
             Kind::TcpRoute => UnitKind::TcpRoute,
             Kind::VirtualService => UnitKind::VirtualService,
-            Kind::Node | Kind::Namespace | Kind::ServiceAccount | Kind::GatewayClass | Kind::ConfigMap => {
-                return None;
-            }
+            Kind::Node
+            | Kind::Namespace
+            | Kind::ServiceAccount
+            | Kind::GatewayClass
+            | Kind::DestinationRule
+            | Kind::ConfigMap => return None,
         };
         Some(Self { kind, namespace: object.namespace.clone(), name: object.name.clone() })
     }

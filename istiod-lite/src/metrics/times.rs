@@ -221,7 +221,8 @@ pub fn trigger(object: &ObjectRef) -> Trigger {
         Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
-        | Kind::VirtualService => Trigger::config,
+        | Kind::VirtualService
+        | Kind::DestinationRule => Trigger::config,
         Kind::Namespace => Trigger::namespace,
         Kind::Gateway | Kind::GatewayClass => Trigger::networks,
         Kind::ConfigMap => Trigger::global,

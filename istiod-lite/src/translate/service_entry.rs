@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ambit_cluster::kinds::entry::{EntryEndpoint, EntryPort, Resolution, ServiceEntry};
 use ambit_cluster::kinds::mesh::Visible;
+use ambit_cluster::kinds::meta::{Texts, selects};
 use ambit_model::address::{NetworkAddress, NetworkRange};
 use ambit_model::delta::Change;
 use ambit_model::name::ServiceKey;
@@ -14,7 +15,7 @@ use ambit_model::service::{Families, Service, ServicePort, Visibility};
 use ambit_model::workload::Workload;
 
 use super::waypoint::{self, Asker};
-use super::{At, balance, hosts, locality, membership, names, policy, protocol};
+use super::{At, balance, destination, hosts, locality, membership, names, policy, protocol};
 
 /// The services and workloads of an entry; none for hosts that another object is in force for.
 pub(super) fn translate(at: &At<'_>, entry: &ServiceEntry) -> Vec<Change> {
@@ -22,7 +23,16 @@ pub(super) fn translate(at: &At<'_>, entry: &ServiceEntry) -> Vec<Change> {
     let services =
         keys.iter().filter_map(|key| service(at, entry, key)).map(|it| Change::Service(Arc::new(it)));
     let workloads = workloads(at, entry, &keys).into_iter().map(|it| Change::Workload(Arc::new(it)));
-    services.chain(workloads).collect()
+    let members = |labels: &Texts| {
+        let inline = endpoints(entry).into_iter().filter(|(_, it)| selects(labels, &it.labels));
+        let mut members: BTreeSet<_> = inline.map(|(id, _)| uid(at, &id).into()).collect();
+        members.extend(destination::labelled(at.world, at.namespace, labels));
+        members
+    };
+    let handled =
+        keys.iter().filter_map(|key| destination::of_asker(at.world, Asker::Entry(entry), key, members));
+    let handled = handled.map(|it| Change::Traffic(Arc::new(it)));
+    services.chain(workloads).chain(handled).collect()
 }
 
 fn service(at: &At<'_>, entry: &ServiceEntry, key: &ServiceKey) -> Option<Service> {
@@ -97,16 +107,26 @@ fn workloads(at: &At<'_>, entry: &ServiceEntry, keys: &BTreeSet<ServiceKey>) -> 
     if keys.is_empty() {
         return Vec::new();
     }
+    let all = endpoints(entry).into_iter();
+    all.filter_map(|(id, endpoint)| workload(at, entry, (endpoint, &id), keys.iter())).collect()
+}
+
+/// The endpoints of an entry, each with a name of its own.
+fn endpoints(entry: &ServiceEntry) -> Vec<(String, &EntryEndpoint)> {
     let mut uses = BTreeMap::new();
-    let mut found = Vec::new();
-    for endpoint in &spec.endpoints {
+    let named = entry.spec.endpoints.iter().map(|endpoint| {
         let count: &mut u32 = uses.entry(endpoint.address.as_str()).or_default();
         *count += 1;
         // The first of an address has upstream's name; upstream lets the others collide with it.
         let id = if *count == 1 { endpoint.address.clone() } else { format!("{}#{count}", endpoint.address) };
-        found.extend(workload(at, entry, (endpoint, &id), keys.iter()));
-    }
-    found
+        (id, endpoint)
+    });
+    named.collect()
+}
+
+fn uid(at: &At<'_>, id: &str) -> String {
+    let cluster = &at.world.mesh.cluster;
+    format!("{cluster}/networking.istio.io/ServiceEntry/{}/{}/{id}", at.namespace, at.name)
 }
 
 fn workload<'k>(
@@ -115,9 +135,7 @@ fn workload<'k>(
     (endpoint, id): (&EntryEndpoint, &str),
     keys: impl Iterator<Item = &'k ServiceKey>,
 ) -> Option<Workload> {
-    let mesh = &at.world.mesh;
-    let uid = format!("{}/networking.istio.io/ServiceEntry/{}/{}/{id}", mesh.cluster, at.namespace, at.name);
-    let mut workload = at.blank(uid)?;
+    let mut workload = at.blank(uid(at, id))?;
     match endpoint.address.parse::<IpAddr>() {
         Ok(ip) => workload.addresses = vec![ip.to_canonical()],
         Err(_) => workload.hostname = endpoint.address.as_str().into(),

@@ -54,6 +54,7 @@ pub(crate) fn plural(kind: Kind) -> &'static str {
         Kind::ServiceEntry => "serviceentries",
         Kind::WorkloadEntry => "workloadentries",
         Kind::VirtualService => "virtualservices",
+        Kind::DestinationRule => "destinationrules",
         Kind::ConfigMap => "configmaps",
     }
 }
@@ -79,7 +80,8 @@ pub(crate) fn definition(kind: Kind) -> Option<String> {
         | Kind::RequestAuthentication
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
-        | Kind::VirtualService => Some(format!("{}.{}", plural(kind), kind.group())),
+        | Kind::VirtualService
+        | Kind::DestinationRule => Some(format!("{}.{}", plural(kind), kind.group())),
     }
 }
 
@@ -106,6 +108,7 @@ pub(crate) fn accept(kind: Kind) -> (&'static str, &'static str) {
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
         | Kind::VirtualService
+        | Kind::DestinationRule
         | Kind::ConfigMap => ("application/json", "application/json"),
     }
 }

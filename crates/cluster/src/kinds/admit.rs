@@ -3,6 +3,7 @@
 //! Owns the shape of objects and what kinds have in common. A kind's own rules are in a file of its own.
 
 mod authentication;
+mod destination_rule;
 mod entry;
 mod policy;
 mod virtual_service;
@@ -59,6 +60,7 @@ pub fn review(object: &Value) -> Vec<Finding> {
         Ok(Body::AuthorizationPolicy(it)) => policy::authorization(&it, &mut findings),
         Ok(Body::PeerAuthentication(it)) => policy::peer(&it, &object, &mut findings),
         Ok(Body::RequestAuthentication(it)) => authentication::tokens(&it, &mut findings),
+        Ok(Body::DestinationRule(it)) => destination_rule::traffic(&it, &mut findings),
         Ok(Body::ServiceEntry(it)) => entry::service(&it, &mut findings),
         Ok(Body::WorkloadEntry(it)) => entry::workload(&it, &mut findings),
         Ok(Body::VirtualService(it)) => virtual_service::routes(&it, &mut findings),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::resource;
 use crate::kinds::authentication::TokenSpec;
+use crate::kinds::destination_rule::DestinationSpec;
 use crate::kinds::entry::{EntryEndpoint, ServiceEntrySpec, ServiceEntryStatus, WorkloadEntryStatus};
 use crate::kinds::policy::{AuthorizationSpec, PeerSpec, PolicyStatus};
 use crate::kinds::schema;
@@ -113,6 +114,15 @@ const ROUTES: Shape = Shape {
     ],
 };
 
+const TRAFFIC: Shape = Shape {
+    kind: Kind::DestinationRule,
+    about: "How traffic to a host is handled.",
+    singular: "destinationrule",
+    short: "dr",
+    versions: ENTRIES,
+    columns: &[("Host", ".spec.host", "Whose traffic it is for")],
+};
+
 /// All definitions.
 #[must_use]
 pub fn all() -> Vec<Definition> {
@@ -123,6 +133,7 @@ pub fn all() -> Vec<Definition> {
         define::<ServiceEntrySpec, ServiceEntryStatus>(&SERVICE),
         define::<EntryEndpoint, WorkloadEntryStatus>(&WORKLOAD),
         define::<VirtualServiceSpec, PolicyStatus>(&ROUTES),
+        define::<DestinationSpec, PolicyStatus>(&TRAFFIC),
     ]
 }
 

@@ -49,6 +49,7 @@ impl Pool {
             | Body::ServiceEntry(_)
             | Body::WorkloadEntry(_)
             | Body::VirtualService(_)
+            | Body::DestinationRule(_)
             | Body::ConfigMap(_) => {}
         }
         let held = self.words.len() + self.texts.len() + self.containers.len() + self.owners.len();

@@ -211,7 +211,11 @@ const CASES: &[(&str, &str, &str)] = &[
     ("DestinationRule", "{host: web, subsets: [{name: v1, labels: {v: '1'}}]}", ""),
     ("DestinationRule", "{host: '*.shop.svc.cluster.local'}", ""),
     ("DestinationRule", "{host: 'a b'}", "!spec.host: a b: not a host"),
-    ("DestinationRule", "{host: web, trafficPolicy: {what: 1}}", "!spec.trafficPolicy.what: unknown field"),
+    (
+        "DestinationRule",
+        "{host: web, trafficPolicy: {what: 1}}",
+        "!spec.trafficPolicy.what: 1: unknown field",
+    ),
     (
         "DestinationRule",
         "{host: web, trafficPolicy: {loadBalancer: {simple: FASTEST}}}",

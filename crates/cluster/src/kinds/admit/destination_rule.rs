@@ -1,0 +1,60 @@
+//! Rules of destination rules: what a host may be, and what is worth a word because it does nothing.
+
+use super::{Findings, is_fqdn, label_texts};
+use crate::kinds::destination_rule::{DestinationRule, OutlierDetection, TlsMode, TrafficPolicy};
+
+/// With the usual share nobody is left out among fewer.
+const USUAL_PERCENT: u32 = 10;
+
+pub(super) fn traffic(rule: &DestinationRule, findings: &mut Findings) {
+    let spec = &rule.spec;
+    let named = spec.host.strip_prefix("*.").unwrap_or(&spec.host);
+    if named != "*" && !is_fqdn(named) {
+        let remedy = "write a DNS name, a service of the rule's namespace, or *. and the end of names";
+        findings.refuse("spec.host", &spec.host, "not a host", remedy);
+    }
+    if spec.workload_selector.is_some() {
+        let remedy = "leave it out: waypoints go by rules for everybody's traffic";
+        findings.warn("spec.workloadSelector", "", "only sidecars go by such a rule", remedy);
+    }
+    for (at, subset) in spec.subsets.iter().enumerate() {
+        let field = format!("spec.subsets[{at}]");
+        if subset.labels.is_empty() {
+            let remedy = "give the labels that its endpoints have";
+            findings.warn(format!("{field}.labels"), "", "every endpoint is in it", remedy);
+        }
+        label_texts(&format!("{field}.labels"), &subset.labels, findings);
+        policy(&format!("{field}.trafficPolicy"), subset.traffic_policy.as_ref(), findings);
+    }
+    policy("spec.trafficPolicy", spec.traffic_policy.as_ref(), findings);
+}
+
+fn policy(field: &str, policy: Option<&TrafficPolicy>, findings: &mut Findings) {
+    let Some(policy) = policy else { return };
+    let ports = policy.port_level_settings.iter().enumerate();
+    let ports =
+        ports.map(|(at, it)| (format!("{field}.portLevelSettings[{at}]"), &it.tls, &it.outlier_detection));
+    let all = std::iter::once((field.to_owned(), &policy.tls, &policy.outlier_detection)).chain(ports);
+    for (field, tls, outlier) in all {
+        let mode = tls.as_ref().map(|it| it.mode);
+        if matches!(mode, Some(TlsMode::Simple | TlsMode::Mutual)) {
+            let remedy = "leave it to the mesh, or have the endpoint speak plaintext to it";
+            let problem = "waypoints do not begin TLS to endpoints yet, and send nothing";
+            findings.warn(format!("{field}.tls.mode"), "", problem, remedy);
+        }
+        if let Some(outlier) = outlier {
+            self::outlier(&field, outlier, findings);
+        }
+    }
+}
+
+fn outlier(field: &str, outlier: &OutlierDetection, findings: &mut Findings) {
+    let percent = outlier.max_ejection_percent.unwrap_or(USUAL_PERCENT);
+    if percent < 50 {
+        let least =
+            100_u32.checked_div(percent).map_or_else(|| "any number of".into(), |least| least.to_string());
+        let problem = format!("with fewer than {least} endpoints nobody is ever left out");
+        let field = format!("{field}.outlierDetection.maxEjectionPercent");
+        findings.warn(field, &percent.to_string(), &problem, "give more, for a service with few endpoints");
+    }
+}

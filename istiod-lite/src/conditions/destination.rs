@@ -1,0 +1,108 @@
+//! What is said of DestinationRules (`waypoint.md` 4.5): who goes by them, and what of them is not gone by.
+
+use ambit_cluster::kinds::destination_rule::DestinationRule;
+
+use super::{Condition, WAYPOINT_ACCEPTED};
+use crate::index::World;
+use crate::index::unit::{Unit, UnitKind};
+use crate::translate::destination::{Host, full_name, how_well, in_force, is_for_waypoints, notes};
+use crate::translate::waypoint::{Asker, Attachment, attach, class_of};
+
+/// Hosts that are named; of more it is said how many there are.
+const SHOWN: usize = 5;
+
+/// What there is to say of a rule.
+pub(super) fn said(world: &World, rule: &DestinationRule) -> Condition {
+    let no = |reason, text: String| Condition::new(WAYPOINT_ACCEPTED, "False", reason, text);
+    if !is_for_waypoints(rule) {
+        let text = "it is for the traffic of chosen workloads, which only sidecars tell apart; leave workloadSelector out";
+        return no("UnsupportedValue", text.into());
+    }
+    let governed = world.governed_by(rule);
+    if governed.is_empty() {
+        return no("TargetNotFound", format!("nothing has the host {}", full_name(world, rule)));
+    }
+    let found: Vec<(String, Found)> = governed
+        .iter()
+        .flat_map(|unit| hosts(world, unit, rule).into_iter().map(move |host| (host, unit)))
+        .map(|(host, unit)| {
+            let found = look(world, unit, (&host, rule));
+            (host, found)
+        })
+        .collect();
+    let by = |wanted: &Found| -> Vec<&str> {
+        found.iter().filter(|(_, it)| it == wanted).map(|(host, _)| host.as_str()).collect()
+    };
+    let goes = by(&Found::GoneBy);
+    if goes.is_empty() {
+        let behind = by(&Found::Behind);
+        if !behind.is_empty() {
+            return no("Conflicted", format!("another rule goes before it for {}", listed(&behind)));
+        }
+        let text = "no waypoint of ours goes by it, for none is attached to what has the host";
+        return no("AncestorNotBound", text.into());
+    }
+    let mut text = format!("gone by by waypoints, for {}", listed(&goes));
+    let behind = by(&Found::Behind);
+    if !behind.is_empty() {
+        text += &format!("; another rule goes before it for {}", listed(&behind));
+    }
+    let notes = notes(rule);
+    if !notes.is_empty() {
+        text += &format!("; not honoured: {}", notes.join("; "));
+    }
+    let is_whole = behind.is_empty() && notes.is_empty();
+    let reason = if is_whole { "Accepted" } else { "PartiallyInvalid" };
+    Condition::new(WAYPOINT_ACCEPTED, "True", reason, text)
+}
+
+/// What becomes of a rule for one host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// A waypoint goes by it.
+    GoneBy,
+    /// Others go before it.
+    Behind,
+    /// There is no waypoint to go by it.
+    NoWaypoint,
+}
+
+fn look(world: &World, unit: &Unit, (host, rule): (&str, &DestinationRule)) -> Found {
+    let Some(space) = world.space(&unit.namespace) else { return Found::NoWaypoint };
+    let attachment = match unit.kind {
+        UnitKind::Service => space.services.get(&unit.name).map(|it| attach(world, Asker::Service(it))),
+        _ => space.entries.get(&unit.name).map(|it| attach(world, Asker::Entry(it))),
+    };
+    let Some(Attachment::Bound(bound)) = attachment else { return Found::NoWaypoint };
+    let namespace = bound.waypoint.namespace;
+    let waypoint = world.space(namespace).and_then(|space| space.gateways.get(bound.waypoint.name));
+    let is_ours = waypoint.and_then(|it| class_of(world, it)).is_some_and(|class| class.is_ours);
+    let Ok(key) = format!("{}/{host}", unit.namespace).parse() else { return Found::NoWaypoint };
+    let first = in_force(world, Host { key: &key, waypoint: Some(namespace) });
+    let own = &rule.metadata;
+    let is_in_force =
+        first.iter().any(|it| it.metadata.name == own.name && it.metadata.namespace == own.namespace);
+    match (is_ours, is_in_force) {
+        (false, _) => Found::NoWaypoint,
+        (true, true) => Found::GoneBy,
+        (true, false) => Found::Behind,
+    }
+}
+
+/// The hosts of a service or a service entry that a rule names.
+fn hosts(world: &World, unit: &Unit, rule: &DestinationRule) -> Vec<String> {
+    let all: Vec<String> = match unit.kind {
+        UnitKind::Service => vec![world.hostname(&unit.namespace, &unit.name)],
+        _ => {
+            let entry = world.space(&unit.namespace).and_then(|space| space.entries.get(&unit.name));
+            entry.iter().flat_map(|it| &it.spec.hosts).map(|host| host.0.clone()).collect()
+        }
+    };
+    all.into_iter().filter(|host| how_well(world, rule, host).is_some()).collect()
+}
+
+fn listed(hosts: &[&str]) -> String {
+    let more = hosts.len().saturating_sub(SHOWN);
+    let shown = hosts.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
+}

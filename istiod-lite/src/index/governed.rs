@@ -1,0 +1,68 @@
+//! Which services destination rules are about. Owns finding them, from either side.
+
+use std::collections::BTreeSet;
+
+use ambit_cluster::kinds::destination_rule::DestinationRule;
+use ambit_cluster::kinds::meta::{Texts, selects};
+use ambit_cluster::{Kind, ObjectRef};
+
+use crate::index::unit::{Unit, UnitKind};
+use crate::index::{Space, World};
+use crate::translate::destination::{full_name, how_well};
+
+impl World {
+    /// The services and service entries that a rule names.
+    #[must_use]
+    pub fn governed_by(&self, rule: &DestinationRule) -> BTreeSet<Unit> {
+        let host = full_name(self, rule);
+        if host.starts_with('*') {
+            let named = self.hosts.iter().filter(|(it, _)| how_well(self, rule, it).is_some());
+            return named.flat_map(|(_, units)| units).cloned().collect();
+        }
+        self.claims(&host).cloned().collect()
+    }
+
+    /// The rules that name a service, a service entry or one of its hosts.
+    #[must_use]
+    pub fn rules_of(&self, at: &ObjectRef) -> BTreeSet<ObjectRef> {
+        if self.rules == 0 {
+            return BTreeSet::new();
+        }
+        let hosts: Vec<_> = self.claimed_by(at).into_iter().map(|(host, _)| host).collect();
+        let all = self.spaces().flat_map(|(namespace, space)| {
+            space.destination_rules.iter().map(move |(name, rule)| (namespace, name, rule))
+        });
+        let named = all.filter(|(_, _, rule)| hosts.iter().any(|host| how_well(self, rule, host).is_some()));
+        named.map(|(namespace, name, _)| ObjectRef::new(Kind::DestinationRule, namespace, name)).collect()
+    }
+
+    /// The services of a workload with these labels of which parts are told apart by labels.
+    pub(super) fn parted(&self, space: &Space, labels: &Texts) -> BTreeSet<Unit> {
+        if self.rules == 0 {
+            return BTreeSet::new();
+        }
+        let of_service = space.services.iter().filter(|(_, it)| {
+            let selector = &it.spec.selector;
+            selector.is_empty() || selects(selector, labels)
+        });
+        let of_entry = space.entries.iter().filter(|(_, it)| {
+            it.spec.workload_selector.as_ref().is_some_and(|it| selects(&it.labels, labels))
+        });
+        let services = of_service.map(|(name, it)| (Kind::Service, &it.metadata.namespace, name));
+        let entries = of_entry.map(|(name, it)| (Kind::ServiceEntry, &it.metadata.namespace, name));
+        let objects =
+            services.chain(entries).map(|(kind, namespace, name)| ObjectRef::new(kind, namespace, name));
+        objects.filter(|at| !self.rules_of(at).is_empty()).filter_map(|at| Unit::new(&at)).collect()
+    }
+
+    /// The object of a unit of either sort.
+    #[must_use]
+    pub fn object_of(unit: &Unit) -> Option<ObjectRef> {
+        let kind = match unit.kind {
+            UnitKind::Service => Kind::Service,
+            UnitKind::ServiceEntry => Kind::ServiceEntry,
+            _ => return None,
+        };
+        Some(ObjectRef::new(kind, &unit.namespace, &unit.name))
+    }
+}

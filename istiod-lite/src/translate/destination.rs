@@ -1,0 +1,183 @@
+//! DestinationRules to how services' traffic is handled (`waypoint.md` 4.5): pure. Owns which rules are in force for a
+//! host, who is in a subset, and which of a rule's parts goes before which. What a part means is `handling`'s.
+
+mod handling;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ambit_cluster::kinds::destination_rule::{
+    DestinationRule, PortPolicy, Subset as GivenSubset, TrafficPolicy,
+};
+use ambit_cluster::kinds::meta::{Texts, selects};
+use ambit_model::name::{ServiceKey, WorkloadUid};
+use ambit_model::traffic::{Handling, Subset, Traffic};
+
+use self::handling::{Parts, handling};
+use crate::index::World;
+use crate::translate::waypoint::{Asker, Attachment, attach};
+
+/// What is handled how: for whom rules are looked up.
+#[derive(Clone, Copy)]
+pub struct Host<'a> {
+    /// The service.
+    pub key: &'a ServiceKey,
+    /// The namespace of its waypoint; none: it has none.
+    pub waypoint: Option<&'a str>,
+}
+
+/// How a host's traffic is handled; nothing, if no rule is for it.
+#[must_use]
+pub fn traffic(
+    world: &World,
+    host: Host<'_>,
+    members: impl Fn(&Texts) -> BTreeSet<WorkloadUid>,
+) -> Option<Traffic> {
+    let rules = in_force(world, host);
+    if rules.is_empty() {
+        return None;
+    }
+    let policy = rules.iter().find_map(|rule| rule.spec.traffic_policy.as_ref());
+    let own = Parts::of(policy);
+    let handled = |parts: Parts<'_>| handling(parts, &mut Vec::new());
+    let mut traffic = Traffic::unsaid(host.key.clone());
+    traffic.handling = handled(own);
+    traffic.ports =
+        ports_of(policy, None).into_iter().map(|port| (port, handled(own.on(policy, port)))).collect();
+    for subset in rules.iter().flat_map(|rule| &rule.spec.subsets) {
+        // Of one name, the first: the oldest rule's.
+        let known = traffic.subsets.contains_key(subset.name.as_str());
+        if !known {
+            let made = self::subset((own, policy), subset, members(&subset.labels));
+            traffic.subsets.insert(subset.name.as_str().into(), made);
+        }
+    }
+    Some(traffic)
+}
+
+/// The same for who may have a waypoint.
+#[must_use]
+pub fn of_asker(
+    world: &World,
+    asker: Asker<'_>,
+    key: &ServiceKey,
+    members: impl Fn(&Texts) -> BTreeSet<WorkloadUid>,
+) -> Option<Traffic> {
+    let waypoint = match attach(world, asker) {
+        Attachment::Bound(bound) => Some(bound.waypoint.namespace),
+        Attachment::Unasked | Attachment::Unbound(_) => None,
+    };
+    traffic(world, Host { key, waypoint }, members)
+}
+
+fn subset(
+    (own, policy): (Parts<'_>, Option<&TrafficPolicy>),
+    subset: &GivenSubset,
+    members: BTreeSet<WorkloadUid>,
+) -> Subset {
+    let given = subset.traffic_policy.as_ref();
+    let handled = |parts: Parts<'_>| -> Handling { handling(parts, &mut Vec::new()) };
+    let on_port = |port: u16| Parts::of(given).over(own.on(policy, port)).on(given, port);
+    let ports: BTreeMap<u16, Handling> =
+        ports_of(policy, given).into_iter().map(|port| (port, handled(on_port(port)))).collect();
+    Subset { members, handling: handled(Parts::of(given).over(own)), ports }
+}
+
+/// Ports of which something of their own was said.
+fn ports_of(policy: Option<&TrafficPolicy>, subset: Option<&TrafficPolicy>) -> BTreeSet<u16> {
+    let all = policy.into_iter().chain(subset).flat_map(|it| &it.port_level_settings);
+    all.filter_map(|it: &PortPolicy| it.port.as_ref()).map(|port| port.number.0).collect()
+}
+
+/// The rules in force for a host: those of the waypoint's namespace, or else the service's, or else the mesh's, that
+/// name it best, the oldest first.
+#[must_use]
+pub fn in_force<'a>(world: &'a World, host: Host<'_>) -> Vec<&'a Arc<DestinationRule>> {
+    let own = host.key.namespace.as_str();
+    let asks = host.waypoint.unwrap_or(own);
+    let root = world.mesh.root_namespace.as_str();
+    let mut looked = Vec::new();
+    for namespace in [asks, own, root] {
+        if looked.contains(&namespace) {
+            continue;
+        }
+        looked.push(namespace);
+        let Some(space) = world.space(namespace) else { continue };
+        let visible =
+            space.destination_rules.values().filter(|it| is_for_waypoints(it) && is_visible(it, asks));
+        let mut named: Vec<_> = visible
+            .filter_map(|it| Some((how_well(world, it, host.key.hostname.as_str())?, it.metadata.age(), it)))
+            .collect();
+        named.sort_by(|(one, age, _), (other, other_age, _)| other.cmp(one).then(age.cmp(other_age)));
+        if let Some((best, ..)) = named.first().map(|(best, age, it)| (*best, age, it)) {
+            return named.into_iter().filter(|(well, ..)| *well == best).map(|(.., it)| it).collect();
+        }
+    }
+    Vec::new()
+}
+
+/// Whether nothing in it keeps waypoints from going by it.
+#[must_use]
+pub fn is_for_waypoints(rule: &DestinationRule) -> bool {
+    rule.spec.workload_selector.as_ref().is_none_or(|it| it.match_labels.is_empty())
+}
+
+fn is_visible(rule: &DestinationRule, to: &str) -> bool {
+    let all = &rule.spec.export_to;
+    let own = rule.metadata.namespace.as_str() == to;
+    all.is_empty() || all.iter().any(|it| it == "*" || it == to || it == "." && own)
+}
+
+/// How well a rule names a host: in full, or by how much of it; not at all.
+#[must_use]
+pub fn how_well(world: &World, rule: &DestinationRule, host: &str) -> Option<usize> {
+    let named = full_name(world, rule);
+    match named.strip_prefix('*') {
+        Some(suffix) => host.ends_with(suffix).then_some(suffix.len()),
+        None => (named == host).then_some(usize::MAX),
+    }
+}
+
+/// The host of a rule in full: one word is a service of its namespace.
+#[must_use]
+pub fn full_name(world: &World, rule: &DestinationRule) -> String {
+    let host = rule.spec.host.as_str();
+    if host.contains(['.', '*']) { host.to_owned() } else { world.hostname(&rule.metadata.namespace, host) }
+}
+
+/// What of a rule waypoints do not go by, for its author.
+#[must_use]
+pub fn notes(rule: &DestinationRule) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut read = |field: &str, policy: Option<&TrafficPolicy>| {
+        let mut own = Vec::new();
+        let parts = Parts::of(policy);
+        handling(parts, &mut own);
+        notes.extend(own.iter().map(|note| format!("{field}.{note}")));
+        for (at, port) in policy.iter().flat_map(|it| &it.port_level_settings).enumerate() {
+            let mut own = Vec::new();
+            handling(Parts::of_port(port), &mut own);
+            notes.extend(own.iter().map(|note| format!("{field}.portLevelSettings[{at}].{note}")));
+        }
+    };
+    read("trafficPolicy", rule.spec.traffic_policy.as_ref());
+    for (at, subset) in rule.spec.subsets.iter().enumerate() {
+        read(&format!("subsets[{at}].trafficPolicy"), subset.traffic_policy.as_ref());
+    }
+    notes
+}
+
+/// The workloads of a namespace that have all of these labels, whatever services they are of.
+#[must_use]
+pub fn labelled(world: &World, namespace: &str, labels: &Texts) -> BTreeSet<WorkloadUid> {
+    let Some(space) = world.space(namespace) else { return BTreeSet::new() };
+    let cluster = &world.mesh.cluster;
+    let pods = space.pods.iter().filter(|(_, it)| selects(labels, &it.metadata.labels));
+    let pods = pods.map(|(name, _)| WorkloadUid::from(format!("{cluster}//Pod/{namespace}/{name}")));
+    let entries = space.workloads.iter().filter(|(_, it)| selects(labels, &it.labels()));
+    let uid = |name: &str| format!("{cluster}/networking.istio.io/WorkloadEntry/{namespace}/{name}");
+    pods.chain(entries.map(|(name, _)| uid(name).into())).collect()
+}
+
+#[cfg(test)]
+mod tests;
