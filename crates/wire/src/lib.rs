@@ -7,3 +7,4 @@ pub mod limits;
 pub mod local;
 pub mod node_link;
 pub mod pb;
+pub mod spans;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ambit_model::name::Label;
 use ambit_model::provider::{Collector, Takes};
 use ambit_proxy::side::Reason;
+use ambit_wire::spans::METHOD;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, Uri};
 use tokio::sync::Notify;
@@ -174,7 +175,7 @@ async fn send(lane: &Arc<Lane>, collector: &Collector, spans: &[Arc<Span>]) -> R
     let spans = spans.iter().map(AsRef::as_ref);
     let (path, kind, body, add) = match takes {
         Takes::OtlpGrpc { add } => {
-            let message = (otlp::CALL, &otlp::message(&service, spans));
+            let message = (METHOD, &otlp::message(&service, spans));
             return Box::pin(grpc(lane, at, message, add, *patience)).await.map(|_| true);
         }
         Takes::OtlpHttp { path, add } => {

@@ -4,17 +4,14 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use ambit_wire::pb::otlp as pb;
+use ambit_wire::spans::encode;
 use bytes::Bytes;
-use prost::Message;
 
 use super::{Fact, Side, Span};
 
-/// Where gRPC takes them.
-pub(super) const CALL: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
-
 /// All of them in one message, as what a service of this name has done.
 pub(super) fn message<'a>(service: &str, spans: impl IntoIterator<Item = &'a Span>) -> Bytes {
-    request(service, spans).encode_to_vec().into()
+    encode(&request(service, spans))
 }
 
 fn request<'a>(service: &str, spans: impl IntoIterator<Item = &'a Span>) -> pb::ExportTraceServiceRequest {

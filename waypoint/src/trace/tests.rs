@@ -1,11 +1,9 @@
 //! Spans of a request, and what collectors are sent of them.
 
-use ambit_wire::pb::otlp as pb;
-use prost::Message as _;
-
 use ambit_model::delta::{Change, Delta};
 use ambit_model::provider::{Provider, ProviderKind, Tag};
 use ambit_model::trace::Sampling;
+use ambit_wire::pb::otlp as pb;
 use http::{HeaderName, HeaderValue};
 
 use super::*;
@@ -113,7 +111,7 @@ fn both_forms_hold_all_of_a_span() {
     ];
     let (_, spans) = traced.end("web:80/*".into(), facts, Some("no healthy".into()));
     let own = spans.last().unwrap();
-    let read = pb::ExportTraceServiceRequest::decode(otlp::message("way.shop", &spans)).unwrap();
+    let read = ambit_wire::spans::decode(otlp::message("way.shop", &spans)).unwrap();
     let resource = read.resource_spans[0].resource.as_ref().unwrap();
     assert_eq!(resource.attributes[0].key, "service.name");
     let all = &read.resource_spans[0].scope_spans[0].spans;
