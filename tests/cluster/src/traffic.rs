@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -48,6 +48,9 @@ pub struct Load {
     /// Requests that they sent once more, since the connection they had kept ended without a word.
     #[serde(default)]
     pub asked_again: u64,
+    /// What was said before the end, each with the time of day (UTC) at which it was heard, as logs have it.
+    #[serde(skip)]
+    pub words: Vec<String>,
 }
 
 impl Load {
@@ -136,7 +139,9 @@ impl Running {
         }
         let lines = self.lines();
         let Some((_, last)) = lines.last() else { bail!("{} said nothing", self.what) };
-        serde_json::from_str(last).with_context(|| format!("{}: {last}", self.what))
+        let load: Load = serde_json::from_str(last).with_context(|| format!("{}: {last}", self.what))?;
+        let words = lines.iter().map(|(at, line)| format!("{} {line}", time_of_day(at.elapsed())));
+        Ok(Load { words: words.collect(), ..load })
     }
 }
 
@@ -145,4 +150,12 @@ impl Drop for Running {
         // It has ended already, or nobody needs it any more.
         let _ended = self.child.kill().and_then(|()| self.child.wait());
     }
+}
+
+/// The time of day, so long ago.
+fn time_of_day(ago: Duration) -> String {
+    let then =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(ago);
+    let seconds = then.as_secs() % (24 * 3600);
+    format!("{:02}:{:02}:{:02}.{:03}", seconds / 3600, seconds / 60 % 60, seconds % 60, then.subsec_millis())
 }
