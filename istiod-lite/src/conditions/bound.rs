@@ -159,13 +159,29 @@ fn enforced(
     Some(Condition::new(WAYPOINT_ACCEPTED, "True", reason, text))
 }
 
-/// What of a policy waypoints read strictly, for they do not know it.
-fn strictly(world: &World, policy: &AuthorizationPolicy) -> Option<String> {
+/// Why nobody can be asked, where somebody is to be.
+fn unasked(world: &World, policy: &AuthorizationPolicy) -> Option<String> {
+    if policy.spec.action != PolicyAction::Custom {
+        return None;
+    }
     let named = policy.spec.provider.as_ref().map(|it| it.name.as_str()).unwrap_or_default();
-    if policy.spec.action == PolicyAction::Custom && authorizer(&world.mesh, named).is_none() {
+    let provider = authorizer(&world.mesh, named);
+    let Some(whom) = provider.as_ref().and_then(|it| it.authorizer()) else {
         return Some(format!(
             "the mesh's configuration has no provider {named:?} that can be asked, so all that it is about is refused"
         ));
+    };
+    let is_there = world.claims(whom.at.host.as_str()).next().is_some();
+    let (at, then) = (&whom.at, if whom.fail_open { "goes on unasked" } else { "is refused" });
+    (!is_there).then(|| {
+        format!("the service {at} of the provider {named:?} is not there, so all that it is about {then}")
+    })
+}
+
+/// What of a policy waypoints read strictly, for they do not know it.
+fn strictly(world: &World, policy: &AuthorizationPolicy) -> Option<String> {
+    if let Some(why) = unasked(world, policy) {
+        return Some(why);
     }
     let demand = demand(world, policy)?;
     let unknown = |it: &Requirement| match it {

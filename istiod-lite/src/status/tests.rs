@@ -101,3 +101,29 @@ fn what_holds_no_more_is_taken_back() {
     assert!(!at.join("overlay/istiod/ServiceEntry_shop_e.json").exists(), "nothing is left to say");
     assert_eq!(round(at, 3), 0);
 }
+
+#[test]
+fn policies_that_want_somebody_to_be_asked_are_looked_at_when_their_service_comes_or_goes() {
+    let world = crate::testing::world(
+        "
+{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: 'extensionProviders: [{name: a, envoyExtAuthzGrpc: {service: ext/authz.ext.svc.cluster.local, port: 80}}, {name: b, envoyExtAuthzHttp: {service: bank.example, port: 80}}]'}}
+---
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: bank, namespace: ext}, spec: {hosts: [bank.example], resolution: DNS}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: asks, namespace: shop}, spec: {targetRefs: [{kind: Service, name: web}], action: CUSTOM, provider: {name: a}, rules: [{}]}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: denies, namespace: shop}, spec: {targetRefs: [{kind: Service, name: web}], action: DENY, rules: [{}]}}
+",
+    );
+    let asks = ObjectRef::new(Kind::AuthorizationPolicy, "shop", "asks");
+    let denies = ObjectRef::new(Kind::AuthorizationPolicy, "shop", "denies");
+    for (kind, name, wanted) in [
+        (Kind::Service, "authz", true),
+        (Kind::ServiceEntry, "bank", true),
+        (Kind::Service, "other", false),
+        (Kind::Pod, "authz", false),
+    ] {
+        let all = affected(&world, &ObjectRef::new(kind, "ext", name));
+        assert_eq!((all.contains(&asks), all.contains(&denies)), (wanted, false), "{kind:?} {name}: {all:?}");
+    }
+}

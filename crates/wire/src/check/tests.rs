@@ -149,3 +149,19 @@ fn an_answer_of_which_something_cannot_be_done_is_none() {
         assert!(matches!(found, Err(CheckError::Name(..) | CheckError::Value(..))), "{key}: {found:?}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn answers_are_read_or_refused_whatever_they_are(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        cut in 0..200usize,
+    ) {
+        let _ = answer(bytes.into());
+        let headers = vec![option("x-user", "jane", Some(true), 7); 3];
+        let more = pb::OkHttpResponse { headers, ..Default::default() };
+        let more = Some(pb::check_response::HttpResponse::OkResponse(more));
+        let mut whole = pb::CheckResponse { status: None, http_response: more }.encode_to_vec();
+        whole.truncate(cut);
+        let _ = answer(whole.into());
+    }
+}
