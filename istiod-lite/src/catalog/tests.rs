@@ -118,6 +118,12 @@ const WAYPOINTS: &str = r#"
 {apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: a}, spec: {parentRefs: [{group: networking.istio.io, kind: ServiceEntry, name: e}, {name: front}], rules: [{backendRefs: [{group: networking.istio.io, kind: Hostname, name: h.example, port: 80}]}]}}
 {apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: b}, spec: {parentRefs: [{group: '', kind: Service, name: s, namespace: a, port: 81}], rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: t, port: 80}}}]}]}}
 {apiVersion: gateway.networking.k8s.io/v1, kind: GRPCRoute, metadata: {name: r, namespace: a}, spec: {parentRefs: [{group: '', kind: Service, name: s}], rules: [{backendRefs: [{group: networking.istio.io, kind: Hostname, name: i.example, port: 80}]}]}}
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: v, namespace: a}, spec: {hosts: [s], http: [{route: [{destination: {host: s}, weight: 1}, {destination: {host: t.b.svc.cluster.local, port: {number: 80}}, weight: 1}], mirror: {host: h.example}}]}}
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: v, namespace: a}, spec: {hosts: ['*.svc.cluster.local', h.example], http: [{delegate: {name: d}}]}}
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: v, namespace: b}, spec: {hosts: [s.a.svc.cluster.local], http: [{route: [{destination: {host: t}}]}]}}
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: u, namespace: b}, spec: {hosts: ['*'], exportTo: [.], http: [{delegate: {name: d, namespace: a}}]}}
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: d, namespace: a}, spec: {http: [{match: [{uri: {prefix: /x}}], route: [{destination: {host: i.example}}]}, {route: [{destination: {host: s}}]}]}}
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: d, namespace: a}, spec: {hosts: [s, h.example], http: [{route: [{destination: {host: s}}]}]}}
 "#;
 
 /// As many histories as run in a second or two.

@@ -68,9 +68,10 @@ fn of_host(world: &World, object: &VirtualService, written: &str) -> ReadHost {
     match host.strip_prefix('*') {
         None => world.claims(&host).for_each(|unit| take(&host, unit)),
         Some(end) => {
-            for (name, unit) in world.claimed().filter(|(name, _)| name.ends_with(end)) {
-                take(name, unit);
-            }
+            let mut all: Vec<_> = world.claimed().filter(|(name, _)| name.ends_with(end)).collect();
+            // The same each time, in whatever order they are kept.
+            all.sort_unstable();
+            all.into_iter().for_each(|(name, unit)| take(name, unit));
         }
     }
     read
