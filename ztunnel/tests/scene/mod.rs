@@ -178,21 +178,6 @@ impl Scene {
         scene
     }
 
-    /// Proxies in dedicated mode, and a waypoint at 10.77.0.8 for whatever is addressed to the server. Whether plaintext
-    /// goes through it, too, is asked for or not.
-    pub(crate) fn with_waypoint(led: bool) -> (Self, way::Way) {
-        let server = "  workloadIps: [10.77.0.2, 'fd77::2']\n";
-        let reference = "  waypoint: {destination: /10.77.0.8, hboneMtlsPort: 15008}\n";
-        let way = "- uid: Kubernetes//Pod/shop/way\n  name: way\n  namespace: shop\n  serviceAccount: way\n  \
-                   trustDomain: cluster.local\n  workloadIps: [10.77.0.8]\n  protocol: HBONE\n  services: {}\nservices: []";
-        let known = WORLD.replace(server, &format!("{server}{reference}")).replace("services: []", way);
-        let scene = Self::build(&known, "", How { led, ..How::DEDICATED });
-        run(&scene.wire, "ip", &["addr", "add", "10.77.0.8/24", "dev", "br0"]);
-        let leaf = scene.authority.issue("spiffe://cluster.local/ns/shop/sa/way");
-        let way = way::Way::start(&scene.wire, &leaf);
-        (scene, way)
-    }
-
     fn build(known: &str, policies: &str, how: How) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let wire = Namespace::new();

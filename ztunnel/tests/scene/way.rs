@@ -15,6 +15,8 @@ use ambit_tls::credential::{Credential, Material, Terms};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
+use super::{How, Scene, WORLD, run};
+
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nx-seen: 10.77.0.8\r\ncontent-length: 0\r\n\r\n";
 
 /// Runs until it is dropped.
@@ -29,6 +31,23 @@ struct Asked {
     bytes: Mutex<Vec<u8>>,
     /// It knows nothing of strangers, as others do not.
     ignorant: AtomicBool,
+}
+
+impl Scene {
+    /// Proxies in dedicated mode, and a waypoint at 10.77.0.8 for whatever is addressed to the server. Whether plaintext
+    /// goes through it, too, is asked for or not.
+    pub(crate) fn with_waypoint(led: bool) -> (Self, Way) {
+        let server = "  workloadIps: [10.77.0.2, 'fd77::2']\n";
+        let reference = "  waypoint: {destination: /10.77.0.8, hboneMtlsPort: 15008}\n";
+        let way = "- uid: Kubernetes//Pod/shop/way\n  name: way\n  namespace: shop\n  serviceAccount: way\n  \
+                   trustDomain: cluster.local\n  workloadIps: [10.77.0.8]\n  protocol: HBONE\n  services: {}\nservices: []";
+        let known = WORLD.replace(server, &format!("{server}{reference}")).replace("services: []", way);
+        let scene = Self::build(&known, "", How { led, ..How::DEDICATED });
+        run(&scene.wire, "ip", &["addr", "add", "10.77.0.8/24", "dev", "br0"]);
+        let leaf = scene.authority.issue("spiffe://cluster.local/ns/shop/sa/way");
+        let way = Way::start(&scene.wire, &leaf);
+        (scene, way)
+    }
 }
 
 impl Way {
