@@ -11,7 +11,8 @@ use ambit_model::authentication::{
 };
 use ambit_model::delta::Change;
 use ambit_model::http_route::{
-    Backend, Filters, HeaderMatch, Match, Parent, PathMatch, Route, Rule, Timeouts, Upstream, ValueMatch,
+    Backend, ClaimMatch, Filters, HeaderMatch, Match, More, Parent, PathMatch, Route, Rule, Timeouts,
+    Upstream, ValueMatch,
 };
 use ambit_model::request_policy::Target;
 use ambit_model::service::AppProtocol;
@@ -253,7 +254,11 @@ fn routes_go_by_what_tokens_claim_and_not_by_what_clients_do() {
         TokenRule { claim_headers: vec![("x-group".parse().unwrap(), "group".into())], ..rule(&tokens) };
     let to = |service: &str| {
         let service = format!("shop/{service}.shop.svc.cluster.local").parse().unwrap();
-        Backend { to: Ok(Upstream { service, port: 80, subset: None }), weight: 1, filters: Ok(Filters::default()) }
+        Backend {
+            to: Ok(Upstream { service, port: 80, subset: None }),
+            weight: 1,
+            filters: Ok(Filters::default()),
+        }
     };
     let group = HeaderMatch { name: "x-group".parse().unwrap(), value: ValueMatch::Exact("staff".into()) };
     let any = PathMatch::Prefix("/".into());
@@ -271,19 +276,28 @@ fn routes_go_by_what_tokens_claim_and_not_by_what_clients_do() {
     world.push(Change::Service(Arc::new(service("other", "10.1.0.2", AppProtocol::Http11))));
     world.push(Change::Workload(Arc::new(endpoint_of("other", "two", "127.0.0.3"))));
     let parents = vec![Parent { service: "shop/web.shop.svc.cluster.local".parse().unwrap(), port: None }];
-    world.push(Change::Route(Arc::new(Route {
+    let claim = ClaimMatch { path: vec!["group".into()], value: ValueMatch::Exact("staff".into()) };
+    let mut claimed = (*rule_of(vec![], "other")).clone();
+    claimed.matches[0].more = Some(Box::new(More { claims: vec![claim], ..More::default() }));
+    let by_header = Route {
         key: "HTTPRoute/shop/staff".parse().unwrap(),
         created_s: 1,
         parents,
         rules: vec![rule_of(vec![group], "other"), rule_of(vec![], "web")],
-    })));
+    };
+    let by_claim = Route {
+        key: "VirtualService/shop/staff".parse().unwrap(),
+        rules: vec![Arc::new(claimed), rule_of(vec![], "web")],
+        ..by_header.clone()
+    };
+    world.push(Change::Route(Arc::new(by_header)));
     scene(&world, async |scene| {
         let (mut client, _) = open(scene).await;
         backend(scene, "two", "127.0.0.3", Speaks::Http1).await;
         let staff = tokens.sign_named("k", &claims(&json!({"group": "staff"})));
         let guest = tokens.sign_named("k", &claims(&json!({"group": "guest"})));
         assert!(bearing(&mut client, &staff).await.body.starts_with("two at"));
-        for token in [Some(guest), None] {
+        for token in [Some(&guest), None] {
             let mut request = client.request("/").header("x-group", "staff");
             if let Some(token) = token {
                 request = request.header("authorization", format!("Bearer {token}"));
@@ -291,6 +305,12 @@ fn routes_go_by_what_tokens_claim_and_not_by_what_clients_do() {
             let answer = client.ask(request.body(empty()).unwrap()).await;
             assert!(answer.body.starts_with("one at"), "{}", answer.body);
         }
+        // The same by the claim itself, as VirtualServices name it.
+        let gone = Change::RouteGone("HTTPRoute/shop/staff".parse().unwrap());
+        scene.plane.publish(&[gone, Change::Route(Arc::new(by_claim))].into_iter().collect());
+        assert!(bearing(&mut client, &staff).await.body.starts_with("two at"));
+        assert!(bearing(&mut client, &guest).await.body.starts_with("one at"));
+        assert!(client.get("/").await.body.starts_with("one at"));
     });
 }
 
