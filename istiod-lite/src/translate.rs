@@ -98,7 +98,8 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
 /// A service, and how its traffic is handled.
 fn served(home: &At<'_>, object: &Service) -> Vec<Change> {
     let Some(service) = service::translate(home, object) else { return Vec::new() };
-    let members = |labels: &Texts| destination::labelled(home.world, home.namespace, labels);
+    let is_of = |own: &Texts| destination::is_of_service(object, own);
+    let members = |labels: &Texts| destination::labelled(home.world, home.namespace, labels, is_of);
     let traffic =
         destination::of_asker(home.world, waypoint::Asker::Service(object), &service.key(), members);
     let service = Change::Service(Arc::new(service));

@@ -124,6 +124,11 @@ const WAYPOINTS: &str = r#"
 {apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: u, namespace: b}, spec: {hosts: ['*'], exportTo: [.], http: [{delegate: {name: d, namespace: a}}]}}
 {apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: d, namespace: a}, spec: {http: [{match: [{uri: {prefix: /x}}], route: [{destination: {host: i.example}}]}, {route: [{destination: {host: s}}]}]}}
 {apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: d, namespace: a}, spec: {hosts: [s, h.example], http: [{route: [{destination: {host: s}}]}]}}
+{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: t, namespace: a}, spec: {host: s, trafficPolicy: {loadBalancer: {simple: RANDOM}}, subsets: [{name: v1, labels: {app: s}}]}}
+{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: t, namespace: a}, spec: {host: h.example, subsets: [{name: v1, labels: {app: x}}]}}
+{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: u, namespace: a}, spec: {host: '*.svc.cluster.local', exportTo: [b], trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]}}}
+{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: u, namespace: b}, spec: {host: s.a.svc.cluster.local, subsets: [{name: v2, labels: {}}]}}
+{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: m, namespace: istio-system}, spec: {host: '*'}}
 "#;
 
 /// As many histories as run in a second or two.

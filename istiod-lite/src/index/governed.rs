@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use ambit_cluster::kinds::destination_rule::DestinationRule;
-use ambit_cluster::kinds::meta::{Texts, selects};
+use ambit_cluster::kinds::meta::Texts;
 use ambit_cluster::{Kind, ObjectRef};
 
-use crate::index::unit::{Unit, UnitKind};
+use crate::index::unit::Unit;
 use crate::index::{Space, World};
-use crate::translate::destination::{full_name, how_well};
+use crate::translate::destination::{full_name, how_well, is_of_entry, is_of_service};
 
 impl World {
     /// The services and service entries that a rule names.
@@ -41,28 +41,12 @@ impl World {
         if self.rules == 0 {
             return BTreeSet::new();
         }
-        let of_service = space.services.iter().filter(|(_, it)| {
-            let selector = &it.spec.selector;
-            selector.is_empty() || selects(selector, labels)
-        });
-        let of_entry = space.entries.iter().filter(|(_, it)| {
-            it.spec.workload_selector.as_ref().is_some_and(|it| selects(&it.labels, labels))
-        });
+        let of_service = space.services.iter().filter(|(_, it)| is_of_service(it, labels));
+        let of_entry = space.entries.iter().filter(|(_, it)| is_of_entry(it, labels));
         let services = of_service.map(|(name, it)| (Kind::Service, &it.metadata.namespace, name));
         let entries = of_entry.map(|(name, it)| (Kind::ServiceEntry, &it.metadata.namespace, name));
         let objects =
             services.chain(entries).map(|(kind, namespace, name)| ObjectRef::new(kind, namespace, name));
         objects.filter(|at| !self.rules_of(at).is_empty()).filter_map(|at| Unit::new(&at)).collect()
-    }
-
-    /// The object of a unit of either sort.
-    #[must_use]
-    pub fn object_of(unit: &Unit) -> Option<ObjectRef> {
-        let kind = match unit.kind {
-            UnitKind::Service => Kind::Service,
-            UnitKind::ServiceEntry => Kind::ServiceEntry,
-            _ => return None,
-        };
-        Some(ObjectRef::new(kind, &unit.namespace, &unit.name))
     }
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use ambit_cluster::kinds::destination_rule::{
     DestinationRule, PortPolicy, Subset as GivenSubset, TrafficPolicy,
 };
+use ambit_cluster::kinds::entry::ServiceEntry;
 use ambit_cluster::kinds::meta::{Texts, selects};
+use ambit_cluster::kinds::service::Service;
 use ambit_model::name::{ServiceKey, WorkloadUid};
 use ambit_model::traffic::{Handling, Subset, Traffic};
 
@@ -167,16 +169,36 @@ pub fn notes(rule: &DestinationRule) -> Vec<String> {
     notes
 }
 
-/// The workloads of a namespace that have all of these labels, whatever services they are of.
+/// The workloads of a namespace that are chosen, and have all of these labels.
 #[must_use]
-pub fn labelled(world: &World, namespace: &str, labels: &Texts) -> BTreeSet<WorkloadUid> {
+pub fn labelled(
+    world: &World,
+    namespace: &str,
+    labels: &Texts,
+    is_chosen: impl Fn(&Texts) -> bool,
+) -> BTreeSet<WorkloadUid> {
     let Some(space) = world.space(namespace) else { return BTreeSet::new() };
     let cluster = &world.mesh.cluster;
-    let pods = space.pods.iter().filter(|(_, it)| selects(labels, &it.metadata.labels));
+    let is_meant = |own: &Texts| selects(labels, own) && is_chosen(own);
+    let pods = space.pods.iter().filter(|(_, it)| is_meant(&it.metadata.labels));
     let pods = pods.map(|(name, _)| WorkloadUid::from(format!("{cluster}//Pod/{namespace}/{name}")));
-    let entries = space.workloads.iter().filter(|(_, it)| selects(labels, &it.labels()));
+    let entries = space.workloads.iter().filter(|(_, it)| is_meant(&it.labels()));
     let uid = |name: &str| format!("{cluster}/networking.istio.io/WorkloadEntry/{namespace}/{name}");
     pods.chain(entries.map(|(name, _)| uid(name).into())).collect()
+}
+
+/// Whether a workload may be an endpoint of a service: by its labels, or where only slices say so, in any case.
+#[must_use]
+pub fn is_of_service(service: &Service, labels: &Texts) -> bool {
+    let selector = &service.spec.selector;
+    selector.is_empty() || selects(selector, labels)
+}
+
+/// The same of a service entry, which chooses by labels or not at all.
+#[must_use]
+pub fn is_of_entry(entry: &ServiceEntry, labels: &Texts) -> bool {
+    let selector = entry.spec.workload_selector.as_ref();
+    selector.is_some_and(|it| !it.labels.is_empty() && selects(&it.labels, labels))
 }
 
 #[cfg(test)]

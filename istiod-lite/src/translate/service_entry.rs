@@ -26,7 +26,9 @@ pub(super) fn translate(at: &At<'_>, entry: &ServiceEntry) -> Vec<Change> {
     let members = |labels: &Texts| {
         let inline = endpoints(entry).into_iter().filter(|(_, it)| selects(labels, &it.labels));
         let mut members: BTreeSet<_> = inline.map(|(id, _)| uid(at, &id).into()).collect();
-        members.extend(destination::labelled(at.world, at.namespace, labels));
+        members.extend(destination::labelled(at.world, at.namespace, labels, |own| {
+            destination::is_of_entry(entry, own)
+        }));
         members
     };
     let handled =
