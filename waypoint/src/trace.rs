@@ -9,11 +9,10 @@ mod otlp;
 mod zipkin;
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ambit_model::name::Label;
-use ambit_model::provider::{Collector, Takes, Traced as Wanted};
+use ambit_model::provider::{Takes, Traced as Wanted};
 use ambit_model::snapshot::Snapshot;
 use ambit_model::trace::{Forms, Incoming, Outgoing, SpanId, TraceId};
 use ambit_process::clock::{Instant, now, now_system};
@@ -81,9 +80,11 @@ struct Attempt {
 
 /// Begins a request's part of its trace; none where nobody collects any.
 pub(crate) fn begin(world: &Snapshot, headers: &HeaderMap) -> Option<Box<Traced>> {
-    let mut all = world.providers().filter_map(|it| Some((it, it.collector()?.mesh.as_ref()?)));
-    let (first, wanted) = all.next()?;
-    let Wanted { sampling, tags } = wanted;
+    let told = world.providers().filter_map(|it| Some((&it.name, it.collector()?)));
+    let mut all: Vec<_> = told.filter_map(|(name, it)| Some((name, it, it.mesh.as_ref()?))).collect();
+    // All of them want the same; in whatever order they come, the same one is asked.
+    all.sort_unstable_by_key(|(name, ..)| *name);
+    let (_, _, Wanted { sampling, tags }) = all.first()?;
     let came = Incoming::read(headers);
     let told = tags.iter().filter_map(|(name, tag)| {
         Some((Cow::from(name.to_string()), Fact::Text(tag.value(headers)?.to_string())))
@@ -91,9 +92,9 @@ pub(crate) fn begin(world: &Snapshot, headers: &HeaderMap) -> Option<Box<Traced>
     let tags = told.collect();
     let trace = came.parent.map_or_else(|| TraceId::make(&mut Chance), |(trace, _)| trace);
     Some(Box::new(Traced {
-        forms: forms(&came, first.collector()),
+        forms: forms(&came, all.iter().map(|(_, it, _)| &it.takes)),
         sampled: came.is_sampled(headers, *sampling, &mut Chance),
-        to: std::iter::once(first).chain(all.map(|(it, _)| it)).map(|it| it.name.clone()).collect(),
+        to: all.iter().map(|(name, ..)| (*name).clone()).collect(),
         came,
         trace,
         own: SpanId::make(&mut Chance),
@@ -105,13 +106,15 @@ pub(crate) fn begin(world: &Snapshot, headers: &HeaderMap) -> Option<Box<Traced>
     }))
 }
 
-/// As it came; else as those understand it whom the collector's makers wrote for.
-fn forms(came: &Incoming, collector: Option<&Arc<Collector>>) -> Forms {
+/// As it came; else as those understand it whom the collectors' makers wrote for.
+fn forms<'a>(came: &Incoming, collectors: impl Iterator<Item = &'a Takes>) -> Forms {
     if came.forms != Forms::default() {
         return came.forms;
     }
-    let zipkin = collector.is_some_and(|it| matches!(it.takes, Takes::Zipkin { .. }));
-    Forms { w3c: !zipkin, b3: zipkin, b3_single: false }
+    collectors.fold(Forms::default(), |forms, takes| match takes {
+        Takes::Zipkin { .. } => Forms { b3: true, ..forms },
+        Takes::OtlpGrpc { .. } | Takes::OtlpHttp { .. } => Forms { w3c: true, ..forms },
+    })
 }
 
 impl Traced {

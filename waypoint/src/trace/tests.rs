@@ -1,8 +1,10 @@
 //! Spans of a request, and what collectors are sent of them.
 
 use ambit_model::delta::{Change, Delta};
-use ambit_model::provider::{Provider, ProviderKind, Tag};
+use ambit_model::provider::{Collector, Provider, ProviderKind, Tag};
 use ambit_model::trace::Sampling;
+use std::sync::Arc;
+
 use ambit_wire::pb::otlp as pb;
 use http::{HeaderName, HeaderValue};
 
@@ -87,6 +89,17 @@ fn what_is_not_kept_is_passed_on_as_not_kept_and_leaves_no_spans() {
         traced.attempt(&mut sent);
         assert!(traced.is_kept());
         assert_eq!((&sent["x-b3-sampled"], sent.get("traceparent")), (&HeaderValue::from_static("1"), None));
+    }
+}
+
+#[test]
+fn a_new_trace_is_told_in_the_words_of_all_who_collect_in_whatever_order_they_are_known() {
+    for at in 0..8 {
+        let (one, other) =
+            (otlp(&format!("o{at}"), Some(Sampling::ALL)), zipkin(&format!("z{at}"), Some(Sampling::ALL)));
+        let mut sent = headers(&[]);
+        begin(&world(vec![one, other]), &sent).unwrap().attempt(&mut sent);
+        assert!(sent.contains_key("traceparent") && sent.contains_key("x-b3-traceid"), "{sent:?}");
     }
 }
 
