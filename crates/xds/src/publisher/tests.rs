@@ -1,6 +1,8 @@
 //! The server's end alone: first answers, pushes, order, answers, names, limits.
 
-use ambit_model::delta::Delta;
+use ambit_model::delta::{Change, Delta};
+use ambit_model::provider::{Authorizer, Provider, ProviderKind, Speaks, Which};
+use ambit_model::request_policy::RequestPolicy;
 use ambit_wire::pb::discovery::DeltaDiscoveryResponse;
 
 use super::*;
@@ -110,6 +112,40 @@ fn routes_come_after_what_they_point_to_and_what_is_gone_of_it_after_them() {
     assert_eq!(said(publisher.on_library(Arc::new(next.clone()))), wanted);
     let last = next.with(&delta([gone(&service("new", 1)), gone(&route("r", "new"))]));
     assert_eq!(said(publisher.on_library(Arc::new(last))), ["route -r", "address -new"]);
+}
+
+#[test]
+fn who_is_asked_is_known_before_the_policies_that_name_them_and_as_long() {
+    let provider = |name: &str| {
+        let at = "authz.shop.svc:9000".parse().unwrap();
+        let (speaks, shown, body) = (Speaks::Grpc, Which::All, None);
+        let patience = Duration::from_secs(1);
+        let whom = Authorizer {
+            at,
+            speaks,
+            shown,
+            patience,
+            fail_open: false,
+            error_status: 403,
+            reroute: false,
+            body,
+        };
+        Change::Provider(Arc::new(Provider {
+            name: name.into(),
+            kind: ProviderKind::Authorizer(Arc::new(whom)),
+        }))
+    };
+    let demand = |name: &str| {
+        let key = format!("shop/{name}").parse().unwrap();
+        Change::RequestPolicy(Arc::new(RequestPolicy::closed(key)))
+    };
+    let (mut publisher, library) = in_step(&delta([provider("old"), demand("old")]));
+    for (kind, wanted) in [(ResourceType::Policy, "demand +old"), (ResourceType::Provider, "provider +old")] {
+        assert_eq!(said(publisher.on_request(request(kind), Instant::now()).unwrap()), [wanted]);
+    }
+    let next = [gone(&provider("old")), provider("new"), gone(&demand("old")), demand("new")];
+    let wanted = ["provider +new", "demand +new", "demand -old", "provider -old"];
+    assert_eq!(said(publisher.on_library(Arc::new(library.with(&delta(next))))), wanted);
 }
 
 #[test]
@@ -271,9 +307,7 @@ fn large_pushes_are_split_and_the_first_answer_is_not() {
                 name: big.clone(),
                 ..Default::default()
             };
-            ambit_model::delta::Change::Workload(Arc::new(
-                ambit_wire::convert::workload_from_pb(raw).unwrap(),
-            ))
+            Change::Workload(Arc::new(ambit_wire::convert::workload_from_pb(raw).unwrap()))
         })
         .collect();
     let mut publisher = Publisher::new(1, library(&many));
