@@ -69,7 +69,8 @@ fn a_stranger_is_nobody_at_its_own_address_and_is_believed_of_nobody_but_the_pod
             scene.plane.publish(&[change(policy("b", way(), action, &[rule]))].into_iter().collect());
             let mut seen = Vec::new();
             for client in [&mut stranger, &mut itself] {
-                let request = client.request("/").header("x-forwarded-for", "10.0.0.1").body(empty()).unwrap();
+                let request =
+                    client.request("/").header("x-forwarded-for", "10.0.0.1").body(empty()).unwrap();
                 seen.push(client.ask(request).await.status);
             }
             assert_eq!((seen[0], seen[1]), wanted, "{name}");
@@ -86,7 +87,10 @@ fn a_stranger_is_nobody_at_its_own_address_and_is_believed_of_nobody_but_the_pod
             let Err(OpenError::Refused { status }) = asked else { panic!("{who:?} {authority}") };
             assert_eq!(status, 400, "{who:?} {authority}");
         }
-        scene.logged(&["connection refused", "and spiffe://cluster.local/ns/shop/sa/cart is not at 127.0.0.3"]);
+        scene.logged(&[
+            "connection refused",
+            "and spiffe://cluster.local/ns/shop/sa/cart is not at 127.0.0.3",
+        ]);
     });
 }
 
