@@ -118,7 +118,8 @@ pub(super) fn load(url: &Url, every: Duration, end: &End) -> Result<(), String> 
     while !end.is_now(begun) {
         let since = Instant::now();
         begun += 1;
-        let became = fetch(wanted, Family::Any, REQUEST_LIMIT).map_err(|e| e.to_string()).and_then(judged);
+        let became =
+            fetch(wanted, Family::Any, REQUEST_LIMIT).map_err(|e| e.to_string()).and_then(|it| judged(&it));
         account.add(Done { took: since.elapsed(), became });
         std::thread::park_timeout(every.saturating_sub(since.elapsed()));
     }
@@ -126,7 +127,7 @@ pub(super) fn load(url: &Url, every: Duration, end: &End) -> Result<(), String> 
 }
 
 /// What an answer means.
-pub(super) fn judged(answer: Answer) -> Result<(Duration, String), String> {
+pub(super) fn judged(answer: &Answer) -> Result<(Duration, String), String> {
     if answer.status < 400 {
         Ok((answer.naming, named(&answer.body)))
     } else {

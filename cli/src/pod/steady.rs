@@ -115,7 +115,7 @@ impl Kept<'_> {
         while !end.is_now(begun) {
             let due = pace.wait();
             begun += u64::from(pace.others);
-            let became = self.ask().and_then(judged);
+            let became = self.ask().and_then(|it| judged(&it));
             if tell.send(Told::Done(Done { took: due.elapsed(), became })).is_err() {
                 return;
             }

@@ -1,3 +1,5 @@
+//! What becomes of kept connections: against a server on loopback that lets go of them as it is told.
+
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
@@ -58,7 +60,7 @@ fn a_connection_is_kept_until_the_server_says_that_it_answers_no_more() {
     let (url, served) = server(vec![(3, Last::Says), (1, Last::Says)]);
     let mut kept = kept(&url);
     for _ in 0..4 {
-        assert_eq!(judged(kept.ask().unwrap()).unwrap().1, "one");
+        assert_eq!(judged(&kept.ask().unwrap()).unwrap().1, "one");
     }
     assert_eq!((kept.opened, kept.again, served.join().unwrap()), (2, 0, 4));
 }
