@@ -18,21 +18,19 @@ enum Role {
     Scale(scale::Arguments),
     /// A waypoint between two ztunnels, beside none and beside a peer.
     Waypoint(waypoint::Arguments),
-    /// Answer requests (started by the measurement itself).
+    /// Answer requests, send them, or send a large body: started by measurements themselves.
     #[command(hide = true)]
     Serve(server::Arguments),
-    /// Send requests (started by the measurement itself).
     #[command(hide = true)]
     Load(load::Arguments),
-    /// Send one large body (started by the measurement itself).
     #[command(hide = true)]
     Upload(upload::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
-    let arguments = Perf::parse();
-    match arguments.role {
-        None => bench::run(&arguments.bench),
+    let Perf { role, bench } = Perf::parse();
+    match role {
+        None => bench::run(&bench),
         Some(Role::Scale(scale)) => scale::run(&scale),
         Some(Role::Waypoint(waypoint)) => waypoint::run(&waypoint),
         Some(Role::Serve(serve)) => server::run(&serve),
