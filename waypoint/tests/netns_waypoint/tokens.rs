@@ -11,8 +11,7 @@ use ambit_model::authentication::{
 };
 use ambit_model::delta::Change;
 use ambit_model::http_route::{
-    Backend, ClaimMatch, Filters, HeaderMatch, Match, More, Parent, PathMatch, Route, Rule, Timeouts,
-    Upstream, ValueMatch,
+    ClaimMatch, Filters, HeaderMatch, Match, More, Parent, PathMatch, Route, Rule, Timeouts, ValueMatch,
 };
 use ambit_model::request_policy::Target;
 use ambit_model::service::AppProtocol;
@@ -20,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::backend::{Seen, Speaks, backend};
 use crate::client::{Answer, Client, empty, http1, http2};
+use crate::routes::to;
 use crate::scene::{PATIENCE, Scene, endpoint_of, scene, scene_with, service, shop};
 
 const WEB: &str = "10.1.0.1:80";
@@ -252,14 +252,6 @@ fn routes_go_by_what_tokens_claim_and_not_by_what_clients_do() {
     let tokens = Tokens::new();
     let believed =
         TokenRule { claim_headers: vec![("x-group".parse().unwrap(), "group".into())], ..rule(&tokens) };
-    let to = |service: &str| {
-        let service = format!("shop/{service}.shop.svc.cluster.local").parse().unwrap();
-        Backend {
-            to: Ok(Upstream { service, port: 80, subset: None }),
-            weight: 1,
-            filters: Ok(Filters::default()),
-        }
-    };
     let group = HeaderMatch { name: "x-group".parse().unwrap(), value: ValueMatch::Exact("staff".into()) };
     let any = PathMatch::Prefix("/".into());
     let rule_of = |headers: Vec<HeaderMatch>, service: &str| {
@@ -267,7 +259,7 @@ fn routes_go_by_what_tokens_claim_and_not_by_what_clients_do() {
             name: "".into(),
             matches: vec![Match { path: any.clone(), headers, ..Match::default() }],
             filters: Ok(Filters::default()),
-            backends: vec![to(service)],
+            backends: vec![to(service, 1)],
             timeouts: Timeouts::default(),
             retry: None,
         })

@@ -1,3 +1,5 @@
+//! Which endpoint a request gets, who is left out and comes back, and what there is no room for.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Tables: shares, what moves when endpoints come and go, and what leads nowhere.
+
 use proptest::prelude::*;
 
 use super::*;
