@@ -54,7 +54,8 @@ fn one_match(one: &Match) -> Value {
 }
 
 fn more(more: &More) -> Value {
-    let More { method, scheme, authority, port, from, without_headers, claims, without_claims, servers } = more;
+    let More { method, scheme, authority, port, from, without_headers, claims, without_claims, servers } =
+        more;
     let one = |it: &Option<ValueMatch>| it.as_ref().map(|it| object([value(it)]));
     let claim = |ClaimMatch { path, value }: &ClaimMatch| named(&path.join("."), value);
     object([

@@ -18,8 +18,17 @@ use crate::limits;
 use crate::pb::waypoint as pb;
 
 pub(super) fn filters_from_pb(raw: pb::Filters) -> Result<Filters, ConvertError> {
-    let pb::Filters { request_headers, response_headers, redirect, rewrite, mirrors, cors, direct, fault, ask } =
-        raw;
+    let pb::Filters {
+        request_headers,
+        response_headers,
+        redirect,
+        rewrite,
+        mirrors,
+        cors,
+        direct,
+        fault,
+        ask,
+    } = raw;
     let mirrors = at_most("mirrors", limits::ROUTE_LIST, mirrors)?;
     Ok(Filters {
         request_headers: edits_from_pb(request_headers.unwrap_or_default())?,

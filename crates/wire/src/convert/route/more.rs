@@ -53,7 +53,8 @@ fn claim(field: &'static str, raw: pb::ClaimMatch) -> Result<ClaimMatch, Convert
 }
 
 pub(super) fn more_to_pb(more: &More) -> pb::More {
-    let More { method, scheme, authority, port, from, without_headers, claims, without_claims, servers } = more;
+    let More { method, scheme, authority, port, from, without_headers, claims, without_claims, servers } =
+        more;
     let written = |value: &Option<ValueMatch>| value.as_ref().map(value_to_pb);
     let header = |HeaderMatch { name, value }: &HeaderMatch| named(name.as_str(), value);
     let claim = |ClaimMatch { path, value }: &ClaimMatch| pb::ClaimMatch {

@@ -169,6 +169,62 @@ fn a_filter_is_refused_with_its_field_and_value() {
 }
 
 #[test]
+fn what_a_request_meets_in_a_backends_place_is_refused_with_its_field_and_value() {
+    type Change = fn(&mut pb::Filters);
+    let cases: Vec<(Change, &str)> = vec![
+        (
+            |f| f.direct = Some(pb::Direct { status: 100, ..Default::default() }),
+            "direct.status is \"100\", wanted a status from 200 to 599",
+        ),
+        (
+            |f| f.direct = Some(pb::Direct { status: 200, body: vec![0; (1 << 20) + 1].into() }),
+            "direct.body has 1048577 bytes, more than 1048576",
+        ),
+        (
+            |f| f.fault = Some(pb::Fault { delay: Some(delay(600_001, 1, 1)), abort: None }),
+            "fault.delay is \"600001 ms\", wanted at most ten minutes",
+        ),
+        (
+            |f| f.fault = Some(pb::Fault { delay: Some(delay(1, 2, 1)), abort: None }),
+            "fault.delay.parts is \"2/1\", wanted a share of at most all",
+        ),
+        (
+            |f| f.fault = Some(pb::Fault { delay: None, abort: Some(abort(None)) }),
+            "fault.abort holds none of the known alternatives",
+        ),
+        (
+            |f| {
+                f.fault = Some(pb::Fault { delay: None, abort: Some(abort(Some(pb::abort::With::Grpc(17)))) })
+            },
+            "fault.abort is \"17\", wanted a status of gRPC",
+        ),
+    ];
+    for (change, wanted) in cases {
+        assert_eq!(route_from_pb(with_filters(change)).unwrap_err().in_full(), wanted);
+    }
+}
+
+fn delay(time_ms: u64, parts: u32, whole: u32) -> pb::Delay {
+    pb::Delay { time_ms, parts, whole }
+}
+
+fn abort(with: Option<pb::abort::With>) -> pb::Abort {
+    pb::Abort { with, parts: 1, whole: 1 }
+}
+
+#[test]
+fn a_virtual_service_may_have_more_rules_than_a_route_and_not_any_number() {
+    let of = |rules: usize| {
+        let mut route = a_route();
+        route.kind = pb::Kind::VirtualService.into();
+        route.rules = vec![pb::Rule::default(); rules];
+        route_from_pb(route)
+    };
+    assert_eq!(of(limits::VIRTUAL_RULES).unwrap().key.to_string(), "VirtualService/shop/cart");
+    assert_eq!(of(limits::VIRTUAL_RULES + 1).unwrap_err().in_full(), "rules: 4097 is more than 4096");
+}
+
+#[test]
 fn a_prefix_is_replaced_only_where_every_match_is_of_one() {
     let prefixed = || {
         let path = pb::PathChange { kind: Some(pb::path_change::Kind::Prefix("/x".into())) };
