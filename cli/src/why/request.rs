@@ -374,6 +374,9 @@ impl Eye<'_> {
                 None => answered(500, "the redirect replaces a prefix where none matched"),
             };
         }
+        if let Some(answer) = &filters.direct {
+            return answered(answer.status, "its rule holds an answer ready");
+        }
         let shares = self.shares(found.rule);
         if shares.is_empty() {
             answered(500, "the rule has no backend with a weight")
