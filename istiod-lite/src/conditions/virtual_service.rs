@@ -104,7 +104,8 @@ fn accepted(world: &World, at: &ObjectRef, reading: &Reading) -> Condition {
 fn route_before(world: &World, service: &ObjectRef) -> Option<ObjectRef> {
     let mut routes = world.routes_of(service).into_iter();
     routes.find(|it| {
-        matches!(it.kind, Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute) && world.parents_of(it).contains(service)
+        matches!(it.kind, Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute)
+            && world.parents_of(it).contains(service)
     })
 }
 
