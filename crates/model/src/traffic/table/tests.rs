@@ -54,14 +54,12 @@ fn tables_without_anybody_or_without_weights_lead_nowhere() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
-
-    /// On a ring, whom one that goes leaves behind is moved, and nobody else; in Maglev's table few are.
-    #[test]
-    fn when_one_goes_few_others_move(count in 3u32..12, gone in 0u32..12) {
-        let gone = gone % count;
-        for kind in KINDS {
+/// On a ring, whom one that goes leaves behind is moved, and few others; in Maglev's table a few more are. All cases
+/// there are, so that it holds each time or never.
+#[test]
+fn when_one_goes_few_others_move() {
+    for kind in KINDS {
+        for (count, gone) in (3..12).flat_map(|count| (0..count).map(move |gone| (count, gone))) {
             let before = Table::new(kind, hosts(0..count));
             let after = Table::new(kind, hosts((0..count).filter(|name| *name != gone)));
             let name: WorkloadUid = format!("pod-{gone}").into();
@@ -70,15 +68,15 @@ proptest! {
                 *old != name && old != found(&after, *hash)
             });
             let moved = moved.count();
-            match kind {
-                HashTable::Ring { .. } => {
-                    // Shares of the ring are rounded up, so that single points may come and go.
-                    prop_assert!(moved < 2_000 / 6, "{moved} of 2000 on a ring of {count}");
-                }
-                HashTable::Maglev { .. } => prop_assert!(moved < 2_000 / 4, "{moved} of 2000 of {count}"),
-            }
+            // Shares of a ring are of its size, so that those who stay get points of who goes.
+            let most = if matches!(kind, HashTable::Ring { .. }) { 2_000 / 6 } else { 2_000 / 4 };
+            assert!(moved < most, "{moved} of 2000 for {gone} of {count}: {kind:?}");
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn it_is_known_whose_a_table_is(names in proptest::collection::btree_set(0u32..6, 0..6), other in proptest::collection::btree_set(0u32..6, 0..6)) {
