@@ -4,7 +4,6 @@
 
 mod backends;
 pub mod connections;
-pub mod connections;
 mod external;
 mod filters;
 mod matches;

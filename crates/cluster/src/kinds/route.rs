@@ -4,7 +4,6 @@
 
 mod check;
 pub mod connection;
-pub mod connection;
 mod external;
 
 use std::time::Duration;

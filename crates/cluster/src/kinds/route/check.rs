@@ -61,17 +61,32 @@ pub(super) fn connections(spec: &ConnectionRouteSpec, named: bool) -> Checked {
     attached(&spec.parent_refs, spec.rules.len())?;
     if spec.rules.len() != 1 {
         let found = spec.rules.len().to_string();
-        return Err(Wrong::field("spec.rules", &found, "not one rule", "give one, and a route for each other"));
+        return Err(Wrong::field(
+            "spec.rules",
+            &found,
+            "not one rule",
+            "give one, and a route for each other",
+        ));
     }
     if named {
         few("spec.hostnames", spec.hostnames.len(), SIXTEEN)?;
         if spec.hostnames.is_empty() {
-            return Err(Wrong::field("spec.hostnames", "", "no name of a server", "list those that are asked for"));
+            return Err(Wrong::field(
+                "spec.hostnames",
+                "",
+                "no name of a server",
+                "list those that are asked for",
+            ));
         }
         for (nth, name) in spec.hostnames.iter().enumerate() {
             if name.parse::<ServerName>().is_err() {
                 let remedy = "write a name such as db.shop, or *.shop";
-                return Err(Wrong::field(format!("spec.hostnames[{nth}]"), name, "not a name of a server", remedy));
+                return Err(Wrong::field(
+                    format!("spec.hostnames[{nth}]"),
+                    name,
+                    "not a name of a server",
+                    remedy,
+                ));
             }
         }
     }
@@ -83,30 +98,6 @@ pub(super) fn connections(spec: &ConnectionRouteSpec, named: bool) -> Checked {
 fn attached(parents: &[ParentRef], rules: usize) -> Checked {
     few("spec.parentRefs", parents.len(), PARENTS)?;
     few("spec.rules", rules, RULES)
-/// A route of connections; `named`: of those that ask for servers.
-pub(super) fn connections(spec: &ConnectionRouteSpec, named: bool) -> Checked {
-    attached(&spec.parent_refs, spec.rules.len())?;
-    if spec.rules.len() != 1 {
-        let found = spec.rules.len().to_string();
-        return Err(Wrong::field("spec.rules", &found, "not one rule", "give one, and a route for each other"));
-    }
-    if named {
-        few("spec.hostnames", spec.hostnames.len(), SIXTEEN)?;
-        if spec.hostnames.is_empty() {
-            return Err(Wrong::field("spec.hostnames", "", "no name of a server", "list those that are asked for"));
-        }
-        for (nth, name) in spec.hostnames.iter().enumerate() {
-            if name.parse::<ServerName>().is_err() {
-                let remedy = "write a name such as db.shop, or *.shop";
-                return Err(Wrong::field(format!("spec.hostnames[{nth}]"), name, "not a name of a server", remedy));
-            }
-        }
-    }
-    let all = spec.rules.iter().enumerate();
-    all.into_iter()
-        .try_for_each(|(at, rule)| backends(&format!("spec.rules[{at}].backendRefs"), &rule.backend_refs))
-}
-
 }
 
 fn all_matches(matches: impl Iterator<Item = usize>) -> Checked {
@@ -268,10 +259,10 @@ fn one(at: &str, it: &Filter) -> Checked {
         "URLRewrite" => ("urlRewrite", it.url_rewrite.is_some()),
         "RequestMirror" => ("requestMirror", it.request_mirror.is_some()),
         "CORS" => ("cors", it.cors.is_some()),
+        "ExternalAuth" => ("externalAuth", it.external_auth.is_some()),
         "" => return Err(Wrong::field(format!("{at}.type"), "", "missing", "say which filter it is")),
         _ => return Ok(()),
     };
-        "ExternalAuth" => ("externalAuth", it.external_auth.is_some()),
     if !is_there {
         return Err(Wrong::field(format!("{at}.{member}"), "", "missing", "say what the filter is to do"));
     }
@@ -280,10 +271,10 @@ fn one(at: &str, it: &Filter) -> Checked {
     }
     it.request_redirect.iter().try_for_each(|it| redirect(&format!("{at}.requestRedirect"), it))?;
     it.url_rewrite.iter().try_for_each(|it| rewrite(&format!("{at}.urlRewrite"), it))?;
+    it.external_auth.iter().try_for_each(|it| it.check(&format!("{at}.externalAuth")))?;
     if let Some(mirror) = &it.request_mirror {
         let place = format!("{at}.requestMirror");
         if mirror.percent.is_some() && mirror.fraction.is_some() {
-    it.external_auth.iter().try_for_each(|it| it.check(&format!("{at}.externalAuth")))?;
             return Err(Wrong::field(place, "", "percent together with fraction", "keep one of the two"));
         }
         let over = mirror.percent.is_some_and(|it| it > 100)
@@ -416,9 +407,6 @@ mod tests {
                 "filters[0]",
                 "prefix",
             ),
-            ("{filters: [{type: CORS, cors: {}}, {type: CORS, cors: {}}]}", "filters[1]", "twice"),
-            ("{backendRefs: [{name: a, port: 80, weight: 1000001}]}", "weight", "too large"),
-            ("{timeouts: {request: '5'}}", "timeouts.request", "not a duration"),
             ("{filters: [{type: ExternalAuth}]}", "filters[0].externalAuth", "missing"),
             (
                 "{filters: [{type: ExternalAuth, externalAuth: {protocol: SOAP}}]}",
@@ -435,6 +423,9 @@ mod tests {
                 "externalAuth.http",
                 "GRPC",
             ),
+            ("{filters: [{type: CORS, cors: {}}, {type: CORS, cors: {}}]}", "filters[1]", "twice"),
+            ("{backendRefs: [{name: a, port: 80, weight: 1000001}]}", "weight", "too large"),
+            ("{timeouts: {request: '5'}}", "timeouts.request", "not a duration"),
             ("{timeouts: {request: 1s, backendRequest: 2s}}", "backendRequest", "longer"),
             ("{retry: {codes: [200]}}", "retry.codes", "not a failure"),
         ] {
