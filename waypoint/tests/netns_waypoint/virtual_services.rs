@@ -13,7 +13,7 @@ use ambit_model::http_route::{
 use ambit_model::service::AppProtocol;
 
 use crate::backend::{Speaks, backend};
-use crate::client::{empty, http1};
+use crate::client::{Client, empty, http1};
 use crate::scene::{endpoint_of, scene, service, shop};
 
 const WEB: &str = "10.1.0.1:80";
@@ -106,6 +106,35 @@ fn rules() -> Vec<Rule> {
     ]
 }
 
+/// Where requests go, and as what.
+async fn leads(client: &mut Client) {
+    for (path, header, wanted, line) in [
+        ("/foobar?q", "x-a", "two", "GET /bar?q HTTP/1.1"),
+        ("/foo/bar", "x-a", "two", "GET /bar HTTP/1.1"),
+        ("/foo/bar", "x-stop", "one", "GET /foo/bar HTTP/1.1"),
+        ("/parts/a/b?q", "x-a", "two", "GET /b/a?q HTTP/1.1"),
+        ("/newer", "x-a", "two", "GET /newer HTTP/1.1"),
+        ("/cors", "x-a", "one", "GET /cors HTTP/1.1"),
+    ] {
+        let answer = client.ask(client.request(path).header(header, "1").body(empty()).unwrap()).await;
+        let mut lines = answer.body.lines();
+        assert!(lines.next().is_some_and(|it| it.starts_with(wanted)), "{path} {header}: {answer:?}");
+        assert_eq!(lines.next(), Some(line), "{path} {header}");
+        assert_eq!(answer.body.contains("host: inside.example:81"), wanted == "two" && path != "/newer");
+    }
+}
+
+/// Browsers that ask for pages of other origins.
+async fn questions(client: &mut Client) {
+    for (origin, leave) in [("https://a.example", true), ("https://b.example", false)] {
+        let question = client.request("/cors").method("OPTIONS").header("origin", origin);
+        let question = question.header("access-control-request-method", "GET").body(empty()).unwrap();
+        let answer = client.ask(question).await;
+        assert_eq!(answer.headers.contains_key("access-control-allow-origin"), leave, "{origin}");
+        assert_eq!(answer.body.starts_with("one"), !leave, "{origin}: whoever has no leave asks the backend");
+    }
+}
+
 #[test]
 fn rules_of_virtual_services_are_in_force_in_their_order_with_all_that_only_they_can_do() {
     let mut world = shop(AppProtocol::Http11);
@@ -117,20 +146,7 @@ fn rules_of_virtual_services_are_in_force_in_their_order_with_all_that_only_they
         let one = backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
         let two = backend(scene, "two", "127.0.0.3", Speaks::Http1).await;
         let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
-        for (path, header, wanted, line) in [
-            ("/foobar?q", "x-a", "two", "GET /bar?q HTTP/1.1"),
-            ("/foo/bar", "x-a", "two", "GET /bar HTTP/1.1"),
-            ("/foo/bar", "x-stop", "one", "GET /foo/bar HTTP/1.1"),
-            ("/parts/a/b?q", "x-a", "two", "GET /b/a?q HTTP/1.1"),
-            ("/newer", "x-a", "two", "GET /newer HTTP/1.1"),
-            ("/cors", "x-a", "one", "GET /cors HTTP/1.1"),
-        ] {
-            let answer = client.ask(client.request(path).header(header, "1").body(empty()).unwrap()).await;
-            let mut lines = answer.body.lines();
-            assert!(lines.next().is_some_and(|it| it.starts_with(wanted)), "{path} {header}: {answer:?}");
-            assert_eq!(lines.next(), Some(line), "{path} {header}");
-            assert_eq!(answer.body.contains("host: inside.example:81"), wanted == "two" && path != "/newer");
-        }
+        leads(&mut client).await;
         let before = one.requests.load(Ordering::SeqCst) + two.requests.load(Ordering::SeqCst);
         let direct = client.get("/direct").await;
         assert_eq!((direct.status, direct.body.as_str()), (203, "here"));
@@ -150,17 +166,7 @@ fn rules_of_virtual_services_are_in_force_in_their_order_with_all_that_only_they
         let begun = Instant::now();
         assert_eq!(client.get("/waits").await.status, 200);
         assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
-        for (origin, leave) in [("https://a.example", true), ("https://b.example", false)] {
-            let question = client.request("/cors").method("OPTIONS").header("origin", origin);
-            let question = question.header("access-control-request-method", "GET").body(empty()).unwrap();
-            let answer = client.ask(question).await;
-            assert_eq!(answer.headers.contains_key("access-control-allow-origin"), leave, "{origin}");
-            assert_eq!(
-                answer.body.starts_with("one"),
-                !leave,
-                "{origin}: whoever has no leave asks the backend"
-            );
-        }
+        questions(&mut client).await;
         scene.logged(&["request complete", "/lost", "response_flags=\"NC\"", "cluster_not_found"]);
         scene.logged(&["request complete", "/end", "response_flags=\"FI\"", "fault_filter_abort"]);
         scene.logged(&["request complete", "/waits", "response_flags=\"DI\""]);
