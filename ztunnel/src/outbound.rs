@@ -126,19 +126,34 @@ async fn carry(lane: &Arc<Lane>, stream: TcpStream, flow: Flow, began: Instant) 
     }
 }
 
-/// Plans and dials, also again after a while if the far proxy is away for a moment.
+/// Plans and dials, also again after a while if the far proxy is away for a moment, or has not heard yet what we have,
+/// or the other way round.
 pub(crate) async fn reach(lane: &Lane, flow: &Flow, asking: Asking<'_>) -> Reached {
     let (until, mut pause) = (now() + RETURN_WAIT, PAUSE_FIRST);
     loop {
         let reached = Box::pin(reach_now(lane, flow, asking)).await;
-        match &reached {
-            Reached::Nowhere(_, Outcome::Open(error)) if error.is_of_absence() && now() + pause < until => {}
-            _ => return reached,
+        let may_change = match &reached {
+            Reached::Nowhere(plan, Outcome::Open(error)) => {
+                error.is_of_absence() || is_of_another_view(plan.as_ref(), error)
+            }
+            _ => false,
+        };
+        if !may_change || now() + pause >= until {
+            return reached;
         }
         // Spread, for all of a node's connections have found this out at the same time.
         tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
         pause = (pause * 2).min(PAUSE_MOST);
     }
+}
+
+/// Whether a waypoint does not serve what we were told that it does: traffic has been moved to it, or from it, and one of
+/// us has not heard of it yet.
+fn is_of_another_view(plan: Option<&Plan>, error: &OpenError) -> bool {
+    matches!(
+        (plan, error),
+        (Some(Plan::ViaWaypoint(_)), OpenError::Refused { status: StatusCode::NOT_FOUND })
+    )
 }
 
 /// Plans and dials, also to another endpoint where that helps.

@@ -152,6 +152,20 @@ mod tests {
     }
 
     #[test]
+    fn a_waypoint_that_has_not_heard_yet_what_goes_through_it_is_asked_again_and_not_for_ever() {
+        let (scene, way) = Scene::with_waypoint(false);
+        let seen = Answer::Served { seen: ip("10.77.0.8") };
+        way.lag(2);
+        assert_eq!(scene.ask(Who::Client, "10.77.0.2:8080", "/"), seen, "{}", scene.logs());
+        assert_eq!(way.asked().len(), 3, "{}", scene.logs());
+        // And one that never hears gets nobody past it.
+        way.lag(usize::MAX);
+        assert_eq!(scene.ask(Who::Client, "10.77.0.2:8080", "/"), Answer::Cut, "{}", scene.logs());
+        let line = scene.access(Who::Client, "404 Not Found");
+        assert!(line.contains("direction=\"outbound\""), "{line}");
+    }
+
+    #[test]
     fn without_a_certificate_nothing_is_sent_at_all() {
         let scene = Scene::new("");
         scene.take_identity_away(Who::Client);

@@ -1,11 +1,11 @@
 //! A waypoint of our own making, on the wire at 10.77.0.8: it answers requests itself, and keeps what it was asked for.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ambit_hbone::Windows;
 use ambit_hbone::accept::{Accepted, Arrival, accept};
-use ambit_hbone::head::{Connect, Opened};
+use ambit_hbone::head::{Connect, Opened, Refusal};
 use ambit_hbone::nested::Nested;
 use ambit_kit::{Leaf, Namespace};
 use ambit_process::net::TcpListener;
@@ -31,6 +31,8 @@ struct Asked {
     bytes: Mutex<Vec<u8>>,
     /// It knows nothing of strangers, as others do not.
     ignorant: AtomicBool,
+    /// How many more times it knows nothing of what it is asked for, either.
+    late: AtomicUsize,
 }
 
 impl Scene {
@@ -86,6 +88,11 @@ impl Way {
     pub(crate) fn forget_strangers(&self) {
         self.asked.ignorant.store(true, Ordering::Relaxed);
     }
+
+    /// It has not heard yet what it is for, when it is asked so many times more.
+    pub(crate) fn lag(&self, times: usize) {
+        self.asked.late.store(times, Ordering::Relaxed);
+    }
 }
 
 async fn serve(listener: std::net::TcpListener, credential: &Credential, asked: &Arc<Asked>) {
@@ -108,6 +115,10 @@ async fn streams(accepted: Accepted, stop: Stop, asked: Arc<Asked>) {
         let head = arrival.head().unwrap().clone();
         let for_stranger = head.for_stranger && !asked.ignorant.load(Ordering::Relaxed);
         asked.heads.lock().unwrap().push((peer.clone(), head));
+        let late = asked.late.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| it.checked_sub(1));
+        if late.is_ok() {
+            return arrival.refuse(Refusal::Elsewhere);
+        }
         let asked = Arc::clone(&asked);
         streams.spawn("stream", move |_| async move {
             let mut stream = Nested::new(arrival.open(&Opened { baggage: None, for_stranger }).unwrap());

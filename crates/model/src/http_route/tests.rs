@@ -11,7 +11,7 @@ fn a_routes_key_reads_back_as_it_was_written() {
 
 #[test]
 fn texts_that_are_no_key_of_a_route_are_refused() {
-    for text in ["", "HTTPRoute", "HTTPRoute/shop", "shop/cart", "TCPRoute/shop/cart", "httproute/shop/cart"]
+    for text in ["", "HTTPRoute", "HTTPRoute/shop", "shop/cart", "UDPRoute/shop/cart", "httproute/shop/cart"]
     {
         assert_eq!(text.parse::<RouteKey>(), Err(NameError::Route { value: text.into() }), "{text}");
     }
