@@ -52,13 +52,10 @@ fn story(lab: &Lab) -> Result<()> {
     reader.follow_section(PAGE, "It is replaced, and there are more of it")?;
     the_waypoint_is_who_asks(lab)?;
     reader.follow_section(PAGE, "How its pods are")?;
-    askers.end()?;
-    // Known wrong, and to be asked over again once it is right: where traffic moves from one waypoint to another, or from
-    // one to none, a waypoint that has heard of it before the tunnels that lead to it refuses, and ztunnel does not plan
-    // anew. One in a few hundred new connections of that moment was lost so.
     reader.follow_section(PAGE, "What runs as an account")?;
     reader.follow_section(PAGE, "One service alone")?;
-    reader.follow_section(PAGE, "Away again")
+    reader.follow_section(PAGE, "Away again")?;
+    askers.end()
 }
 
 /// Those who ask all the while.
