@@ -4,6 +4,7 @@
 mod edges;
 mod maps;
 mod reference;
+mod rights;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
     let mut complaints = text::check(&sources);
     complaints.extend(edges::check(workspace)?);
     complaints.extend(maps::check(&workspace.root, &sources)?);
+    complaints.extend(rights::check(&workspace.root)?);
     complaints.extend(reference::check(workspace, &sources, write)?);
     if write {
         crds::write(workspace)?;
