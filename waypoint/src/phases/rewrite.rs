@@ -1,7 +1,7 @@
 //! What leaves us in a request's place (`waypoint.md` 1.6, 6.3): the head as an endpoint gets it, in either version of
 //! HTTP. Owns which headers we add, and which of ours nobody may send through us.
 
-use ambit_model::name::Identity;
+use ambit_model::name::{Identity, Label};
 use ambit_model::route::Bound;
 use ambit_model::service::AppProtocol;
 use ambit_model::traffic::Version as Wanted;
@@ -17,7 +17,6 @@ use super::identify::Asked;
 use super::route::{Route, protocol_of};
 use crate::body::Upload;
 use crate::stream::Inbound;
-use crate::upstream::Guide;
 
 /// What proxies tell applications and each other; nobody else does.
 const OURS: &str = "x-envoy-";
@@ -82,8 +81,12 @@ pub(crate) fn rewrite(inbound: &Inbound, parts: Parts, asked: Asked, route: &Rou
 
 /// Which HTTP the service's traffic policy wants to be spoken.
 fn version(inbound: &Inbound, to: &Bound) -> Wanted {
-    let guide = Guide::of(&inbound.lane, to);
-    guide.as_ref().and_then(Guide::limits).map(|it| it.version).unwrap_or_default()
+    let Bound::Service { service, port, subset } = to else { return Wanted::default() };
+    let world = inbound.lane.shared.world.load();
+    let handling = world
+        .traffic_of(&service.key())
+        .and_then(|traffic| traffic.of(*port, subset.as_ref().map(Label::as_str)));
+    handling.map(|(handling, _)| handling.limits.version).unwrap_or_default()
 }
 
 fn speaks_http2(protocol: AppProtocol, client: bool, wanted: Wanted) -> bool {
