@@ -47,7 +47,11 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     record.enter()?;
     let asked = identify::identify(&mut parts)?;
     authenticate::unforge(record, &mut parts);
-    let former = Box::pin(ask::ask(record, &mut parts, &asked, &source)).await?;
+    let others = ask::who(record.inbound(), &parts, &asked)?;
+    let former = match others.as_slice() {
+        [] => None,
+        others => Box::pin(ask::ask(record, &mut parts, (&asked, &source), others)).await?,
+    };
     // Ahead of the routes: they may go by headers that only the mesh sets.
     let token = Box::pin(authenticate::authenticate(record, &mut parts)).await?;
     let target = route::target(&parts)?;
@@ -71,7 +75,9 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     }
     let mut route = routed?;
     record.routed(&route);
-    Box::pin(ask::ask_of_route(record, &mut parts, (&asked, &source), &mut route)).await?;
+    if let Some(whom) = route.asks() {
+        Box::pin(ask::ask_of_route(record, &mut parts, (&asked, &source), (&mut route, whom))).await?;
+    }
     let outgoing = rewrite::rewrite(record.inbound(), parts, asked, &route);
     let got = forward::forward(record, &outgoing, &source, &route).await?;
     Ok((got, route))

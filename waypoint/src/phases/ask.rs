@@ -35,7 +35,7 @@ use crate::upstream::Chance;
 const PARTIAL: HeaderName = HeaderName::from_static("x-envoy-auth-partial-body");
 
 /// Somebody who is asked, and because of whom.
-pub(super) struct Asking {
+pub(crate) struct Asking {
     pub(super) name: Label,
     pub(super) whom: Arc<Authorizer>,
     /// The rule of a policy that wants it; none: a route does.
@@ -63,12 +63,11 @@ pub(crate) enum NoWord {
 pub(crate) async fn ask(
     record: &mut Record,
     parts: &mut Parts,
-    asked: &Asked,
-    source: &Source,
+    (asked, source): (&Asked, &Source),
+    all: &[Asking],
 ) -> Result<Option<HeaderMap>, Refused> {
-    let all = who(record.inbound(), parts, asked)?;
     let mut former = None;
-    for one in &all {
+    for one in all {
         let allowed = put(record, parts, (asked, source), one).await?;
         if former.is_none() && !one.whom.reroute && !allowed.request.is_empty() {
             former = Some(parts.headers.clone());
@@ -127,9 +126,8 @@ pub(crate) async fn ask_of_route(
     record: &mut Record,
     parts: &mut Parts,
     (asked, source): (&Asked, &Source),
-    route: &mut Route,
+    (route, whom): (&mut Route, Arc<Authorizer>),
 ) -> Result<(), Refused> {
-    let Some(whom) = route.asks() else { return Ok(()) };
     let one = Asking { name: route.name.clone(), whom, by: None };
     let allowed = put(record, parts, (asked, source), &one).await?;
     route.change_query(&allowed.query);
@@ -138,7 +136,7 @@ pub(crate) async fn ask_of_route(
 }
 
 /// Whom policies want to be asked about this request.
-fn who(inbound: &Inbound, parts: &Parts, asked: &Asked) -> Result<Vec<Asking>, Refused> {
+pub(crate) fn who(inbound: &Inbound, parts: &Parts, asked: &Asked) -> Result<Vec<Asking>, Refused> {
     let world = inbound.lane.shared.world.load();
     let policies = world.request_policies_of(&inbound.targets);
     if !policies.iter().any(|it| matches!(it.action, RequestAction::Custom { .. })) {
