@@ -195,10 +195,11 @@ async fn consult(
         Err(_) => "/".to_owned(),
     };
     let host = asked.authority.as_ref().map_or("", Authority::as_str);
-    let mut headers = parts.headers.clone();
-    let names: Vec<HeaderName> =
-        headers.keys().filter(|name| !(whom.shown.holds(name) || **name == AUTHORIZATION)).cloned().collect();
-    names.iter().for_each(|name| drop(headers.remove(name)));
+    let shown = |name: &HeaderName| whom.shown.holds(name) || *name == AUTHORIZATION;
+    let mut headers = HeaderMap::with_capacity(parts.headers.keys_len());
+    for (name, value) in parts.headers.iter().filter(|(name, _)| shown(name)) {
+        headers.append(name.clone(), value.clone());
+    }
     if let Some(body) = body {
         headers.insert(PARTIAL, HeaderValue::from_static(if body.is_whole { "false" } else { "true" }));
     }
