@@ -86,15 +86,18 @@ pub(crate) fn begin(world: &Snapshot, headers: &HeaderMap) -> Option<Box<Traced>
     all.sort_unstable_by_key(|(name, ..)| *name);
     let (_, _, Wanted { sampling, tags }) = all.first()?;
     let came = Incoming::read(headers);
-    let told = tags.iter().filter_map(|(name, tag)| {
+    let sampled = came.is_sampled(headers, *sampling, &mut Chance);
+    // What only its spans say is put together for those alone that are kept.
+    let told = tags.iter().filter(|_| sampled).filter_map(|(name, tag)| {
         Some((Cow::from(name.to_string()), Fact::Text(tag.value(headers)?.to_string())))
     });
     let tags = told.collect();
+    let to = all.iter().filter(|_| sampled).map(|(name, ..)| (*name).clone()).collect();
     let trace = came.parent.map_or_else(|| TraceId::make(&mut Chance), |(trace, _)| trace);
     Some(Box::new(Traced {
         forms: forms(&came, all.iter().map(|(_, it, _)| &it.takes)),
-        sampled: came.is_sampled(headers, *sampling, &mut Chance),
-        to: all.iter().map(|(name, ..)| (*name).clone()).collect(),
+        sampled,
+        to,
         came,
         trace,
         own: SpanId::make(&mut Chance),
@@ -159,6 +162,11 @@ impl Traced {
             facts: facts(),
             failed,
         });
+    }
+
+    /// The attempt is over, and nobody will be told of it.
+    pub(crate) fn forget_attempt(&mut self) {
+        self.attempt = None;
     }
 
     /// Whether anything has to be known of the request when it is over.

@@ -109,7 +109,7 @@ async fn tries(
             }
             Err(failure) => Came::Nothing(failure),
         };
-        record.attempt_ends(&told(&came));
+        record.attempt_ends(|| told(&came));
         if let (Some(why), Came::Nothing(_)) = (source.broken(), &came) {
             return Err(match why {
                 Why::Broken => Refused::Bad("the body is malformed"),

@@ -39,8 +39,14 @@ impl Record {
     }
 
     /// An attempt was answered, or why not.
-    pub(crate) fn attempt_ends(&mut self, came: &Result<StatusCode, String>) {
+    pub(crate) fn attempt_ends(&mut self, came: impl FnOnce() -> Result<StatusCode, String>) {
         let Some(mut traced) = self.traced.take() else { return };
+        if !traced.is_kept() {
+            traced.forget_attempt();
+            self.traced = Some(traced);
+            return;
+        }
+        let came = came();
         let name = || self.operation();
         let status = came.as_ref().ok().copied();
         let facts = || {
@@ -59,7 +65,7 @@ impl Record {
         let failed = match came {
             Ok(status) if !status.is_server_error() => None,
             Ok(status) => Some(format!("answered {}", status.as_u16())),
-            Err(why) => Some(why.clone()),
+            Err(why) => Some(why),
         };
         traced.attempted(name, facts, failed);
         self.traced = Some(traced);
