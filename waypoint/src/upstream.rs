@@ -20,7 +20,7 @@ use ambit_model::route::{
     Bound, Direct, Flow, Hints, Plan, Refusal, Relayed, Tunnelled, endpoints_of, plan_endpoint, plan_to,
     plan_workload,
 };
-use ambit_model::service::{BalanceMode, Service};
+use ambit_model::service::Service;
 use ambit_model::traffic::{Came, Overflow};
 use ambit_model::workload::Workload;
 use ambit_process::net::{TcpStream, lookup_host};
@@ -200,7 +200,7 @@ pub(crate) async fn plan_by(
                 let vip = service.vips.iter().map(|vip| vip.ip).find(|ip| ip.is_ipv4() == address.is_ipv4());
                 let dst = OriginalDst::new(SocketAddr::new(vip.unwrap_or_else(|| address.ip()), *port));
                 let flow = Flow { source: own, client, dst };
-                match guide.filter(|_| !is_passed_through(service)) {
+                match guide.filter(|_| !service.is_passed_through()) {
                     None => plan_endpoint(&world, &flow, service, hints, &mut Chance),
                     Some(guide) => endpoints_of(&world, &flow, service, hints)
                         .and_then(|all| guide.choose(&flow.source, all, hash))
@@ -220,11 +220,6 @@ pub(crate) async fn plan_by(
             planned => return planned,
         }
     }
-}
-
-/// Whether nobody chooses: clients have the endpoint's address already.
-fn is_passed_through(service: &Service) -> bool {
-    service.load_balancing.as_ref().is_some_and(|it| it.mode == BalanceMode::Passthrough)
 }
 
 /// Chance, as `model::balance` asks for it.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::address::{Authority, ClientAddr, HopAddr, NetworkAddress, OriginalDst};
 use crate::balance::{Ask, Endpoint, Pick, Role, choose};
 use crate::name::{Identity, Label, WorkloadUid};
-use crate::service::{BalanceMode, Families, Service};
+use crate::service::{Families, Service};
 use crate::snapshot::Snapshot;
 use crate::workload::{GatewayRef, Tunnel, Workload};
 pub(crate) use find::visible;
@@ -194,7 +194,7 @@ impl<P: Pick> Planner<'_, P> {
 
     /// To an endpoint, whatever waypoint the service has.
     fn beyond_waypoint(&mut self, service: &Arc<Service>) -> Result<Plan, Refusal> {
-        if service.load_balancing.as_ref().is_some_and(|l| l.mode == BalanceMode::Passthrough) {
+        if service.is_passed_through() {
             let service = Some(Arc::clone(service));
             return Ok(Plan::Direct(Direct { hop: self.original(), destination: None, service }));
         }

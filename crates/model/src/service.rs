@@ -87,6 +87,14 @@ pub enum Families {
     Dual,
 }
 
+impl Service {
+    /// Whether nobody chooses among its endpoints: clients have the address of theirs already.
+    #[must_use]
+    pub fn is_passed_through(&self) -> bool {
+        self.load_balancing.as_ref().is_some_and(|it| it.mode == BalanceMode::Passthrough)
+    }
+}
+
 /// Who may resolve a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Visibility {

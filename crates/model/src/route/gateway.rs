@@ -10,7 +10,7 @@ use super::{Plan, Planner, Relayed, Tunnelled, identities, listed};
 use crate::address::{Authority, NetworkAddress};
 use crate::balance::{Ask, Pick, Role, choose};
 use crate::name::ServiceKey;
-use crate::service::{BalanceMode, Service};
+use crate::service::Service;
 use crate::snapshot::Snapshot;
 use crate::workload::{GatewayDestination, GatewayRef, Workload};
 
@@ -85,7 +85,7 @@ impl<'a, P: Pick> Planner<'a, P> {
             return Ok(Found { workload: Arc::clone(workload), service: None, port, family });
         }
         let service = service_by_address(world, at, Some(&self.flow.source.namespace))
-            .filter(|s| s.load_balancing.as_ref().is_none_or(|l| l.mode != BalanceMode::Passthrough))
+            .filter(|service| !service.is_passed_through())
             .ok_or_else(|| Unresolved::UnknownAddress(at.clone()))?;
         self.resolve_service(service, port, role).map(|found| Found { family, ..found })
     }

@@ -9,7 +9,7 @@ use crate::name::{Network, ServiceKey};
 use crate::sample::{
     Always, at, balancing, by_address, by_host, flow, identity, ip, pod, service, socket, world,
 };
-use crate::service::Visibility;
+use crate::service::{BalanceMode, Visibility};
 use crate::workload::{GatewayDestination, Health};
 
 const WEB: &str = "shop/web.shop.svc.cluster.local";
