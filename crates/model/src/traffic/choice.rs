@@ -191,8 +191,13 @@ impl Warmup {
         let least = least_percent.saturating_mul(10).clamp(1, PARTS);
         let grown = age.max(YOUNGEST).as_secs_f64() / duration.as_secs_f64().max(0.001);
         let grown = grown.min(1.0).powf(f64::from(PARTS) / f64::from(aggression.max(1)));
-        // Compared with each thousandth: the first that is not below.
-        let steps = (1..PARTS).take_while(|parts| f64::from(*parts) / f64::from(PARTS) < grown).count();
-        u32::try_from(steps).unwrap_or(PARTS).clamp(least, PARTS)
+        // The most parts that are below, found by halves: a fraction has no other way to a whole number without loss.
+        let (mut below, mut above) = (0, PARTS);
+        while below + 1 < above {
+            let middle = below.midpoint(above);
+            let is_below = f64::from(middle) / f64::from(PARTS) < grown;
+            if is_below { below = middle } else { above = middle }
+        }
+        below.clamp(least, PARTS)
     }
 }
