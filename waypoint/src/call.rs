@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::body::Upload;
 use crate::lane::Lane;
+use crate::messages::PREFIX;
 use crate::phases::route::protocol_of;
 use crate::upstream::{Failure, Got, Lines, endpoint, plan};
 
@@ -29,8 +30,6 @@ const CALLS: usize = 4096;
 const LARGEST: usize = 1 << 20;
 /// Endpoints that are tried, as long as none has seen anything of the call.
 const TRIES: u32 = 3;
-/// What comes before each message of gRPC: whether it is compressed, and its length.
-const PREFIX: usize = 5;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +112,24 @@ pub(crate) async fn call(
     within(lane, patience, exchange(lane, (at, &to), &request, http2)).await
 }
 
+/// A body for somebody, and headers beside those that it needs.
+pub(crate) fn post(
+    at: &Reach,
+    target: Uri,
+    (kind, body): (&'static str, Bytes),
+    add: &[(HeaderName, HeaderValue)],
+) -> Request<Bytes> {
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = target;
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    let authority = HeaderValue::try_from(format!("{}:{}", at.host, at.port));
+    headers.extend(authority.ok().map(|authority| (HOST, authority)));
+    headers.extend(add.iter().cloned());
+    request
+}
+
 /// Calls a method of gRPC with a message and headers beside the call's own, and waits for its answer.
 pub(crate) async fn grpc(
     lane: &Arc<Lane>,
@@ -126,15 +143,8 @@ pub(crate) async fn grpc(
     framed.put_u8(0);
     framed.put_u32(u32::try_from(message.len()).map_err(|_| CallError::NoMessage)?);
     framed.put_slice(message);
-    let mut request = Request::new(framed.freeze());
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::from_static(method);
-    let headers = request.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(TE, HeaderValue::from_static("trailers"));
-    let authority = HeaderValue::try_from(format!("{}:{}", at.host, at.port));
-    headers.extend(authority.ok().map(|authority| (HOST, authority)));
-    headers.extend(add.iter().cloned());
+    let mut request = post(at, Uri::from_static(method), ("application/grpc", framed.freeze()), add);
+    request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
     let called = within(lane, patience, exchange(lane, (at, &to), &request, true)).await?;
     message_of(&called)
 }

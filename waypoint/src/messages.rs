@@ -2,7 +2,7 @@
 //! what is in them is not looked at, and what is no gRPC counts as whatever it looks like.
 
 /// What comes before each message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
+pub(crate) const PREFIX: usize = 5;
 
 /// Messages that have begun so far.
 #[derive(Debug, Default)]

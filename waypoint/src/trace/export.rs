@@ -10,14 +10,13 @@ use ambit_model::name::Label;
 use ambit_model::provider::{Collector, Takes};
 use ambit_proxy::side::Reason;
 use ambit_wire::spans::METHOD;
-use http::header::{CONTENT_TYPE, HOST, HeaderValue};
-use http::{Method, Request, Uri};
+use http::Uri;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::{Span, otlp, zipkin};
-use crate::call::{CallError, call, grpc};
+use crate::call::{CallError, call, grpc, post};
 use crate::lane::Lane;
 
 /// Spans of one thread that wait: a second of them at a thousand requests a second.
@@ -169,9 +168,8 @@ async fn told(lane: &Arc<Lane>, to: &Label, spans: &[Arc<Span>]) -> &'static str
 /// Whether it takes them.
 async fn send(lane: &Arc<Lane>, collector: &Collector, spans: &[Arc<Span>]) -> Result<bool, CallError> {
     let Collector { at, takes, patience, mesh: _ } = collector;
-    let own = &lane.shared.waypoint.service;
-    let gateway = own.hostname.as_str().split('.').next().unwrap_or_default();
-    let service = format!("{gateway}.{}", own.namespace);
+    let own = &lane.shared.waypoint;
+    let service = format!("{}.{}", own.name(), own.service.namespace);
     let spans = spans.iter().map(AsRef::as_ref);
     let (path, kind, body, add) = match takes {
         Takes::OtlpGrpc { add } => {
@@ -183,14 +181,8 @@ async fn send(lane: &Arc<Lane>, collector: &Collector, spans: &[Arc<Span>]) -> R
         }
         Takes::Zipkin { path } => (path, "application/json", zipkin::message(&service, spans), &[][..]),
     };
-    let mut request = Request::new(body);
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::try_from(&**path).map_err(|error| CallError::Target(error.into()))?;
-    let headers = request.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    let authority = HeaderValue::try_from(format!("{}:{}", at.host, at.port));
-    headers.extend(authority.ok().map(|authority| (HOST, authority)));
-    headers.extend(add.iter().cloned());
+    let target = Uri::try_from(&**path).map_err(|error| CallError::Target(error.into()))?;
+    let request = post(at, target, (kind, body), add);
     Ok(Box::pin(call(lane, at, request, *patience)).await?.status.is_success())
 }
 

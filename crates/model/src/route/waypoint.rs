@@ -25,6 +25,14 @@ pub struct Waypoint {
     pub addresses: Vec<NetworkAddress>,
 }
 
+impl Waypoint {
+    /// What its Gateway is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.service.hostname.as_str().split('.').next().unwrap_or_default()
+    }
+}
+
 /// What a CONNECT to a waypoint is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bound {

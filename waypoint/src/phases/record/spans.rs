@@ -99,7 +99,7 @@ impl Record {
         let (method, version) = (self.method.as_str(), format!("{:?}", self.version));
         let from = self.inbound.client.from.to_string();
         let url = format!("http://{host}{path}");
-        let waypoint = &self.inbound.lane.shared.waypoint.service;
+        let waypoint = &self.inbound.lane.shared.waypoint;
         for (key, value) in [
             ("component", "proxy"),
             ("guid:x-request-id", &shown(&self.told.request_id)),
@@ -110,8 +110,8 @@ impl Record {
             ("response_flags", self.flags),
             ("upstream_cluster", labels.ends.service[0].as_str()),
             ("peer.address", &from),
-            ("istio.namespace", waypoint.namespace.as_str()),
-            ("istio.canonical_service", waypoint.hostname.as_str().split('.').next().unwrap_or_default()),
+            ("istio.namespace", waypoint.service.namespace.as_str()),
+            ("istio.canonical_service", waypoint.name()),
             ("istio.cluster_id", self.inbound.lane.shared.place.cluster.as_str()),
             ("http.request.method", method),
             ("url.path", self.uri.path()),
