@@ -9,10 +9,11 @@ use ambit_hbone::accept::Arrival;
 use ambit_hbone::head::{Connect, HeadError, Opened, Refusal};
 use ambit_model::address::{Authority, ClientAddr, NetworkAddress};
 use ambit_model::http_route::Table;
-use ambit_model::name::{Identity, Label, Network};
+use ambit_model::name::{Identity, Label, Namespace, Network};
 use ambit_model::request_policy::Target;
 use ambit_model::route::{Asker, Bound, NotBound, NotLed, asker, bound};
 use ambit_model::service::{AppProtocol, Service};
+use ambit_model::snapshot::Snapshot;
 use ambit_process::stop::Stop;
 use ambit_proxy::side::{Reason, Side};
 use tracing::field::{DisplayValue, display};
@@ -22,6 +23,7 @@ use crate::idle::Idle;
 use crate::lane::Lane;
 use crate::line::Line;
 use crate::metrics::told;
+use crate::phases::route::protocol_of;
 use crate::room::Share;
 use crate::sniff::{SILENCE, Spoken, sniff};
 use crate::{inner, opaque};
@@ -72,12 +74,15 @@ impl Inbound {
         }
     }
 
-    /// The routes that what it asks for comes under, as they are now.
-    fn table(&self) -> Option<Arc<Table>> {
+    /// Where the client is at home, if it is anybody.
+    pub(crate) fn namespace(&self) -> Option<&Namespace> {
+        self.client.identity.as_ref().map(|client| &client.namespace)
+    }
+
+    /// The routes that what it asks for comes under.
+    pub(crate) fn table_in<'w>(&self, world: &'w Snapshot) -> Option<&'w Arc<Table>> {
         let Bound::Service { service, port, .. } = &self.bound else { return None };
-        let namespace = self.client.identity.as_ref().map(|client| &client.namespace);
-        let world = self.lane.shared.world.load();
-        world.tables_of(&service.key())?.table(*port, namespace).map(Arc::clone)
+        world.tables_of(&service.key())?.table(*port, self.namespace())
     }
 
     /// How a stream is opened: whoever leads a stranger is to know that it was understood.
@@ -97,12 +102,7 @@ impl Inbound {
 
     /// What the port says is spoken there.
     pub(crate) fn protocol(&self) -> AppProtocol {
-        match &self.bound {
-            Bound::Service { service, port, .. } => {
-                service.ports.get(port).map_or(AppProtocol::Unknown, |port| port.protocol)
-            }
-            Bound::Workload { .. } => AppProtocol::Unknown,
-        }
+        protocol_of(&self.bound)
     }
 }
 
@@ -173,7 +173,7 @@ fn source(lane: &Lane, client: &Asker, head: &Connect) -> Side {
 }
 
 async fn open(inbound: Arc<Inbound>, arrival: Arrival, accepting: Stop) {
-    let table = inbound.table();
+    let table = inbound.table_in(&inbound.lane.shared.world.load()).map(Arc::clone);
     if let Some(table) = table.as_ref().filter(|table| table.kind().is_of_connections()) {
         return opaque::lead(&inbound, arrival, table).await;
     }

@@ -17,7 +17,6 @@ use ambit_wire::check::{self, CheckError, End, Question};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
-use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
 
 use super::identify::Asked;
@@ -151,7 +150,7 @@ pub(crate) fn who(inbound: &Inbound, parts: &Parts, asked: &Asked) -> Result<Vec
             return Err(refused);
         }
     }
-    let host = asked.authority.as_ref().map_or("", Authority::as_str);
+    let host = asked.host();
     let http = Http { host, method: &parts.method, path: &target.path, headers: &parts.headers, token: None };
     let facts = authorize::facts(inbound, Some(http));
     let all = asks(&policies, &facts).map_err(Refused::Denied)?;
@@ -194,7 +193,7 @@ async fn consult(
         // It was one before somebody else's yes changed its query.
         Err(_) => "/".to_owned(),
     };
-    let host = asked.authority.as_ref().map_or("", Authority::as_str);
+    let host = asked.host();
     let shown = |name: &HeaderName| whom.shown.holds(name) || *name == AUTHORIZATION;
     let mut headers = HeaderMap::with_capacity(parts.headers.keys_len());
     for (name, value) in parts.headers.iter().filter(|(name, _)| shown(name)) {

@@ -7,7 +7,6 @@
 use ambit_model::http_path::NormalPath;
 use ambit_model::request_policy::{Denial, Facts, Http, Opinion, Token, Verdict, asks, judge, remote};
 use http::request::Parts;
-use http::uri::Authority;
 
 use super::identify::Asked;
 use super::record::Record;
@@ -27,7 +26,7 @@ pub(crate) struct Seen<'a> {
 /// Judges a request.
 pub(crate) fn authorize(record: &mut Record, seen: &Seen<'_>) -> Result<(), Refused> {
     let Seen { parts, asked, path, token } = *seen;
-    let host = asked.authority.as_ref().map_or("", Authority::as_str);
+    let host = asked.host();
     let http = Http { host, method: &parts.method, path, headers: &parts.headers, token };
     let Some(opinion) = opinion(record.inbound(), Some(http))? else {
         return Ok(());

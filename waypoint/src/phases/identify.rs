@@ -5,8 +5,8 @@
 use ambit_model::http_head::asks_for_websocket;
 use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::uri::Authority;
-use http::{Method, Version};
+use http::uri::{Authority, Scheme};
+use http::{Method, Uri, Version};
 
 use crate::refused::Refused;
 
@@ -35,6 +35,18 @@ pub(crate) struct Asked {
     pub(crate) authority: Option<Authority>,
     /// The protocol that is asked for instead of HTTP, if it is one that we pass on.
     pub(crate) upgrade: Option<HeaderValue>,
+}
+
+impl Asked {
+    /// Whom it asks for, as far as it says.
+    pub(crate) fn host(&self) -> &str {
+        self.authority.as_ref().map_or("", Authority::as_str)
+    }
+}
+
+/// What a target says that is spoken; one that says nothing means plain HTTP.
+pub(crate) fn scheme_of(uri: &Uri) -> &'static str {
+    if uri.scheme() == Some(&Scheme::HTTPS) { "https" } else { "http" }
 }
 
 /// Reads a request's head, and takes out what is of this connection only.

@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 
-use super::identify::Asked;
+use super::identify::{Asked, scheme_of};
 use super::route::{Route, protocol_of};
 use crate::body::Upload;
 use crate::stream::Inbound;
@@ -53,7 +53,7 @@ pub(crate) fn rewrite(inbound: &Inbound, parts: Parts, asked: Asked, route: &Rou
         Bound::Workload { .. } => None,
     };
     let mut headers = parts.headers;
-    let scheme = if parts.uri.scheme() == Some(&Scheme::HTTPS) { "https" } else { "http" };
+    let scheme = scheme_of(&parts.uri);
     own(&mut headers, scheme);
     if inbound.lane.shared.tell_client {
         let client = inbound.client.identity.as_ref();

@@ -19,7 +19,7 @@ use http::header::{HeaderMap, HeaderValue, ORIGIN};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 
-use super::identify::Asked;
+use super::identify::{Asked, scheme_of};
 use crate::refused::Refused;
 use crate::stream::Inbound;
 
@@ -172,9 +172,7 @@ pub(crate) fn route(inbound: &Inbound, seen: &Seen<'_>, pick: &mut impl Pick) ->
     };
     let Bound::Service { service, port, .. } = &inbound.bound else { return onward(inbound.bound.clone()) };
     let world = inbound.lane.shared.world.load();
-    let tables = world.tables_of(&service.key());
-    let namespace = inbound.client.identity.as_ref().map(|client| &client.namespace);
-    let Some(table) = tables.and_then(|tables| tables.table(*port, namespace)) else {
+    let Some(table) = inbound.table_in(&world) else {
         // As it is now: the stream may be older than its endpoints' ports.
         let service = world.service(&service.key()).unwrap_or(service);
         return onward(Bound::Service { service: Arc::clone(service), port: *port, subset: None });
@@ -200,9 +198,7 @@ pub(crate) fn route(inbound: &Inbound, seen: &Seen<'_>, pick: &mut impl Pick) ->
 
 /// What is known of a request beside its head.
 fn around<'a>(inbound: &'a Inbound, seen: &Seen<'a>, port: u16) -> Around<'a> {
-    let scheme = if seen.parts.uri.scheme() == Some(&http::uri::Scheme::HTTPS) { "https" } else { "http" };
-    let authority = seen.asked.authority.as_ref().map_or("", Authority::as_str);
-    let from = inbound.client.identity.as_ref().map(|client| &client.namespace);
+    let (scheme, authority, from) = (scheme_of(&seen.parts.uri), seen.asked.host(), inbound.namespace());
     Around { scheme, authority, port, from, token: seen.token }
 }
 
@@ -269,25 +265,14 @@ impl Follower<'_> {
             RouteKind::Grpc | RouteKind::Http | RouteKind::Tls | RouteKind::Tcp => Refused::Broken(why),
         };
         let to = backend.to.as_ref().map_err(|why| unknown(why.to_string()))?;
-        self.known(to).ok_or_else(|| unknown(format!("the backend {to} is not known")))
-    }
-
-    /// A service's port. Its own routes are not asked again.
-    fn known(&self, to: &Upstream) -> Option<Bound> {
-        let service = self.world.service(&to.service)?;
-        let known = service.ports.contains_key(&to.port);
-        known.then(|| Bound::Service {
-            service: Arc::clone(service),
-            port: to.port,
-            subset: to.subset.clone(),
-        })
+        known(self.world, to).ok_or_else(|| unknown(format!("the backend {to} is not known")))
     }
 
     /// Who gets copies of this very request. What is broken gets none, and the request goes on.
     fn mirrors(&self, filters: &Filters, pick: &mut impl Pick) -> Vec<Bound> {
         let mut taken = Vec::new();
         for mirror in &filters.mirrors {
-            let known = mirror.to.as_ref().ok().and_then(|to| self.known(to));
+            let known = mirror.to.as_ref().ok().and_then(|to| known(self.world, to));
             taken.extend(known.filter(|_| mirror.share.takes(pick)));
         }
         taken
@@ -317,6 +302,12 @@ impl Follower<'_> {
         }
         Ok(())
     }
+}
+
+/// A service's port. Its own routes are not asked again.
+pub(crate) fn known(world: &Snapshot, to: &Upstream) -> Option<Bound> {
+    let service = world.service(&to.service).filter(|service| service.ports.contains_key(&to.port))?;
+    Some(Bound::Service { service: Arc::clone(service), port: to.port, subset: to.subset.clone() })
 }
 
 /// What one backend alone can change: more, and its requests are not sent on.
