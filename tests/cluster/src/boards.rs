@@ -44,10 +44,34 @@ pub fn scraping() -> Result<String> {
     block.map(|(block, _)| block.to_owned()).context("docs/metrics.md shows no configuration")
 }
 
+/// The heading of the waypoints' own metrics on the page.
+const WAYPOINTS: &str = "### Waypoints";
+
 /// Metrics that the page lists; a histogram by what is scraped of it.
 pub fn listed() -> Result<BTreeSet<String>> {
+    names(page()?.lines())
+}
+
+/// Those that waypoints have.
+pub fn of_waypoints() -> Result<BTreeSet<String>> {
+    let page = page()?;
+    let mut rest = page.lines().skip_while(|it| !it.starts_with(WAYPOINTS));
+    let heading = rest.next();
+    names(heading.into_iter().chain(rest.take_while(|it| !it.starts_with('#'))))
+}
+
+/// Those that nobody but waypoints has.
+pub fn of_waypoints_alone() -> Result<BTreeSet<String>> {
+    let page = page()?;
+    let (before, rest) = page.split_once(WAYPOINTS).context("docs/metrics.md says nothing of waypoints")?;
+    let after = rest.split_once("\n###").map_or("", |(_, after)| after);
+    let others = names(before.lines().chain(after.lines()))?;
+    Ok(of_waypoints()?.difference(&others).cloned().collect())
+}
+
+fn names<'a>(lines: impl Iterator<Item = &'a str>) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
-    for line in page()?.lines() {
+    for line in lines {
         let mut cells = line.split('|').map(str::trim).skip(1);
         let (Some(name), Some(kind)) = (cells.next(), cells.next()) else { continue };
         let Some(name) = name.strip_prefix('`').and_then(|it| it.strip_suffix('`')) else { continue };
@@ -145,19 +169,42 @@ mod tests {
             "istiod-lite/src/metrics.rs",
             "cni/src/metrics.rs",
         ] {
-            let text = fs::read_to_string(root().join(file)).unwrap();
-            for rest in text.split("register(").skip(1) {
-                let Some(rest) = rest.trim_start().strip_prefix('"') else { continue };
-                let name = rest.split('"').next().unwrap();
-                let scraped = ["", "_total", "_bucket"].map(|ending| format!("{name}{ending}"));
-                assert!(
-                    scraped.iter().any(|it| listed.contains(it)),
-                    "{file}: {name} is not in docs/metrics.md"
-                );
+            for name in registered(file) {
+                let scraped = scraped(&name);
+                assert!(scraped.iter().any(|it| listed.contains(it)), "{file}: {name} is not on the page");
                 seen += 1;
             }
         }
         assert!(seen > 35, "{seen} metrics were found");
+    }
+
+    /// No cluster of the stories has everything that waypoints count.
+    #[test]
+    fn what_waypoints_register_is_on_the_page_and_nothing_else() {
+        let mut listed = of_waypoints().unwrap();
+        for name in registered("waypoint/src/metrics.rs") {
+            let scraped = scraped(&name);
+            let parts = ["bucket", "sum", "count"].map(|part| format!("{name}_{part}"));
+            let found = scraped.iter().chain(&parts).filter(|it| listed.remove(*it)).count();
+            assert!(found > 0, "{name} is not among the waypoints' metrics on the page");
+        }
+        assert!(listed.is_empty(), "on the page, and no waypoint registers it: {listed:?}");
+        assert!(of_waypoints_alone().unwrap().contains("ambit_waypoint_tunnels"));
+        assert!(!of_waypoints_alone().unwrap().contains("istio_build"), "ztunnel has it, too");
+    }
+
+    /// The names that a file of a program registers.
+    fn registered(file: &str) -> Vec<String> {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        let calls = text.split("register(").skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+        let names: Vec<String> = calls.map(|rest| rest.split('"').next().unwrap().to_owned()).collect();
+        assert!(!names.is_empty(), "{file} registers nothing");
+        names
+    }
+
+    /// What may be scraped of a name.
+    fn scraped(name: &str) -> [String; 3] {
+        ["", "_total", "_bucket"].map(|ending| format!("{name}{ending}"))
     }
 
     #[test]
