@@ -14,6 +14,7 @@ pub mod judge;
 pub mod name;
 pub mod policy;
 pub mod provider;
+pub mod rate_limit;
 pub mod request_policy;
 pub mod route;
 pub mod service;

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use crate::name::{Label, Namespace, PolicyKey, ServiceKey};
 use crate::policy::{AccountMatch, Condition, TextMatch};
 pub use facts::{Claim, Facts, Http, Token, remote};
-pub use judge::{Denial, Opinion, Rehearsal, RuleRef, Verdict, asks, judge, matched};
+pub use judge::{Denial, Opinion, Rehearsal, RuleRef, Verdict, asks, fires, judge, matched};
 pub use names::{Glob, PathPattern, RequestPrincipal, Template, TemplateError, text_match, written};
 
 /// One policy.

@@ -85,7 +85,7 @@ impl<'a> Facts<'a> {
     }
 
     /// The peer's identity without its scheme.
-    pub(super) fn principal(&self) -> Option<&str> {
+    pub(crate) fn principal(&self) -> Option<&str> {
         let peer = self.peer?;
         let made = || format!("{}/ns/{}/sa/{}", peer.trust_domain, peer.namespace, peer.service_account);
         Some(self.principal.get_or_init(made))
@@ -94,7 +94,7 @@ impl<'a> Facts<'a> {
 
 impl<'a> Http<'a> {
     /// A header's value; of several, all of them joined. Of bytes that are no text, what is left of them.
-    pub(super) fn header(&self, name: &HeaderName) -> Option<Cow<'a, str>> {
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<Cow<'a, str>> {
         let mut values =
             self.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
         let first = values.next()?;

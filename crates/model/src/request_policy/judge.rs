@@ -156,6 +156,12 @@ pub fn matched(policy: &RequestPolicy, facts: &Facts<'_>) -> Option<RuleRef> {
     Some(RuleRef { policy: policy.key.clone(), rule })
 }
 
+/// Whether a rule matches that nothing unknown keeps from it.
+#[must_use]
+pub fn fires(rule: &RequestRule, facts: &Facts<'_>) -> bool {
+    Eye { facts, in_doubt: true, tokens_are_known: true }.rule(rule)
+}
+
 /// Facts, and what is taken for true where they are not known.
 struct Eye<'a> {
     facts: &'a Facts<'a>,
