@@ -80,6 +80,14 @@ impl Hand {
         Ok(())
     }
 
+    /// Whether an object is gone, or about to be.
+    async fn is_leaving(&self, object: &ObjectRef) -> bool {
+        match self.client.get::<Value>(&path_of(object)).await {
+            Ok(found) => found.pointer("/metadata/deletionTimestamp").is_some_and(|it| !it.is_null()),
+            Err(error) => matches!(error, ApiError::NotFound { .. }),
+        }
+    }
+
     /// Applies a config map, which is made if it is not there: `(namespace, name)`, its labels, its texts.
     ///
     /// # Errors
@@ -302,6 +310,11 @@ impl Desk {
                 self.waiting.entry(spot).or_insert(value);
                 let limits = self.hand.client.limits();
                 (pause * 2).clamp(limits.first_pause, limits.longest_pause)
+            }
+            // Of what is being deleted a part may be gone already, and what is left does not pass as a whole.
+            Err(ApiError::Refused { code: 422, .. }) if self.hand.is_leaving(&spot.object).await => {
+                debug!(target: "status", object = %spot.object, "leaving before its status was written");
+                Duration::ZERO
             }
             Err(error) => {
                 warn!(target: "status", object = %spot.object, error = %error, "status not written");

@@ -71,6 +71,38 @@ async fn an_object_that_is_gone_is_not_made_by_writing_its_status() {
 }
 
 #[tokio::test]
+async fn what_is_being_deleted_is_known_to_be_leaving() {
+    let fake = FakeApi::start().await;
+    let hand = Hand::new(client(&fake).await, "ambit-istiod");
+    assert!(hand.is_leaving(&policy()).await, "there is none");
+    let mut object = json!({"metadata": {"name": "deny", "namespace": "shop"}, "spec": {}});
+    fake.put(POLICIES, object.clone());
+    assert!(!hand.is_leaving(&policy()).await);
+    object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    fake.put(POLICIES, object);
+    assert!(hand.is_leaving(&policy()).await, "it is about to go");
+}
+
+#[tokio::test]
+async fn whether_what_is_refused_is_leaving_is_asked_once() {
+    let fake = FakeApi::start().await;
+    let (_share, share) = watch::channel(Share::new("a", ["a".to_owned()]));
+    let (_lead, leading) = watch::channel(false);
+    let hand = Hand::new(client(&fake).await, "ambit-istiod");
+    let (orders, desk) = Orders::new(hand, Duty::new(leading, share));
+    let mut tasks = Tasks::new(&Stop::new());
+    tasks.spawn("desk", |stop| desk.run(stop));
+    fake.trick("PATCH", Trick::Refuse(422), 1);
+    orders.status(&policy(), said("First")).unwrap();
+    asked(&fake, "GET", 1).await;
+    // It is not written again and again: the next word is the next order's.
+    fake.put(POLICIES, json!({"metadata": {"name": "deny", "namespace": "shop"}, "spec": {}}));
+    orders.status(&policy(), said("Second")).unwrap();
+    until(&fake, "/status/conditions/0/reason", &"Second".into()).await;
+    assert_eq!(fake.asked().iter().filter(|it| it.starts_with("PATCH")).count(), 2, "{:#?}", fake.asked());
+}
+
+#[tokio::test]
 async fn annotations_are_those_of_the_very_pod() {
     let fake = FakeApi::start().await;
     let hand = Hand::new(client(&fake).await, "ambit-cni");
