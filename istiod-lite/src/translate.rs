@@ -151,6 +151,7 @@ impl At<'_> {
             locality: Locality::default(),
             host_network: false,
             capacity: 1,
+            labels: Default::default(),
         })
     }
 

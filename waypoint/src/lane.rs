@@ -131,6 +131,7 @@ impl Shared {
             locality: Locality::default(),
             host_network: false,
             capacity: 1,
+            labels: Default::default(),
             name,
         }
     }

@@ -20,6 +20,7 @@ mod refused;
 mod room;
 mod routed;
 pub mod run;
+mod session;
 mod sniff;
 mod stream;
 mod strict;

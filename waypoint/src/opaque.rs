@@ -26,7 +26,7 @@ const TRIES: usize = 3;
 
 /// Follows routes of connections.
 pub(crate) async fn lead(inbound: &Arc<Inbound>, arrival: Arrival, table: &Table) {
-    if !table.asks_for_servers() {
+    if !routed::asks_for_server(inbound, table) {
         return dial_first(inbound, arrival, routed::target(inbound, table, None)).await;
     }
     if let Err(denied) = authorize::admit(inbound) {
@@ -35,7 +35,14 @@ pub(crate) async fn lead(inbound: &Arc<Inbound>, arrival: Arrival, table: &Table
     }
     // The client may be gone, and then there is nobody to tell.
     let Ok(stream) = arrival.open(&inbound.opened()) else { return };
-    let mut line = Line::from(stream);
+    follow(inbound, Line::from(stream), table).await;
+}
+
+/// Follows them with a stream that is open already.
+pub(crate) async fn follow(inbound: &Arc<Inbound>, mut line: Line, table: &Table) {
+    if !routed::asks_for_server(inbound, table) {
+        return carry(inbound, line, routed::target(inbound, table, None)).await;
+    }
     if let Ok(server) = routed::server(&mut line).await {
         carry(inbound, line, routed::target(inbound, table, server.as_deref())).await;
     }

@@ -2,10 +2,9 @@
 //! for with TLS. Owns hearing that name and following the rule; which rule it is `model::http_route` knows.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ambit_model::http_route::Table;
+use ambit_model::http_route::{Led, Table};
 use ambit_model::route::Bound;
 use ambit_model::tls_hello::{Hello, LONGEST, read};
 use bytes::BytesMut;
@@ -13,6 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use crate::line::Line;
+use crate::phases::route::known;
 use crate::refused::Refused;
 use crate::stream::Inbound;
 use crate::upstream::Chance;
@@ -39,13 +39,24 @@ pub(crate) async fn server(line: &mut Line) -> io::Result<Option<Box<str>>> {
     Ok(name)
 }
 
-/// Where a connection goes.
+/// Whether a connection's way depends on the server that it asks for.
+pub(crate) fn asks_for_server(inbound: &Inbound, table: &Table) -> bool {
+    let world = inbound.lane.shared.world.load();
+    table.asks_for_server(&inbound.opening(&world, table))
+}
+
+/// Where a connection goes: as a rule says, or on to what it was opened to, if no rule is for it.
 pub(crate) fn target(inbound: &Inbound, table: &Table, server: Option<&str>) -> Result<Bound, Refused> {
-    let found = table.connection(server).ok_or(Refused::NoRoute)?;
+    let world = inbound.lane.shared.world.load();
+    let found = match table.lead(&inbound.opening(&world, table), server) {
+        Led::Unsaid => return Ok(inbound.bound.clone()),
+        Led::Nobody => return Err(Refused::NoRoute),
+        Led::Found(found) => found,
+    };
+    if let Err(why) = &found.rule.filters {
+        return Err(Refused::Broken(why.to_string()));
+    }
     let backend = found.rule.backend(&mut Chance).map_err(|none| Refused::Broken(none.to_string()))?;
     let to = backend.to.as_ref().map_err(|why| Refused::Broken(why.to_string()))?;
-    let world = inbound.lane.shared.world.load();
-    let known = world.service(&to.service).filter(|service| service.ports.contains_key(&to.port));
-    let service = known.ok_or_else(|| Refused::Broken(format!("the backend {to} is not known")))?;
-    Ok(Bound::Service { service: Arc::clone(service), port: to.port, subset: to.subset.clone() })
+    known(&world, to).ok_or_else(|| Refused::Broken(format!("the backend {to} is not known")))
 }

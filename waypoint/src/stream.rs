@@ -8,12 +8,13 @@ use std::sync::Arc;
 use ambit_hbone::accept::Arrival;
 use ambit_hbone::head::{Connect, HeadError, Opened, Refusal};
 use ambit_model::address::{Authority, ClientAddr, NetworkAddress};
-use ambit_model::http_route::Table;
+use ambit_model::http_route::{Opening, Table};
 use ambit_model::name::{Identity, Label, Namespace, Network};
 use ambit_model::request_policy::Target;
 use ambit_model::route::{Asker, Bound, NotBound, NotLed, asker, bound};
 use ambit_model::service::{AppProtocol, Service};
 use ambit_model::snapshot::Snapshot;
+use ambit_model::workload::Workload;
 use ambit_process::stop::Stop;
 use ambit_proxy::side::{Reason, Side};
 use tracing::field::{DisplayValue, display};
@@ -46,6 +47,8 @@ pub(crate) struct Inbound {
     pub(crate) client: Asker,
     /// The client, as records show it.
     pub(crate) source: Side,
+    /// The client's workload, if it has proven to be the one that has its address.
+    workload: Option<Arc<Workload>>,
     /// What was dialled.
     pub(crate) asked: String,
     pub(crate) bound: Bound,
@@ -83,6 +86,23 @@ impl Inbound {
     pub(crate) fn table_in<'w>(&self, world: &'w Snapshot) -> Option<&'w Arc<Table>> {
         let Bound::Service { service, port, .. } = &self.bound else { return None };
         world.tables_of(&service.key())?.table(*port, self.namespace())
+    }
+
+    /// The workload that asks as it is now, where any route looks at it.
+    pub(crate) fn source_in<'w>(&'w self, world: &'w Snapshot, table: &Table) -> Option<&'w Workload> {
+        let workload = self.workload.as_ref().filter(|_| table.asks_for_labels())?;
+        Some(world.workload(&workload.uid).unwrap_or(workload))
+    }
+
+    /// The connection, as routes see it.
+    pub(crate) fn opening<'w>(&'w self, world: &'w Snapshot, table: &Table) -> Opening<'w> {
+        Opening {
+            port: self.dialled.port(),
+            to: self.dialled.ip(),
+            client: self.client.from.ip(),
+            from: self.namespace(),
+            source: self.source_in(world, table),
+        }
     }
 
     /// How a stream is opened: whoever leads a stranger is to know that it was understood.
@@ -131,8 +151,10 @@ fn admit(lane: &Arc<Lane>, caller: &Arc<Caller>, arrival: &Arrival) -> Result<In
     let bound = bound(&world, &lane.shared.waypoint, &head.authority, &caller.peer.namespace)?;
     let stranger = head.for_stranger.then(|| head.forwarded.as_ref().and_then(|said| said.client));
     let client = asker(&bound, (&caller.peer, caller.from), stranger)?;
+    let workload = workload(lane, &client, head);
     Ok(Inbound {
-        source: source(lane, &client, head),
+        source: source(&client, (head, workload.as_ref())),
+        workload: workload.filter(|_| client.identity.is_some()),
         asked: head.authority.to_string(),
         dialled: dialled(&head.authority, &bound),
         targets: lane.shared.waypoint.targets(&bound),
@@ -154,21 +176,25 @@ fn dialled(asked: &Authority, bound: &Bound) -> SocketAddr {
     }
 }
 
-/// The client as the world knows it, if the address is its own; else as it tells of itself, of which a stranger nothing
-/// does.
-fn source(lane: &Lane, client: &Asker, head: &Connect) -> Side {
+/// The client as the world knows it, if the address is its own; of a stranger nobody knows whether it is.
+fn workload(lane: &Lane, client: &Asker, head: &Connect) -> Option<Arc<Workload>> {
     let shared = &lane.shared;
     let own = |network: &Network| network.as_str().eq_ignore_ascii_case(shared.place.network.as_str());
     let world = shared.world.load();
     let address = NetworkAddress::new(shared.place.network.clone(), client.from.ip());
     let here = head.network.as_ref().is_none_or(own);
     let known = world.workload_by_address(&address).filter(|_| here);
-    let Some(identity) = &client.identity else {
-        return known.map(|workload| Side::of(workload, Label::default())).unwrap_or_default();
-    };
-    match known.filter(|workload| workload.identity() == *identity) {
-        Some(workload) => Side::of(workload, identity.to_string().into()),
-        None => told(&head.baggage, identity),
+    let is_own = |it: &&Arc<Workload>| client.identity.as_ref().is_none_or(|own| it.identity() == *own);
+    known.filter(is_own).map(Arc::clone)
+}
+
+/// The same for records; else as it tells of itself, of which a stranger nothing does.
+fn source(client: &Asker, (head, known): (&Connect, Option<&Arc<Workload>>)) -> Side {
+    let name = client.identity.as_ref().map(|it| Label::from(it.to_string())).unwrap_or_default();
+    match (known, &client.identity) {
+        (Some(workload), _) => Side::of(workload, name),
+        (None, Some(identity)) => told(&head.baggage, identity),
+        (None, None) => Side::default(),
     }
 }
 
@@ -179,7 +205,12 @@ async fn open(inbound: Arc<Inbound>, arrival: Arrival, accepting: Stop) {
     }
     let as_asked = Ok(inbound.bound.clone());
     let spoken = match inbound.protocol() {
-        AppProtocol::Tcp | AppProtocol::Tls => return opaque::dial_first(&inbound, arrival, as_asked).await,
+        AppProtocol::Tcp | AppProtocol::Tls => {
+            return match &table {
+                Some(table) => opaque::lead(&inbound, arrival, table).await,
+                None => opaque::dial_first(&inbound, arrival, as_asked).await,
+            };
+        }
         AppProtocol::Http11 | AppProtocol::Http2 | AppProtocol::Grpc | AppProtocol::Unknown => {
             inbound.protocol()
         }
@@ -188,9 +219,13 @@ async fn open(inbound: Arc<Inbound>, arrival: Arrival, accepting: Stop) {
     let Ok(stream) = arrival.open(&inbound.opened()) else { return };
     let mut line = Line::from(stream);
     // Who only has to wait a moment to be heard as something else than HTTP would go around the routes.
-    let patience = if spoken == AppProtocol::Unknown && table.is_none() { SILENCE } else { inner::IDLE };
+    let of_requests = table.as_ref().is_some_and(|it| it.is_of_requests());
+    let patience = if spoken == AppProtocol::Unknown && !of_requests { SILENCE } else { inner::IDLE };
     match sniff(&mut line, patience).await {
-        Ok(Spoken::Other) if spoken == AppProtocol::Unknown => opaque::carry(&inbound, line, as_asked).await,
+        Ok(Spoken::Other) if spoken == AppProtocol::Unknown => match &table {
+            Some(table) => opaque::follow(&inbound, line, table).await,
+            None => opaque::carry(&inbound, line, as_asked).await,
+        },
         // What is no HTTP on a port of HTTP is answered as HTTP/1.1 answers what it cannot read.
         Ok(Spoken::Other | Spoken::Http1) => inner::serve_http1(inbound, line, accepting).await,
         Ok(Spoken::Http2) => inner::serve_http2(inbound, line, accepting).await,

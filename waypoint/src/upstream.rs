@@ -14,13 +14,14 @@ use ambit_hbone::dial::DialError;
 use ambit_hbone::head::{Baggage, Connect, Forwarded, Trace};
 use ambit_hbone::pool::{Key, OpenError, RelayError, Through};
 use ambit_model::address::{ClientAddr, HopAddr, OriginalDst};
-use ambit_model::balance::Pick;
+use ambit_model::balance::{Endpoint, Pick};
 use ambit_model::name::{Identity, Label};
 use ambit_model::route::{
     Bound, Direct, Flow, Hints, Plan, Refusal, Relayed, Tunnelled, endpoints_of, plan_endpoint, plan_to,
     plan_workload,
 };
 use ambit_model::service::Service;
+use ambit_model::snapshot::Snapshot;
 use ambit_model::traffic::{Came, Overflow};
 use ambit_model::workload::Workload;
 use ambit_process::net::{TcpStream, lookup_host};
@@ -193,23 +194,22 @@ pub(crate) async fn plan_by(
 ) -> Result<Plan, Refusal> {
     loop {
         let world = lane.shared.world.load();
-        let own = lane.shared.own(&world);
-        let (address, client) = (lane.shared.address(), ClientAddr::new(lane.shared.address()));
         let planned = match to {
             Bound::Service { service, port, .. } => {
-                let vip = service.vips.iter().map(|vip| vip.ip).find(|ip| ip.is_ipv4() == address.is_ipv4());
-                let dst = OriginalDst::new(SocketAddr::new(vip.unwrap_or_else(|| address.ip()), *port));
-                let flow = Flow { source: own, client, dst };
-                match guide.filter(|_| !service.is_passed_through()) {
-                    None => plan_endpoint(&world, &flow, service, hints, &mut Chance),
-                    Some(guide) => endpoints_of(&world, &flow, service, hints)
+                let flow = flow(lane, &world, service, *port);
+                let kept = kept(&world, &flow, (service, guide), hints);
+                match (kept, guide.filter(|_| !service.is_passed_through())) {
+                    (Some(it), _) => plan_to(&world, &flow, (service, it), hints, &mut Chance),
+                    (None, None) => plan_endpoint(&world, &flow, service, hints, &mut Chance),
+                    (None, Some(guide)) => endpoints_of(&world, &flow, service, hints)
                         .and_then(|all| guide.choose(&flow.source, all, hash))
                         .and_then(|it| plan_to(&world, &flow, (service, it), hints, &mut Chance)),
                 }
             }
             Bound::Workload { workload, target } => {
-                let dst = OriginalDst::new(*target);
-                Ok(plan_workload(&world, &Flow { source: own, client, dst }, workload, &mut Chance))
+                let (source, client) = (lane.shared.own(&world), ClientAddr::new(lane.shared.address()));
+                let flow = Flow { source, client, dst: OriginalDst::new(*target) };
+                Ok(plan_workload(&world, &flow, workload, &mut Chance))
             }
         };
         match planned {
@@ -220,6 +220,40 @@ pub(crate) async fn plan_by(
             planned => return planned,
         }
     }
+}
+
+/// From us to a service's port.
+fn flow(lane: &Lane, world: &Snapshot, service: &Service, port: u16) -> Flow {
+    let (address, client) = (lane.shared.address(), ClientAddr::new(lane.shared.address()));
+    let vip = service.vips.iter().map(|vip| vip.ip).find(|ip| ip.is_ipv4() == address.is_ipv4());
+    let dst = OriginalDst::new(SocketAddr::new(vip.unwrap_or_else(|| address.ip()), port));
+    Flow { source: lane.shared.own(world), client, dst }
+}
+
+/// The endpoint that a session stays with, as long as it may be chosen.
+fn kept(
+    world: &Snapshot,
+    flow: &Flow,
+    (service, guide): (&Arc<Service>, Option<&Guide>),
+    hints: &Hints,
+) -> Option<Endpoint> {
+    let uid = hints.stay.as_ref()?;
+    let all = endpoints_of(world, flow, service, hints).ok()?;
+    let kept = all.into_iter().find(|it| it.workload.uid == *uid)?;
+    guide.is_none_or(|guide| guide.keep_to(&kept)).then_some(kept)
+}
+
+/// The endpoints that a request to a service's port may go to, in this world.
+pub(crate) fn candidates(lane: &Lane, world: &Snapshot, to: &Bound) -> Vec<Endpoint> {
+    let Bound::Service { service, port, subset } = to else { return Vec::new() };
+    let all = endpoints_of(world, &flow(lane, world, service, *port), service, &Hints::default());
+    let mut all = all.unwrap_or_default();
+    if let Some(name) = subset {
+        let traffic = world.traffic_of(&service.key());
+        let members = traffic.and_then(|it| it.of(*port, Some(name.as_str()))?.1);
+        all.retain(|it| members.is_some_and(|members| members.contains(&it.workload.uid)));
+    }
+    all
 }
 
 /// Chance, as `model::balance` asks for it.

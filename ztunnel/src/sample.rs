@@ -50,6 +50,7 @@ pub(crate) fn workload(line: &str) -> Workload {
         locality: ambit_model::workload::Locality::default(),
         host_network: false,
         capacity: 1,
+        labels: Default::default(),
     }
 }
 

@@ -275,7 +275,7 @@ impl Eye<'_> {
             Bound::Workload { target, .. } => target.port(),
         };
         let from = Some(&self.source.namespace);
-        let around = Around { scheme: "http", authority: &host, port, from, token: None };
+        let around = Around { scheme: "http", authority: &host, port, from, source: None, token: None };
         let Wanted { method, headers, .. } = self.wanted;
         let asked = Asked { path: &target.path, query: target.query, method, headers, around };
         let routed = self.route(bound, &asked);

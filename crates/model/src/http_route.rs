@@ -2,6 +2,7 @@
 //! Owns the nouns; HTTPRoute, GRPCRoute and VirtualService are told in them. Leaves the objects people write, and their status,
 //! to the control plane, and sockets to the waypoint.
 
+mod connection;
 mod cors;
 mod edits;
 mod filter;
@@ -11,6 +12,7 @@ mod more;
 mod pattern;
 mod retry;
 mod server;
+mod session;
 mod share;
 mod substitution;
 mod table;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::name::{Label, NameError, Namespace, RouteName, ServiceKey};
+pub use connection::{ConnectionMatch, Led, Opening};
 pub use cors::{Cors, Names, OriginError, OriginMatch};
 pub(crate) use edits::free as changeable;
 pub use edits::{HeaderEdits, Protected};
@@ -36,6 +39,7 @@ pub use pattern::{Pattern, PatternError};
 pub use retry::{Answer, Ended, Retry, RetryBudget, RetryOn, Sent};
 pub(crate) use server::is_name as is_server_name;
 pub use server::{ServerName, ServerNameError};
+pub use session::{CookieName, CookieNameError, DIGEST, Kept, Session, TOKEN, Token};
 pub use share::NoBackend;
 pub use substitution::{Substitution, SubstitutionError};
 pub use table::{Asked, Found, Miss, Table};
@@ -106,6 +110,8 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// What is tried again; none: as the mesh does by default.
     pub retry: Option<Retry>,
+    /// How clients stay with their endpoints; none: they do not.
+    pub session: Option<Session>,
 }
 
 /// One choice among backends.

@@ -53,6 +53,8 @@ pub struct Hints {
     pub names: BTreeMap<Label, Vec<IpAddr>>,
     /// Endpoints that could not be reached, not to be chosen again.
     pub avoid: Vec<WorkloadUid>,
+    /// The endpoint that is kept to as long as it may be chosen.
+    pub stay: Option<WorkloadUid>,
 }
 
 /// How to carry a flow.

@@ -52,6 +52,7 @@ pub(crate) fn pod(namespaced: &str, ip: &str) -> Workload {
         locality: Locality::default(),
         host_network: false,
         capacity: 1,
+        labels: Default::default(),
     }
 }
 
@@ -195,6 +196,7 @@ pub(crate) fn rule(matches: Vec<HttpMatch>, to: &str) -> HttpRule {
         backends: vec![Backend { to: Ok(upstream), weight: 1, filters: Ok(Filters::default()) }],
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
     }
 }
 

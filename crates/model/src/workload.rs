@@ -62,6 +62,8 @@ pub struct Workload {
     pub host_network: bool,
     /// Relative weight among endpoints; 0 is never picked.
     pub capacity: u32,
+    /// Those of its labels that routes look at.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
 }
 
 impl Workload {

@@ -59,6 +59,9 @@ pub const ROUTE_WEIGHT: u32 = 1_000_000;
 /// Headers or parameters in one match, changes of headers of one sort, or mirrors.
 pub const ROUTE_LIST: usize = 16;
 
+/// Labels of a workload that are told: as many as all routes may look at.
+pub const WORKLOAD_LABELS: usize = 64;
+
 /// A path, or why something is broken.
 pub const ROUTE_TEXT: usize = 1024;
 

@@ -175,6 +175,7 @@ impl Reader<'_> {
             backends,
             timeouts: Timeouts::default(),
             retry: None,
+            session: None,
         })
     }
 

@@ -40,6 +40,7 @@ pub(crate) fn pass(
     let protocol = response.headers().get(UPGRADE).cloned();
     take_out(response.headers_mut());
     route.edit_answer(response.headers_mut());
+    route.tell_session(&met, response.headers_mut());
     record.finish(response.headers_mut());
     let took = record.upstream_took().as_millis();
     let took = HeaderValue::from(u64::try_from(took).unwrap_or(u64::MAX));

@@ -88,7 +88,7 @@ async fn tries(
     let guide = guided.map(|it| it.guide);
     let mut retrying = None;
     mirror(record, outgoing, source, route);
-    let mut hints = Hints::default();
+    let mut hints = Hints { stay: route.stays_with(), ..Hints::default() };
     let mut failed: Option<Failure> = None;
     for attempt in 1.. {
         let plan = match next(record, route, &mut hints, guided).await {

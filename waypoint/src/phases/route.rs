@@ -9,7 +9,7 @@ use ambit_model::http_route::{
     Around, Backend, Broken, Choice, Fault, Filters, Found, Redirected, Retry, Rewrite, RouteKind, Rule,
     Scheme, Timeouts, Upstream,
 };
-use ambit_model::name::Label;
+use ambit_model::name::{Label, WorkloadUid};
 use ambit_model::provider::{Authorizer, QueryChanges};
 use ambit_model::request_policy::Token;
 use ambit_model::route::Bound;
@@ -20,8 +20,11 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 
 use super::identify::{Asked, scheme_of};
+use crate::lane::Lane;
 use crate::refused::Refused;
+use crate::session::Stay;
 use crate::stream::Inbound;
+use crate::upstream::Met;
 
 static UNASKED: LazyLock<Retry> = LazyLock::new(Retry::unasked);
 
@@ -44,6 +47,8 @@ pub(crate) struct Route {
     /// The page that asks.
     origin: Option<HeaderValue>,
     rule: Option<Chosen>,
+    /// Its session, if its rule keeps any.
+    stay: Option<Box<Stay>>,
 }
 
 /// The rule of a request, and which of its backends.
@@ -58,7 +63,31 @@ impl Route {
     fn plain(to: Bound, target: PathAndQuery) -> Self {
         let copied = (target.clone(), None);
         let (authority, original, name, origin) = (None, None, Label::default(), None);
-        Self { to, target, authority, original, name, mirrors: Vec::new(), copied, origin, rule: None }
+        Self {
+            to,
+            target,
+            authority,
+            original,
+            name,
+            mirrors: Vec::new(),
+            copied,
+            origin,
+            rule: None,
+            stay: None,
+        }
+    }
+
+    /// The endpoint that its session stays with.
+    pub(crate) fn stays_with(&self) -> Option<WorkloadUid> {
+        self.stay.as_ref()?.with().cloned()
+    }
+
+    /// Tells the client which endpoint its session is to stay with.
+    pub(crate) fn tell_session(&self, met: &Met, headers: &mut HeaderMap) {
+        let session = self.rule.as_ref().and_then(|chosen| chosen.rule.session.as_ref());
+        if let (Some(stay), Some(session)) = (&self.stay, session) {
+            stay.tell(session, met, headers);
+        }
     }
 
     /// Who is asked whether it may go on.
@@ -182,13 +211,13 @@ pub(crate) fn route(inbound: &Inbound, seen: &Seen<'_>, pick: &mut impl Pick) ->
         query: target.query,
         method: &parts.method,
         headers: &parts.headers,
-        around: around(inbound, seen, *port),
+        around: Around { source: inbound.source_in(&world, table), ..around(inbound, seen, *port) },
     };
     match table.choose(&request) {
         Choice::NoRoutes => onward(inbound.bound.clone()),
         Choice::NoMatch(_) => Err(Refused::NoRoute).into(),
         Choice::Found(found) => {
-            let from = Follower { world: &world, service, port: *port, seen };
+            let from = Follower { lane: &inbound.lane, world: &world, service, port: *port, seen };
             let filters = found.rule.filters.as_ref().ok();
             let fault = filters.and_then(|filters| filters.fault.as_deref().copied());
             Routed { route: from.follow(&found, pick), fault }
@@ -199,11 +228,12 @@ pub(crate) fn route(inbound: &Inbound, seen: &Seen<'_>, pick: &mut impl Pick) ->
 /// What is known of a request beside its head.
 fn around<'a>(inbound: &'a Inbound, seen: &Seen<'a>, port: u16) -> Around<'a> {
     let (scheme, authority, from) = (scheme_of(&seen.parts.uri), seen.asked.host(), inbound.namespace());
-    Around { scheme, authority, port, from, token: seen.token }
+    Around { scheme, authority, port, from, source: None, token: seen.token }
 }
 
 /// What a rule is followed from.
 struct Follower<'a> {
+    lane: &'a Lane,
     world: &'a Snapshot,
     service: &'a Arc<Service>,
     port: u16,
@@ -231,7 +261,7 @@ impl Follower<'_> {
             let location = self.location(found, filters)?;
             return Err(Refused::Elsewhere { status, location, headers: filters.response_headers.clone() });
         }
-        let backend = found.rule.backend(pick).map_err(|none| Refused::Broken(none.to_string()))?;
+        let (stay, backend) = self.backend(found, pick)?;
         let to = self.upstream(backend, found)?;
         let own = for_backend(backend.filters.as_ref().map_err(broken)?)?;
         let asked = self.seen.target;
@@ -241,6 +271,7 @@ impl Follower<'_> {
             mirrors: self.mirrors(filters, pick),
             origin: self.seen.parts.headers.get(ORIGIN).cloned(),
             rule: Some(Chosen { rule: Arc::clone(found.rule), own: None }),
+            stay: stay.map(Box::new),
             ..Route::plain(to, target)
         };
         if let Some(rewrite) = &filters.rewrite {
@@ -256,6 +287,20 @@ impl Follower<'_> {
             chosen.own = Some(own.clone());
         }
         Ok(route)
+    }
+
+    /// The backend that a session stays with, or else one by weight.
+    fn backend<'f>(
+        &self,
+        found: &Found<'f>,
+        pick: &mut impl Pick,
+    ) -> Result<(Option<Stay>, &'f Backend), Refused> {
+        let parts = self.seen.parts;
+        let is_https = scheme_of(&parts.uri) == "https";
+        let (stay, at) = Stay::find((self.lane, self.world), found, (&parts.headers, is_https)).unzip();
+        let kept = at.flatten().and_then(|at| found.rule.backends.get(at));
+        let by_weight = || found.rule.backend(pick).map_err(|none| Refused::Broken(none.to_string()));
+        Ok((stay, kept.map_or_else(by_weight, Ok)?))
     }
 
     /// The service that a backend means.

@@ -178,6 +178,16 @@ impl Guide {
         Ok(chosen)
     }
 
+    /// Goes to this endpoint, which was chosen before, unless it is left out now.
+    pub(super) fn keep_to(&self, endpoint: &Endpoint) -> bool {
+        let uid = &endpoint.workload.uid;
+        if self.group.ward().leaves_out(uid) {
+            return false;
+        }
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(uid.clone());
+        true
+    }
+
     fn last(&self) -> Option<WorkloadUid> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

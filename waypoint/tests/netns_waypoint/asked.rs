@@ -425,6 +425,7 @@ fn routed() -> Vec<Change> {
             backends: vec![backend],
             timeouts: Timeouts::default(),
             retry: None,
+            session: None,
         })
     };
     let mut world = world(AppProtocol::Grpc, Tunnel::Hbone);

@@ -36,7 +36,7 @@ fn prefix(path: &str) -> Match {
 fn rule(matched: Match, backends: Vec<Backend>) -> Rule {
     let filters = Ok(Filters::default());
     let timeouts = Timeouts::default();
-    Rule { name: "".into(), matches: vec![matched], filters, backends, timeouts, retry: None }
+    Rule { name: "".into(), matches: vec![matched], filters, backends, timeouts, retry: None, session: None }
 }
 
 fn changing(matched: Match, filters: Filters) -> Rule {

@@ -28,6 +28,8 @@ mod routes;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]
+mod sessions;
+#[cfg(test)]
 mod strangers;
 #[cfg(test)]
 mod tokens;

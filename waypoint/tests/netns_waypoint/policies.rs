@@ -140,6 +140,7 @@ fn nowhere() -> Change {
         backends: vec![],
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
     };
     let service = "shop/web.shop.svc.cluster.local".parse().unwrap();
     Change::Route(Arc::new(Route {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ambit_hbone::pool::OpenError;
 use ambit_model::delta::Change;
 use ambit_model::http_route::{
-    Backend, Broken, Filters, Match, More, Parent, Route, Rule, Timeouts, Upstream,
+    Backend, Broken, ConnectionMatch, Filters, Match, More, Parent, Route, Rule, Timeouts, Upstream,
 };
 use ambit_model::service::AppProtocol;
 
@@ -49,6 +49,7 @@ fn rule(servers: &[&str], backends: Vec<Backend>) -> Arc<Rule> {
         backends,
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
     })
 }
 
@@ -127,4 +128,60 @@ fn connections_are_shared_by_weight_and_what_is_broken_keeps_its_share() {
             scene.logged(&["connection complete", "the route cannot be honoured: there is no such service"]);
         assert!(line.contains("protocol=\"tcp\""), "{line}");
     });
+}
+
+/// A rule of a VirtualService for connections.
+fn carried(more: More, to_whom: Backend) -> Arc<Rule> {
+    let more = More { connection: Some(more.connection.unwrap_or_default()), ..more };
+    let mut rule = (*rule(&[], vec![to_whom])).clone();
+    rule.matches = vec![Match { more: Some(Box::new(more)), ..Match::default() }];
+    Arc::new(rule)
+}
+
+#[test]
+fn virtual_services_lead_connections_by_name_by_who_dials_and_by_where_to() {
+    let named = |name: &str| More { servers: vec![name.parse().unwrap()], port: Some(80), ..More::default() };
+    let labelled = More { from_labels: vec![("app".into(), "cart".into())], ..More::default() };
+    let elsewhere = ConnectionMatch {
+        to: vec!["10.9.0.0/16".parse().unwrap()],
+        from: Some("127.0.0.9/32".parse().unwrap()),
+    };
+    let elsewhere = More { connection: Some(elsewhere), ..More::default() };
+    let mut cart = endpoint_of("none", "cart", "127.0.0.9");
+    cart.labels = [("app".into(), "cart".into())].into();
+    for (protocol, rules, bytes, from, wanted) in [
+        (
+            AppProtocol::Tls,
+            vec![carried(named("db.shop"), to("other", 1))],
+            hello("db.shop"),
+            "127.0.0.8",
+            "two",
+        ),
+        (AppProtocol::Tls, vec![carried(named("db.shop"), to("other", 1))], hello("other"), "127.0.0.8", ""),
+        (
+            AppProtocol::Unknown,
+            vec![carried(named("db.shop"), to("other", 1)), carried(More::default(), to("web", 1))],
+            hello("other"),
+            "127.0.0.8",
+            "one",
+        ),
+        (
+            AppProtocol::Tcp,
+            vec![carried(labelled.clone(), to("other", 1))],
+            b"x".to_vec(),
+            "127.0.0.9",
+            "two",
+        ),
+        (AppProtocol::Tcp, vec![carried(labelled, to("other", 1))], b"x".to_vec(), "127.0.0.8", "one"),
+        (AppProtocol::Tcp, vec![carried(elsewhere, to("other", 1))], b"x".to_vec(), "127.0.0.9", "one"),
+    ] {
+        let mut world = world(protocol);
+        world.push(Change::Workload(Arc::new(cart.clone())));
+        world.push(route("VirtualService/shop/v", rules));
+        scene(&world, async |scene| {
+            backends(scene).await;
+            let (stream, _) = scene.lead(("cart", from), None, WEB).await.unwrap();
+            assert_eq!(raw(stream, &bytes).await, wanted, "{from} {}", String::from_utf8_lossy(&bytes));
+        });
+    }
 }

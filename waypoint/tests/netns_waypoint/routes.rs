@@ -42,6 +42,7 @@ pub(crate) fn rule(matches: Vec<Match>, backends: Vec<Backend>) -> Rule {
         backends,
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
     }
 }
 

@@ -282,6 +282,7 @@ pub(crate) fn endpoint_of(service: &str, name: &str, ip: &str) -> Workload {
         locality: Locality::default(),
         host_network: false,
         capacity: 1,
+        labels: Default::default(),
     }
 }
 

@@ -262,6 +262,7 @@ fn routes_go_by_what_tokens_claim_and_not_by_what_clients_do() {
             backends: vec![to(service, 1)],
             timeouts: Timeouts::default(),
             retry: None,
+            session: None,
         })
     };
     let mut world = world(vec![believed]);

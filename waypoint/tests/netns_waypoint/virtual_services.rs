@@ -36,6 +36,7 @@ fn rule(matched: Match, filters: Filters, backends: Vec<Backend>) -> Rule {
         backends,
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
     }
 }
 

@@ -1,11 +1,13 @@
 //! What only VirtualServices can demand of a request (`waypoint.md` 4.1): what is known beside its path, its headers and
 //! its query, and what is not to be there; and what can be demanded of a connection (2.17). Owns the nouns and how they are compared.
 
+use super::connection::ConnectionMatch;
 use super::matching::{HeaderMatch, ValueMatch};
 use super::server::ServerName;
 use super::table::{Asked, value_is_of};
 use crate::name::Namespace;
 use crate::request_policy::Token;
+use crate::workload::Workload;
 
 /// Further demands, which must all hold. What is not given may be anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct More {
     pub port: Option<u16>,
     /// The namespace of who asks.
     pub from: Option<Namespace>,
+    /// Labels of the workload that asks.
+    pub from_labels: Vec<(Box<str>, Box<str>)>,
     /// Headers that are not to be so; one that is missing is not.
     pub without_headers: Vec<HeaderMatch>,
     /// On what its token claims.
@@ -28,6 +32,8 @@ pub struct More {
     pub without_claims: Vec<ClaimMatch>,
     /// Of connections: the servers that are asked for with TLS; none: any.
     pub servers: Vec<ServerName>,
+    /// Of a VirtualService's connections: what is demanded beside; given, it is of no request.
+    pub connection: Option<ConnectionMatch>,
 }
 
 /// A demand on something that a token claims.
@@ -50,6 +56,8 @@ pub struct Around<'a> {
     pub port: u16,
     /// The namespace of who asks, where that is known.
     pub from: Option<&'a Namespace>,
+    /// The workload that asks, where that is known.
+    pub source: Option<&'a Workload>,
     /// A token of it that is believed.
     pub token: Option<&'a Token>,
 }
@@ -57,19 +65,32 @@ pub struct Around<'a> {
 impl More {
     /// Whether a request is as demanded.
     pub(super) fn is_met(&self, asked: &Asked<'_>) -> bool {
-        let Self { method, scheme, authority, port, from, without_headers, claims, without_claims, servers } =
-            self;
+        let Self {
+            method,
+            scheme,
+            authority,
+            port,
+            from,
+            from_labels: _, // by `has_labels`
+            without_headers,
+            claims,
+            without_claims,
+            servers,
+            connection,
+        } = self;
         let around = &asked.around;
         let is = |of: &Option<ValueMatch>, value: &str| {
             of.as_ref().is_none_or(|of| value_is_of(of, value.as_bytes()))
         };
         // No request says that.
         servers.is_empty()
+            && connection.is_none()
             && is(method, asked.method.as_str())
             && is(scheme, around.scheme)
             && is(authority, around.authority)
             && port.is_none_or(|port| port == around.port)
             && from.as_ref().is_none_or(|from| around.from == Some(from))
+            && self.has_labels(around.source)
             && !without_headers.iter().any(|it| asked.has(it))
             && claims.iter().all(|it| it.is_met(around.token))
             && !without_claims.iter().any(|it| it.is_met(around.token))

@@ -58,6 +58,7 @@ mod tests {
             backends: weights.iter().map(backend).collect(),
             timeouts: Timeouts::default(),
             retry: None,
+            session: None,
         }
     }
 

@@ -17,6 +17,7 @@ use self::branch::{Branch, Row};
 pub use self::miss::Miss;
 use self::rank::{Rank, rank};
 use self::servers::Servers;
+use super::connection::is_of_connections;
 use super::{Match, PathMatch, Route, RouteKey, RouteKind, Rule, ValueMatch};
 
 /// The rules of some routes, in order.
@@ -38,6 +39,10 @@ pub struct Table {
     others: Vec<u32>,
     /// Of connections, instead of all that: by the server that is asked for.
     servers: Servers,
+    /// Whether any rule looks at who asks beyond its name.
+    labels: bool,
+    /// Of a VirtualService's connections, beside its rules of requests.
+    connections: Vec<u32>,
 }
 
 /// One match of one rule.
@@ -121,6 +126,23 @@ impl Table {
         self.kind
     }
 
+    /// Whether it has to be known which workload asks.
+    #[must_use]
+    pub fn asks_for_labels(&self) -> bool {
+        self.labels
+    }
+
+    /// Whether it says anything of requests.
+    #[must_use]
+    pub fn is_of_requests(&self) -> bool {
+        !self.kind.is_of_connections() && self.connections.len() < self.entries.len()
+    }
+
+    /// Its rules of connections that a VirtualService says, in order.
+    pub(super) fn of_connections(&self) -> impl Iterator<Item = Found<'_>> {
+        self.connections.iter().filter_map(|at| self.entry(*at)?.found())
+    }
+
     /// How many matches it holds.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -149,13 +171,21 @@ impl Table {
             begins_lengths: BTreeSet::new(),
             others: Vec::new(),
             servers: Servers::default(),
+            connections: Vec::new(),
+            labels: false,
         };
+        let more = table.entries.iter().filter_map(|it| it.found()?.matched?.more.as_deref());
+        table.labels = more.into_iter().any(|more| !more.from_labels.is_empty());
         if kind.is_of_connections() {
             table.servers = Servers::new((0..).zip(table.entries.iter().filter_map(Entry::found)));
             return table;
         }
         let (mut exact, mut prefixes, mut begins) = (Rows::new(), Rows::new(), Rows::new());
         for (at, found) in (0u32..).zip(table.entries.iter().filter_map(Entry::found)) {
+            if is_of_connections(found.matched) {
+                table.connections.push(at);
+                continue;
+            }
             match place(found.matched) {
                 Place::Exact(path) => exact.entry(path).or_default().push((at, found.matched)),
                 Place::Prefix(path) => prefixes.entry(path).or_default().push((at, found.matched)),

@@ -68,7 +68,7 @@ impl Table {
     /// What it says of a request. Routes of connections say nothing of requests on one that was there before them.
     #[must_use]
     pub fn choose(&self, asked: &Asked<'_>) -> Choice<'_> {
-        if self.kind().is_of_connections() {
+        if !self.is_of_requests() {
             return Choice::NoRoutes;
         }
         match self.find(asked) {

@@ -123,6 +123,12 @@ impl Ward {
         true
     }
 
+    /// Whether an endpoint is left out.
+    #[must_use]
+    pub fn leaves_out(&self, uid: &WorkloadUid) -> bool {
+        self.hosts.get(uid).is_some_and(|host| host.health.is_out())
+    }
+
     /// How many endpoints are left out.
     #[must_use]
     pub fn left_out(&self) -> usize {

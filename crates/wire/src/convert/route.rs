@@ -7,6 +7,7 @@ mod instead;
 mod matching;
 mod more;
 mod retry;
+mod session;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(super) use self::filters::header_name;
 use self::filters::{filters_from_pb, filters_to_pb};
 use self::matching::{match_from_pb, match_to_pb};
 use self::retry::{retry_from_pb, retry_to_pb};
+use self::session::{session_from_pb, session_to_pb};
 use super::{ConvertError, check_count, known, name, port, text};
 use crate::limits;
 use crate::pb::waypoint as pb;
@@ -67,8 +69,16 @@ fn parent(raw: pb::Parent) -> Result<Parent, ConvertError> {
 }
 
 fn rule(raw: pb::Rule) -> Result<Rule, ConvertError> {
-    let pb::Rule { name, matches, change, backends, request_timeout_ms, backend_request_timeout_ms, retry } =
-        raw;
+    let pb::Rule {
+        name,
+        matches,
+        change,
+        backends,
+        request_timeout_ms,
+        backend_request_timeout_ms,
+        retry,
+        session,
+    } = raw;
     let filters = match change {
         None => Ok(filters_from_pb(pb::Filters::default())?),
         Some(pb::rule::Change::Filters(raw)) => Ok(filters_from_pb(*raw)?),
@@ -86,6 +96,7 @@ fn rule(raw: pb::Rule) -> Result<Rule, ConvertError> {
             backend_request: time_limit(backend_request_timeout_ms),
         },
         retry: retry.map(retry_from_pb).transpose()?,
+        session: session.map(session_from_pb).transpose()?,
     };
     if needs_prefix(&rule) && !rule.matches.iter().all(|one| matches!(one.path, PathMatch::Prefix(_))) {
         return Err(ConvertError::NoPrefix);
@@ -175,7 +186,7 @@ pub fn route_to_pb(route: &Route) -> pb::Route {
 }
 
 fn rule_to_pb(rule: &Rule) -> pb::Rule {
-    let Rule { name, matches, filters, backends, timeouts, retry } = rule;
+    let Rule { name, matches, filters, backends, timeouts, retry, session } = rule;
     let Timeouts { request, backend_request } = timeouts;
     pb::Rule {
         name: name.to_string(),
@@ -188,6 +199,7 @@ fn rule_to_pb(rule: &Rule) -> pb::Rule {
         request_timeout_ms: time_limit_to_pb(*request),
         backend_request_timeout_ms: time_limit_to_pb(*backend_request),
         retry: retry.as_ref().map(retry_to_pb),
+        session: session.as_ref().map(session_to_pb),
     }
 }
 

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use ambit_model::name::{PolicyKey, ServiceKey, TrustDomain};
 use ambit_model::workload::{ApplicationTunnel, Handover, Health, Locality, Tunnel, Workload, WorkloadKind};
 
-use super::{ConvertError, address, gateway, known, name, name_or_default, port};
+use super::{ConvertError, address, check_count, gateway, known, name, name_or_default, port};
+use crate::limits;
 use crate::pb::workload as pb;
 use crate::pb::workload::application_tunnel::Protocol;
 
@@ -42,7 +43,9 @@ pub fn workload_from_pb(raw: pb::Workload) -> Result<Workload, ConvertError> {
         network_mode,
         extensions: _, // opaque, and nobody's yet
         capacity,
+        ambit_labels,
     } = raw;
+    check_count("ambit_labels", limits::WORKLOAD_LABELS, ambit_labels.len())?;
     Ok(Workload {
         uid: uid.into(),
         name: display_name.into(),
@@ -72,6 +75,7 @@ pub fn workload_from_pb(raw: pb::Workload) -> Result<Workload, ConvertError> {
         locality: locality.map(place).unwrap_or_default(),
         host_network: host_network(network_mode)?,
         capacity: capacity.unwrap_or(1),
+        labels: ambit_labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
     })
 }
 
@@ -171,6 +175,7 @@ pub fn workload_to_pb(workload: &Workload) -> pb::Workload {
         locality,
         host_network,
         capacity,
+        labels,
     } = workload;
     pb::Workload {
         name: name.to_string(),
@@ -203,6 +208,7 @@ pub fn workload_to_pb(workload: &Workload) -> pb::Workload {
         network_mode: network_mode_to_pb(*host_network).into(),
         extensions: Vec::new(),
         capacity: (*capacity != 1).then_some(*capacity),
+        ambit_labels: labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
     }
 }
 

@@ -121,6 +121,7 @@ fn workload(raw: shape::Workload, at: &str) -> Result<Workload, LocalError> {
         locality: raw.locality.map(locality).unwrap_or_default(),
         host_network: raw.network_mode == shape::NetworkMode::HostNetwork,
         capacity: raw.capacity,
+        labels: raw.labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
     })
 }
 

@@ -2,9 +2,9 @@
 //! read back.
 
 use ambit_model::http_route::{
-    AbortWith, Backend, Broken, ClaimMatch, Cors, Direct, Fault, Filters, HeaderEdits, Match, Mirror, More,
-    Names, PathChange, PathMatch, Redirect, Retry, Rewrite, Route, Rule, Share, TimeLimit, Timeouts,
-    Upstream, ValueMatch,
+    AbortWith, Backend, Broken, ClaimMatch, ConnectionMatch, Cors, Direct, Fault, Filters, HeaderEdits, Kept,
+    Match, Mirror, More, Names, PathChange, PathMatch, Redirect, Retry, Rewrite, Route, Rule, Session, Share,
+    TimeLimit, Timeouts, Upstream, ValueMatch,
 };
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
@@ -29,7 +29,7 @@ pub fn route(route: &Route) -> Value {
 }
 
 fn rule(rule: &Rule) -> Value {
-    let Rule { name, matches, filters, backends, timeouts, retry } = rule;
+    let Rule { name, matches, filters, backends, timeouts, retry, session } = rule;
     let Timeouts { request, backend_request } = timeouts;
     object([
         ("name", (!name.is_empty()).then(|| name.as_str().into())),
@@ -39,6 +39,7 @@ fn rule(rule: &Rule) -> Value {
         ("requestTimeout", limit(*request)),
         ("backendRequestTimeout", limit(*backend_request)),
         ("retry", retry.as_ref().map(self::retry)),
+        ("session", session.as_ref().map(self::session)),
     ])
 }
 
@@ -54,8 +55,21 @@ fn one_match(one: &Match) -> Value {
 }
 
 fn more(more: &More) -> Value {
-    let More { method, scheme, authority, port, from, without_headers, claims, without_claims, servers } =
-        more;
+    let More {
+        method,
+        scheme,
+        authority,
+        port,
+        from,
+        from_labels,
+        without_headers,
+        claims,
+        without_claims,
+        servers,
+        connection,
+    } = more;
+    let labels: Map<String, Value> =
+        from_labels.iter().map(|(key, value)| (key.to_string(), (**value).into())).collect();
     let one = |it: &Option<ValueMatch>| it.as_ref().map(|it| object([value(it)]));
     let claim = |ClaimMatch { path, value }: &ClaimMatch| named(&path.join("."), value);
     object([
@@ -68,7 +82,30 @@ fn more(more: &More) -> Value {
         ("claims", list(claims, claim)),
         ("withoutClaims", list(without_claims, claim)),
         ("servers", list(servers, |it| it.to_string().into())),
+        ("sourceLabels", (!labels.is_empty()).then_some(Value::Object(labels))),
+        ("connection", connection.as_ref().map(self::connection)),
     ])
+}
+
+fn connection(ConnectionMatch { to, from }: &ConnectionMatch) -> Value {
+    object([
+        ("destinationSubnets", list(to, |it| it.to_string().into())),
+        ("sourceSubnet", from.map(|it| it.to_string().into())),
+    ])
+}
+
+fn session(Session { kept, absolute, idle }: &Session) -> Value {
+    let time = |it: &Option<std::time::Duration>| it.map(|it| Value::from(format!("{it:?}")));
+    let kept = match kept {
+        Kept::Header(name) => ("header", Some(name.as_str().into())),
+        Kept::Cookie { name, path, permanent } => (
+            "cookie",
+            Some(
+                json!({ "name": name.as_str(), "path": path.as_ref().map(|it| it.as_str()), "permanent": permanent }),
+            ),
+        ),
+    };
+    object([kept, ("absoluteTimeout", time(absolute)), ("idleTimeout", time(idle))])
 }
 
 fn path(path: &PathMatch) -> Value {

@@ -72,6 +72,8 @@ pub(super) struct Workload {
     pub(super) native_tunnel: bool,
     #[serde(default = "one")]
     pub(super) capacity: u32,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Memberships::is_empty")]
     pub(super) services: Memberships,
 }

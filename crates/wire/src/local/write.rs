@@ -72,6 +72,7 @@ fn workload(w: &Workload) -> shape::Workload {
         locality: locality(&w.locality),
         native_tunnel: w.native_tunnel,
         capacity: w.capacity,
+        labels: w.labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
         services: shape::Memberships::Keys(w.services.keys().map(ToString::to_string).collect()),
     }
 }

@@ -172,6 +172,7 @@ impl Reader<'_> {
             backends,
             timeouts: Timeouts { request: limit(rule.timeout.as_deref()), backend_request: limit(attempt) },
             retry: rule.retries.as_ref().map(retries::retry),
+            session: None,
         })
     }
 

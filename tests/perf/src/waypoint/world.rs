@@ -148,5 +148,6 @@ fn workload(place: Place) -> Result<Workload> {
         locality: Locality::default(),
         host_network: false,
         capacity: 1,
+        labels: Default::default(),
     })
 }

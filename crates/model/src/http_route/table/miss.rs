@@ -7,6 +7,7 @@ use http::HeaderName;
 
 use super::asked::Asked;
 use super::{Found, Table, path_matches};
+use crate::http_route::connection::is_of_connections;
 use crate::http_route::{Match, PathMatch};
 
 /// The first demand of a match that does not hold.
@@ -37,7 +38,8 @@ impl Table {
     /// The matches that a request is not of and that come before the first that it is of, in order: where it is of
     /// none, all.
     pub fn passed_over<'t>(&'t self, asked: &'t Asked<'t>) -> impl Iterator<Item = (Found<'t>, Miss<'t>)> {
-        self.all().map_while(|found| found.miss(asked).map(|miss| (found, miss)))
+        let of_requests = self.all().filter(|found| !is_of_connections(found.matched));
+        of_requests.map_while(|found| found.miss(asked).map(|miss| (found, miss)))
     }
 }
 

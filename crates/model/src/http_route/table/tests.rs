@@ -356,8 +356,14 @@ fn what_only_virtual_services_demand_is_looked_at() {
         route.rules = vec![Arc::new(rule)];
         let table = Table::new(RouteKind::VirtualService, [&Arc::new(route)]);
         let request = request("/ x-a:1");
-        let around =
-            Around { scheme: "http", authority: "web:80", port: 80, from: Some(&shop), token: Some(&token) };
+        let around = Around {
+            scheme: "http",
+            authority: "web:80",
+            port: 80,
+            from: Some(&shop),
+            source: None,
+            token: Some(&token),
+        };
         let asked = Asked { around, ..request.asked() };
         assert_eq!(table.find(&asked).is_some(), wanted, "{more:?}");
         let stranger = Asked { around: Around { from: None, token: None, ..around }, ..asked };

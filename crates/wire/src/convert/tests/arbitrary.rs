@@ -113,6 +113,7 @@ fn workload() -> impl Strategy<Value = Workload> {
                 locality: Locality { region: text(8).into(), zone: text(9).into(), subzone: text(8).into() },
                 host_network,
                 capacity,
+                labels: [("app".into(), "web".into())].into(),
             }
         },
     )

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use ambit_model::delta::Change;
 use ambit_model::http_route::{
-    Abort, AbortWith, Backend, Broken, ClaimMatch, Cors, Delay, Direct, Fault, Filters, HeaderEdits,
-    HeaderMatch, Match, Mirror, More, Names, Parent, PathChange, PathMatch, QueryMatch, Redirect,
-    RedirectStatus, Retry, RetryOn, Rewrite, Route, RouteKey, RouteKind, Rule, Scheme, Share, Substitution,
-    TimeLimit, Timeouts, Upstream, ValueMatch,
+    Abort, AbortWith, Backend, Broken, ClaimMatch, ConnectionMatch, Cors, Delay, Direct, Fault, Filters,
+    HeaderEdits, HeaderMatch, Kept, Match, Mirror, More, Names, Parent, PathChange, PathMatch, QueryMatch,
+    Redirect, RedirectStatus, Retry, RetryOn, Rewrite, Route, RouteKey, RouteKind, Rule, Scheme, Session,
+    Share, Substitution, TimeLimit, Timeouts, Upstream, ValueMatch,
 };
 use http::{HeaderName, HeaderValue, Method};
 use proptest::collection::vec;
@@ -78,9 +78,16 @@ fn more() -> impl Strategy<Value = More> {
     let header = (header_name(), value_match()).prop_map(|(name, value)| HeaderMatch { name, value });
     let one = || option::of(value_match());
     let servers = || vec("[a-z]{1,8}".prop_map(|name| format!("*.{name}").parse().unwrap()), 0..2);
-    let asked = (claims(), claims(), servers());
-    ((one(), one(), one()), option::of(1u16..), option::of(PART), vec(header, 0..2), asked).prop_map(
-        |((method, scheme, authority), port, from, without_headers, (claims, without_claims, servers))| {
+    let range = || one_of(&["10.0.0.0/8".parse().unwrap(), "fd00::/64".parse().unwrap()]);
+    let connection =
+        (vec(range(), 0..3), option::of(range())).prop_map(|(to, from)| ConnectionMatch { to, from });
+    let labels = option::of(PART)
+        .prop_map(|it| it.into_iter().map(|key| (key.as_str().into(), "v1".into())).collect());
+    let asked = (claims(), claims(), servers(), option::of(connection));
+    let who = (option::of(PART), labels);
+    ((one(), one(), one()), option::of(1u16..), who, vec(header, 0..2), asked).prop_map(
+        |((method, scheme, authority), port, (from, from_labels), without_headers, asked)| {
+            let (claims, without_claims, servers, connection) = asked;
             More {
                 method,
                 scheme,
@@ -91,6 +98,8 @@ fn more() -> impl Strategy<Value = More> {
                 claims,
                 without_claims,
                 servers,
+                from_labels,
+                connection,
             }
         },
     )
@@ -234,11 +243,22 @@ fn rule() -> impl Strategy<Value = Arc<Rule>> {
     });
     let times = (time_limit(), time_limit())
         .prop_map(|(request, backend_request)| Timeouts { request, backend_request });
-    (TEXT, vec(one_match(), 0..3), change(), vec(backend, 0..3), times, option::of(retry())).prop_map(
-        |(name, matches, filters, backends, timeouts, retry)| {
-            Arc::new(Rule { name: name.into(), matches, filters, backends, timeouts, retry })
+    let more = (option::of(retry()), option::of(session()));
+    (TEXT, vec(one_match(), 0..3), change(), vec(backend, 0..3), times, more).prop_map(
+        |(name, matches, filters, backends, timeouts, (retry, session))| {
+            Arc::new(Rule { name: name.into(), matches, filters, backends, timeouts, retry, session })
         },
     )
+}
+
+fn session() -> impl Strategy<Value = Session> {
+    let time = || option::of((1..100_000u64).prop_map(Duration::from_millis));
+    let cookie =
+        ("[a-z]{1,8}", option::of("/[a-z]{0,4}"), any::<bool>()).prop_map(|(name, path, permanent)| {
+            Kept::Cookie { name: name.parse().unwrap(), path: path.map(Into::into), permanent }
+        });
+    let kept = prop_oneof![cookie, header_name().prop_map(Kept::Header)];
+    (kept, time(), time()).prop_map(|(kept, absolute, idle)| Session { kept, absolute, idle })
 }
 
 fn route() -> impl Strategy<Value = Route> {

@@ -186,7 +186,14 @@ fn takes(of: &str, (method, path): (&str, &str), headers: &[(&str, &str)], port:
         query: target.query,
         method: &method.parse::<Method>().unwrap(),
         headers: &map,
-        around: Around { scheme: "http", authority: "cart:80", port, from: Some(&from), token: None },
+        around: Around {
+            scheme: "http",
+            authority: "cart:80",
+            port,
+            from: Some(&from),
+            source: None,
+            token: None,
+        },
     };
     matches!(table.choose(&asked), Choice::Found(_))
 }
