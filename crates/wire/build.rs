@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const SCHEMAS: [&str; 8] = [
+const SCHEMAS: [&str; 10] = [
     "workload.proto",
     "security.proto",
     "auth.proto",
@@ -11,6 +11,8 @@ const SCHEMAS: [&str; 8] = [
     "waypoint.proto",
     "otlp.proto",
     "ext_authz.proto",
+    "rate_limit.proto",
+    "rls.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -85,6 +85,7 @@ fn key(noun: &Change) -> ResourceKey {
         Change::Policy(it) => ResourceKey::Policy(it.key.clone()),
         Change::Route(it) => ResourceKey::Route(it.key.clone()),
         Change::RequestPolicy(it) => ResourceKey::RequestPolicy(it.key.clone()),
+        Change::RateLimit(it) => ResourceKey::RateLimit(it.key.clone()),
         Change::Authentication(it) => ResourceKey::Authentication(it.key.clone()),
         Change::Traffic(it) => ResourceKey::Traffic(it.service.clone()),
         Change::Provider(it) => ResourceKey::Provider(it.name.clone()),

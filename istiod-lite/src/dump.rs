@@ -8,12 +8,12 @@ use std::path::Path;
 use ambit_cluster::Fault;
 use ambit_cluster::files::{Event, Keep, WatchError, load_once};
 use ambit_wire::convert::{
-    ResourceKey, ResourceType, authentication_from_pb, provider_from_pb, request_policy_from_pb,
+    ResourceKey, ResourceType, authentication_from_pb, provider_from_pb, rate_limit_from_pb, request_policy_from_pb,
     route_from_pb, traffic_from_pb,
 };
 use ambit_wire::local;
 use ambit_wire::pb::security::Authorization;
-use ambit_wire::pb::waypoint::{Authentication, Policy, Provider, Route, Traffic};
+use ambit_wire::pb::waypoint::{Authentication, Policy, Provider, RateLimit, Route, Traffic};
 use ambit_wire::pb::workload::Address;
 use ambit_xds::library::{Library, Record};
 use prost::Message;
@@ -64,7 +64,8 @@ pub fn resources(library: &Library, node: Option<&str>) -> Vec<Value> {
         |kind| library.records(kind).filter(|record| mine(record)).map(move |record| resource(kind, record));
     let all = of(ResourceType::Authorization).chain(of(ResourceType::Address));
     let all = all.chain(of(ResourceType::Route)).chain(of(ResourceType::Policy));
-    all.chain(of(ResourceType::Authentication))
+    all.chain(of(ResourceType::RateLimit))
+        .chain(of(ResourceType::Authentication))
         .chain(of(ResourceType::Provider))
         .chain(of(ResourceType::Traffic))
         .collect()
@@ -83,6 +84,7 @@ pub fn sorted(library: &Library) -> Value {
         "policies": of(ResourceType::Authorization, |_| true),
         "routes": of(ResourceType::Route, |_| true),
         "requestPolicies": of(ResourceType::Policy, |_| true),
+        "rateLimits": of(ResourceType::RateLimit, |_| true),
         "authentications": of(ResourceType::Authentication, |_| true),
         "providers": of(ResourceType::Provider, |_| true),
         "traffic": of(ResourceType::Traffic, |_| true),
@@ -106,6 +108,8 @@ fn resource(kind: ResourceType, record: &Record) -> Value {
             .map(|it| route_from_pb(it).map(|route| local::route(&route)).unwrap_or_default()),
         ResourceType::Policy => Policy::decode(body)
             .map(|it| request_policy_from_pb(it).map(|it| local::request_policy(&it)).unwrap_or_default()),
+        ResourceType::RateLimit => RateLimit::decode(body)
+            .map(|it| rate_limit_from_pb(it).map(|it| local::rate_limit(&it)).unwrap_or_default()),
         ResourceType::Authentication => Authentication::decode(body)
             .map(|it| authentication_from_pb(it).map(|it| local::authentication(&it)).unwrap_or_default()),
         ResourceType::Traffic => Traffic::decode(body)

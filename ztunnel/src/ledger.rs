@@ -297,6 +297,8 @@ impl<'a> Concerned<'a> {
                 | Change::RouteGone(_)
                 | Change::RequestPolicy(_)
                 | Change::RequestPolicyGone(_)
+                | Change::RateLimit(_)
+                | Change::RateLimitGone(_)
                 | Change::Authentication(_)
                 | Change::Traffic(_)
                 | Change::TrafficGone(_)

@@ -7,6 +7,7 @@ use crate::http_route::{Route, RouteKey};
 use crate::name::{Label, PolicyKey, ServiceKey, WorkloadUid};
 use crate::policy::Policy;
 use crate::provider::Provider;
+use crate::rate_limit::RateLimit;
 use crate::request_policy::RequestPolicy;
 use crate::service::Service;
 use crate::traffic::Traffic;
@@ -48,6 +49,8 @@ pub enum Change {
     RequestPolicy(Arc<RequestPolicy>),
     /// An authentication of requests is new or replaced.
     Authentication(Arc<Authentication>),
+    /// A policy of limits is new or replaced.
+    RateLimit(Arc<RateLimit>),
     /// A provider is new or replaced.
     Provider(Arc<Provider>),
     /// How a service's traffic is handled is new or replaced.
@@ -64,6 +67,8 @@ pub enum Change {
     RequestPolicyGone(PolicyKey),
     /// An authentication of requests is gone.
     AuthenticationGone(PolicyKey),
+    /// A policy of limits is gone.
+    RateLimitGone(PolicyKey),
     /// A provider is gone.
     ProviderGone(Label),
     /// Nothing is said of a service's traffic any more.

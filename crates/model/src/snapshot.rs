@@ -21,6 +21,7 @@ use crate::http_route::{Route, RouteKey, Tables};
 use crate::name::{Hostname, Label, Namespace, NodeName, PolicyKey, ServiceAccount, ServiceKey, WorkloadUid};
 use crate::policy::{Policy, PolicyScope};
 use crate::provider::Provider;
+use crate::rate_limit::RateLimit;
 use crate::request_policy::{RequestPolicy, Target};
 use crate::service::Service;
 use crate::traffic::Traffic;
@@ -54,6 +55,7 @@ pub struct Snapshot {
     routes: Routes,
     demands: Demands<RequestPolicy>,
     authentications: Demands<Authentication>,
+    limits: Demands<RateLimit>,
     traffic: HashTrieMapSync<ServiceKey, Arc<Traffic>>,
     providers: HashTrieMapSync<Label, Arc<Provider>>,
 }
@@ -237,6 +239,12 @@ impl Snapshot {
         self.authentications.get(key)
     }
 
+    /// The policies of limits that are attached to any of these, each once.
+    #[must_use]
+    pub fn rate_limits_of(&self, targets: &[Target]) -> Vec<&RateLimit> {
+        self.limits.of(targets)
+    }
+
     /// The provider of a name.
     #[must_use]
     pub fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
@@ -284,6 +292,11 @@ impl Snapshot {
         self.authentications.all()
     }
 
+    /// All policies of limits, in no order.
+    pub fn rate_limits(&self) -> impl Iterator<Item = &Arc<RateLimit>> {
+        self.limits.all()
+    }
+
     /// All providers, in no order.
     pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
         self.providers.values()
@@ -311,6 +324,7 @@ impl Snapshot {
             Change::Route(route) => self.routes.put(route),
             Change::RequestPolicy(policy) => self.demands.put(policy),
             Change::Authentication(one) => self.authentications.put(one),
+            Change::RateLimit(one) => self.limits.put(one),
             Change::Provider(one) => {
                 self.providers.insert_mut(one.name.clone(), Arc::clone(one));
             }
@@ -326,6 +340,7 @@ impl Snapshot {
             Change::RouteGone(key) => self.routes.take(key),
             Change::RequestPolicyGone(key) => self.demands.take(key),
             Change::AuthenticationGone(key) => self.authentications.take(key),
+            Change::RateLimitGone(key) => self.limits.take(key),
             Change::ProviderGone(name) => {
                 self.providers.remove_mut(name);
             }
@@ -421,6 +436,7 @@ impl fmt::Debug for Snapshot {
             .field("routes", &self.routes.len())
             .field("request_policies", &self.demands.len())
             .field("authentications", &self.authentications.len())
+            .field("limits", &self.limits.len())
             .field("traffic", &self.traffic.size())
             .field("providers", &self.providers.size())
             .finish_non_exhaustive()

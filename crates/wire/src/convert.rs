@@ -8,6 +8,7 @@ mod collector;
 mod gateway;
 mod policy;
 mod provider;
+mod rate_limit;
 mod request_policy;
 mod resource;
 mod route;
@@ -18,6 +19,7 @@ mod workload;
 pub use authentication::{authentication_from_pb, authentication_to_pb};
 pub use policy::{policy_from_pb, policy_to_pb};
 pub use provider::{provider_from_pb, provider_to_pb};
+pub use rate_limit::{rate_limit_from_pb, rate_limit_to_pb};
 pub use request_policy::{request_policy_from_pb, request_policy_to_pb};
 pub use resource::{Decoded, Encoded, ResourceKey, ResourceType, decode, encode};
 pub use route::{route_from_pb, route_to_pb};
@@ -29,6 +31,7 @@ use ambit_model::http_route::{
     OriginError, PathTextError, PatternError, Protected, ServerNameError, SubstitutionError,
 };
 use ambit_model::name::NameError;
+use ambit_model::rate_limit::RateError;
 use ambit_model::request_policy::TemplateError;
 
 /// Why a message is no noun of the model. Every variant but the first names the field.
@@ -141,6 +144,14 @@ pub enum ConvertError {
         value: String,
         /// What it should be.
         wanted: &'static str,
+    },
+    /// Numbers that are no rate.
+    #[error("{field} is refused")]
+    Rate {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with them.
+        source: RateError,
     },
     /// A regular expression that is none.
     #[error("{field} is refused")]

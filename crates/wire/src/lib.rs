@@ -7,4 +7,5 @@ pub mod limits;
 pub mod local;
 pub mod node_link;
 pub mod pb;
+pub mod quota;
 pub mod spans;

@@ -83,6 +83,15 @@ pub const RETRY_CODES: usize = 200;
 /// Targets of one policy of requests (`waypoint.md` 1.11).
 pub const POLICY_TARGETS: usize = 16;
 
+/// Limits that a waypoint counts itself in one policy; a request is looked at by each.
+pub const LOCAL_LIMITS: usize = 64;
+
+/// Attributes that requests are told apart by, descriptors, or parts of one: a request is written down by each.
+pub const LIMIT_LIST: usize = 16;
+
+/// A name or a value in a descriptor.
+pub const LIMIT_TEXT: usize = 256;
+
 /// Issuers of tokens in one authentication of requests; whoever believes more writes several.
 pub const TOKEN_RULES: usize = 64;
 

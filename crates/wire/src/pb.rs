@@ -38,5 +38,8 @@ generated!(
     /// Questions to those who say whether a request may come in.
     ext_authz, "envoy.service.auth.v3");
 generated!(
+    /// Questions to those who say whether there are too many requests.
+    ratelimit, "envoy.service.ratelimit.v3");
+generated!(
     /// Spans, for their collectors.
     otlp, "ambit.otlp");

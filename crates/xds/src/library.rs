@@ -108,6 +108,7 @@ pub struct Library {
     policies: RedBlackTreeMapSync<Name, Arc<Record>>,
     routes: RedBlackTreeMapSync<Name, Arc<Record>>,
     request_policies: RedBlackTreeMapSync<Name, Arc<Record>>,
+    rate_limits: RedBlackTreeMapSync<Name, Arc<Record>>,
     authentications: RedBlackTreeMapSync<Name, Arc<Record>>,
     providers: RedBlackTreeMapSync<Name, Arc<Record>>,
     traffic: RedBlackTreeMapSync<Name, Arc<Record>>,
@@ -339,6 +340,7 @@ impl Library {
             ResourceType::Authorization => &self.policies,
             ResourceType::Route => &self.routes,
             ResourceType::Policy => &self.request_policies,
+            ResourceType::RateLimit => &self.rate_limits,
             ResourceType::Authentication => &self.authentications,
             ResourceType::Provider => &self.providers,
             ResourceType::Traffic => &self.traffic,
@@ -351,6 +353,7 @@ impl Library {
             ResourceType::Authorization => &mut self.policies,
             ResourceType::Route => &mut self.routes,
             ResourceType::Policy => &mut self.request_policies,
+            ResourceType::RateLimit => &mut self.rate_limits,
             ResourceType::Authentication => &mut self.authentications,
             ResourceType::Provider => &mut self.providers,
             ResourceType::Traffic => &mut self.traffic,
@@ -410,6 +413,7 @@ fn place(kind: ResourceType) -> usize {
         ResourceType::Authentication => 4,
         ResourceType::Provider => 5,
         ResourceType::Traffic => 6,
+        ResourceType::RateLimit => 7,
     }
 }
 

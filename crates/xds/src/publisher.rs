@@ -198,6 +198,7 @@ impl Publisher {
             ResourceType::Address
             | ResourceType::Route
             | ResourceType::Policy
+            | ResourceType::RateLimit
             | ResourceType::Authentication
             | ResourceType::Provider
             | ResourceType::Traffic => self.push(),
@@ -218,6 +219,8 @@ impl Publisher {
         self.say(ResourceType::Provider, &providers.now, &mut actions);
         let demands = self.due(ResourceType::Policy, Farewell::Last);
         self.say(ResourceType::Policy, &demands.now, &mut actions);
+        let limits = self.due(ResourceType::RateLimit, Farewell::Last);
+        self.say(ResourceType::RateLimit, &limits.now, &mut actions);
         let issuers = self.due(ResourceType::Authentication, Farewell::Last);
         self.say(ResourceType::Authentication, &issuers.now, &mut actions);
         let handled = self.due(ResourceType::Traffic, Farewell::Last);
@@ -235,6 +238,7 @@ impl Publisher {
         self.say(ResourceType::Traffic, &handled.later, &mut actions);
         self.say(ResourceType::Authorization, &policies.later, &mut actions);
         self.say(ResourceType::Policy, &demands.later, &mut actions);
+        self.say(ResourceType::RateLimit, &limits.later, &mut actions);
         self.say(ResourceType::Authentication, &issuers.later, &mut actions);
         self.say(ResourceType::Provider, &providers.later, &mut actions);
         actions

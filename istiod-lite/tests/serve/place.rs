@@ -238,6 +238,8 @@ fn told(change: &Change) -> String {
         Change::PolicyGone(key) => format!("-policy {key}"),
         Change::RouteGone(key) => format!("-route {key}"),
         Change::RequestPolicyGone(key) => format!("-demand {key}"),
+        Change::RateLimit(it) => format!("+limit {}", it.key),
+        Change::RateLimitGone(key) => format!("-limit {key}"),
         Change::Authentication(it) => format!("+issuer {}", it.key),
         Change::AuthenticationGone(key) => format!("-issuer {key}"),
         Change::Provider(it) => format!("+provider {}", it.name),

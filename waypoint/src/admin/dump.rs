@@ -40,6 +40,7 @@ pub(super) fn dump(world: &Snapshot, waypoint: &Waypoint, vault: &Vault) -> Valu
         ("routes", shelf(world.routes(), |it| it.key.to_string(), local::route)),
         ("requestPolicies", shelf(world.request_policies(), |it| it.key.to_string(), local::request_policy)),
         ("traffic", shelf(world.traffic(), |it| it.service.to_string(), local::traffic)),
+        ("rateLimits", shelf(world.rate_limits(), |it| it.key.to_string(), local::rate_limit)),
         ("authentications", shelf(world.authentications(), |it| it.key.to_string(), local::authentication)),
     ] {
         if more > 0 {
@@ -55,9 +56,10 @@ pub(super) fn dump(world: &Snapshot, waypoint: &Waypoint, vault: &Vault) -> Valu
 pub(super) fn resources(world: &Snapshot) -> String {
     let routes = world.routes().map(|it| Change::Route(Arc::clone(it)));
     let policies = world.request_policies().map(|it| Change::RequestPolicy(Arc::clone(it)));
+    let limits = world.rate_limits().map(|it| Change::RateLimit(Arc::clone(it)));
     let authentications = world.authentications().map(|it| Change::Authentication(Arc::clone(it)));
     let traffic = world.traffic().map(|it| Change::Traffic(Arc::clone(it)));
-    local::write_lines(routes.chain(policies).chain(authentications).chain(traffic))
+    local::write_lines(routes.chain(policies).chain(limits).chain(authentications).chain(traffic))
 }
 
 fn shelf<'a, T: 'a>(

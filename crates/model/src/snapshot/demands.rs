@@ -1,5 +1,5 @@
-//! What is demanded of requests in the known world - policies, and whom to believe: by key, and by whose requests it is
-//! for.
+//! What is demanded of requests in the known world - policies, whom to believe, and how many may come: by key, and by
+//! whose requests it is for.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use rpds::HashTrieMapSync;
 use super::shelf::Shelf;
 use crate::authentication::Authentication;
 use crate::name::PolicyKey;
+use crate::rate_limit::RateLimit;
 use crate::request_policy::{RequestPolicy, Target};
 
 /// What is attached to targets.
@@ -27,6 +28,16 @@ impl Attached for RequestPolicy {
 }
 
 impl Attached for Authentication {
+    fn key(&self) -> &PolicyKey {
+        &self.key
+    }
+
+    fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+}
+
+impl Attached for RateLimit {
     fn key(&self) -> &PolicyKey {
         &self.key
     }

@@ -52,7 +52,7 @@ pub(super) fn target(raw: pb::PolicyTarget) -> Result<Target, ConvertError> {
     })
 }
 
-fn rule(raw: pb::PolicyRule) -> Result<RequestRule, ConvertError> {
+pub(super) fn rule(raw: pb::PolicyRule) -> Result<RequestRule, ConvertError> {
     let pb::PolicyRule { from, to, when } = raw;
     check_count("rules", limits::POLICY_LIST, from.len().max(to.len()).max(when.len()))?;
     Ok(RequestRule {
@@ -124,7 +124,7 @@ pub(super) fn target_to_pb(target: &Target) -> pb::PolicyTarget {
     pb::PolicyTarget { kind: Some(kind) }
 }
 
-fn rule_to_pb(rule: &RequestRule) -> pb::PolicyRule {
+pub(super) fn rule_to_pb(rule: &RequestRule) -> pb::PolicyRule {
     let RequestRule { from, to, when } = rule;
     pb::PolicyRule {
         from: from.iter().map(source_to_pb).collect(),

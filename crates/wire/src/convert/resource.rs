@@ -11,6 +11,7 @@ use ambit_model::http_route::{Route, RouteKey};
 use ambit_model::name::{Label, NodeName, PolicyKey, ServiceKey, WorkloadUid};
 use ambit_model::policy::Policy;
 use ambit_model::provider::Provider;
+use ambit_model::rate_limit::RateLimit;
 use ambit_model::request_policy::RequestPolicy;
 use ambit_model::service::Service;
 use ambit_model::traffic::Traffic;
@@ -20,7 +21,7 @@ use prost::Message;
 
 use super::{
     ConvertError, authentication_from_pb, authentication_to_pb, policy_from_pb, policy_to_pb,
-    provider_from_pb, provider_to_pb, request_policy_from_pb, request_policy_to_pb, route_from_pb,
+    provider_from_pb, provider_to_pb, rate_limit_from_pb, rate_limit_to_pb, request_policy_from_pb, request_policy_to_pb, route_from_pb,
     route_to_pb, service_from_pb, service_to_pb, traffic_from_pb, traffic_to_pb, workload_from_pb,
     workload_to_pb,
 };
@@ -43,6 +44,8 @@ pub enum ResourceType {
     Policy,
     /// Whom to believe about who asks; only waypoints ask for it.
     Authentication,
+    /// How many requests may come; only waypoints ask for it.
+    RateLimit,
     /// Who else is asked or told about requests; only waypoints ask for it.
     Provider,
     /// How services' traffic is handled; only waypoints ask for it.
@@ -51,9 +54,10 @@ pub enum ResourceType {
 
 impl ResourceType {
     /// All types, in the order a subscriber asks for them: what judges requests is known before what they are for.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Provider,
         Self::Policy,
+        Self::RateLimit,
         Self::Authentication,
         Self::Traffic,
         Self::Address,
@@ -72,6 +76,7 @@ impl ResourceType {
             Self::Authorization => "type.googleapis.com/istio.security.Authorization",
             Self::Route => "type.googleapis.com/ambit.waypoint.v1.Route",
             Self::Policy => "type.googleapis.com/ambit.waypoint.v1.Policy",
+            Self::RateLimit => "type.googleapis.com/ambit.waypoint.v1.RateLimit",
             Self::Authentication => "type.googleapis.com/ambit.waypoint.v1.Authentication",
             Self::Provider => "type.googleapis.com/ambit.waypoint.v1.Provider",
             Self::Traffic => "type.googleapis.com/ambit.waypoint.v1.Traffic",
@@ -98,6 +103,8 @@ pub enum ResourceKey {
     Route(RouteKey),
     /// A policy of requests.
     RequestPolicy(PolicyKey),
+    /// A policy of limits.
+    RateLimit(PolicyKey),
     /// An authentication of requests.
     Authentication(PolicyKey),
     /// A provider.
@@ -115,6 +122,7 @@ impl ResourceKey {
             Self::Policy(_) => ResourceType::Authorization,
             Self::Route(_) => ResourceType::Route,
             Self::RequestPolicy(_) => ResourceType::Policy,
+            Self::RateLimit(_) => ResourceType::RateLimit,
             Self::Authentication(_) => ResourceType::Authentication,
             Self::Provider(_) => ResourceType::Provider,
             Self::Traffic(_) => ResourceType::Traffic,
@@ -130,6 +138,7 @@ impl ResourceKey {
             Self::Policy(key) => Change::PolicyGone(key),
             Self::Route(key) => Change::RouteGone(key),
             Self::RequestPolicy(key) => Change::RequestPolicyGone(key),
+            Self::RateLimit(key) => Change::RateLimitGone(key),
             Self::Authentication(key) => Change::AuthenticationGone(key),
             Self::Provider(name) => Change::ProviderGone(name),
             Self::Traffic(key) => Change::TrafficGone(key),
@@ -142,6 +151,7 @@ impl fmt::Display for ResourceKey {
         match self {
             Self::Workload(uid) => uid.fmt(f),
             Self::Service(key) | Self::Traffic(key) => key.fmt(f),
+            Self::RateLimit(key) => key.fmt(f),
             Self::Policy(key) | Self::RequestPolicy(key) | Self::Authentication(key) => key.fmt(f),
             Self::Route(key) => key.fmt(f),
             Self::Provider(name) => name.fmt(f),
@@ -183,6 +193,11 @@ pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Resul
                 key: ResourceKey::RequestPolicy(policy.key.clone()),
                 change: Change::RequestPolicy(Arc::new(policy)),
             }
+        }
+        ResourceType::RateLimit => {
+            let noun = rate_limit_from_pb(waypoint::RateLimit::decode(value)?)?;
+            let key = ResourceKey::RateLimit(noun.key.clone());
+            Decoded { key, change: Change::RateLimit(Arc::new(noun)) }
         }
         ResourceType::Authentication => {
             let noun = authentication_from_pb(waypoint::Authentication::decode(value)?)?;
@@ -250,6 +265,7 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
         Change::RequestPolicy(noun) => {
             (ResourceKey::RequestPolicy(noun.key.clone()), Some(encode_request_policy(noun)))
         }
+        Change::RateLimit(noun) => (ResourceKey::RateLimit(noun.key.clone()), Some(encode_rate_limit(noun))),
         Change::Authentication(noun) => {
             (ResourceKey::Authentication(noun.key.clone()), Some(encode_authentication(noun)))
         }
@@ -260,6 +276,7 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
         Change::PolicyGone(key) => (ResourceKey::Policy(key.clone()), None),
         Change::RouteGone(key) => (ResourceKey::Route(key.clone()), None),
         Change::RequestPolicyGone(key) => (ResourceKey::RequestPolicy(key.clone()), None),
+        Change::RateLimitGone(key) => (ResourceKey::RateLimit(key.clone()), None),
         Change::AuthenticationGone(key) => (ResourceKey::Authentication(key.clone()), None),
         Change::TrafficGone(key) => (ResourceKey::Traffic(key.clone()), None),
         Change::ProviderGone(name) => (ResourceKey::Provider(name.clone()), None),
@@ -298,6 +315,10 @@ fn encode_route(route: &Route) -> Encoded {
 
 fn encode_request_policy(policy: &RequestPolicy) -> Encoded {
     plain(&request_policy_to_pb(policy))
+}
+
+fn encode_rate_limit(limit: &RateLimit) -> Encoded {
+    plain(&rate_limit_to_pb(limit))
 }
 
 fn encode_authentication(authentication: &Authentication) -> Encoded {

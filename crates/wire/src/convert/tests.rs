@@ -5,6 +5,7 @@ mod arbitrary_route;
 mod authentications;
 mod golden;
 mod providers;
+mod rate_limits;
 mod refused;
 mod request_policies;
 mod routes;

@@ -41,7 +41,7 @@ pub(super) fn target(target: &Target) -> Value {
     }
 }
 
-fn rule(rule: &RequestRule) -> Value {
+pub(super) fn rule(rule: &RequestRule) -> Value {
     let RequestRule { from, to, when } = rule;
     let mut members = Map::new();
     for (name, list) in [

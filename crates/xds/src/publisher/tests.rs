@@ -46,6 +46,7 @@ fn said(actions: Vec<Action>) -> Vec<String> {
             ResourceType::Authorization => "policy",
             ResourceType::Route => "route",
             ResourceType::Policy => "demand",
+            ResourceType::RateLimit => "limit",
             ResourceType::Authentication => "issuer",
             ResourceType::Provider => "provider",
             ResourceType::Traffic => "traffic",

@@ -81,6 +81,7 @@ fn removed(kind: ResourceType, name: &str, subscriber: &mut Subscriber) -> Optio
         ResourceType::Authorization => [name.parse().ok().map(ResourceKey::Policy), None],
         ResourceType::Route => [name.parse().ok().map(ResourceKey::Route), None],
         ResourceType::Policy => [name.parse().ok().map(ResourceKey::RequestPolicy), None],
+        ResourceType::RateLimit => [name.parse().ok().map(ResourceKey::RateLimit), None],
         ResourceType::Authentication => [name.parse().ok().map(ResourceKey::Authentication), None],
         ResourceType::Traffic => [name.parse().ok().map(ResourceKey::Traffic), None],
         ResourceType::Provider => [Some(ResourceKey::Provider(name.into())), None],
