@@ -23,6 +23,7 @@ use crate::believed::Believed;
 use crate::call::Calls;
 use crate::crew::Crew;
 use crate::keys::Rings;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::phases::mirror::Copies;
 use crate::room::Room;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) place: Place,
     pub(crate) windows: Windows,
     pub(crate) drain: Duration,
+    /// How many requests each may still send.
+    pub(crate) limits: Limits,
     /// Keys of those who issue tokens.
     pub(crate) keys: Arc<Rings>,
     /// How long a body may stand still; none: any time.

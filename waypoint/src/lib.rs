@@ -11,6 +11,7 @@ mod idle;
 mod inner;
 pub mod keys;
 mod lane;
+mod limits;
 mod line;
 mod messages;
 pub mod metrics;

@@ -49,6 +49,8 @@ pub struct Metrics {
     pub refused: Family<Reason, Counter>,
     /// Questions whether requests may come in, to those who say.
     pub asked: Family<AskedLabels, Counter>,
+    /// Requests that limits were looked at for.
+    pub limits: Family<LimitLabels, Counter>,
     /// Requests and connections for which there was no room, as their service's traffic policy has it.
     pub overflows: Family<Governed, Counter>,
     /// Endpoints that were left out for a while.
@@ -79,6 +81,7 @@ impl Default for Metrics {
             overflows: Family::default(),
             ejections: Family::default(),
             asked: Family::default(),
+            limits: Family::default(),
             tunnels: Gauge::default(),
             spans: Family::default(),
             xds_ended: Family::default(),
@@ -103,6 +106,8 @@ impl Metrics {
         to.register("ambit_waypoint_refused", "Refused before a record (unstable)", m.refused);
         let asked = "Questions to external authorizers (unstable)";
         to.register("ambit_waypoint_ext_authz", asked, m.asked);
+        let limits = "Requests by what came of rate limits (unstable)";
+        to.register("ambit_waypoint_rate_limits", limits, m.limits);
         let overflows = "Refused, for a service's traffic policy leaves no room (unstable)";
         to.register("ambit_waypoint_overflows", overflows, m.overflows);
         let ejections = "Endpoints left out by outlier detection (unstable)";
@@ -151,6 +156,17 @@ pub struct RequestLabels {
 pub struct AskedLabels {
     /// Who.
     pub provider: Label,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// Whose limit was looked at, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LimitLabels {
+    /// The policy: `<namespace>/<name>`.
+    pub policy: Label,
+    /// Who counts: `local` or `global`.
+    pub counted: &'static str,
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -222,6 +238,14 @@ impl EncodeLabelSet for ConnectionLabels {
 impl EncodeLabelSet for AskedLabels {
     fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
         put(e, "provider", self.provider.as_str())?;
+        put(e, "outcome", self.outcome.as_str())
+    }
+}
+
+impl EncodeLabelSet for LimitLabels {
+    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        put(e, "policy", self.policy.as_str())?;
+        put(e, "counted", self.counted)?;
         put(e, "outcome", self.outcome.as_str())
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod authorize;
 mod fault;
 mod forward;
 mod identify;
+mod limit;
 pub(crate) mod mirror;
 pub(crate) mod record;
 mod rewrite;
@@ -24,6 +25,7 @@ use crate::refused::Refused;
 use crate::stream::Inbound;
 use crate::upstream::{Chance, Got};
 pub(crate) use ask::NoWord;
+pub(crate) use limit::{Limited, NoCount};
 use authorize::Seen;
 pub(crate) use identify::{HEADERS_MOST, is_last};
 use record::Record;
@@ -66,9 +68,14 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     let route::Routed { route: routed, fault } = route::route(record.inbound(), &request, &mut Chance);
     // A browser asks without saying who it is, and is told nothing but what pages may ask. Everything else that a
     // route says is for those only who may ask at all.
+    let mut questions = Vec::new();
     if !matches!(routed, Err(Refused::Preflight { .. })) {
         let seen = Seen { parts: &parts, asked: &asked, path: &target.path, token: token.as_deref() };
         authorize::authorize(record, &seen)?;
+        questions = limit::count(record, &seen)?;
+    }
+    if !questions.is_empty() {
+        Box::pin(limit::ask(record, &mut parts, questions)).await?;
     }
     if let Some(fault) = fault {
         Box::pin(fault::inject(record, &fault)).await?;

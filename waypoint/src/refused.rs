@@ -12,7 +12,7 @@ use ambit_model::request_policy::Denial;
 use ambit_model::route::Refusal;
 use http::{HeaderMap, StatusCode};
 
-use crate::phases::NoWord;
+use crate::phases::{Limited, NoCount, NoWord};
 use crate::room::Full;
 use crate::upstream::Failure;
 
@@ -67,6 +67,18 @@ pub(crate) enum Refused {
         /// Why.
         #[source]
         error: Box<NoWord>,
+    },
+    /// There are too many of its kind.
+    #[error("policy {} lets no more in now", .0.by)]
+    Limited(Box<Limited>),
+    /// Somebody should have said whether there are too many, and did not.
+    #[error("who counts for policy {by} does not say whether there are too many")]
+    Uncounted {
+        /// Whose limit it is.
+        by: Label,
+        /// Why.
+        #[source]
+        error: Box<NoCount>,
     },
     /// Its body is longer than what somebody is to be shown of it.
     #[error("the body is longer than may be shown to who is asked about it")]
@@ -163,6 +175,10 @@ impl Refused {
             Self::Unasked(_) => say(StatusCode::FORBIDDEN, "UAEX", "ext_authz_error", ""),
             Self::TurnedAway { answer, .. } => turned_away(answer),
             Self::NoWord { status, .. } => say(*status, "UAEX", "ext_authz_error", ""),
+            Self::Limited(limited) => over(limited),
+            Self::Uncounted { .. } => {
+                say(StatusCode::INTERNAL_SERVER_ERROR, "RLSE", "rate_limiter_error", "")
+            }
             Self::TooLarge => say(StatusCode::PAYLOAD_TOO_LARGE, "-", "request_payload_too_large", LARGE),
             Self::Unproven { fault, .. } => unproven(*fault),
             Self::NoRoute => say(StatusCode::NOT_FOUND, "NR", "route_not_found", ""),
@@ -225,6 +241,14 @@ const LARGE: &str = "Payload Too Large";
 fn turned_away(answer: &Refusing) -> Words {
     let body = String::from_utf8_lossy(&answer.body).into_owned().into();
     Words { status: answer.status, flags: "UAEX", details: "ext_authz_denied", body }
+}
+
+fn over(limited: &Limited) -> Words {
+    let (details, body) = match &limited.ruled {
+        None => ("local_rate_limited", Cow::Borrowed("local_rate_limited")),
+        Some(ruled) => ("request_rate_limited", String::from_utf8_lossy(&ruled.body).into_owned().into()),
+    };
+    Words { status: StatusCode::TOO_MANY_REQUESTS, flags: "RL", details, body }
 }
 
 fn unproven(fault: Fault) -> Words {

@@ -35,6 +35,7 @@ use crate::keys::Rings;
 use crate::lane::{Lane, Shared};
 use crate::metrics::Metrics;
 use crate::trace;
+use crate::limits::Limits;
 use crate::upstream::Groups;
 
 /// What ends by itself after a stop gets this long.
@@ -107,6 +108,7 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
         place: config.place.clone(),
         windows: config.windows,
         drain: config.drain,
+        limits: Limits::default(),
         keys,
         idle: config.idle,
         tell_client: config.tell_client,

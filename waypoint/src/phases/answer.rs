@@ -120,6 +120,9 @@ fn said(record: &mut Record, refused: &Refused) -> Response<Download> {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         headers.insert(OVERLOADED, HeaderValue::from_static("true"));
     }
+    if let Refused::Limited(limited) = refused {
+        limited.say(headers);
+    }
     if let Refused::Unproven { fault, realm } = refused
         && !fault.is_forbidden()
     {
@@ -165,6 +168,7 @@ fn grpc_status_of(record: &Record, refused: &Refused, status: StatusCode) -> Opt
         // A method that no route has is one that is not implemented.
         Refused::NoRoute => 12,
         Refused::Broken(_) | Refused::Nowhere(_) => 14,
+        Refused::Limited(limited) if limited.exhausted => 8,
         _ => grpc_status(status),
     })
 }
@@ -174,6 +178,9 @@ fn body(record: &mut Record, refused: &Refused, words: Cow<'static, str>, header
     let body: Bytes = match refused {
         Refused::Direct { answer, .. } => Bytes::from_owner(Arc::clone(&answer.body)),
         Refused::TurnedAway { answer, .. } => Bytes::copy_from_slice(&answer.body),
+        Refused::Limited(limited) if limited.ruled.is_some() => {
+            limited.ruled.as_ref().map(|it| Bytes::copy_from_slice(&it.body)).unwrap_or_default()
+        }
         _ => words.into_owned().into(),
     };
     if !body.is_empty() {
