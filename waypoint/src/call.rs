@@ -5,7 +5,6 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ambit_model::provider::Reach;
@@ -76,27 +75,6 @@ pub(crate) struct Called {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     trailers: HeaderMap,
-}
-
-/// How many calls are under way.
-#[derive(Default)]
-pub(crate) struct Calls(Arc<AtomicUsize>);
-
-/// One of them.
-struct Seat(Arc<AtomicUsize>);
-
-impl Calls {
-    fn enter(&self) -> Option<Seat> {
-        let before = self.0.fetch_add(1, Ordering::Relaxed);
-        let seat = Seat(Arc::clone(&self.0));
-        (before < CALLS).then_some(seat)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Sends a request whose target is a path, and waits for the whole answer. What is spoken at the service's port decides
@@ -184,7 +162,7 @@ async fn within(
     patience: Duration,
     exchange: impl Future<Output = Result<Called, CallError>>,
 ) -> Result<Called, CallError> {
-    let Some(_seat) = lane.calls.enter() else { return Err(CallError::Full) };
+    let Some(_seat) = lane.calls.add_below(CALLS) else { return Err(CallError::Full) };
     match timeout(patience, Box::pin(exchange)).await {
         Ok(called) => called,
         Err(_) => Err(CallError::Silent(patience)),
@@ -280,14 +258,5 @@ mod tests {
             let shown = format!("{answer:?}");
             assert_eq!(message_of(&answer).ok().as_deref(), wanted, "{shown}");
         }
-    }
-
-    #[test]
-    fn no_more_calls_are_made_than_there_is_room_for() {
-        let calls = Calls::default();
-        let mut seats: Vec<Seat> = std::iter::from_fn(|| calls.enter()).take(2 * CALLS).collect();
-        assert_eq!(seats.len(), CALLS);
-        seats.pop();
-        assert!(calls.enter().is_some());
     }
 }

@@ -20,13 +20,12 @@ use ambit_wire::node_link::PodInfo;
 use tokio::sync::watch;
 
 use crate::believed::Believed;
-use crate::call::Calls;
 use crate::crew::Crew;
 use crate::keys::Rings;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::phases::mirror::Copies;
 use crate::room::Room;
+use crate::room::count::Count;
 use crate::trace::Spans;
 use crate::upstream::{Groups, Lines};
 
@@ -70,9 +69,9 @@ pub(crate) struct Lane {
     /// Tokens that were found good.
     pub(crate) believed: Believed,
     /// Copies of requests under way.
-    pub(crate) copies: Copies,
+    pub(crate) copies: Count,
     /// Calls of our own under way.
-    pub(crate) calls: Calls,
+    pub(crate) calls: Count,
     /// Spans of requests that collectors are told of.
     pub(crate) spans: Spans,
     /// Requests under way from clients.
@@ -85,8 +84,8 @@ impl Lane {
         // Not ended by the stop: requests that are open may still need a tunnel.
         let tunnels = Pool::new(shared.vault.clone(), settings, &Stop::new());
         let room = Room::new(shared.requests);
-        let (lines, crew, copies) = (Lines::default(), Crew::new(), Copies::default());
-        let (believed, calls) = (Believed::default(), Calls::default());
+        let (lines, crew, copies) = (Lines::default(), Crew::new(), Count::default());
+        let (believed, calls) = (Believed::default(), Count::default());
         let spans = Spans::default();
         Self { shared, tunnels, lines, crew, believed, copies, calls, spans, room }
     }

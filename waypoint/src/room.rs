@@ -5,6 +5,7 @@
 //! whoever fills a waypoint is refused and others are not. Clients are who they have proven to be, whatever number of
 //! tunnels they come through.
 
+pub(crate) mod count;
 pub(crate) mod memory;
 
 use std::collections::HashMap;

@@ -2,7 +2,6 @@
 //! there may be at a time, and that nobody hears of their answers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ambit_model::route::{Bound, Hints};
@@ -22,35 +21,11 @@ const COPIES: usize = 256;
 /// A copy is given up after this, with its answer.
 const WAIT: Duration = Duration::from_secs(60);
 
-/// How many copies are under way.
-#[derive(Default)]
-pub(crate) struct Copies(Arc<AtomicUsize>);
-
-/// One of them.
-struct Seat(Arc<AtomicUsize>);
-
-impl Copies {
-    fn enter(&self) -> Option<Seat> {
-        // Only this thread counts up, so nobody comes between.
-        let free = self.0.load(Ordering::Relaxed) < COPIES;
-        free.then(|| {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            Seat(Arc::clone(&self.0))
-        })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Sends the copies that a route asks for. Before the first attempt: they see the body from its beginning.
 pub(crate) fn mirror(record: &Record, outgoing: &Outgoing, source: &Source, route: &Route) {
     for to in &route.mirrors {
         let lane = record.lane();
-        let Some(seat) = lane.copies.enter() else {
+        let Some(seat) = lane.copies.add_below(COPIES) else {
             debug!("too many copies of requests at a time, this one is not made");
             continue;
         };
