@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const SCHEMAS: [&str; 10] = [
+const SCHEMAS: [&str; 11] = [
     "workload.proto",
     "security.proto",
     "auth.proto",
@@ -13,6 +13,7 @@ const SCHEMAS: [&str; 10] = [
     "ext_authz.proto",
     "rate_limit.proto",
     "rls.proto",
+    "telemetry.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

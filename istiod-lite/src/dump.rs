@@ -8,11 +8,12 @@ use std::path::Path;
 use ambit_cluster::Fault;
 use ambit_cluster::files::{Event, Keep, WatchError, load_once};
 use ambit_wire::convert::{
-    ResourceKey, ResourceType, authentication_from_pb, provider_from_pb, rate_limit_from_pb, request_policy_from_pb,
-    route_from_pb, traffic_from_pb,
+    ResourceKey, ResourceType, authentication_from_pb, provider_from_pb, rate_limit_from_pb,
+    request_policy_from_pb, route_from_pb, telemetry_from_pb, traffic_from_pb,
 };
 use ambit_wire::local;
 use ambit_wire::pb::security::Authorization;
+use ambit_wire::pb::telemetry::Telemetry;
 use ambit_wire::pb::waypoint::{Authentication, Policy, Provider, RateLimit, Route, Traffic};
 use ambit_wire::pb::workload::Address;
 use ambit_xds::library::{Library, Record};
@@ -68,6 +69,7 @@ pub fn resources(library: &Library, node: Option<&str>) -> Vec<Value> {
         .chain(of(ResourceType::Authentication))
         .chain(of(ResourceType::Provider))
         .chain(of(ResourceType::Traffic))
+        .chain(of(ResourceType::Telemetry))
         .collect()
 }
 
@@ -88,6 +90,7 @@ pub fn sorted(library: &Library) -> Value {
         "authentications": of(ResourceType::Authentication, |_| true),
         "providers": of(ResourceType::Provider, |_| true),
         "traffic": of(ResourceType::Traffic, |_| true),
+        "telemetry": of(ResourceType::Telemetry, |_| true),
     })
 }
 
@@ -114,6 +117,8 @@ fn resource(kind: ResourceType, record: &Record) -> Value {
             .map(|it| authentication_from_pb(it).map(|it| local::authentication(&it)).unwrap_or_default()),
         ResourceType::Traffic => Traffic::decode(body)
             .map(|it| traffic_from_pb(it).map(|it| local::traffic(&it)).unwrap_or_default()),
+        ResourceType::Telemetry => Telemetry::decode(body)
+            .map(|it| telemetry_from_pb(it).map(|it| local::telemetry(&it)).unwrap_or_default()),
         ResourceType::Provider => Provider::decode(body)
             .map(|it| provider_from_pb(it).map(|it| local::provider(&it)).unwrap_or_default()),
     };

@@ -64,6 +64,7 @@ enum Type {
     Authentication,
     Provider,
     Traffic,
+    Telemetry,
 }
 
 impl From<ResourceType> for OfType {
@@ -77,6 +78,7 @@ impl From<ResourceType> for OfType {
             ResourceType::Authentication => Type::Authentication,
             ResourceType::Provider => Type::Provider,
             ResourceType::Traffic => Type::Traffic,
+            ResourceType::Telemetry => Type::Telemetry,
         };
         Self { r#type }
     }

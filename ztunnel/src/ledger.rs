@@ -302,6 +302,8 @@ impl<'a> Concerned<'a> {
                 | Change::Authentication(_)
                 | Change::Traffic(_)
                 | Change::TrafficGone(_)
+                | Change::Telemetry(_)
+                | Change::TelemetryGone(_)
                 | Change::AuthenticationGone(_)
                 | Change::Provider(_)
                 | Change::ProviderGone(_) => {}

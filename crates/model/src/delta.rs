@@ -10,6 +10,7 @@ use crate::provider::Provider;
 use crate::rate_limit::RateLimit;
 use crate::request_policy::RequestPolicy;
 use crate::service::Service;
+use crate::telemetry::Telemetry;
 use crate::traffic::Traffic;
 use crate::workload::Workload;
 
@@ -55,6 +56,8 @@ pub enum Change {
     Provider(Arc<Provider>),
     /// How a service's traffic is handled is new or replaced.
     Traffic(Arc<Traffic>),
+    /// What is told of requests is new or replaced.
+    Telemetry(Arc<Telemetry>),
     /// A workload is gone.
     WorkloadGone(WorkloadUid),
     /// A service is gone.
@@ -73,4 +76,6 @@ pub enum Change {
     ProviderGone(Label),
     /// Nothing is said of a service's traffic any more.
     TrafficGone(ServiceKey),
+    /// Nothing is said any more of what is told of requests.
+    TelemetryGone(PolicyKey),
 }

@@ -19,6 +19,7 @@ pub mod request_policy;
 pub mod route;
 pub mod service;
 pub mod snapshot;
+pub mod telemetry;
 pub mod tls_hello;
 pub mod trace;
 pub mod traffic;

@@ -7,6 +7,7 @@
 mod demands;
 mod ranges;
 mod routes;
+mod said;
 mod shelf;
 
 use std::fmt;
@@ -24,11 +25,13 @@ use crate::provider::Provider;
 use crate::rate_limit::RateLimit;
 use crate::request_policy::{RequestPolicy, Target};
 use crate::service::Service;
+use crate::telemetry::{Levels, Telemetry};
 use crate::traffic::Traffic;
 use crate::workload::{Health, Tunnel, Workload};
 use demands::Demands;
 use ranges::Ranges;
 use routes::Routes;
+use said::Said;
 use shelf::{Family, Shelf};
 
 /// The known world at one moment. Clones share everything.
@@ -58,6 +61,7 @@ pub struct Snapshot {
     limits: Demands<RateLimit>,
     traffic: HashTrieMapSync<ServiceKey, Arc<Traffic>>,
     providers: HashTrieMapSync<Label, Arc<Provider>>,
+    said: Said,
 }
 
 /// How many changes led to a snapshot. Says nothing about what is in it, so any two are equal.
@@ -262,6 +266,21 @@ impl Snapshot {
         self.traffic.values()
     }
 
+    /// What is said of what is told of requests to a service, through a waypoint of this name; none: nothing.
+    #[must_use]
+    pub fn telemetry_of(
+        &self,
+        (namespace, name): (&Namespace, &str),
+        service: Option<&ServiceKey>,
+    ) -> Option<Levels> {
+        self.said.of((namespace, name), service)
+    }
+
+    /// All that is said of what is told of requests, in no order.
+    pub fn telemetry(&self) -> impl Iterator<Item = &Arc<Telemetry>> {
+        self.said.all()
+    }
+
     /// All workloads, in no order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
         self.workloads.values()
@@ -334,6 +353,8 @@ impl Snapshot {
             Change::TrafficGone(key) => {
                 self.traffic.remove_mut(key);
             }
+            Change::Telemetry(one) => self.said.put(one),
+            Change::TelemetryGone(key) => self.said.take(key),
             Change::WorkloadGone(uid) => self.drop_workload(uid),
             Change::ServiceGone(key) => self.drop_service(key),
             Change::PolicyGone(key) => self.drop_policy(key),

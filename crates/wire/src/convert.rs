@@ -13,6 +13,7 @@ mod request_policy;
 mod resource;
 mod route;
 mod service;
+mod telemetry;
 mod traffic;
 mod workload;
 
@@ -24,6 +25,7 @@ pub use request_policy::{request_policy_from_pb, request_policy_to_pb};
 pub use resource::{Decoded, Encoded, ResourceKey, ResourceType, decode, encode};
 pub use route::{route_from_pb, route_to_pb};
 pub use service::{service_from_pb, service_to_pb};
+pub use telemetry::{telemetry_from_pb, telemetry_to_pb};
 pub use traffic::{traffic_from_pb, traffic_to_pb};
 pub use workload::{workload_from_pb, workload_to_pb};
 

@@ -11,6 +11,7 @@ mod read;
 mod request_policy;
 mod route;
 mod shape;
+mod telemetry;
 mod traffic;
 mod write;
 
@@ -26,6 +27,7 @@ pub use provider::provider;
 pub use rate_limit::rate_limit;
 pub use request_policy::request_policy;
 pub use route::route;
+pub use telemetry::telemetry;
 pub use traffic::traffic;
 
 /// The longest local configuration or dump that is read: what a mesh of 50,000 workloads takes, twice.

@@ -43,3 +43,6 @@ generated!(
 generated!(
     /// Spans, for their collectors.
     otlp, "ambit.otlp");
+generated!(
+    /// What is told of requests, for waypoints.
+    telemetry, "ambit.telemetry.v1");

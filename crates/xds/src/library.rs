@@ -112,6 +112,7 @@ pub struct Library {
     authentications: RedBlackTreeMapSync<Name, Arc<Record>>,
     providers: RedBlackTreeMapSync<Name, Arc<Record>>,
     traffic: RedBlackTreeMapSync<Name, Arc<Record>>,
+    telemetry: RedBlackTreeMapSync<Name, Arc<Record>>,
     by_alias: Index,
     by_service: Index,
     by_node: Index,
@@ -344,6 +345,7 @@ impl Library {
             ResourceType::Authentication => &self.authentications,
             ResourceType::Provider => &self.providers,
             ResourceType::Traffic => &self.traffic,
+            ResourceType::Telemetry => &self.telemetry,
         }
     }
 
@@ -357,6 +359,7 @@ impl Library {
             ResourceType::Authentication => &mut self.authentications,
             ResourceType::Provider => &mut self.providers,
             ResourceType::Traffic => &mut self.traffic,
+            ResourceType::Telemetry => &mut self.telemetry,
         }
     }
 
@@ -414,6 +417,7 @@ fn place(kind: ResourceType) -> usize {
         ResourceType::Provider => 5,
         ResourceType::Traffic => 6,
         ResourceType::RateLimit => 7,
+        ResourceType::Telemetry => 8,
     }
 }
 

@@ -201,7 +201,8 @@ impl Publisher {
             | ResourceType::RateLimit
             | ResourceType::Authentication
             | ResourceType::Provider
-            | ResourceType::Traffic => self.push(),
+            | ResourceType::Traffic
+            | ResourceType::Telemetry => self.push(),
             ResourceType::Authorization => {
                 self.waits_for_policies = None;
                 self.push()
@@ -225,6 +226,8 @@ impl Publisher {
         self.say(ResourceType::Authentication, &issuers.now, &mut actions);
         let handled = self.due(ResourceType::Traffic, Farewell::Last);
         self.say(ResourceType::Traffic, &handled.now, &mut actions);
+        let told = self.due(ResourceType::Telemetry, Farewell::InTurn);
+        self.say(ResourceType::Telemetry, &told.now, &mut actions);
         if self.waits_for_policies.is_none() {
             let routed = self.topics.contains_key(&ResourceType::Route);
             let farewell = if routed { Farewell::Last } else { Farewell::InTurn };

@@ -40,7 +40,9 @@ pub(super) fn dump(world: &Snapshot, waypoint: &Waypoint, vault: &Vault) -> Valu
         ("routes", shelf(world.routes(), |it| it.key.to_string(), local::route)),
         ("requestPolicies", shelf(world.request_policies(), |it| it.key.to_string(), local::request_policy)),
         ("traffic", shelf(world.traffic(), |it| it.service.to_string(), local::traffic)),
+        ("telemetry", shelf(world.telemetry(), |it| it.key.to_string(), local::telemetry)),
         ("rateLimits", shelf(world.rate_limits(), |it| it.key.to_string(), local::rate_limit)),
+        ("providers", shelf(world.providers(), |it| it.name.to_string(), local::provider)),
         ("authentications", shelf(world.authentications(), |it| it.key.to_string(), local::authentication)),
     ] {
         if more > 0 {

@@ -22,12 +22,13 @@ use prost::Message;
 use super::{
     ConvertError, authentication_from_pb, authentication_to_pb, policy_from_pb, policy_to_pb,
     provider_from_pb, provider_to_pb, rate_limit_from_pb, rate_limit_to_pb, request_policy_from_pb, request_policy_to_pb, route_from_pb,
-    route_to_pb, service_from_pb, service_to_pb, traffic_from_pb, traffic_to_pb, workload_from_pb,
-    workload_to_pb,
+    route_to_pb, service_from_pb, service_to_pb, telemetry_from_pb, telemetry_to_pb, traffic_from_pb,
+    traffic_to_pb, workload_from_pb, workload_to_pb,
 };
 use crate::limits;
 use crate::pb::discovery::Payload;
 use crate::pb::security::Authorization;
+use crate::pb::telemetry;
 use crate::pb::waypoint;
 use crate::pb::workload::{Address, address};
 
@@ -50,16 +51,19 @@ pub enum ResourceType {
     Provider,
     /// How services' traffic is handled; only waypoints ask for it.
     Traffic,
+    /// What is told of requests; only waypoints ask for it.
+    Telemetry,
 }
 
 impl ResourceType {
     /// All types, in the order a subscriber asks for them: what judges requests is known before what they are for.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Provider,
         Self::Policy,
         Self::RateLimit,
         Self::Authentication,
         Self::Traffic,
+        Self::Telemetry,
         Self::Address,
         Self::Authorization,
         Self::Route,
@@ -80,6 +84,7 @@ impl ResourceType {
             Self::Authentication => "type.googleapis.com/ambit.waypoint.v1.Authentication",
             Self::Provider => "type.googleapis.com/ambit.waypoint.v1.Provider",
             Self::Traffic => "type.googleapis.com/ambit.waypoint.v1.Traffic",
+            Self::Telemetry => "type.googleapis.com/ambit.telemetry.v1.Telemetry",
         }
     }
 
@@ -111,6 +116,8 @@ pub enum ResourceKey {
     Provider(Label),
     /// How a service's traffic is handled.
     Traffic(ServiceKey),
+    /// What an object says of what is told of requests.
+    Telemetry(PolicyKey),
 }
 
 impl ResourceKey {
@@ -126,6 +133,7 @@ impl ResourceKey {
             Self::Authentication(_) => ResourceType::Authentication,
             Self::Provider(_) => ResourceType::Provider,
             Self::Traffic(_) => ResourceType::Traffic,
+            Self::Telemetry(_) => ResourceType::Telemetry,
         }
     }
 
@@ -142,6 +150,7 @@ impl ResourceKey {
             Self::Authentication(key) => Change::AuthenticationGone(key),
             Self::Provider(name) => Change::ProviderGone(name),
             Self::Traffic(key) => Change::TrafficGone(key),
+            Self::Telemetry(key) => Change::TelemetryGone(key),
         }
     }
 }
@@ -155,6 +164,7 @@ impl fmt::Display for ResourceKey {
             Self::Policy(key) | Self::RequestPolicy(key) | Self::Authentication(key) => key.fmt(f),
             Self::Route(key) => key.fmt(f),
             Self::Provider(name) => name.fmt(f),
+            Self::Telemetry(key) => key.fmt(f),
         }
     }
 }
@@ -216,6 +226,11 @@ pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Resul
             let key = ResourceKey::Traffic(noun.service.clone());
             Decoded { key, change: Change::Traffic(Arc::new(noun)) }
         }
+        ResourceType::Telemetry => {
+            let noun = telemetry_from_pb(telemetry::Telemetry::decode(value)?)?;
+            let key = ResourceKey::Telemetry(noun.key.clone());
+            Decoded { key, change: Change::Telemetry(Arc::new(noun)) }
+        }
     };
     if decoded.key.to_string() != name {
         return Err(ConvertError::Misnamed { name: name.into(), key: decoded.key });
@@ -271,6 +286,9 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
         }
         Change::Traffic(noun) => (ResourceKey::Traffic(noun.service.clone()), Some(encode_traffic(noun))),
         Change::Provider(noun) => (ResourceKey::Provider(noun.name.clone()), Some(encode_provider(noun))),
+        Change::Telemetry(noun) => {
+            (ResourceKey::Telemetry(noun.key.clone()), Some(plain(&telemetry_to_pb(noun))))
+        }
         Change::WorkloadGone(uid) => (ResourceKey::Workload(uid.clone()), None),
         Change::ServiceGone(key) => (ResourceKey::Service(key.clone()), None),
         Change::PolicyGone(key) => (ResourceKey::Policy(key.clone()), None),
@@ -279,6 +297,7 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
         Change::RateLimitGone(key) => (ResourceKey::RateLimit(key.clone()), None),
         Change::AuthenticationGone(key) => (ResourceKey::Authentication(key.clone()), None),
         Change::TrafficGone(key) => (ResourceKey::Traffic(key.clone()), None),
+        Change::TelemetryGone(key) => (ResourceKey::Telemetry(key.clone()), None),
         Change::ProviderGone(name) => (ResourceKey::Provider(name.clone()), None),
     }
 }

@@ -179,7 +179,8 @@ fn everything_upstream_sends_is_read_and_written_back_as_it_was() {
                 | ResourceType::RateLimit
                 | ResourceType::Authentication
                 | ResourceType::Provider
-                | ResourceType::Traffic => {
+                | ResourceType::Traffic
+                | ResourceType::Telemetry => {
                     panic!("of our own schema: {name}")
                 }
             }

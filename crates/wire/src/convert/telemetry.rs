@@ -1,0 +1,187 @@
+//! What is told of requests. Owns its message, which is of our own schema: what cannot be read is refused whole, and the
+//! former version stays in force.
+
+use std::sync::Arc;
+
+use ambit_model::name::{Label, PolicyKey};
+use ambit_model::provider::{Tag, Traced};
+use ambit_model::telemetry::{LogWord, Metric, Scope, Sink, Telemetry, Tracing};
+use ambit_model::trace::Sampling;
+
+use super::{ConvertError, check_count, name};
+use crate::limits;
+use crate::pb::telemetry as pb;
+
+/// What is told of requests, from its message.
+pub fn telemetry_from_pb(raw: pb::Telemetry) -> Result<Telemetry, ConvertError> {
+    let pb::Telemetry { namespace, name: own_name, scopes, tracing, logging, uncounted, counted } = raw;
+    check_count("scopes", limits::POLICY_TARGETS, scopes.len())?;
+    check_count("logging", limits::PROVIDER_LIST, logging.len())?;
+    check_count("counted", Metric::ALL.len(), uncounted.len().max(counted.len()))?;
+    Ok(Telemetry {
+        key: PolicyKey { namespace: name("namespace", &namespace)?, name: name("name", &own_name)? },
+        scopes: scopes.into_iter().map(scope).collect::<Result<_, _>>()?,
+        tracing: tracing.map(self::tracing).transpose()?,
+        logging: logging.into_iter().map(word).collect::<Result<_, _>>()?,
+        uncounted: uncounted.into_iter().map(metric).collect::<Result<_, _>>()?,
+        counted: counted.into_iter().map(metric).collect::<Result<_, _>>()?,
+    })
+}
+
+fn scope(raw: pb::Scope) -> Result<Scope, ConvertError> {
+    use pb::scope::Kind;
+    let pb::Scope { kind } = raw;
+    Ok(match kind.ok_or(ConvertError::NoAlternative { field: "scopes" })? {
+        Kind::Mesh(_) => Scope::Mesh,
+        Kind::Namespace(text) => Scope::Namespace(name("scopes.namespace", &text)?),
+        Kind::Class(_) => Scope::Class,
+        Kind::Waypoint(key) => {
+            let PolicyKey { namespace, name } = name("scopes.waypoint", &key)?;
+            Scope::Waypoint { namespace, name: Label::from(name.as_str()) }
+        }
+        Kind::Service(key) => Scope::Service(name("scopes.service", &key)?),
+    })
+}
+
+fn tracing(raw: pb::Tracing) -> Result<Tracing, ConvertError> {
+    let pb::Tracing { providers, sampling, disabled, tags, istio_tags, usual_sampling, usual_tags } = raw;
+    let names = providers.map(|pb::Names { names }| {
+        check_count("providers", limits::PROVIDER_LIST, names.len())?;
+        Ok::<_, ConvertError>(names.into_iter().map(Label::from).collect())
+    });
+    Ok(Tracing {
+        providers: names.transpose()?,
+        sampling: sampling.map(|it| share("sampling", it)).transpose()?,
+        disabled,
+        tags: tags.map(self::tags).transpose()?,
+        istio_tags,
+        usual: Traced {
+            sampling: share("usual_sampling", usual_sampling)?,
+            tags: usual_tags.map(self::tags).transpose()?.unwrap_or_default(),
+        },
+    })
+}
+
+fn share(field: &'static str, parts: u32) -> Result<Sampling, ConvertError> {
+    let wanted = "ten-thousandths, at most 10000";
+    Sampling::of(parts).ok_or_else(|| ConvertError::Value { field, value: parts.to_string(), wanted })
+}
+
+fn tags(raw: pb::Tags) -> Result<Vec<(Label, Tag)>, ConvertError> {
+    let pb::Tags { tags } = raw;
+    check_count("tags", limits::PROVIDER_LIST, tags.len())?;
+    tags.into_iter().map(tag).collect()
+}
+
+fn tag(raw: pb::Attribute) -> Result<(Label, Tag), ConvertError> {
+    let pb::Attribute { name, text, header } = raw;
+    if name.is_empty() {
+        return Err(ConvertError::Value { field: "tags", value: name, wanted: "a name" });
+    }
+    let tag = match header.as_str() {
+        "" => Tag::Literal(text.into()),
+        written => match written.parse() {
+            Ok(name) => Tag::Header { name, default: text.into() },
+            Err(_) => {
+                return Err(ConvertError::Value { field: "tags", value: header, wanted: "a header's name" });
+            }
+        },
+    };
+    Ok((name.into(), tag))
+}
+
+fn word(raw: pb::LogWord) -> Result<LogWord, ConvertError> {
+    let pb::LogWord { to, disabled, filter } = raw;
+    check_count("logging.to", limits::PROVIDER_LIST, to.len())?;
+    let to = to.into_iter().map(|pb::Sink { kind }| {
+        Ok(match kind.ok_or(ConvertError::NoAlternative { field: "logging.to" })? {
+            pb::sink::Kind::Log(_) => Sink::Log,
+            pb::sink::Kind::Collector(name) => Sink::Collector(name.into()),
+        })
+    });
+    let to = to.collect::<Result<_, ConvertError>>()?;
+    let read = match filter.as_str() {
+        "" => None,
+        text => match text.parse() {
+            Ok(filter) => Some(Arc::new(filter)),
+            Err(_) => {
+                let wanted = "a condition that is understood here";
+                return Err(ConvertError::Value { field: "logging.filter", value: filter, wanted });
+            }
+        },
+    };
+    Ok(LogWord { to, disabled, filter: read })
+}
+
+fn metric(name: String) -> Result<Metric, ConvertError> {
+    let found = Metric::named(&name);
+    found.ok_or(ConvertError::Value { field: "counted", value: name, wanted: "the name of a counter" })
+}
+
+/// The message of what is told of requests.
+#[must_use]
+pub fn telemetry_to_pb(telemetry: &Telemetry) -> pb::Telemetry {
+    let Telemetry { key: PolicyKey { namespace, name }, scopes, tracing, logging, uncounted, counted } =
+        telemetry;
+    let names = |all: &[Metric]| all.iter().map(|it| it.name().to_owned()).collect();
+    pb::Telemetry {
+        namespace: namespace.to_string(),
+        name: name.to_string(),
+        scopes: scopes.iter().map(scope_to_pb).collect(),
+        tracing: tracing.as_ref().map(tracing_to_pb),
+        logging: logging.iter().map(word_to_pb).collect(),
+        uncounted: names(uncounted),
+        counted: names(counted),
+    }
+}
+
+fn scope_to_pb(scope: &Scope) -> pb::Scope {
+    use pb::scope::Kind;
+    let kind = match scope {
+        Scope::Mesh => Kind::Mesh(true),
+        Scope::Namespace(namespace) => Kind::Namespace(namespace.to_string()),
+        Scope::Class => Kind::Class(true),
+        Scope::Waypoint { namespace, name } => Kind::Waypoint(format!("{namespace}/{name}")),
+        Scope::Service(key) => Kind::Service(key.to_string()),
+    };
+    pb::Scope { kind: Some(kind) }
+}
+
+fn tracing_to_pb(tracing: &Tracing) -> pb::Tracing {
+    let Tracing { providers, sampling, disabled, tags, istio_tags, usual } = tracing;
+    let names = |all: &Vec<Label>| pb::Names { names: all.iter().map(ToString::to_string).collect() };
+    pb::Tracing {
+        providers: providers.as_ref().map(names),
+        sampling: sampling.map(|it| it.parts().into()),
+        disabled: *disabled,
+        tags: tags.as_deref().map(tags_to_pb),
+        istio_tags: *istio_tags,
+        usual_sampling: usual.sampling.parts().into(),
+        usual_tags: (!usual.tags.is_empty()).then(|| tags_to_pb(&usual.tags)),
+    }
+}
+
+fn tags_to_pb(tags: &[(Label, Tag)]) -> pb::Tags {
+    let tag = |(name, tag): &(Label, Tag)| {
+        let (text, header) = match tag {
+            Tag::Literal(text) => (text, String::new()),
+            Tag::Header { name, default } => (default, name.to_string()),
+        };
+        pb::Attribute { name: name.to_string(), text: text.to_string(), header }
+    };
+    pb::Tags { tags: tags.iter().map(tag).collect() }
+}
+
+fn word_to_pb(word: &LogWord) -> pb::LogWord {
+    use pb::sink::Kind;
+    let LogWord { to, disabled, filter } = word;
+    let sink = |it: &Sink| match it {
+        Sink::Log => Kind::Log(true),
+        Sink::Collector(name) => Kind::Collector(name.to_string()),
+    };
+    pb::LogWord {
+        to: to.iter().map(|it| pb::Sink { kind: Some(sink(it)) }).collect(),
+        disabled: *disabled,
+        filter: filter.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
