@@ -83,6 +83,10 @@ pub fn of(world: &World, at: &ObjectRef) -> Vec<Condition> {
         Kind::AuthorizationPolicy => {
             space.policies.get(&at.name).map(|it| policy(world, it)).unwrap_or_default()
         }
+        Kind::RateLimitPolicy => {
+            let limits = space.rate_limits.get(&at.name);
+            limits.and_then(|it| bound::limited(world, it)).into_iter().collect()
+        }
         Kind::RequestAuthentication => {
             space.authentications.get(&at.name).map(|it| tokens(world, it)).unwrap_or_default()
         }

@@ -23,6 +23,7 @@ use ambit_cluster::kinds::gateway::{Gateway, GatewayClass};
 use ambit_cluster::kinds::mesh::{ConfigMap, Visible};
 use ambit_cluster::kinds::meta::Texts;
 use ambit_cluster::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
+use ambit_cluster::kinds::rate_limit::RateLimitPolicy;
 use ambit_cluster::kinds::route::connection::ConnectionRoute;
 use ambit_cluster::kinds::route::{GrpcRoute, HttpRoute};
 use ambit_cluster::kinds::service::{EndpointSlice, Service};
@@ -61,6 +62,8 @@ pub struct Space {
     pub peers: Shelf<PeerAuthentication>,
     /// Authentications of requests.
     pub authentications: Shelf<RequestAuthentication>,
+    /// Policies of limits.
+    pub rate_limits: Shelf<RateLimitPolicy>,
     /// Gateways.
     pub gateways: Shelf<Gateway>,
     /// Routes of HTTP requests.
@@ -90,6 +93,7 @@ impl Space {
             && self.policies.is_empty()
             && self.peers.is_empty()
             && self.authentications.is_empty()
+            && self.rate_limits.is_empty()
             && self.gateways.is_empty()
             && self.http_routes.is_empty()
             && self.grpc_routes.is_empty()
@@ -309,6 +313,7 @@ impl World {
                 self.peers += usize::from(space.peers.insert(name, it).is_none());
             }
             Body::RequestAuthentication(it) => drop(space.authentications.insert(name, it)),
+            Body::RateLimitPolicy(it) => drop(space.rate_limits.insert(name, it)),
             Body::Gateway(it) => drop(space.gateways.insert(name, it)),
             Body::HttpRoute(it) => drop(space.http_routes.insert(name, it)),
             Body::GrpcRoute(it) => drop(space.grpc_routes.insert(name, it)),
@@ -341,6 +346,7 @@ impl World {
             Kind::AuthorizationPolicy => drop(space.policies.remove(&at.name)),
             Kind::PeerAuthentication => self.peers -= usize::from(space.peers.remove(&at.name).is_some()),
             Kind::RequestAuthentication => drop(space.authentications.remove(&at.name)),
+            Kind::RateLimitPolicy => drop(space.rate_limits.remove(&at.name)),
             Kind::Gateway => drop(space.gateways.remove(&at.name)),
             Kind::HttpRoute => drop(space.http_routes.remove(&at.name)),
             Kind::GrpcRoute => drop(space.grpc_routes.remove(&at.name)),

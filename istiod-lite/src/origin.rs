@@ -43,7 +43,7 @@ const LEASE: &str = "ambit-istiod-leader";
 const REPLICA: &str = "ambit-istiod-replica-";
 
 /// Kinds that are followed in a cluster, besides the mesh's own configuration.
-const FOLLOWED: [Kind; 18] = [
+const FOLLOWED: [Kind; 19] = [
     Kind::Node,
     Kind::Namespace,
     Kind::Pod,
@@ -58,6 +58,7 @@ const FOLLOWED: [Kind; 18] = [
     Kind::AuthorizationPolicy,
     Kind::PeerAuthentication,
     Kind::RequestAuthentication,
+    Kind::RateLimitPolicy,
     Kind::ServiceEntry,
     Kind::WorkloadEntry,
     Kind::VirtualService,

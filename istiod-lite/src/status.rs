@@ -21,9 +21,10 @@ use crate::translate::waypoint::class_of;
 use crate::vips::{self, Given};
 
 /// The kinds whose authors are told something.
-const TOLD: [Kind; 13] = [
+const TOLD: [Kind; 14] = [
     Kind::AuthorizationPolicy,
     Kind::RequestAuthentication,
+    Kind::RateLimitPolicy,
     Kind::Service,
     Kind::ServiceEntry,
     Kind::WorkloadEntry,
@@ -177,7 +178,7 @@ fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
         Kind::Pod => behind(world, space, at).chain(world.fronts(at)).collect(),
         Kind::WorkloadEntry => own(at).chain(world.fronts(at)).collect(),
         Kind::EndpointSlice => world.fronts(at),
-        Kind::AuthorizationPolicy | Kind::RequestAuthentication => {
+        Kind::AuthorizationPolicy | Kind::RequestAuthentication | Kind::RateLimitPolicy => {
             own(at).chain(targets(world, space, at)).collect()
         }
         _ => own(at).collect(),
@@ -232,6 +233,7 @@ fn own(at: &ObjectRef) -> impl Iterator<Item = ObjectRef> {
 fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
     let policies = space.policies.keys().map(|name| (Kind::AuthorizationPolicy, name));
     let tokens = space.authentications.keys().map(|name| (Kind::RequestAuthentication, name));
+    let limits = space.rate_limits.keys().map(|name| (Kind::RateLimitPolicy, name));
     let services = space.services.keys().map(|name| (Kind::Service, name));
     let entries = space.entries.keys().map(|name| (Kind::ServiceEntry, name));
     let workloads = space.workloads.keys().map(|name| (Kind::WorkloadEntry, name));
@@ -242,7 +244,7 @@ fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
     let connections = tls.chain(space.tcp_routes.keys().map(|name| (Kind::TcpRoute, name)));
     let ordered = space.virtual_services.keys().map(|name| (Kind::VirtualService, name));
     let rules = space.destination_rules.keys().map(|name| (Kind::DestinationRule, name));
-    let policies = policies.chain(tokens).chain(ordered).chain(rules);
+    let policies = policies.chain(tokens).chain(limits).chain(ordered).chain(rules);
     let objects = policies
         .chain(services)
         .chain(entries)
@@ -260,6 +262,10 @@ fn known<'a>(world: &'a World, at: &ObjectRef) -> Option<Known<'a>> {
     Some(match at.kind {
         Kind::AuthorizationPolicy => {
             let it = space.policies.get(&at.name)?;
+            plain(&it.status.conditions, it.metadata.generation)
+        }
+        Kind::RateLimitPolicy => {
+            let it = space.rate_limits.get(&at.name)?;
             plain(&it.status.conditions, it.metadata.generation)
         }
         Kind::RequestAuthentication => {

@@ -16,6 +16,7 @@ mod pod;
 mod policy;
 mod protocol;
 pub mod provider;
+pub mod rate_limit;
 pub mod route;
 mod service;
 mod service_entry;
@@ -73,6 +74,10 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
             UnitKind::Authentication => {
                 let reading = authentication::authentication(world, space.authentications.get(&unit.name)?);
                 reading.authentication.map(|it| Change::Authentication(Arc::new(it))).into_iter().collect()
+            }
+            UnitKind::RateLimit => {
+                let limit = rate_limit::rate_limit(world, space.rate_limits.get(&unit.name)?);
+                limit.map(|it| Change::RateLimit(Arc::new(it))).into_iter().collect()
             }
             UnitKind::Gateway => gateway::translate(&home, space.gateways.get(&unit.name)?),
             UnitKind::HttpRoute => routed(route::http(world, space.http_routes.get(&unit.name)?).route),

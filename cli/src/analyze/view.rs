@@ -101,6 +101,7 @@ impl<'a> View<'a> {
             | Body::TlsRoute(_)
             | Body::TcpRoute(_)
             | Body::RequestAuthentication(_)
+            | Body::RateLimitPolicy(_)
             | Body::VirtualService(_)
             | Body::DestinationRule(_)
             | Body::ConfigMap(_) => {}

@@ -14,6 +14,7 @@ pub mod meta;
 pub mod policy;
 pub(crate) mod pool;
 pub mod provider;
+pub mod rate_limit;
 pub mod route;
 pub mod scalar;
 pub mod schema;
@@ -61,6 +62,7 @@ fn straight(kind: Kind, text: &str) -> Option<Body> {
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
+        | Kind::RateLimitPolicy
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
         | Kind::VirtualService
@@ -99,6 +101,9 @@ pub(crate) fn read(kind: Kind, value: &Value) -> Result<Body, Wrong> {
         }
         Kind::RequestAuthentication => {
             Body::RequestAuthentication(checked(value, authentication::RequestAuthentication::check)?)
+        }
+        Kind::RateLimitPolicy => {
+            Body::RateLimitPolicy(checked(value, rate_limit::RateLimitPolicy::check)?)
         }
         Kind::ConfigMap => Body::ConfigMap(checked(value, mesh::ConfigMap::check)?),
         Kind::ServiceEntry => Body::ServiceEntry(checked(value, entry::ServiceEntry::check)?),

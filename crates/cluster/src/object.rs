@@ -13,6 +13,7 @@ use crate::kinds::gateway::{Gateway, GatewayClass};
 use crate::kinds::mesh::ConfigMap;
 use crate::kinds::meta::Meta;
 use crate::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
+use crate::kinds::rate_limit::RateLimitPolicy;
 use crate::kinds::route::connection::ConnectionRoute;
 use crate::kinds::route::{GrpcRoute, HttpRoute};
 use crate::kinds::service::{EndpointSlice, Service};
@@ -51,6 +52,8 @@ pub enum Kind {
     PeerAuthentication,
     /// Whose tokens are believed.
     RequestAuthentication,
+    /// How many requests may come.
+    RateLimitPolicy,
     /// A service outside of Kubernetes.
     ServiceEntry,
     /// A workload outside of Kubernetes.
@@ -65,7 +68,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Node,
         Self::Namespace,
         Self::ServiceAccount,
@@ -81,6 +84,7 @@ impl Kind {
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::RequestAuthentication,
+        Self::RateLimitPolicy,
         Self::ServiceEntry,
         Self::WorkloadEntry,
         Self::VirtualService,
@@ -107,6 +111,7 @@ impl Kind {
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::RequestAuthentication => "RequestAuthentication",
+            Self::RateLimitPolicy => "RateLimitPolicy",
             Self::ServiceEntry => "ServiceEntry",
             Self::WorkloadEntry => "WorkloadEntry",
             Self::VirtualService => "VirtualService",
@@ -132,6 +137,7 @@ impl Kind {
             | Self::GrpcRoute
             | Self::TlsRoute
             | Self::TcpRoute => "gateway.networking.k8s.io",
+            Self::RateLimitPolicy => "ambit.io",
             Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
                 "security.istio.io"
             }
@@ -141,10 +147,17 @@ impl Kind {
         }
     }
 
+    /// The version of its group: what is our own may still change.
+    #[must_use]
+    pub fn version(self) -> &'static str {
+        if self == Self::RateLimitPolicy { "v1alpha1" } else { "v1" }
+    }
+
     /// The `apiVersion` that is written.
     #[must_use]
     pub fn api_version(self) -> String {
-        if self.group().is_empty() { "v1".into() } else { format!("{}/v1", self.group()) }
+        let (group, version) = (self.group(), self.version());
+        if group.is_empty() { version.into() } else { format!("{group}/{version}") }
     }
 
     /// Whether its objects live in a namespace.
@@ -246,6 +259,8 @@ pub enum Body {
     PeerAuthentication(Arc<PeerAuthentication>),
     /// Whose tokens are believed.
     RequestAuthentication(Arc<RequestAuthentication>),
+    /// How many requests may come.
+    RateLimitPolicy(Arc<RateLimitPolicy>),
     /// A service outside of Kubernetes.
     ServiceEntry(Arc<ServiceEntry>),
     /// A workload outside of Kubernetes.
@@ -277,6 +292,7 @@ impl Body {
             Self::AuthorizationPolicy(it) => &it.metadata,
             Self::PeerAuthentication(it) => &it.metadata,
             Self::RequestAuthentication(it) => &it.metadata,
+            Self::RateLimitPolicy(it) => &it.metadata,
             Self::ServiceEntry(it) => &it.metadata,
             Self::WorkloadEntry(it) => &it.metadata,
             Self::VirtualService(it) => &it.metadata,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use ambit_cluster::kinds::authentication::RequestAuthentication;
 use ambit_cluster::kinds::gateway::Gateway;
 use ambit_cluster::kinds::policy::{AuthorizationPolicy, PolicyAction, PolicyTarget};
+use ambit_cluster::kinds::rate_limit::RateLimitPolicy;
 use ambit_model::request_policy::Requirement;
 
 use super::{Condition, WAYPOINT_ACCEPTED, WAYPOINT_BOUND};
@@ -13,6 +14,7 @@ use crate::index::users::Named;
 use crate::translate::authentication::authentication;
 use crate::translate::demand::demand;
 use crate::translate::provider::authorizer;
+use crate::translate::rate_limit::rate_limit;
 use crate::translate::waypoint::{
     Asker, Attachment, Bound, Canary, CanaryFault, Fault, Unbound, attach, class_of, is_waypoint,
 };
@@ -115,6 +117,17 @@ pub(super) fn believed(world: &World, object: &RequestAuthentication) -> Option<
         (!notes.is_empty()).then(|| format!("not honoured: {}", notes.join("; ")))
     };
     enforced(world, (&object.metadata.namespace, object.spec.targets().collect()), not_honoured)
+}
+
+/// The same of limits; a service that counts and is not there counts nothing.
+pub(super) fn limited(world: &World, object: &RateLimitPolicy) -> Option<Condition> {
+    let uncounted = || {
+        let global = rate_limit(world, object)?.global?;
+        let is_there = world.claims(global.at.host.as_str()).next().is_some();
+        let then = if global.fail_closed { "are refused" } else { "go on uncounted" };
+        (!is_there).then(|| format!("the service {} of global is not there, so requests {then}", global.at))
+    };
+    enforced(world, (&object.metadata.namespace, object.spec.target_refs.iter().collect()), uncounted)
 }
 
 fn enforced(

@@ -81,6 +81,7 @@ impl World {
             Kind::AuthorizationPolicy
             | Kind::PeerAuthentication
             | Kind::RequestAuthentication
+            | Kind::RateLimitPolicy
             | Kind::ServiceEntry
             | Kind::WorkloadEntry
             | Kind::VirtualService
@@ -151,6 +152,7 @@ fn objects<'a>(namespace: &'a Arc<str>, space: &'a Space) -> impl Iterator<Item 
             &space.authentications,
             Body::RequestAuthentication,
         ))
+        .chain(all((namespace, Kind::RateLimitPolicy), &space.rate_limits, Body::RateLimitPolicy))
         .chain(all((namespace, Kind::Gateway), &space.gateways, Body::Gateway))
         .chain(all((namespace, Kind::HttpRoute), &space.http_routes, Body::HttpRoute))
         .chain(all((namespace, Kind::GrpcRoute), &space.grpc_routes, Body::GrpcRoute))

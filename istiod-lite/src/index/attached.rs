@@ -1,4 +1,4 @@
-//! What is attached to other objects by reference: policies of requests, and whose tokens are believed. Owns which kinds
+//! What is attached to other objects by reference: policies of requests, whose tokens are believed, and limits. Owns which kinds
 //! do that; what a reference means is `translate::target`'s.
 
 use std::sync::Arc;
@@ -42,7 +42,11 @@ impl Space {
             let targets = it.spec.targets().collect();
             Attached { kind: Kind::RequestAuthentication, name, targets }
         });
-        policies.chain(tokens).filter(|it| !it.targets.is_empty())
+        let limits = self.rate_limits.iter().map(|(name, it)| {
+            let targets = it.spec.target_refs.iter().collect();
+            Attached { kind: Kind::RateLimitPolicy, name, targets }
+        });
+        policies.chain(tokens).chain(limits).filter(|it| !it.targets.is_empty())
     }
 
     /// What one object is attached to.
@@ -54,6 +58,9 @@ impl Space {
             }
             Kind::RequestAuthentication => {
                 self.authentications.get(&at.name).into_iter().flat_map(|it| it.spec.targets()).collect()
+            }
+            Kind::RateLimitPolicy => {
+                self.rate_limits.get(&at.name).into_iter().flat_map(|it| &it.spec.target_refs).collect()
             }
             _ => Vec::new(),
         }

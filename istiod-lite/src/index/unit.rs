@@ -24,6 +24,8 @@ pub enum UnitKind {
     Peer,
     /// An authentication of requests: one.
     Authentication,
+    /// A policy of limits: one.
+    RateLimit,
     /// A gateway: workloads for its addresses, when it leads into another network.
     Gateway,
     /// A route of HTTP requests: a route.
@@ -66,6 +68,7 @@ impl Unit {
             Kind::AuthorizationPolicy => UnitKind::Policy,
             Kind::PeerAuthentication => UnitKind::Peer,
             Kind::RequestAuthentication => UnitKind::Authentication,
+            Kind::RateLimitPolicy => UnitKind::RateLimit,
             Kind::Gateway => UnitKind::Gateway,
             Kind::HttpRoute => UnitKind::HttpRoute,
             Kind::GrpcRoute => UnitKind::GrpcRoute,

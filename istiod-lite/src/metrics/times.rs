@@ -221,6 +221,7 @@ pub fn trigger(object: &ObjectRef) -> Trigger {
         Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
+        | Kind::RateLimitPolicy
         | Kind::VirtualService
         | Kind::DestinationRule => Trigger::config,
         Kind::Namespace => Trigger::namespace,

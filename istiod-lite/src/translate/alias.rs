@@ -4,7 +4,7 @@
 use std::iter::once;
 
 use ambit_model::policy::{Condition, Policy, TextMatch};
-use ambit_model::request_policy::{RequestPolicy, Requirement, TextOf};
+use ambit_model::request_policy::{RequestPolicy, RequestRule, Requirement, TextOf};
 
 use crate::mesh::Mesh;
 
@@ -17,7 +17,12 @@ pub(super) fn widen(policy: &mut Policy, mesh: &Mesh) {
 
 /// The same of a policy of requests, for principals and trust domains wherever it names them.
 pub(super) fn widen_request(policy: &mut RequestPolicy, mesh: &Mesh) {
-    for rule in &mut policy.rules {
+    widen_rules(&mut policy.rules, mesh);
+}
+
+/// The same of rules, wherever they are.
+pub(super) fn widen_rules<'a>(rules: impl IntoIterator<Item = &'a mut RequestRule>, mesh: &Mesh) {
+    for rule in rules {
         for from in &mut rule.from {
             widen_all([&mut from.principals], mesh, elsewhere);
             widen_all([&mut from.trust_domains], mesh, others);

@@ -53,7 +53,7 @@ struct Reader<'a> {
     unread: Vec<Requirement>,
 }
 
-fn rule(given: &Rule, namespace: &str) -> RequestRule {
+pub(super) fn rule(given: &Rule, namespace: &str) -> RequestRule {
     let mut reader = Reader { namespace, unread: Vec::new() };
     let from = given.from.iter().map(|it| reader.source(&it.source)).collect();
     let to = given.to.iter().map(|it| reader.operation(&it.operation)).collect();

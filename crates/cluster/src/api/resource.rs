@@ -51,6 +51,7 @@ pub(crate) fn plural(kind: Kind) -> &'static str {
         Kind::AuthorizationPolicy => "authorizationpolicies",
         Kind::PeerAuthentication => "peerauthentications",
         Kind::RequestAuthentication => "requestauthentications",
+        Kind::RateLimitPolicy => "ratelimitpolicies",
         Kind::ServiceEntry => "serviceentries",
         Kind::WorkloadEntry => "workloadentries",
         Kind::VirtualService => "virtualservices",
@@ -78,6 +79,7 @@ pub(crate) fn definition(kind: Kind) -> Option<String> {
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
+        | Kind::RateLimitPolicy
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
         | Kind::VirtualService
@@ -105,6 +107,7 @@ pub(crate) fn accept(kind: Kind) -> (&'static str, &'static str) {
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
+        | Kind::RateLimitPolicy
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
         | Kind::VirtualService
@@ -132,7 +135,7 @@ pub(crate) fn object(object: &ObjectRef) -> String {
 }
 
 fn root(kind: Kind) -> String {
-    if kind.group().is_empty() { "/api/v1".into() } else { format!("/apis/{}/v1", kind.group()) }
+    if kind.group().is_empty() { "/api/v1".into() } else { format!("/apis/{}/{}", kind.group(), kind.version()) }
 }
 
 /// A path with a query. Values are escaped.

@@ -6,6 +6,7 @@ mod authentication;
 mod destination_rule;
 mod entry;
 mod policy;
+mod rate_limit;
 mod virtual_service;
 
 use std::fmt;
@@ -52,7 +53,7 @@ pub fn review(object: &Value) -> Vec<Finding> {
         Err(wrong) => return vec![Finding { refused: true, wrong }],
     };
     let mut findings = Findings::default();
-    if is_istios(kind) {
+    if is_defined_here(kind) {
         members(&object, &mut findings);
     }
     match read(kind, &object) {
@@ -60,6 +61,7 @@ pub fn review(object: &Value) -> Vec<Finding> {
         Ok(Body::AuthorizationPolicy(it)) => policy::authorization(&it, &mut findings),
         Ok(Body::PeerAuthentication(it)) => policy::peer(&it, &object, &mut findings),
         Ok(Body::RequestAuthentication(it)) => authentication::tokens(&it, &mut findings),
+        Ok(Body::RateLimitPolicy(it)) => rate_limit::limits(&it, &mut findings),
         Ok(Body::DestinationRule(it)) => destination_rule::traffic(&it, &mut findings),
         Ok(Body::ServiceEntry(it)) => entry::service(&it, &mut findings),
         Ok(Body::WorkloadEntry(it)) => entry::workload(&it, &mut findings),
@@ -87,8 +89,8 @@ impl Findings {
     }
 }
 
-fn is_istios(kind: Kind) -> bool {
-    kind.group().ends_with("istio.io")
+fn is_defined_here(kind: Kind) -> bool {
+    kind.group().ends_with("istio.io") || kind == Kind::RateLimitPolicy
 }
 
 fn members(object: &Value, findings: &mut Findings) {

@@ -1,4 +1,5 @@
-//! Resource definitions of Istio's kinds that are read here, for clusters where nobody else has installed them.
+//! Resource definitions of Istio's kinds that are read here, for clusters where nobody else has installed them, and of
+//! our own.
 //! Owns names, versions and what `kubectl get` shows. What may be written is said by the types (`schema`).
 
 use schemars::JsonSchema;
@@ -9,6 +10,7 @@ use crate::kinds::authentication::TokenSpec;
 use crate::kinds::destination_rule::DestinationSpec;
 use crate::kinds::entry::{EntryEndpoint, ServiceEntrySpec, ServiceEntryStatus, WorkloadEntryStatus};
 use crate::kinds::policy::{AuthorizationSpec, PeerSpec, PolicyStatus};
+use crate::kinds::rate_limit::RateLimitSpec;
 use crate::kinds::schema;
 use crate::kinds::virtual_service::VirtualServiceSpec;
 use crate::object::Kind;
@@ -80,6 +82,15 @@ const TOKENS: Shape = Shape {
     columns: &[],
 };
 
+const LIMITS: Shape = Shape {
+    kind: Kind::RateLimitPolicy,
+    about: "How many requests may come.",
+    singular: "ratelimitpolicy",
+    short: "rlp",
+    versions: &["v1alpha1"],
+    columns: &[],
+};
+
 const SERVICE: Shape = Shape {
     kind: Kind::ServiceEntry,
     about: "A service outside of Kubernetes.",
@@ -130,6 +141,7 @@ pub fn all() -> Vec<Definition> {
         define::<AuthorizationSpec, PolicyStatus>(&AUTHORIZATION),
         define::<PeerSpec, PolicyStatus>(&PEER),
         define::<TokenSpec, PolicyStatus>(&TOKENS),
+        define::<RateLimitSpec, PolicyStatus>(&LIMITS),
         define::<ServiceEntrySpec, ServiceEntryStatus>(&SERVICE),
         define::<EntryEndpoint, WorkloadEntryStatus>(&WORKLOAD),
         define::<VirtualServiceSpec, PolicyStatus>(&ROUTES),
@@ -167,7 +179,7 @@ fn define<Spec: JsonSchema, Status: JsonSchema>(shape: &Shape) -> Definition {
                 "plural": plural,
                 "singular": shape.singular,
                 "shortNames": [shape.short],
-                "categories": ["istio-io"],
+                "categories": [if kind == Kind::RateLimitPolicy { "ambit-io" } else { "istio-io" }],
             },
             "versions": versions,
         },
@@ -188,11 +200,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_istios_that_is_read_is_defined_and_the_version_that_is_asked_for_is_stored() {
+    fn every_kind_of_istios_and_our_own_that_is_read_is_defined_and_the_version_that_is_asked_for_is_stored() {
         let all = all();
         let wanted: Vec<String> = Kind::ALL
             .into_iter()
-            .filter(|kind| kind.group().ends_with("istio.io"))
+            .filter(|kind| kind.group().ends_with("istio.io") || kind.group() == "ambit.io")
             .filter_map(resource::definition)
             .collect();
         let mut names: Vec<&str> =
@@ -201,7 +213,9 @@ mod tests {
         assert_eq!(names, wanted);
         for definition in &all {
             let stored = &definition.object["spec"]["versions"][0];
-            assert_eq!((&stored["name"], &stored["storage"]), (&json!("v1"), &json!(true)));
+            let is_ours = definition.object["spec"]["group"] == "ambit.io";
+            let asked_for = if is_ours { "v1alpha1" } else { "v1" };
+            assert_eq!((&stored["name"], &stored["storage"]), (&json!(asked_for), &json!(true)));
         }
     }
 

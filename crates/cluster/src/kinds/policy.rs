@@ -267,7 +267,7 @@ pub struct When {
 }
 
 impl When {
-    fn check(&self, path: &str) -> Result<(), Wrong> {
+    pub(super) fn check(&self, path: &str) -> Result<(), Wrong> {
         if self.key.is_empty() {
             return Err(Wrong::field(
                 format!("{path}.key"),

@@ -46,6 +46,7 @@ impl Pool {
             | Body::AuthorizationPolicy(_)
             | Body::PeerAuthentication(_)
             | Body::RequestAuthentication(_)
+            | Body::RateLimitPolicy(_)
             | Body::ServiceEntry(_)
             | Body::WorkloadEntry(_)
             | Body::VirtualService(_)

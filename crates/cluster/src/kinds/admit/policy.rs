@@ -122,7 +122,7 @@ fn action(policy: &AuthorizationPolicy, findings: &mut Findings) {
     }
 }
 
-fn rule(field: &str, rule: &Rule, findings: &mut Findings) {
+pub(super) fn rule(field: &str, rule: &Rule, findings: &mut Findings) {
     for (at, from) in rule.from.iter().enumerate() {
         let field = format!("{field}.from[{at}].source");
         if from.source == Source::default() {
