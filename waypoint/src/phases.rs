@@ -25,9 +25,9 @@ use crate::refused::Refused;
 use crate::stream::Inbound;
 use crate::upstream::{Chance, Got};
 pub(crate) use ask::NoWord;
-pub(crate) use limit::{Limited, NoCount};
 use authorize::Seen;
 pub(crate) use identify::{HEADERS_MOST, is_last};
+pub(crate) use limit::{Limited, NoCount};
 use record::Record;
 use route::Route;
 

@@ -32,10 +32,10 @@ use crate::accept::listen;
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::keys::Rings;
+use crate::limits::Limits;
 use crate::lane::{Lane, Shared};
 use crate::metrics::Metrics;
 use crate::trace;
-use crate::limits::Limits;
 use crate::upstream::Groups;
 
 /// What ends by itself after a stop gets this long.

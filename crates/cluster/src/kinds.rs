@@ -102,9 +102,7 @@ pub(crate) fn read(kind: Kind, value: &Value) -> Result<Body, Wrong> {
         Kind::RequestAuthentication => {
             Body::RequestAuthentication(checked(value, authentication::RequestAuthentication::check)?)
         }
-        Kind::RateLimitPolicy => {
-            Body::RateLimitPolicy(checked(value, rate_limit::RateLimitPolicy::check)?)
-        }
+        Kind::RateLimitPolicy => Body::RateLimitPolicy(checked(value, rate_limit::RateLimitPolicy::check)?),
         Kind::ConfigMap => Body::ConfigMap(checked(value, mesh::ConfigMap::check)?),
         Kind::ServiceEntry => Body::ServiceEntry(checked(value, entry::ServiceEntry::check)?),
         Kind::WorkloadEntry => Body::WorkloadEntry(checked(value, entry::WorkloadEntry::check)?),

@@ -135,7 +135,8 @@ pub(crate) fn object(object: &ObjectRef) -> String {
 }
 
 fn root(kind: Kind) -> String {
-    if kind.group().is_empty() { "/api/v1".into() } else { format!("/apis/{}/{}", kind.group(), kind.version()) }
+    let (group, version) = (kind.group(), kind.version());
+    if group.is_empty() { "/api/v1".into() } else { format!("/apis/{group}/{version}") }
 }
 
 /// A path with a query. Values are escaped.

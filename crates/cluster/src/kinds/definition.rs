@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_istios_and_our_own_that_is_read_is_defined_and_the_version_that_is_asked_for_is_stored() {
+    fn every_kind_of_istios_and_ours_that_is_read_is_defined_and_the_version_asked_for_is_stored() {
         let all = all();
         let wanted: Vec<String> = Kind::ALL
             .into_iter()

@@ -21,9 +21,9 @@ use prost::Message;
 
 use super::{
     ConvertError, authentication_from_pb, authentication_to_pb, policy_from_pb, policy_to_pb,
-    provider_from_pb, provider_to_pb, rate_limit_from_pb, rate_limit_to_pb, request_policy_from_pb, request_policy_to_pb, route_from_pb,
-    route_to_pb, service_from_pb, service_to_pb, telemetry_from_pb, telemetry_to_pb, traffic_from_pb,
-    traffic_to_pb, workload_from_pb, workload_to_pb,
+    provider_from_pb, provider_to_pb, rate_limit_from_pb, rate_limit_to_pb, request_policy_from_pb,
+    request_policy_to_pb, route_from_pb, route_to_pb, service_from_pb, service_to_pb, telemetry_from_pb,
+    telemetry_to_pb, traffic_from_pb, traffic_to_pb, workload_from_pb, workload_to_pb,
 };
 use crate::limits;
 use crate::pb::discovery::Payload;
