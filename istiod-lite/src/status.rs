@@ -110,6 +110,9 @@ fn is_peer(world: &World, at: &ObjectRef) -> bool {
 /// The objects of which something else may have to be said when this one changes.
 #[must_use]
 pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
+    if at.kind == Kind::ConfigMap {
+        return all(world);
+    }
     let mut all = nearest(world, at);
     // What becomes of a route depends on what becomes of what it is attached to, and on others that are.
     let routes: Vec<_> = parents_of_all(&all, at).flat_map(|it| world.routes_of(it)).collect();
@@ -168,7 +171,6 @@ fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
     };
     match at.kind {
         Kind::Namespace => all_of(home, space),
-        Kind::ConfigMap => all(world),
         // What a policy is attached to comes and goes.
         Kind::Service | Kind::ServiceEntry | Kind::Gateway => {
             let attached = space.attached().map(|it| it.reference(home));

@@ -23,6 +23,7 @@ mod service_entry;
 mod slice;
 mod target;
 pub mod waypoint;
+mod uid;
 mod workload_entry;
 
 use std::sync::Arc;
@@ -40,6 +41,11 @@ use crate::index::unit::{Unit, UnitKind};
 pub use self::policy::{Reason, Verdict, verdict};
 
 /// What an object is to the mesh now. Nothing: it is not in it.
+/// Whether an object of a namespace is for another: all are that say nothing of it.
+fn is_exported(to: &[String], own: &str, other: &str) -> bool {
+    to.is_empty() || to.iter().any(|it| it == "*" || it == other || it == "." && own == other)
+}
+
 #[must_use]
 pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
     let nouns = || -> Option<Vec<Change>> {
@@ -105,10 +111,10 @@ fn served(home: &At<'_>, object: &Service) -> Vec<Change> {
     let Some(service) = service::translate(home, object) else { return Vec::new() };
     let is_of = |own: &Texts| destination::is_of_service(object, own);
     let members = |labels: &Texts| destination::labelled(home.world, home.namespace, labels, is_of);
-    let traffic =
-        destination::of_asker(home.world, waypoint::Asker::Service(object), &service.key(), members);
-    let service = Change::Service(Arc::new(service));
-    std::iter::once(service).chain(traffic.map(|it| Change::Traffic(Arc::new(it)))).collect()
+    let asker = waypoint::Asker::Service(object);
+    let traffic = destination::of_asker(home.world, asker, [&service.key()], members);
+    let traffic = traffic.into_iter().map(|it| Change::Traffic(Arc::new(it)));
+    std::iter::once(Change::Service(Arc::new(service))).chain(traffic).collect()
 }
 
 fn routed(route: Option<ambit_model::http_route::Route>) -> Vec<Change> {

@@ -7,6 +7,7 @@ pub mod collector;
 pub mod core;
 pub mod definition;
 pub mod destination_rule;
+pub mod duration;
 pub mod entry;
 pub mod gateway;
 pub mod mesh;

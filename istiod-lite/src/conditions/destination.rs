@@ -1,6 +1,7 @@
 //! What is said of DestinationRules (`waypoint.md` 4.5): who goes by them, and what of them is not gone by.
 
 use ambit_cluster::kinds::destination_rule::DestinationRule;
+use ambit_cluster::{Kind, ObjectRef};
 
 use super::{Condition, WAYPOINT_ACCEPTED};
 use crate::index::World;
@@ -68,11 +69,7 @@ enum Found {
 }
 
 fn look(world: &World, unit: &Unit, (host, rule): (&str, &DestinationRule)) -> Found {
-    let Some(space) = world.space(&unit.namespace) else { return Found::NoWaypoint };
-    let attachment = match unit.kind {
-        UnitKind::Service => space.services.get(&unit.name).map(|it| attach(world, Asker::Service(it))),
-        _ => space.entries.get(&unit.name).map(|it| attach(world, Asker::Entry(it))),
-    };
+    let attachment = Asker::of(world, &object_of(unit)).map(|it| attach(world, it));
     let Some(Attachment::Bound(bound)) = attachment else { return Found::NoWaypoint };
     let namespace = bound.waypoint.namespace;
     let waypoint = world.space(namespace).and_then(|space| space.gateways.get(bound.waypoint.name));
@@ -91,14 +88,14 @@ fn look(world: &World, unit: &Unit, (host, rule): (&str, &DestinationRule)) -> F
 
 /// The hosts of a service or a service entry that a rule names.
 fn hosts(world: &World, unit: &Unit, rule: &DestinationRule) -> Vec<String> {
-    let all: Vec<String> = match unit.kind {
-        UnitKind::Service => vec![world.hostname(&unit.namespace, &unit.name)],
-        _ => {
-            let entry = world.space(&unit.namespace).and_then(|space| space.entries.get(&unit.name));
-            entry.iter().flat_map(|it| &it.spec.hosts).map(|host| host.0.clone()).collect()
-        }
-    };
-    all.into_iter().filter(|host| how_well(world, rule, host).is_some()).collect()
+    let all = world.claimed_by(&object_of(unit)).into_iter().map(|(host, _)| host.into_string());
+    all.filter(|host| how_well(world, rule, host).is_some()).collect()
+}
+
+/// Of what rules govern, the object.
+fn object_of(unit: &Unit) -> ObjectRef {
+    let kind = if unit.kind == UnitKind::Service { Kind::Service } else { Kind::ServiceEntry };
+    ObjectRef::new(kind, &unit.namespace, &unit.name)
 }
 
 fn listed(hosts: &[&str]) -> String {

@@ -120,11 +120,7 @@ fn place(at: &ObjectRef, parent: &ParentRef) -> Option<ObjectRef> {
 fn waypoint(world: &World, at: &ObjectRef, parent: &ReadParent) -> Condition {
     let said = || {
         let place = place(at, &parent.written)?;
-        let space = world.space(&place.namespace)?;
-        Some(match place.kind {
-            Kind::ServiceEntry => attach(world, Asker::Entry(space.entries.get(&place.name)?)),
-            _ => attach(world, Asker::Service(space.services.get(&place.name)?)),
-        })
+        Asker::of(world, &place).map(|it| attach(world, it))
     };
     match said().unwrap_or(Attachment::Unasked) {
         Attachment::Bound(it) => {

@@ -111,11 +111,8 @@ fn route_before(world: &World, service: &ObjectRef) -> Option<ObjectRef> {
 
 /// Another VirtualService of the same services that is older.
 fn older(world: &World, at: &ObjectRef, services: &[&ObjectRef]) -> Option<ObjectRef> {
-    let age = |it: &ObjectRef| {
-        let object = world.space(&it.namespace)?.virtual_services.get(&it.name)?;
-        let created = object.metadata.creation_timestamp.map_or(i64::MAX, |it| it.as_second());
-        Some((created, it.namespace.clone(), it.name.clone()))
-    };
+    let age =
+        |it: &ObjectRef| Some(world.space(&it.namespace)?.virtual_services.get(&it.name)?.metadata.age());
     let others = services.iter().flat_map(|it| world.routes_of(it));
     let mut beside = others.filter(|it| it.kind == Kind::VirtualService && it != at && age(it) < age(at));
     beside.find(|it| {
@@ -129,14 +126,8 @@ type Told = (&'static str, String);
 
 /// The waypoint of a service, or why there is none.
 fn carrier(world: &World, at: &ObjectRef) -> Result<String, Told> {
-    let said = || {
-        let space = world.space(&at.namespace)?;
-        Some(match at.kind {
-            Kind::ServiceEntry => attach(world, Asker::Entry(space.entries.get(&at.name)?)),
-            _ => attach(world, Asker::Service(space.services.get(&at.name)?)),
-        })
-    };
-    match said().unwrap_or(Attachment::Unasked) {
+    let said = Asker::of(world, at).map(|it| attach(world, it));
+    match said.unwrap_or(Attachment::Unasked) {
         Attachment::Bound(it) => Ok(format!("\"{}\"", it.waypoint)),
         Attachment::Unbound(it) => Err(bound::why(it.fault, it.waypoint)),
         Attachment::Unasked => {

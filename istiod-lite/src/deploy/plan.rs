@@ -57,7 +57,8 @@ pub fn plan(template: &Template, asked: &Asked) -> Vec<Planned> {
         (Part::Service, parts.service()),
         (Part::Deployment, parts.deployment()),
     ];
-    all.extend(parts.on_demand().into_iter().filter(|(part, _)| is_spoken_of(asked, *part)));
+    let spoken_of = ON_DEMAND.into_iter().filter(|(part, _)| is_spoken_of(asked, *part));
+    all.extend(spoken_of.map(|(part, make)| (part, make(&parts))));
     let laid = |(part, mut planned): (Part, Planned)| {
         asked.overlays.iter().for_each(|it| it.lay_over(part, &mut planned.object));
         planned
@@ -71,9 +72,18 @@ pub fn surplus(template: &Template, asked: &Asked) -> Vec<String> {
     if !asked.gateway.is_deployed() {
         return Vec::new();
     }
-    let all = Parts::new(template, asked).on_demand().into_iter();
-    all.filter(|(part, _)| !is_spoken_of(asked, *part)).map(|(_, it)| it.path).collect()
+    let parts = Parts::new(template, asked);
+    let unspoken = ON_DEMAND.into_iter().filter(|(part, _)| !is_spoken_of(asked, *part));
+    unspoken.map(|(_, make)| make(&parts).path).collect()
 }
+
+type Make = fn(&Parts<'_>) -> Planned;
+
+/// What is made only where somebody says something of it.
+const ON_DEMAND: [(Part, Make); 2] = [
+    (Part::HorizontalPodAutoscaler, |parts| parts.autoscaler()),
+    (Part::PodDisruptionBudget, |parts| parts.budget()),
+];
 
 fn is_spoken_of(asked: &Asked, part: Part) -> bool {
     asked.overlays.iter().any(|it| it.says(part))
@@ -145,11 +155,6 @@ impl<'a> Parts<'a> {
                           "selector": {PART_OF: self.gateway.metadata.name}});
         let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec});
         self.at("/api/v1", ("services", self.name), object)
-    }
-
-    /// What is made only where somebody says something of it.
-    fn on_demand(&self) -> [(Part, Planned); 2] {
-        [(Part::HorizontalPodAutoscaler, self.autoscaler()), (Part::PodDisruptionBudget, self.budget())]
     }
 
     /// As many as there are now, until somebody says how many there may be.

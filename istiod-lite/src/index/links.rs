@@ -90,7 +90,9 @@ impl World {
         names.into_iter().filter(|name| !name.is_empty()).map(Into::into).collect()
     }
 
-    pub(super) fn claimed_by(&self, at: &ObjectRef) -> Vec<(Box<str>, Unit)> {
+    /// The host names that a service or a service entry claims.
+    #[must_use]
+    pub fn claimed_by(&self, at: &ObjectRef) -> Vec<(Box<str>, Unit)> {
         let Some(space) = self.space(&at.namespace) else { return Vec::new() };
         let unit = || Unit::new(at);
         match at.kind {

@@ -3,6 +3,7 @@
 
 mod handling;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use ambit_model::traffic::{Handling, Subset, Traffic};
 use self::handling::{Parts, handling};
 use crate::index::World;
 use crate::translate::waypoint::{Asker, Attachment, attach};
+use crate::translate::{is_exported, uid};
 
 /// What is handled how: for whom rules are looked up.
 #[derive(Clone, Copy)]
@@ -57,19 +59,22 @@ pub fn traffic(
     Some(traffic)
 }
 
-/// The same for who may have a waypoint.
+/// The same for who may have a waypoint, by each of its names.
 #[must_use]
-pub fn of_asker(
+pub fn of_asker<'a>(
     world: &World,
     asker: Asker<'_>,
-    key: &ServiceKey,
+    keys: impl IntoIterator<Item = &'a ServiceKey>,
     members: impl Fn(&Texts) -> BTreeSet<WorkloadUid>,
-) -> Option<Traffic> {
+) -> Vec<Traffic> {
+    if !world.has_rules() {
+        return Vec::new();
+    }
     let waypoint = match attach(world, asker) {
         Attachment::Bound(bound) => Some(bound.waypoint.namespace),
         Attachment::Unasked | Attachment::Unbound(_) => None,
     };
-    traffic(world, Host { key, waypoint }, members)
+    keys.into_iter().filter_map(|key| traffic(world, Host { key, waypoint }, &members)).collect()
 }
 
 fn subset(
@@ -125,15 +130,18 @@ pub fn is_for_waypoints(rule: &DestinationRule) -> bool {
 }
 
 fn is_visible(rule: &DestinationRule, to: &str) -> bool {
-    let all = &rule.spec.export_to;
-    let own = rule.metadata.namespace.as_str() == to;
-    all.is_empty() || all.iter().any(|it| it == "*" || it == to || it == "." && own)
+    is_exported(&rule.spec.export_to, &rule.metadata.namespace, to)
 }
 
 /// How well a rule names a host: in full, or by how much of it; not at all.
 #[must_use]
 pub fn how_well(world: &World, rule: &DestinationRule, host: &str) -> Option<usize> {
-    let named = full_name(world, rule);
+    names_well(&full_name(world, rule), host)
+}
+
+/// How well the full name of a rule's host names one.
+#[must_use]
+pub fn names_well(named: &str, host: &str) -> Option<usize> {
     match named.strip_prefix('*') {
         Some(suffix) => host.ends_with(suffix).then_some(suffix.len()),
         None => (named == host).then_some(usize::MAX),
@@ -142,9 +150,12 @@ pub fn how_well(world: &World, rule: &DestinationRule, host: &str) -> Option<usi
 
 /// The host of a rule in full: one word is a service of its namespace.
 #[must_use]
-pub fn full_name(world: &World, rule: &DestinationRule) -> String {
+pub fn full_name<'a>(world: &World, rule: &'a DestinationRule) -> Cow<'a, str> {
     let host = rule.spec.host.as_str();
-    if host.contains(['.', '*']) { host.to_owned() } else { world.hostname(&rule.metadata.namespace, host) }
+    match host.contains(['.', '*']) {
+        true => host.into(),
+        false => world.hostname(&rule.metadata.namespace, host).into(),
+    }
 }
 
 /// What of a rule waypoints do not go by, for its author.
@@ -178,13 +189,11 @@ pub fn labelled(
     is_chosen: impl Fn(&Texts) -> bool,
 ) -> BTreeSet<WorkloadUid> {
     let Some(space) = world.space(namespace) else { return BTreeSet::new() };
-    let cluster = &world.mesh.cluster;
     let is_meant = |own: &Texts| selects(labels, own) && is_chosen(own);
     let pods = space.pods.iter().filter(|(_, it)| is_meant(&it.metadata.labels));
-    let pods = pods.map(|(name, _)| WorkloadUid::from(format!("{cluster}//Pod/{namespace}/{name}")));
+    let pods = pods.map(|(name, _)| uid::pod(world, namespace, name).into());
     let entries = space.workloads.iter().filter(|(_, it)| is_meant(&it.labels()));
-    let uid = |name: &str| format!("{cluster}/networking.istio.io/WorkloadEntry/{namespace}/{name}");
-    pods.chain(entries.map(|(name, _)| uid(name).into())).collect()
+    pods.chain(entries.map(|(name, _)| uid::workload_entry(world, namespace, name).into())).collect()
 }
 
 /// Whether a workload may be an endpoint of a service: by its labels, or where only slices say so, in any case.

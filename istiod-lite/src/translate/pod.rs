@@ -4,7 +4,7 @@ use ambit_cluster::kinds::core::Pod;
 use ambit_model::workload::{Health, Locality, Workload};
 
 use super::waypoint::Asker;
-use super::{At, membership, names, policy, waypoint};
+use super::{At, membership, names, policy, uid, waypoint};
 
 /// The workload of a pod; none while it has no address, or when it has ended.
 pub(super) fn translate(at: &At<'_>, pod: &Pod) -> Option<Workload> {
@@ -12,7 +12,7 @@ pub(super) fn translate(at: &At<'_>, pod: &Pod) -> Option<Workload> {
     if pod.is_over() || addresses.is_empty() {
         return None;
     }
-    let uid = format!("{}//Pod/{}/{}", at.world.mesh.cluster, at.namespace, at.name);
+    let uid = uid::pod(at.world, at.namespace, at.name);
     let mut workload = at.blank(uid)?;
     workload.addresses = addresses.into_iter().map(|ip| ip.to_canonical()).collect();
     workload.node = pod.spec.node_name.as_str().into();

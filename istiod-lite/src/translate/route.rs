@@ -187,13 +187,7 @@ impl Reader<'_> {
             it.services.iter().map(move |service| Parent { service: service.clone(), port })
         });
         let bound: Vec<Parent> = bound.take(limits::ROUTE_PARENTS).collect();
-        let route = || {
-            let key =
-                RouteKey { kind, namespace: meta.namespace.parse().ok()?, name: meta.name.parse().ok()? };
-            let created = meta.creation_timestamp.map(|it| it.as_second().try_into().unwrap_or_default());
-            Some(Route { key, created_s: created.unwrap_or(u64::MAX), parents: bound, rules })
-        };
-        let route = route().filter(|it| !it.parents.is_empty());
+        let route = made(meta, kind, (bound, rules));
         Reading { route, parents, notes: self.notes, is_broken }
     }
 
@@ -222,6 +216,16 @@ impl Reader<'_> {
         };
         Some(ReadParent { written: written.clone(), services })
     }
+}
+
+/// What waypoints are told of an object; nothing, if it is attached to nothing.
+fn made(meta: &Meta, kind: RouteKind, (parents, rules): (Vec<Parent>, Vec<Arc<Rule>>)) -> Option<Route> {
+    if parents.is_empty() {
+        return None;
+    }
+    let key = RouteKey { kind, namespace: meta.namespace.parse().ok()?, name: meta.name.parse().ok()? };
+    let created = meta.creation_timestamp.map(|it| it.as_second().try_into().unwrap_or_default());
+    Some(Route { key, created_s: created.unwrap_or(u64::MAX), parents, rules })
 }
 
 fn timeouts(it: &TimeoutsObject) -> Timeouts {

@@ -31,9 +31,8 @@ pub(super) fn translate(at: &At<'_>, entry: &ServiceEntry) -> Vec<Change> {
         }));
         members
     };
-    let handled =
-        keys.iter().filter_map(|key| destination::of_asker(at.world, Asker::Entry(entry), key, members));
-    let handled = handled.map(|it| Change::Traffic(Arc::new(it)));
+    let handled = destination::of_asker(at.world, Asker::Entry(entry), &keys, members);
+    let handled = handled.into_iter().map(|it| Change::Traffic(Arc::new(it)));
     services.chain(workloads).chain(handled).collect()
 }
 

@@ -12,6 +12,7 @@ use ambit_cluster::kinds::mesh::Visible;
 use ambit_cluster::kinds::meta::{Meta, Texts};
 use ambit_cluster::kinds::service::Service as ServiceObject;
 use ambit_cluster::kinds::waypoint::{MANAGED, PART_OF};
+use ambit_cluster::{Kind, ObjectRef};
 use ambit_model::service::Service;
 use ambit_model::workload::{ApplicationTunnel, GatewayRef};
 
@@ -48,6 +49,17 @@ pub enum Asker<'a> {
 }
 
 impl<'a> Asker<'a> {
+    /// A service or a service entry that is there.
+    #[must_use]
+    pub fn of(world: &'a World, at: &ObjectRef) -> Option<Self> {
+        let space = world.space(&at.namespace)?;
+        match at.kind {
+            Kind::Service => space.services.get(&at.name).map(|it| Self::Service(it)),
+            Kind::ServiceEntry => space.entries.get(&at.name).map(|it| Self::Entry(it)),
+            _ => None,
+        }
+    }
+
     fn meta(self) -> Option<&'a Meta> {
         match self {
             Self::Service(it) => Some(&it.metadata),

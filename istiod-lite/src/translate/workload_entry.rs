@@ -5,14 +5,13 @@ use ambit_cluster::kinds::policy::PolicyCondition;
 use ambit_model::workload::{Health, Workload};
 
 use super::waypoint::Asker;
-use super::{At, locality, membership, names, policy, waypoint};
+use super::{At, locality, membership, names, policy, uid, waypoint};
 
 /// The workload of an entry.
 pub(super) fn translate(at: &At<'_>, entry: &WorkloadEntry) -> Option<Workload> {
     let (meta, spec) = (&entry.metadata, &entry.spec);
     let labels = entry.labels();
-    let uid =
-        format!("{}/networking.istio.io/WorkloadEntry/{}/{}", at.world.mesh.cluster, at.namespace, at.name);
+    let uid = uid::workload_entry(at.world, at.namespace, at.name);
     let mut workload = at.blank(uid)?;
     match spec.address.parse::<std::net::IpAddr>() {
         Ok(ip) => workload.addresses = vec![ip.to_canonical()],

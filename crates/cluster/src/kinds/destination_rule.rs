@@ -5,7 +5,6 @@
 mod check;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -450,45 +449,4 @@ pub struct RetryBudget {
     pub min_retry_concurrency: Option<u32>,
     /// How long requests count; they do as long as they are under way.
     pub budget_interval: String,
-}
-
-/// Reads a duration as Istio writes it: `1h`, `0.5s`, `1m30s`.
-#[must_use]
-pub fn span(text: &str) -> Option<Duration> {
-    let (mut rest, mut whole) = (text, Duration::ZERO);
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, unit) = rest.split_at_checked(end)?;
-        let number: f64 = number.parse().ok().filter(|it| *it < 1e9)?;
-        let units = [("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
-        let (name, seconds) = units.into_iter().find(|(name, _)| unit.starts_with(name))?;
-        whole = whole.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
-        rest = unit.strip_prefix(name)?;
-    }
-    (!text.is_empty()).then_some(whole)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_read_as_istio_writes_them() {
-        for (text, wanted) in [
-            ("30s", Some(30_000)),
-            ("0.5s", Some(500)),
-            ("1m30s", Some(90_000)),
-            ("100ms", Some(100)),
-            ("1h", Some(3_600_000)),
-            ("0s", Some(0)),
-            ("", None),
-            ("30", None),
-            ("s", None),
-            ("-1s", None),
-            ("1d", None),
-            ("9999999999h", None),
-        ] {
-            assert_eq!(span(text).map(|it| it.as_millis()), wanted, "{text}");
-        }
-    }
 }

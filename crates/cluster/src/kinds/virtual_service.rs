@@ -6,7 +6,6 @@ mod action;
 mod check;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,34 +24,8 @@ pub use self::check::grpc_status;
 /// The gateway that stands for the mesh itself.
 pub const MESH: &str = "mesh";
 
-/// A duration as Istio's objects write it: `5s`, `0.5s`, `1h30m`, `100ms`.
-#[must_use]
-pub fn span(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u128); 6] = [
-        ("ms", 1_000_000),
-        ("us", 1_000),
-        ("ns", 1),
-        ("h", 3_600_000_000_000),
-        ("m", 60_000_000_000),
-        ("s", 1_000_000_000),
-    ];
-    let (mut rest, mut nanos) = (text, 0_u128);
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, unit) = rest.split_at_checked(end)?;
-        let (name, size) = UNITS.into_iter().find(|(name, _)| unit.starts_with(name))?;
-        let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-        let digits = part.len().min(9);
-        let part: u128 = if digits == 0 { 0 } else { part.get(..digits)?.parse().ok()? };
-        let whole: u128 = whole.parse().ok().filter(|_| whole.len() <= 12)?;
-        let scale = 10_u128.checked_pow(u32::try_from(digits).ok()?)?;
-        nanos = nanos.checked_add(whole * size + part * size / scale)?;
-        rest = unit.strip_prefix(name)?;
-    }
-    let seconds = u64::try_from(nanos / 1_000_000_000).ok()?;
-    let below = u32::try_from(nanos % 1_000_000_000).ok()?;
-    (!text.is_empty()).then(|| Duration::new(seconds, below))
-}
+/// What keys of claims begin with, among those of headers.
+pub const CLAIMS: &str = "@request.auth.claims";
 
 /// Which requests go where.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use ambit_cluster::kinds::destination_rule::{
     ClientTls, ConnectionPool, ConsistentHash, H2Upgrade, HttpPool, LoadBalancer, LocalityLb,
-    OutlierDetection, PortPolicy, Simple, TcpPool, TlsMode, TrafficPolicy, span,
+    OutlierDetection, PortPolicy, Simple, TcpPool, TlsMode, TrafficPolicy,
 };
+use ambit_cluster::kinds::duration::span;
 use ambit_model::http_route::{Broken, RetryBudget};
 use ambit_model::service::Scope;
 use ambit_model::traffic::{

@@ -7,18 +7,20 @@ mod hosts;
 mod matches;
 mod retries;
 
+use std::cell::LazyCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ambit_cluster::kinds::virtual_service::{Destination, HttpDestination, HttpRule, VirtualService, span};
+use ambit_cluster::kinds::duration::span;
+use ambit_cluster::kinds::virtual_service::{Destination, HttpDestination, HttpRule, VirtualService};
 use ambit_model::http_route::{
-    Backend, Broken, More, Parent, Route, RouteKey, RouteKind, Rule, TimeLimit, Timeouts, Upstream,
+    Backend, Broken, More, Parent, Route, RouteKind, Rule, TimeLimit, Timeouts, Upstream,
 };
-use ambit_model::name::ServiceKey;
 use ambit_wire::limits;
 
 use self::delegates::Delegated;
 pub use self::hosts::{ReadHost, destination_hosts, host_of, services};
-use super::{Notes, Reader};
+use super::{Notes, Reader, made};
 use crate::index::World;
 
 /// What became of a VirtualService.
@@ -49,20 +51,19 @@ pub fn virtual_service(world: &World, object: &VirtualService) -> Reading {
     let meta = &object.metadata;
     let mut reader = Reader { world, namespace: &meta.namespace, notes: Notes::default(), rule: 0 };
     let hosts = services(world, object);
-    let mut parents: Vec<Parent> = Vec::new();
-    for service in hosts.iter().flat_map(|it| &it.services) {
-        let parent = Parent { service: service.clone(), port: None };
-        if parents.len() < limits::VIRTUAL_PARENTS && !parents.contains(&parent) {
-            parents.push(parent);
-        }
-    }
-    let ports = ports_of(world, &parents);
+    let mut seen = BTreeSet::new();
+    let services = hosts.iter().flat_map(|it| &it.services).filter(|it| seen.insert(*it));
+    let parents: Vec<Parent> = services
+        .map(|service| Parent { service: service.clone(), port: None })
+        .take(limits::VIRTUAL_PARENTS)
+        .collect();
+    // Few rules ask for them.
+    let ports = LazyCell::new(|| ports_of(world, &parents));
     let mut rules = Vec::new();
     for (at, rule) in object.spec.http.iter().enumerate() {
         reader.rule = at;
         for Delegated { namespace, rule } in delegates::expanded(&mut reader, object, rule) {
-            let mut own =
-                Reader { world, namespace: &namespace, notes: std::mem::take(&mut reader.notes), rule: at };
+            let mut own = Reader { world, namespace, notes: std::mem::take(&mut reader.notes), rule: at };
             rules.extend(own.ordered(&rule, &ports).into_iter().map(Arc::new));
             reader.notes = own.notes;
         }
@@ -73,17 +74,10 @@ pub fn virtual_service(world: &World, object: &VirtualService) -> Reading {
     }
     let is_broken = !reader.notes.unsupported.is_empty() && rules.iter().all(|it| it.filters.is_err());
     let notes = reader.notes;
-    let route = || {
-        let key = RouteKey {
-            kind: RouteKind::VirtualService,
-            namespace: meta.namespace.parse().ok()?,
-            name: meta.name.parse().ok()?,
-        };
-        let created = meta.creation_timestamp.map(|it| it.as_second().try_into().unwrap_or_default());
-        Some(Route { key, created_s: created.unwrap_or(u64::MAX), parents, rules })
-    };
+    drop(ports);
     // Without a rule of HTTP it says nothing of requests.
-    let route = route().filter(|it| !it.parents.is_empty() && !object.spec.http.is_empty());
+    let says = !object.spec.http.is_empty();
+    let route = says.then(|| made(meta, RouteKind::VirtualService, (parents, rules))).flatten();
     Reading { route, hosts, notes, ignored: ignored(object), is_broken }
 }
 
@@ -106,26 +100,26 @@ fn ignored(object: &VirtualService) -> Vec<String> {
 }
 
 /// All ports of services.
-fn ports_of(world: &World, parents: &[Parent]) -> Vec<u16> {
-    let mut ports: Vec<u16> =
-        parents.iter().flat_map(|it| hosts::ports(world, &it.service).unwrap_or_default()).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
+fn ports_of(world: &World, parents: &[Parent]) -> BTreeSet<u16> {
+    parents.iter().flat_map(|it| hosts::ports(world, &it.service).unwrap_or_default()).collect()
 }
 
 impl Reader<'_> {
     /// What is made of a rule: one, or one for each port where where it leads depends on the port that was asked.
-    fn ordered(&mut self, rule: &HttpRule, ports: &[u16]) -> Vec<Rule> {
+    fn ordered(
+        &mut self,
+        rule: &HttpRule,
+        ports: &LazyCell<BTreeSet<u16>, impl FnOnce() -> BTreeSet<u16>>,
+    ) -> Vec<Rule> {
         let all = rule.route.iter().map(|it| &it.destination);
         let mirrors = rule.mirror.iter().chain(rule.mirrors.iter().map(|it| &it.destination));
-        let by_port = all.chain(mirrors).any(|it| matches!(self.port(it), Some(Port::AsAsked)));
+        let by_port = all.chain(mirrors).any(|it| self.is_as_asked(it));
         if !by_port {
             return self.in_order(rule, None).into_iter().collect();
         }
         let before = self.notes.clone();
         let mut rules = Vec::new();
-        for port in ports {
+        for port in LazyCell::force(ports) {
             self.notes = before.clone();
             rules.extend(self.in_order(rule, Some(*port)));
         }
@@ -195,7 +189,7 @@ impl Reader<'_> {
             return Err(self.unresolved("BackendNotFound", &format!("nothing has the host name {host}")));
         };
         let ports = hosts::ports(self.world, &service).unwrap_or_default();
-        let port = match (self.port(it), asked) {
+        let port = match (meant(it, &ports), asked) {
             (Some(Port::One(port)), _) if ports.contains(&port) => port,
             (Some(Port::One(port)), _) => {
                 return Err(self.unresolved("BackendNotFound", &format!("{service} has no port {port}")));
@@ -213,18 +207,31 @@ impl Reader<'_> {
         Ok(Upstream { service, port, subset })
     }
 
-    /// Which port a destination means; none: its service is not there, or has none.
-    fn port(&self, it: &Destination) -> Option<Port> {
-        if let Some(port) = it.port.as_ref().and_then(|it| it.number) {
-            return Some(Port::One(port.0));
-        }
-        let host = hosts::full(self.world, self.namespace, &it.host);
-        let service: ServiceKey = hosts::found(self.world, self.namespace, &host)?;
-        match hosts::ports(self.world, &service)?.as_slice() {
-            [] => None,
-            [port] => Some(Port::One(*port)),
-            _ => Some(Port::AsAsked),
-        }
+    /// Whether a destination leads to the port that was asked for, whichever that is.
+    fn is_as_asked(&self, it: &Destination) -> bool {
+        let ports = || {
+            let host = hosts::full(self.world, self.namespace, &it.host);
+            let service = hosts::found(self.world, self.namespace, &host)?;
+            hosts::ports(self.world, &service)
+        };
+        // Where a port is given, no service has to be looked for.
+        !has_port(it) && matches!(meant(it, &ports().unwrap_or_default()), Some(Port::AsAsked))
+    }
+}
+
+fn has_port(it: &Destination) -> bool {
+    it.port.as_ref().is_some_and(|it| it.number.is_some())
+}
+
+/// Which port a destination means, of those of its service; none: there is none.
+fn meant(it: &Destination, ports: &[u16]) -> Option<Port> {
+    if let Some(port) = it.port.as_ref().and_then(|it| it.number) {
+        return Some(Port::One(port.0));
+    }
+    match ports {
+        [] => None,
+        [port] => Some(Port::One(*port)),
+        _ => Some(Port::AsAsked),
     }
 }
 

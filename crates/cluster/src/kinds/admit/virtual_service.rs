@@ -4,10 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Findings, is_fqdn};
-use crate::kinds::virtual_service::{Destination, HttpMatch, HttpRule, StringMatch, VirtualService};
-
-/// What keys of claims begin with.
-const CLAIMS: &str = "@request.auth.claims";
+use crate::kinds::virtual_service::{CLAIMS, Destination, HttpMatch, HttpRule, StringMatch, VirtualService};
 
 pub(super) fn routes(object: &VirtualService, findings: &mut Findings) {
     let spec = &object.spec;

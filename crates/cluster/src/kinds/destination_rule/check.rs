@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{
     ConnectionPool, DestinationRule, H2Upgrade, LoadBalancer, LocalityLb, OutlierDetection, TrafficPolicy,
-    span,
 };
 use crate::fault::Wrong;
+use crate::kinds::duration::span;
 
 impl DestinationRule {
     /// What a rule cannot be without, or with.

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ambit_cluster::kinds::duration::span;
 use ambit_cluster::kinds::virtual_service::{
     CorsPolicy, Destination, DirectResponse, Fault as FaultObject, HeaderChanges, Headers, HttpRule, Percent,
-    Redirect as RedirectObject, Rewrite as RewriteObject, StringMatch, grpc_status, span,
+    Redirect as RedirectObject, Rewrite as RewriteObject, StringMatch, grpc_status,
 };
 use ambit_model::http_route::{
     Abort, AbortWith, Broken, Cors, Delay, Direct, Fault, Filters, HeaderEdits, Mirror, Names, PathChange,

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use ambit_cluster::kinds::virtual_service::{HttpMatch, HttpRule, StringMatch, VirtualService};
 
 use super::super::Reader;
+use crate::translate::is_exported;
 
 /// A rule, and the namespace in which its names are looked up.
 pub(super) struct Delegated<'a> {
-    pub(super) namespace: Cow<'a, str>,
+    pub(super) namespace: &'a str,
     pub(super) rule: Cow<'a, HttpRule>,
 }
 
@@ -22,24 +23,20 @@ pub(super) fn expanded<'a>(
 ) -> Vec<Delegated<'a>> {
     let own = root.metadata.namespace.as_str();
     let Some(to) = &rule.delegate else {
-        return vec![Delegated { namespace: own.into(), rule: Cow::Borrowed(rule) }];
+        return vec![Delegated { namespace: own, rule: Cow::Borrowed(rule) }];
     };
     let namespace = if to.namespace.is_empty() { own } else { &to.namespace };
     let found = reader.world.space(namespace).and_then(|space| space.virtual_services.get(to.name.as_str()));
     let at = format!("{namespace}/{}", to.name);
-    let is_seen = |it: &VirtualService| {
-        let seen = &it.spec.export_to;
-        seen.is_empty() || seen.iter().any(|by| by == "*" || by == own || by == "." && namespace == own)
-    };
-    let Some(inner) = found.filter(|it| is_seen(it)) else {
+    let Some(inner) = found.filter(|it| is_exported(&it.spec.export_to, namespace, own)) else {
         reader.unresolved("BackendNotFound", &format!("there is no VirtualService {at} to delegate to"));
         // For what it takes, nobody is known.
-        return vec![Delegated { namespace: own.into(), rule: Cow::Owned(nowhere(rule)) }];
+        return vec![Delegated { namespace: own, rule: Cow::Owned(nowhere(rule)) }];
     };
     if !inner.spec.hosts.is_empty() {
         reader
             .unsupported(&format!("nothing is delegated to VirtualService {at}, which has hosts of its own"));
-        return vec![Delegated { namespace: own.into(), rule: Cow::Owned(nowhere(rule)) }];
+        return vec![Delegated { namespace: own, rule: Cow::Owned(nowhere(rule)) }];
     }
     let mut all = Vec::new();
     for (nth, within) in inner.spec.http.iter().enumerate() {
@@ -48,9 +45,7 @@ pub(super) fn expanded<'a>(
             continue;
         }
         match merged(rule, within) {
-            Some(rule) => {
-                all.push(Delegated { namespace: namespace.to_owned().into(), rule: Cow::Owned(rule) });
-            }
+            Some(rule) => all.push(Delegated { namespace, rule: Cow::Owned(rule) }),
             None => {
                 let text =
                     format!("rule {nth} of VirtualService {at} is for no request that is delegated to it");

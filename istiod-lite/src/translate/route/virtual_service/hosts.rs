@@ -9,6 +9,7 @@ use ambit_model::name::ServiceKey;
 use crate::index::World;
 use crate::index::unit::{Unit, UnitKind};
 use crate::index::users::{Choice, canary, choice};
+use crate::translate::is_exported;
 
 /// A host, and the services that it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +57,10 @@ pub fn services(world: &World, object: &VirtualService) -> Vec<ReadHost> {
 fn of_host(world: &World, object: &VirtualService, written: &str) -> ReadHost {
     let host = full(world, &object.metadata.namespace, written);
     let mut read = ReadHost { written: written.into(), services: Vec::new(), objects: Vec::new() };
+    let closer = closer(world, object, &host);
     let mut take = |name: &str, unit: &Unit| {
         if speaks_of(world, object, unit)
-            && !is_outdone(world, object, (&host, name))
+            && !is_outdone(world, &closer, name)
             && let Ok(key) = format!("{}/{name}", unit.namespace).parse()
         {
             read.services.push(key);
@@ -91,10 +93,7 @@ fn object_of(unit: &Unit) -> Option<ObjectRef> {
 fn speaks_of(world: &World, object: &VirtualService, unit: &Unit) -> bool {
     let own = object.metadata.namespace.as_str();
     let waypoints = waypoints(world, unit);
-    let is_seen = |by: &str| {
-        let to = &object.spec.export_to;
-        to.is_empty() || to.iter().any(|it| it == "*" || it == by || it == "." && by == own)
-    };
+    let is_seen = |by: &str| is_exported(&object.spec.export_to, own, by);
     if waypoints.is_empty() {
         return own == &*unit.namespace && is_seen(&unit.namespace);
     }
@@ -122,18 +121,25 @@ fn waypoints<'a>(world: &'a World, unit: &'a Unit) -> Vec<&'a str> {
     named.into_iter().chain(second).map(|it| it.namespace).collect()
 }
 
-/// Whether another VirtualService names the host more closely, which is then the one that counts.
-fn is_outdone(world: &World, object: &VirtualService, (by, name): (&str, &str)) -> bool {
+/// What other VirtualServices call hosts that is closer than a wildcard, each with who does.
+fn closer<'a>(world: &'a World, object: &VirtualService, by: &str) -> Vec<(String, &'a VirtualService)> {
     if !by.starts_with('*') {
-        return false;
+        return Vec::new();
     }
-    let others = world.spaces().flat_map(|(_, space)| space.virtual_services.values());
-    others.filter(|other| other.is_for_mesh() && !std::ptr::eq(other.as_ref(), object)).any(|other| {
-        let hosts = other.spec.hosts.iter().map(|it| full(world, &other.metadata.namespace, it));
-        let closer = hosts.filter(|it| it.len() > by.len() || !it.starts_with('*'));
-        let mut names_it =
-            closer.filter(|it| it.strip_prefix('*').map_or(it == name, |end| name.ends_with(end)));
-        names_it.next().is_some() && world.claims(name).any(|unit| speaks_of(world, other, unit))
+    let others = world.spaces().flat_map(|(_, space)| space.virtual_services.values()).map(AsRef::as_ref);
+    let others = others.filter(|other| other.is_for_mesh() && !std::ptr::eq(*other, object));
+    let named = others.flat_map(|other| {
+        let full = |it: &String| full(world, &other.metadata.namespace, it);
+        other.spec.hosts.iter().map(move |it| (full(it), other))
+    });
+    named.filter(|(it, _)| it.len() > by.len() || !it.starts_with('*')).collect()
+}
+
+/// Whether another VirtualService names the host more closely, which is then the one that counts.
+fn is_outdone(world: &World, closer: &[(String, &VirtualService)], name: &str) -> bool {
+    closer.iter().any(|(it, other)| {
+        it.strip_prefix('*').map_or(it == name, |end| name.ends_with(end))
+            && world.claims(name).any(|unit| speaks_of(world, other, unit))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ambit_cluster::kinds::virtual_service::{HttpMatch, MESH, StringMatch};
+use ambit_cluster::kinds::virtual_service::{CLAIMS, HttpMatch, MESH, StringMatch};
 use ambit_model::http_route::{
     Broken, ClaimMatch, HeaderMatch, Match, More, PathMatch, Pattern, QueryMatch, ValueMatch,
 };
@@ -11,9 +11,6 @@ use ambit_wire::limits;
 use super::super::Reader;
 use super::super::matches::kept;
 use super::boxed;
-
-/// What keys of claims begin with.
-const CLAIMS: &str = "@request.auth.claims";
 
 /// Keys that Istio passes over among headers, for they have fields of their own.
 const ELSEWHERE: [&str; 4] = ["uri", "scheme", "method", "authority"];
@@ -101,9 +98,7 @@ impl Reader<'_> {
                 let path = path.ok_or_else(|| self.unsupported(&format!("{key} names no claim")))?;
                 claims.push(ClaimMatch { path, value });
             } else {
-                let name = key.parse();
-                let name = name.map_err(|_| self.unsupported(&format!("{key:?} is no name of a header")))?;
-                headers.push(HeaderMatch { name, value });
+                headers.push(HeaderMatch { name: self.header_name(key)?, value });
             }
         }
         if headers.len().max(claims.len()) > limits::ROUTE_LIST {

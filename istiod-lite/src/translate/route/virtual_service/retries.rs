@@ -1,17 +1,14 @@
 //! When requests of a rule are tried again (`waypoint.md` 4.2): Envoy's words for it, and status codes among them.
 
-use ambit_cluster::kinds::virtual_service::{Retries, span};
+use ambit_cluster::kinds::duration::span;
+use ambit_cluster::kinds::virtual_service::Retries;
 use ambit_model::http_route::{Retry, RetryOn};
 
-use super::super::MOST;
+use super::super::{MOST, RETRIED};
 
 /// After what is tried again where nobody says.
 const UNSAID: [RetryOn; 4] =
     [RetryOn::ConnectFailure, RetryOn::RefusedStream, RetryOn::Unavailable, RetryOn::Cancelled];
-
-/// Whatever keeps an attempt from having an answer, which Envoy counts as a gateway's error as well.
-const NO_ANSWER: [RetryOn; 4] =
-    [RetryOn::Reset, RetryOn::ConnectFailure, RetryOn::RefusedStream, RetryOn::AttemptTimeout];
 
 /// How a rule's requests are tried again.
 pub(super) fn retry(it: &Retries) -> Retry {
@@ -38,11 +35,11 @@ fn events(word: &str) -> &'static [RetryOn] {
     match word {
         "5xx" => &[RetryOn::Any5xx],
         "gateway-error" => {
-            const ALL: [RetryOn; 5] =
-                [RetryOn::GatewayError, NO_ANSWER[0], NO_ANSWER[1], NO_ANSWER[2], NO_ANSWER[3]];
+            // That there was no answer, Envoy counts as a gateway's error as well.
+            const ALL: [RetryOn; 5] = [RetryOn::GatewayError, RETRIED[0], RETRIED[1], RETRIED[2], RETRIED[3]];
             &ALL
         }
-        "reset" => &NO_ANSWER,
+        "reset" => &RETRIED,
         "reset-before-request" => &[RetryOn::ResetBeforeRequest],
         "connect-failure" => &[RetryOn::ConnectFailure],
         "envoy-ratelimited" => &[RetryOn::RateLimited],

@@ -437,7 +437,7 @@ fn it_is_read_again_when_what_it_names_comes_or_goes() {
     ] {
         let object = testing::objects(&text).remove(0);
         let reference = object.reference.clone();
-        let told = |units: std::collections::BTreeSet<crate::index::unit::Unit>| {
+        let told = |units: BTreeSet<crate::index::unit::Unit>| {
             let ours = units.iter().filter(|it| it.kind == crate::index::unit::UnitKind::VirtualService);
             ours.map(|it| it.name.to_string()).collect::<Vec<_>>().join(" ")
         };
