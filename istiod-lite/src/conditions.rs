@@ -6,6 +6,7 @@ mod bound;
 mod destination;
 pub mod gateway;
 pub mod route;
+mod telemetry;
 mod virtual_service;
 
 use ambit_cluster::fault::{Fault, Wrong};
@@ -113,6 +114,10 @@ pub fn of(world: &World, at: &ObjectRef) -> Vec<Condition> {
             object.map(|it| virtual_service::said(world, at, it)).unwrap_or_default()
         }
         Kind::ServiceEntry => space.entries.get(&at.name).map(|it| entry(world, it)).unwrap_or_default(),
+        Kind::Telemetry => {
+            let object = space.telemetries.get(&at.name);
+            object.and_then(|it| telemetry::said(world, it)).into_iter().collect()
+        }
         _ => Vec::new(),
     }
 }

@@ -27,6 +27,7 @@ use ambit_cluster::kinds::rate_limit::RateLimitPolicy;
 use ambit_cluster::kinds::route::connection::ConnectionRoute;
 use ambit_cluster::kinds::route::{GrpcRoute, HttpRoute};
 use ambit_cluster::kinds::service::{EndpointSlice, Service};
+use ambit_cluster::kinds::telemetry::Telemetry;
 use ambit_cluster::kinds::virtual_service::VirtualService;
 use ambit_cluster::{Body, Fault, Kind, Object, ObjectRef};
 
@@ -78,6 +79,8 @@ pub struct Space {
     pub virtual_services: Shelf<VirtualService>,
     /// How traffic to hosts is handled.
     pub destination_rules: Shelf<DestinationRule>,
+    /// What is told of requests.
+    pub telemetries: Shelf<Telemetry>,
     /// Config maps that configure a mesh.
     pub configs: Shelf<ConfigMap>,
 }
@@ -101,6 +104,7 @@ impl Space {
             && self.tcp_routes.is_empty()
             && self.virtual_services.is_empty()
             && self.destination_rules.is_empty()
+            && self.telemetries.is_empty()
             && self.configs.is_empty()
     }
 
@@ -329,6 +333,7 @@ impl World {
                 self.rules += usize::from(space.destination_rules.insert(name, it).is_none());
             }
             Body::VirtualService(it) => drop(space.virtual_services.insert(name, it)),
+            Body::Telemetry(it) => drop(space.telemetries.insert(name, it)),
             Body::ConfigMap(it) => drop(space.configs.insert(name, it)),
             Body::Node(_) | Body::ServiceAccount(_) | Body::GatewayClass(_) => {}
         }
@@ -362,6 +367,7 @@ impl World {
                 self.rules -= usize::from(space.destination_rules.remove(&at.name).is_some());
             }
             Kind::VirtualService => drop(space.virtual_services.remove(&at.name)),
+            Kind::Telemetry => drop(space.telemetries.remove(&at.name)),
             Kind::ConfigMap => drop(space.configs.remove(&at.name)),
             Kind::Node | Kind::ServiceAccount | Kind::GatewayClass => {}
         }

@@ -43,7 +43,7 @@ const LEASE: &str = "ambit-istiod-leader";
 const REPLICA: &str = "ambit-istiod-replica-";
 
 /// Kinds that are followed in a cluster, besides the mesh's own configuration.
-const FOLLOWED: [Kind; 19] = [
+const FOLLOWED: [Kind; 20] = [
     Kind::Node,
     Kind::Namespace,
     Kind::Pod,
@@ -63,6 +63,7 @@ const FOLLOWED: [Kind; 19] = [
     Kind::WorkloadEntry,
     Kind::VirtualService,
     Kind::DestinationRule,
+    Kind::Telemetry,
 ];
 
 /// What is needed to know when the cluster is read from the Kubernetes API.

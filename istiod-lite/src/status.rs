@@ -21,7 +21,7 @@ use crate::translate::waypoint::class_of;
 use crate::vips::{self, Given};
 
 /// The kinds whose authors are told something.
-const TOLD: [Kind; 14] = [
+const TOLD: [Kind; 15] = [
     Kind::AuthorizationPolicy,
     Kind::RequestAuthentication,
     Kind::RateLimitPolicy,
@@ -36,6 +36,7 @@ const TOLD: [Kind; 14] = [
     Kind::TcpRoute,
     Kind::VirtualService,
     Kind::DestinationRule,
+    Kind::Telemetry,
 ];
 
 /// Those of the Gateway API, whose status is of another shape.
@@ -175,11 +176,13 @@ fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
         Kind::Service | Kind::ServiceEntry | Kind::Gateway => {
             let attached = space.attached().map(|it| it.reference(home));
             let users = users().into_iter().filter(|_| at.kind == Kind::Gateway);
-            own(at).chain(attached).chain(users).chain(behind(world, space, at)).collect()
+            own(at).chain(attached).chain(users).chain(behind(world, space, at)).chain(telling(home, space)).collect()
         }
         Kind::Pod => behind(world, space, at).chain(world.fronts(at)).collect(),
         Kind::WorkloadEntry => own(at).chain(world.fronts(at)).collect(),
         Kind::EndpointSlice => world.fronts(at),
+        // Of several at one place the oldest counts.
+        Kind::Telemetry => own(at).chain(telling(home, space)).collect(),
         Kind::AuthorizationPolicy | Kind::RequestAuthentication | Kind::RateLimitPolicy => {
             own(at).chain(targets(world, space, at)).collect()
         }
@@ -228,6 +231,11 @@ pub fn all(world: &World) -> Vec<ObjectRef> {
     world.spaces().flat_map(|(name, space)| all_of(name, space)).chain(classes).collect()
 }
 
+/// What a namespace's objects say of what is told of requests.
+fn telling(home: &str, space: &Space) -> impl Iterator<Item = ObjectRef> {
+    space.telemetries.keys().map(move |name| ObjectRef::new(Kind::Telemetry, home, name))
+}
+
 fn own(at: &ObjectRef) -> impl Iterator<Item = ObjectRef> {
     TOLD.contains(&at.kind).then(|| at.clone()).into_iter()
 }
@@ -255,7 +263,7 @@ fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
         .chain(http)
         .chain(grpc)
         .chain(connections);
-    objects.map(|(kind, name)| ObjectRef::new(kind, namespace, name)).collect()
+    objects.map(|(kind, name)| ObjectRef::new(kind, namespace, name)).chain(telling(namespace, space)).collect()
 }
 
 fn known<'a>(world: &'a World, at: &ObjectRef) -> Option<Known<'a>> {
@@ -280,6 +288,10 @@ fn known<'a>(world: &'a World, at: &ObjectRef) -> Option<Known<'a>> {
         }
         Kind::DestinationRule => {
             let it = space.destination_rules.get(&at.name)?;
+            plain(&it.status.conditions, it.metadata.generation)
+        }
+        Kind::Telemetry => {
+            let it = space.telemetries.get(&at.name)?;
             plain(&it.status.conditions, it.metadata.generation)
         }
         Kind::VirtualService => {

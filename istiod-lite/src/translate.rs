@@ -22,6 +22,7 @@ mod service;
 mod service_entry;
 mod slice;
 mod target;
+pub mod telemetry;
 pub mod waypoint;
 mod uid;
 mod workload_entry;
@@ -84,6 +85,10 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
             UnitKind::RateLimit => {
                 let limit = rate_limit::rate_limit(world, space.rate_limits.get(&unit.name)?);
                 limit.map(|it| Change::RateLimit(Arc::new(it))).into_iter().collect()
+            }
+            UnitKind::Telemetry => {
+                let reading = telemetry::telemetry(world, space.telemetries.get(&unit.name)?);
+                reading.telemetry.map(|it| Change::Telemetry(Arc::new(it))).into_iter().collect()
             }
             UnitKind::Gateway => gateway::translate(&home, space.gateways.get(&unit.name)?),
             UnitKind::HttpRoute => routed(route::http(world, space.http_routes.get(&unit.name)?).route),

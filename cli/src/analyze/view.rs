@@ -104,6 +104,7 @@ impl<'a> View<'a> {
             | Body::RateLimitPolicy(_)
             | Body::VirtualService(_)
             | Body::DestinationRule(_)
+            | Body::Telemetry(_)
             | Body::ConfigMap(_) => {}
         }
     }

@@ -20,6 +20,7 @@ pub mod route;
 pub mod scalar;
 pub mod schema;
 pub mod service;
+pub mod telemetry;
 pub mod text;
 pub mod texts;
 pub mod virtual_service;
@@ -67,7 +68,8 @@ fn straight(kind: Kind, text: &str) -> Option<Body> {
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
         | Kind::VirtualService
-        | Kind::DestinationRule => return None,
+        | Kind::DestinationRule
+        | Kind::Telemetry => return None,
     })
 }
 
@@ -110,6 +112,7 @@ pub(crate) fn read(kind: Kind, value: &Value) -> Result<Body, Wrong> {
         Kind::DestinationRule => {
             Body::DestinationRule(checked(value, destination_rule::DestinationRule::check)?)
         }
+        Kind::Telemetry => Body::Telemetry(checked(value, telemetry::Telemetry::check)?),
         Kind::VirtualService => Body::VirtualService(checked(value, virtual_service::VirtualService::check)?),
     })
 }

@@ -17,6 +17,7 @@ use crate::kinds::rate_limit::RateLimitPolicy;
 use crate::kinds::route::connection::ConnectionRoute;
 use crate::kinds::route::{GrpcRoute, HttpRoute};
 use crate::kinds::service::{EndpointSlice, Service};
+use crate::kinds::telemetry::Telemetry;
 use crate::kinds::virtual_service::VirtualService;
 
 /// The kinds that are read.
@@ -62,13 +63,15 @@ pub enum Kind {
     VirtualService,
     /// How traffic to a host is handled.
     DestinationRule,
+    /// What is told of requests.
+    Telemetry,
     /// Texts by name, of which one is the mesh's configuration.
     ConfigMap,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Node,
         Self::Namespace,
         Self::ServiceAccount,
@@ -89,6 +92,7 @@ impl Kind {
         Self::WorkloadEntry,
         Self::VirtualService,
         Self::DestinationRule,
+        Self::Telemetry,
         Self::ConfigMap,
     ];
 
@@ -116,6 +120,7 @@ impl Kind {
             Self::WorkloadEntry => "WorkloadEntry",
             Self::VirtualService => "VirtualService",
             Self::DestinationRule => "DestinationRule",
+            Self::Telemetry => "Telemetry",
             Self::ConfigMap => "ConfigMap",
         }
     }
@@ -144,6 +149,7 @@ impl Kind {
             Self::ServiceEntry | Self::WorkloadEntry | Self::VirtualService | Self::DestinationRule => {
                 "networking.istio.io"
             }
+            Self::Telemetry => "telemetry.istio.io",
         }
     }
 
@@ -269,6 +275,8 @@ pub enum Body {
     VirtualService(Arc<VirtualService>),
     /// How traffic to a host is handled.
     DestinationRule(Arc<DestinationRule>),
+    /// What is told of requests.
+    Telemetry(Arc<Telemetry>),
     /// Texts by name.
     ConfigMap(Arc<ConfigMap>),
 }
@@ -297,6 +305,7 @@ impl Body {
             Self::WorkloadEntry(it) => &it.metadata,
             Self::VirtualService(it) => &it.metadata,
             Self::DestinationRule(it) => &it.metadata,
+            Self::Telemetry(it) => &it.metadata,
             Self::ConfigMap(it) => &it.metadata,
         }
     }

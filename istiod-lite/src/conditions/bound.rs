@@ -130,7 +130,7 @@ pub(super) fn limited(world: &World, object: &RateLimitPolicy) -> Option<Conditi
     enforced(world, (&object.metadata.namespace, object.spec.target_refs.iter().collect()), uncounted)
 }
 
-fn enforced(
+pub(super) fn enforced(
     world: &World,
     (home, targets): (&str, Vec<&PolicyTarget>),
     otherwise: impl FnOnce() -> Option<String>,

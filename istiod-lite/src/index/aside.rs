@@ -85,7 +85,8 @@ impl World {
             | Kind::ServiceEntry
             | Kind::WorkloadEntry
             | Kind::VirtualService
-            | Kind::DestinationRule => discovered() && self.is_ours(&meta.labels),
+            | Kind::DestinationRule
+            | Kind::Telemetry => discovered() && self.is_ours(&meta.labels),
         }
     }
 
@@ -160,6 +161,7 @@ fn objects<'a>(namespace: &'a Arc<str>, space: &'a Space) -> impl Iterator<Item 
         .chain(all((namespace, Kind::TcpRoute), &space.tcp_routes, Body::TcpRoute))
         .chain(all((namespace, Kind::VirtualService), &space.virtual_services, Body::VirtualService))
         .chain(all((namespace, Kind::DestinationRule), &space.destination_rules, Body::DestinationRule))
+        .chain(all((namespace, Kind::Telemetry), &space.telemetries, Body::Telemetry))
 }
 
 #[cfg(test)]

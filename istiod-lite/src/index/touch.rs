@@ -69,6 +69,8 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         | Kind::TcpRoute
         | Kind::ConfigMap => {}
         Kind::VirtualService => beside(world, at, &mut units),
+        // Of several at one place the oldest counts.
+        Kind::Telemetry => units.extend(named(UnitKind::Telemetry, home, space.telemetries.keys())),
     }
     units
 }
@@ -133,6 +135,7 @@ fn entry(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit
     // What is attached to an entry is attached to its hosts.
     let attached = space.attached().filter(|it| it.names("ServiceEntry", &at.name));
     units.extend(attached.filter_map(|it| Unit::new(&it.reference(&at.namespace))));
+    units.extend(named(UnitKind::Telemetry, &at.namespace, space.telemetries.keys()));
     let Some(entry) = space.entries.get(&at.name) else { return };
     if let Some(selector) = entry.spec.workload_selector.as_ref().filter(|it| !it.labels.is_empty()) {
         chosen(space, &at.namespace, &selector.labels, units);
@@ -233,6 +236,7 @@ pub(super) fn all(world: &World, units: &mut BTreeSet<Unit>) {
         units.extend(named(UnitKind::Policy, name, space.policies.keys()));
         units.extend(named(UnitKind::Peer, name, space.peers.keys()));
         units.extend(named(UnitKind::Authentication, name, space.authentications.keys()));
+        units.extend(named(UnitKind::Telemetry, name, space.telemetries.keys()));
         units.extend(named(UnitKind::RateLimit, name, space.rate_limits.keys()));
     }
 }

@@ -38,6 +38,8 @@ pub enum UnitKind {
     TcpRoute,
     /// A virtual service: a route.
     VirtualService,
+    /// What is told of requests: one.
+    Telemetry,
     /// The one policy "peers must prove who they are".
     Strict,
     /// The providers of the mesh's configuration.
@@ -75,6 +77,7 @@ impl Unit {
             Kind::TlsRoute => UnitKind::TlsRoute,
             Kind::TcpRoute => UnitKind::TcpRoute,
             Kind::VirtualService => UnitKind::VirtualService,
+            Kind::Telemetry => UnitKind::Telemetry,
             Kind::Node
             | Kind::Namespace
             | Kind::ServiceAccount

@@ -223,7 +223,8 @@ pub fn trigger(object: &ObjectRef) -> Trigger {
         | Kind::RequestAuthentication
         | Kind::RateLimitPolicy
         | Kind::VirtualService
-        | Kind::DestinationRule => Trigger::config,
+        | Kind::DestinationRule
+        | Kind::Telemetry => Trigger::config,
         Kind::Namespace => Trigger::namespace,
         Kind::Gateway | Kind::GatewayClass => Trigger::networks,
         Kind::ConfigMap => Trigger::global,

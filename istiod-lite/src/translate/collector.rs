@@ -1,7 +1,7 @@
 //! Collectors of spans, as waypoints are told of them (`waypoint.md` 4.6, 5.3): pure. Those that the mesh names are told
 //! of all its requests, by the sampling and with the tags that it says for all proxies.
 
-use ambit_cluster::kinds::collector::{Added, CustomTag, OpenTelemetry, Percent, Zipkin};
+use ambit_cluster::kinds::collector::{Added, CustomTag, OpenTelemetry, OtelAls, Percent, Zipkin};
 use ambit_model::name::Label;
 use ambit_model::provider::{COLLECT_PATIENCE, Collector, Tag, Takes, Traced};
 use ambit_model::trace::Sampling;
@@ -39,11 +39,23 @@ pub(super) fn zipkin(mesh: &Mesh, name: &str, given: &Zipkin) -> Option<Collecto
 }
 
 fn of_mesh(mesh: &Mesh, name: &str) -> Option<Traced> {
+    mesh.collectors.iter().any(|it| it == name).then(|| usual(mesh))
+}
+
+/// What the mesh wants to be told.
+pub(super) fn usual(mesh: &Mesh) -> Traced {
     let said = mesh.tracing.sampling.and_then(|Percent { parts }| Sampling::of(parts));
-    mesh.collectors.iter().any(|it| it == name).then(|| Traced {
+    Traced {
         sampling: said.unwrap_or(Sampling::USUAL),
         tags: mesh.tracing.custom_tags.iter().filter_map(tag).collect(),
-    })
+    }
+}
+
+/// One that takes lines of access logs, in OpenTelemetry's protocol. It is never told of spans.
+pub(super) fn lines(given: &OtelAls) -> Option<Collector> {
+    let OtelAls { service, port, log_name: _ } = given;
+    let takes = Takes::OtlpGrpc { add: Vec::new() };
+    Some(Collector { at: reach(service, *port)?, takes, patience: COLLECT_PATIENCE, mesh: None })
 }
 
 fn tag((name, given): (&String, &CustomTag)) -> Option<(Label, Tag)> {

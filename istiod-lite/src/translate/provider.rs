@@ -25,9 +25,38 @@ pub fn authorizer(mesh: &Mesh, name: &str) -> Option<Provider> {
     provider(mesh, given).filter(|it| it.authorizer().is_some())
 }
 
+/// What a provider may collect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// Spans.
+    Spans,
+    /// Lines of access logs, which it is told of.
+    Lines,
+    /// Lines of access logs, in the log of the program.
+    File,
+}
+
+/// Whether the mesh knows somebody by this name who collects that.
+pub(super) fn collects(mesh: &Mesh, name: &str, what: Of) -> bool {
+    let given = mesh.providers.iter().find(|it| it.name == name);
+    given.is_some_and(|it| match what {
+        Of::Spans => it.opentelemetry.is_some() || it.zipkin.is_some(),
+        Of::Lines => it.envoy_otel_als.is_some(),
+        Of::File => it.envoy_file_access_log.is_some(),
+    })
+}
+
 /// One that is of a kind that somebody uses. What does not read never comes this far.
 fn provider(mesh: &Mesh, given: &ExtensionProvider) -> Option<Provider> {
-    let ExtensionProvider { name, envoy_ext_authz_grpc, envoy_ext_authz_http, opentelemetry, zipkin } = given;
+    let ExtensionProvider {
+        name,
+        envoy_ext_authz_grpc,
+        envoy_ext_authz_http,
+        opentelemetry,
+        zipkin,
+        envoy_otel_als,
+        envoy_file_access_log: _,
+    } = given;
     let authorizer = |it| ProviderKind::Authorizer(Arc::new(it));
     let kind = match (envoy_ext_authz_grpc, envoy_ext_authz_http) {
         (Some(grpc), _) => authorizer(asked(grpc, Speaks::Grpc)?),
@@ -35,6 +64,7 @@ fn provider(mesh: &Mesh, given: &ExtensionProvider) -> Option<Provider> {
         (None, None) => {
             let told = opentelemetry.as_ref().map(|it| collector::opentelemetry(mesh, name, it));
             let told = told.or_else(|| zipkin.as_ref().map(|it| collector::zipkin(mesh, name, it)));
+            let told = told.or_else(|| envoy_otel_als.as_ref().map(|it| collector::lines(it)));
             ProviderKind::Collector(Arc::new(told??))
         }
     };

@@ -56,6 +56,7 @@ pub(crate) fn plural(kind: Kind) -> &'static str {
         Kind::WorkloadEntry => "workloadentries",
         Kind::VirtualService => "virtualservices",
         Kind::DestinationRule => "destinationrules",
+        Kind::Telemetry => "telemetries",
         Kind::ConfigMap => "configmaps",
     }
 }
@@ -83,7 +84,8 @@ pub(crate) fn definition(kind: Kind) -> Option<String> {
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
         | Kind::VirtualService
-        | Kind::DestinationRule => Some(format!("{}.{}", plural(kind), kind.group())),
+        | Kind::DestinationRule
+        | Kind::Telemetry => Some(format!("{}.{}", plural(kind), kind.group())),
     }
 }
 
@@ -112,6 +114,7 @@ pub(crate) fn accept(kind: Kind) -> (&'static str, &'static str) {
         | Kind::WorkloadEntry
         | Kind::VirtualService
         | Kind::DestinationRule
+        | Kind::Telemetry
         | Kind::ConfigMap => ("application/json", "application/json"),
     }
 }

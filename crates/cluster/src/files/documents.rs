@@ -66,7 +66,6 @@ const NOT_READ: &[&str] = &[
     "Sidecar",
     "TCPRoute",
     "TLSRoute",
-    "Telemetry",
     "TrafficExtension",
     "UDPRoute",
     "WasmPlugin",

@@ -7,6 +7,7 @@ mod destination_rule;
 mod entry;
 mod policy;
 mod rate_limit;
+mod telemetry;
 mod virtual_service;
 
 use std::fmt;
@@ -63,6 +64,7 @@ pub fn review(object: &Value) -> Vec<Finding> {
         Ok(Body::RequestAuthentication(it)) => authentication::tokens(&it, &mut findings),
         Ok(Body::RateLimitPolicy(it)) => rate_limit::limits(&it, &mut findings),
         Ok(Body::DestinationRule(it)) => destination_rule::traffic(&it, &mut findings),
+        Ok(Body::Telemetry(it)) => telemetry::told(&it, &mut findings),
         Ok(Body::ServiceEntry(it)) => entry::service(&it, &mut findings),
         Ok(Body::WorkloadEntry(it)) => entry::workload(&it, &mut findings),
         Ok(Body::VirtualService(it)) => virtual_service::routes(&it, &mut findings),

@@ -69,6 +69,26 @@ pub struct Zipkin {
     pub timeout: Option<Seconds>,
 }
 
+/// Lines of access logs are sent in OpenTelemetry's protocol, in calls of gRPC.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OtelAls {
+    /// The service: `[<namespace>/]<host>`.
+    pub service: String,
+    /// Its port.
+    pub port: u32,
+    /// What the log is called.
+    pub log_name: String,
+}
+
+/// Lines of access logs are written where the waypoint writes what it has to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FileLog {
+    /// The file.
+    pub path: String,
+}
+
 /// Who is told of what, unless somebody says otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -152,6 +172,12 @@ impl OpenTelemetry {
             check_headers(&format!("{field}.http.headers"), headers)?;
         }
         check_headers(&format!("{field}.grpc.initialMetadata"), &self.grpc.initial_metadata)
+    }
+}
+
+impl OtelAls {
+    pub(super) fn check(&self, field: &str) -> Result<(), Wrong> {
+        check_service(field, (&self.service, self.port))
     }
 }
 

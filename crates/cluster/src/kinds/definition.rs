@@ -12,6 +12,7 @@ use crate::kinds::entry::{EntryEndpoint, ServiceEntrySpec, ServiceEntryStatus, W
 use crate::kinds::policy::{AuthorizationSpec, PeerSpec, PolicyStatus};
 use crate::kinds::rate_limit::RateLimitSpec;
 use crate::kinds::schema;
+use crate::kinds::telemetry::TelemetrySpec;
 use crate::kinds::virtual_service::VirtualServiceSpec;
 use crate::object::Kind;
 
@@ -134,6 +135,15 @@ const TRAFFIC: Shape = Shape {
     columns: &[("Host", ".spec.host", "Whose traffic it is for")],
 };
 
+const TELLING: Shape = Shape {
+    kind: Kind::Telemetry,
+    about: "What is told of requests.",
+    singular: "telemetry",
+    short: "telemetry",
+    versions: &["v1", "v1alpha1"],
+    columns: &[],
+};
+
 /// All definitions.
 #[must_use]
 pub fn all() -> Vec<Definition> {
@@ -146,6 +156,7 @@ pub fn all() -> Vec<Definition> {
         define::<EntryEndpoint, WorkloadEntryStatus>(&WORKLOAD),
         define::<VirtualServiceSpec, PolicyStatus>(&ROUTES),
         define::<DestinationSpec, PolicyStatus>(&TRAFFIC),
+        define::<TelemetrySpec, PolicyStatus>(&TELLING),
     ]
 }
 

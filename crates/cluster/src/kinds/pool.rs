@@ -51,6 +51,7 @@ impl Pool {
             | Body::WorkloadEntry(_)
             | Body::VirtualService(_)
             | Body::DestinationRule(_)
+            | Body::Telemetry(_)
             | Body::ConfigMap(_) => {}
         }
         let held = self.words.len() + self.texts.len() + self.containers.len() + self.owners.len();

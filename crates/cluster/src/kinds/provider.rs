@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::collector::{OpenTelemetry, Zipkin};
+use super::collector::{FileLog, OpenTelemetry, OtelAls, Zipkin};
 use super::route::duration;
 use crate::fault::Wrong;
 
@@ -27,6 +27,10 @@ pub struct ExtensionProvider {
     pub opentelemetry: Option<Box<OpenTelemetry>>,
     /// It collects spans, as Zipkin's.
     pub zipkin: Option<Box<Zipkin>>,
+    /// It takes lines of access logs, in OpenTelemetry's protocol.
+    pub envoy_otel_als: Option<Box<OtelAls>>,
+    /// Lines of access logs are written by the waypoint itself.
+    pub envoy_file_access_log: Option<FileLog>,
 }
 
 /// Somebody who is asked whether requests may come in. Fields of HTTP mean nothing for gRPC.
@@ -138,6 +142,7 @@ pub(super) fn check(all: &[ExtensionProvider]) -> Result<(), Wrong> {
         }
         provider.opentelemetry.iter().try_for_each(|it| it.check(&field("opentelemetry")))?;
         provider.zipkin.iter().try_for_each(|it| it.check(&field("zipkin")))?;
+        provider.envoy_otel_als.iter().try_for_each(|it| it.check(&field("envoyOtelAls")))?;
     }
     Ok(())
 }
