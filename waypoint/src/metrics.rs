@@ -59,6 +59,8 @@ pub struct Metrics {
     pub tunnels: Gauge,
     /// Spans of requests, by what became of them.
     pub spans: Family<Reason, Counter>,
+    /// Lines of access logs that collectors are told, by what became of them.
+    pub lines_told: Family<Reason, Counter>,
     /// Streams of discovery that ended.
     pub xds_ended: Family<Reason, Counter>,
 }
@@ -84,6 +86,7 @@ impl Default for Metrics {
             limits: Family::default(),
             tunnels: Gauge::default(),
             spans: Family::default(),
+            lines_told: Family::default(),
             xds_ended: Family::default(),
         }
     }
@@ -114,6 +117,8 @@ impl Metrics {
         to.register("ambit_waypoint_ejections", ejections, m.ejections);
         to.register("ambit_waypoint_tunnels", "Tunnels that are open (unstable)", m.tunnels);
         to.register("ambit_waypoint_spans", "Spans, by what became of them (unstable)", m.spans);
+        let lines = "Lines of access logs for collectors, by what became of them (unstable)";
+        to.register("ambit_waypoint_log_lines", lines, m.lines_told);
         let ended = "Discovery streams that ended (unstable)";
         to.register("istio_xds_connection_terminations", ended, m.xds_ended);
         let build = Family::<Build, Gauge>::default();

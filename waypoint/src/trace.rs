@@ -12,14 +12,15 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use ambit_model::name::Label;
-use ambit_model::provider::{Takes, Traced as Wanted};
+use ambit_model::provider::{Collector, Takes};
 use ambit_model::snapshot::Snapshot;
-use ambit_model::trace::{Forms, Incoming, Outgoing, SpanId, TraceId};
+use ambit_model::telemetry::TracingSaid;
+use ambit_model::trace::{Forms, Incoming, Outgoing, Sampling, SpanId, TraceId};
 use ambit_process::clock::{Instant, now, now_system};
 use http::HeaderMap;
 
 use crate::upstream::Chance;
-pub(crate) use export::{Spans, count, tell};
+pub(crate) use export::{Sort, Spans, count, tell};
 
 /// Attempts of one request that get a span of their own.
 const ATTEMPTS_KEPT: usize = 16;
@@ -37,6 +38,21 @@ pub(crate) struct Span {
     pub(crate) facts: Vec<(Cow<'static, str>, Fact)>,
     /// Why it failed, if it did.
     pub(crate) failed: Option<String>,
+}
+
+/// A line of the access log.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Line {
+    pub(crate) at: SystemTime,
+    pub(crate) trace: Option<TraceId>,
+    pub(crate) facts: Vec<(Cow<'static, str>, Fact)>,
+}
+
+/// What collectors are told of.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Span(Span),
+    Line(Line),
 }
 
 /// Whose side of a call a span is.
@@ -67,6 +83,8 @@ pub(crate) struct Traced {
     began: SystemTime,
     since: Instant,
     tags: Vec<(Cow<'static, str>, Fact)>,
+    /// Without what only meshes know.
+    plain: bool,
     attempt: Option<Attempt>,
     over: Vec<Span>,
 }
@@ -79,14 +97,14 @@ struct Attempt {
 }
 
 /// Begins a request's part of its trace; none where nobody collects any.
-pub(crate) fn begin(world: &Snapshot, headers: &HeaderMap) -> Option<Box<Traced>> {
-    let told = world.providers().filter_map(|it| Some((&it.name, it.collector()?)));
-    let mut all: Vec<_> = told.filter_map(|(name, it)| Some((name, it, it.mesh.as_ref()?))).collect();
+pub(crate) fn begin(world: &Snapshot, headers: &HeaderMap, said: TracingSaid<'_>) -> Option<Box<Traced>> {
+    let all = collectors(world, said);
     // All of them want the same; in whatever order they come, the same one is asked.
-    all.sort_unstable_by_key(|(name, ..)| *name);
-    let (_, _, Wanted { sampling, tags }) = all.first()?;
+    let usual = all.first()?.1.mesh.as_ref().or(said.usual);
+    let sampling = said.sampling.or(usual.map(|it| it.sampling)).unwrap_or(Sampling::USUAL);
+    let tags = said.tags.or(usual.map(|it| it.tags.as_slice())).unwrap_or_default();
     let came = Incoming::read(headers);
-    let sampled = came.is_sampled(headers, *sampling, &mut Chance);
+    let sampled = came.is_sampled(headers, sampling, &mut Chance);
     // What only its spans say is put together for those alone that are kept.
     let told = tags.iter().filter(|_| sampled).filter_map(|(name, tag)| {
         Some((Cow::from(name.to_string()), Fact::Text(tag.value(headers)?.to_string())))
@@ -95,7 +113,7 @@ pub(crate) fn begin(world: &Snapshot, headers: &HeaderMap) -> Option<Box<Traced>
     let to = all.iter().filter(|_| sampled).map(|(name, ..)| (*name).clone()).collect();
     let trace = came.parent.map_or_else(|| TraceId::make(&mut Chance), |(trace, _)| trace);
     Some(Box::new(Traced {
-        forms: forms(&came, all.iter().map(|(_, it, _)| &it.takes)),
+        forms: forms(&came, all.iter().map(|(_, it)| &it.takes)),
         sampled,
         to,
         came,
@@ -104,9 +122,26 @@ pub(crate) fn begin(world: &Snapshot, headers: &HeaderMap) -> Option<Box<Traced>
         began: now_system(),
         since: now(),
         tags,
+        plain: said.plain,
         attempt: None,
         over: Vec::new(),
     }))
+}
+
+/// Who is told, by name: those that somebody names for such requests, else those that the mesh does.
+fn collectors<'a>(world: &'a Snapshot, said: TracingSaid<'a>) -> Vec<(&'a Label, &'a Collector)> {
+    let known = |name: &'a Label| Some((name, world.provider(name.as_str())?.collector()?.as_ref()));
+    let of_mesh = || {
+        let told = world.providers().filter_map(|it| Some((&it.name, it.collector()?.as_ref())));
+        told.filter(|(_, it)| it.mesh.is_some())
+    };
+    let mut all: Vec<_> = match said.providers {
+        _ if said.disabled => Vec::new(),
+        Some(names) => names.iter().filter_map(known).collect(),
+        None => of_mesh().collect(),
+    };
+    all.sort_unstable_by_key(|(name, _)| *name);
+    all
 }
 
 /// As it came; else as those understand it whom the collectors' makers wrote for.
@@ -167,6 +202,11 @@ impl Traced {
     /// The attempt is over, and nobody will be told of it.
     pub(crate) fn forget_attempt(&mut self) {
         self.attempt = None;
+    }
+
+    /// Whether what only meshes know is left out.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
     }
 
     /// Whether anything has to be known of the request when it is over.

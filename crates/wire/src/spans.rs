@@ -1,12 +1,21 @@
-//! Spans as the bytes that OTLP's collectors take. Owns that; which spans there are is the waypoint's.
+//! Spans and lines of logs as the bytes that OTLP's collectors take. Owns that; which there are is the waypoint's.
 
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 
-use crate::pb::otlp::ExportTraceServiceRequest;
+use crate::pb::otlp::{ExportLogsServiceRequest, ExportTraceServiceRequest};
 
 /// The method of gRPC that takes them.
 pub const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+/// The method of gRPC that takes lines of logs.
+pub const LOGS_METHOD: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+
+/// Lines of logs as one message.
+#[must_use]
+pub fn encode_logs(lines: &ExportLogsServiceRequest) -> Bytes {
+    lines.encode_to_vec().into()
+}
 
 /// As one message.
 #[must_use]

@@ -1,6 +1,8 @@
 //! What is said of a request (`waypoint.md` 5.1, 5.2): one line at its end, and its counters. Owns the keys of the line
 //! and the labels; what happened is told to it. Ends exactly once: by word, or as left by the client when dropped.
 
+mod line;
+mod said;
 mod spans;
 
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use ambit_model::name::{Label, PolicyKey};
 use ambit_model::provider::HeaderChanges;
 use ambit_model::request_policy::{Opinion, Rehearsal, RuleRef, Verdict};
 use ambit_model::route::Plan;
+use ambit_model::telemetry::{Metric, Sink};
 use ambit_model::trace::TraceId;
 use ambit_process::clock::{Instant, now};
 use ambit_proxy::side::Side;
@@ -18,6 +21,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tracing::{Level, enabled, info};
 
+use self::said::Said;
 use super::authorize;
 use super::route::Route;
 use crate::body::Source;
@@ -67,6 +71,8 @@ pub(crate) struct Record {
     ended: bool,
     /// Its trace, where somebody collects them.
     traced: Option<Box<Traced>>,
+    /// What is said of what is told of it, where anybody has a say.
+    said: Option<Box<Said>>,
     /// Its place among the requests under way; none when there was none left.
     seat: Option<Seat>,
 }
@@ -102,9 +108,14 @@ impl Record {
             source.count_messages();
         }
         let began = now();
-        let traced = trace::begin(&inbound.lane.shared.world.load(), &parts.headers);
+        let world = inbound.lane.shared.world.load();
+        let said = said::begin(&world, &inbound, &parts.headers);
+        let of_spans = said.as_deref().map(Said::tracing).unwrap_or_default();
+        let traced = trace::begin(&world, &parts.headers, of_spans);
+        drop(world);
         Self {
             traced,
+            said,
             inbound,
             began,
             method: parts.method.clone(),
@@ -356,13 +367,25 @@ impl Record {
 
     fn count(&self, labels: &RequestLabels) {
         let metrics = &self.inbound.lane.shared.metrics;
-        metrics.requests.get_or_create(labels).inc();
-        metrics.duration.get_or_create(labels).observe(self.began.elapsed().as_secs_f64() * 1000.0);
-        metrics.request_bytes.get_or_create(labels).observe(float(self.source.bytes()));
-        metrics.response_bytes.get_or_create(labels).observe(float(self.sent));
-        if self.grpc {
-            metrics.request_messages.get_or_create(labels).inc_by(self.source.messages());
-            metrics.response_messages.get_or_create(labels).inc_by(self.messages.count());
+        if self.counts(Metric::Requests) {
+            metrics.requests.get_or_create(labels).inc();
+        }
+        for (metric, family, value) in [
+            (Metric::Duration, &metrics.duration, self.began.elapsed().as_secs_f64() * 1000.0),
+            (Metric::RequestSize, &metrics.request_bytes, float(self.source.bytes())),
+            (Metric::ResponseSize, &metrics.response_bytes, float(self.sent)),
+        ] {
+            if self.counts(metric) {
+                family.get_or_create(labels).observe(value);
+            }
+        }
+        for (metric, family, count) in [
+            (Metric::RequestMessages, &metrics.request_messages, self.source.messages()),
+            (Metric::ResponseMessages, &metrics.response_messages, self.messages.count()),
+        ] {
+            if self.grpc && self.counts(metric) {
+                family.get_or_create(labels).inc_by(count);
+            }
         }
     }
 
@@ -423,7 +446,8 @@ impl Drop for Record {
         self.count(&labels);
         let id = self.traced.as_ref().filter(|it| it.is_kept()).map(|it| it.id());
         self.end_trace(&labels);
-        if enabled!(target: "access", Level::INFO) {
+        self.tell_line(&labels, id);
+        if enabled!(target: "access", Level::INFO) && self.is_logged(&Sink::Log, &labels) {
             self.say(&labels, id);
         }
     }

@@ -1,4 +1,4 @@
-//! Those who collect spans are told of them: beside requests, which never wait for that. Owns the one queue of a thread,
+//! Those who collect spans, or lines of access logs, are told of them: beside requests, which never wait for that. Owns the one queue of a thread,
 //! which is bounded, and that each collector is told a few batches at a time at most; what does not fit is dropped and
 //! counted. Nothing is sent twice: a span is worth less than the load that repeating it would be.
 
@@ -9,13 +9,13 @@ use std::time::Duration;
 use ambit_model::name::Label;
 use ambit_model::provider::{Collector, Takes};
 use ambit_proxy::side::Reason;
-use ambit_wire::spans::METHOD;
+use ambit_wire::spans::{LOGS_METHOD, METHOD};
 use http::Uri;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::{Span, otlp, zipkin};
+use super::{Piece, otlp, zipkin};
 use crate::call::{CallError, call, grpc, post};
 use crate::lane::Lane;
 
@@ -38,7 +38,7 @@ pub(crate) struct Spans {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<(Label, Arc<Span>)>,
+    waiting: VecDeque<(Label, Arc<Piece>)>,
     unanswered: HashMap<Label, usize>,
     closed: bool,
 }
@@ -48,14 +48,14 @@ impl Spans {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts spans into the queue; how many did not fit.
-    pub(crate) fn offer(&self, to: &[Label], spans: Vec<Span>) -> usize {
+    /// Puts spans or lines into the queue; how many did not fit.
+    pub(crate) fn offer(&self, to: &[Label], pieces: impl IntoIterator<Item = Piece>) -> usize {
         let mut queue = self.lock();
         let mut dropped = 0;
-        for span in spans.into_iter().map(Arc::new) {
+        for piece in pieces.into_iter().map(Arc::new) {
             for one in to {
                 if queue.waiting.len() < WAITING && !queue.closed {
-                    queue.waiting.push_back((one.clone(), Arc::clone(&span)));
+                    queue.waiting.push_back((one.clone(), Arc::clone(&piece)));
                 } else {
                     dropped += 1;
                 }
@@ -73,7 +73,7 @@ impl Spans {
     }
 
     /// The next batches, by whom they are for; none when it is over.
-    async fn next(&self) -> Option<BTreeMap<Label, Vec<Arc<Span>>>> {
+    async fn next(&self) -> Option<BTreeMap<Label, Vec<Arc<Piece>>>> {
         self.until(1).await;
         // Fewer than a batch are told all the same after a while.
         let _ = timeout(GATHER, self.until(BATCH)).await;
@@ -82,9 +82,9 @@ impl Spans {
             return None;
         }
         let count = queue.waiting.len().min(BATCH);
-        let mut batches: BTreeMap<Label, Vec<Arc<Span>>> = BTreeMap::new();
-        for (to, span) in queue.waiting.drain(..count) {
-            batches.entry(to).or_default().push(span);
+        let mut batches: BTreeMap<Label, Vec<Arc<Piece>>> = BTreeMap::new();
+        for (to, piece) in queue.waiting.drain(..count) {
+            batches.entry(to).or_default().push(piece);
         }
         Some(batches)
     }
@@ -123,38 +123,59 @@ impl Spans {
 /// Tells collectors of a thread's spans until there will be none any more.
 pub(crate) async fn tell(lane: Arc<Lane>) {
     while let Some(batches) = lane.spans.next().await {
-        for (to, spans) in batches {
+        for (to, pieces) in batches {
+            let sort = Sort::of(&pieces);
             if !lane.spans.enter(&to) {
-                count(&lane, "collector_behind", spans.len());
+                count(&lane, (sort, "collector_behind"), pieces.len());
                 continue;
             }
             let (lane, crew) = (Arc::clone(&lane), lane.crew.clone());
             crew.add("collector", async move {
-                let outcome = Box::pin(told(&lane, &to, &spans)).await;
+                let outcome = Box::pin(told(&lane, &to, &pieces)).await;
                 lane.spans.leave(&to);
-                count(&lane, outcome, spans.len());
+                count(&lane, (sort, outcome), pieces.len());
             });
         }
     }
 }
 
-/// Counts what became of spans.
-pub(crate) fn count(lane: &Lane, outcome: &'static str, spans: usize) {
-    if spans > 0 {
-        let spans = u64::try_from(spans).unwrap_or(u64::MAX);
-        lane.shared.metrics.spans.get_or_create(&Reason(outcome)).inc_by(spans);
+/// Which of both something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sort {
+    Spans,
+    Lines,
+}
+
+impl Sort {
+    /// Of what one collector is told: it takes the one or the other.
+    fn of(pieces: &[Arc<Piece>]) -> Self {
+        let is_line = |piece: &Arc<Piece>| matches!(**piece, Piece::Line(_));
+        if pieces.iter().any(is_line) { Self::Lines } else { Self::Spans }
+    }
+}
+
+/// Counts what became of spans, or of lines.
+pub(crate) fn count(lane: &Lane, (sort, outcome): (Sort, &'static str), number: usize) {
+    let metrics = &lane.shared.metrics;
+    let family = match sort {
+        Sort::Spans => &metrics.spans,
+        Sort::Lines => &metrics.lines_told,
+    };
+    if number > 0 {
+        let number = u64::try_from(number).unwrap_or(u64::MAX);
+        family.get_or_create(&Reason(outcome)).inc_by(number);
     }
 }
 
 /// Tells one collector, and what came of it.
-async fn told(lane: &Arc<Lane>, to: &Label, spans: &[Arc<Span>]) -> &'static str {
+async fn told(lane: &Arc<Lane>, to: &Label, pieces: &[Arc<Piece>]) -> &'static str {
     let world = lane.shared.world.load();
     let Some(collector) = world.provider(to.as_str()).and_then(|it| it.collector()) else {
         return "unknown_collector";
     };
-    let outcome = Box::pin(send(lane, collector, spans)).await;
+    let outcome = Box::pin(send(lane, collector, pieces)).await;
     if let Err(error) = &outcome {
-        debug!(provider = %to, error = ambit_proxy::fault::chain(error), "spans are lost");
+        debug!(provider = %to, error = ambit_proxy::fault::chain(error), "what a collector is told is lost");
     }
     match outcome {
         Ok(true) => "told",
@@ -166,12 +187,23 @@ async fn told(lane: &Arc<Lane>, to: &Label, spans: &[Arc<Span>]) -> &'static str
 }
 
 /// Whether it takes them.
-async fn send(lane: &Arc<Lane>, collector: &Collector, spans: &[Arc<Span>]) -> Result<bool, CallError> {
+async fn send(lane: &Arc<Lane>, collector: &Collector, pieces: &[Arc<Piece>]) -> Result<bool, CallError> {
     let Collector { at, takes, patience, mesh: _ } = collector;
     let own = &lane.shared.waypoint;
     let service = format!("{}.{}", own.name(), own.service.namespace);
-    let spans = spans.iter().map(AsRef::as_ref);
+    let spans = pieces.iter().filter_map(|it| match &**it {
+        Piece::Span(span) => Some(span),
+        Piece::Line(_) => None,
+    });
+    let lines = pieces.iter().filter_map(|it| match &**it {
+        Piece::Line(line) => Some(line),
+        Piece::Span(_) => None,
+    });
     let (path, kind, body, add) = match takes {
+        Takes::OtlpGrpc { add } if Sort::of(pieces) == Sort::Lines => {
+            let message = (LOGS_METHOD, &otlp::logs(&service, lines));
+            return Box::pin(grpc(lane, at, message, add, *patience)).await.map(|_| true);
+        }
         Takes::OtlpGrpc { add } => {
             let message = (METHOD, &otlp::message(&service, spans));
             return Box::pin(grpc(lane, at, message, add, *patience)).await.map(|_| true);

@@ -1,13 +1,13 @@
-//! Spans as OTLP has them. Owns which message they are; its schema is `wire`'s.
+//! Spans and lines of access logs as OTLP has them. Owns which message they are; its schema is `wire`'s.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use ambit_wire::pb::otlp as pb;
-use ambit_wire::spans::encode;
+use ambit_wire::spans::{encode, encode_logs};
 use bytes::Bytes;
 
-use super::{Fact, Side, Span};
+use super::{Fact, Line, Side, Span};
 
 /// All of them in one message, as what a service of this name has done.
 pub(super) fn message<'a>(service: &str, spans: impl IntoIterator<Item = &'a Span>) -> Bytes {
@@ -15,12 +15,43 @@ pub(super) fn message<'a>(service: &str, spans: impl IntoIterator<Item = &'a Spa
 }
 
 fn request<'a>(service: &str, spans: impl IntoIterator<Item = &'a Span>) -> pb::ExportTraceServiceRequest {
-    let scope = pb::Scope { name: "ambit-waypoint".into(), version: env!("CARGO_PKG_VERSION").into() };
-    let spans = pb::ScopeSpans { scope: Some(scope), spans: spans.into_iter().map(span).collect() };
-    let name = fact(&(Cow::Borrowed("service.name"), Fact::Text(service.to_owned())));
-    let resource = Some(pb::Resource { attributes: vec![name] });
+    let (resource, scope) = (Some(resource(service)), Some(scope()));
+    let spans = pb::ScopeSpans { scope, spans: spans.into_iter().map(span).collect() };
     pb::ExportTraceServiceRequest {
         resource_spans: vec![pb::ResourceSpans { resource, scope_spans: vec![spans] }],
+    }
+}
+
+/// Lines in one message, as what a service of this name has written.
+pub(super) fn logs<'a>(service: &str, lines: impl IntoIterator<Item = &'a Line>) -> Bytes {
+    let (resource, scope) = (Some(resource(service)), Some(scope()));
+    let lines = pb::ScopeLogs { scope, log_records: lines.into_iter().map(line).collect() };
+    encode_logs(&pb::ExportLogsServiceRequest {
+        resource_logs: vec![pb::ResourceLogs { resource, scope_logs: vec![lines] }],
+    })
+}
+
+fn resource(service: &str) -> pb::Resource {
+    let name = fact(&(Cow::Borrowed("service.name"), Fact::Text(service.to_owned())));
+    pb::Resource { attributes: vec![name] }
+}
+
+fn scope() -> pb::Scope {
+    pb::Scope { name: "ambit-waypoint".into(), version: env!("CARGO_PKG_VERSION").into() }
+}
+
+fn line(line: &Line) -> pb::LogRecord {
+    /// As OTLP numbers information.
+    const INFO: i32 = 9;
+    let Line { at, trace, facts } = line;
+    let body = pb::any_value::Value::StringValue("request complete".into());
+    pb::LogRecord {
+        time_unix_nano: nanos(*at),
+        severity_number: INFO,
+        body: Some(pb::AnyValue { value: Some(body) }),
+        attributes: facts.iter().map(fact).collect(),
+        trace_id: trace.map(|it| it.bytes().to_vec()).unwrap_or_default().into(),
+        observed_time_unix_nano: nanos(*at),
     }
 }
 

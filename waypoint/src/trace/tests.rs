@@ -1,7 +1,7 @@
 //! Spans of a request, and what collectors are sent of them.
 
 use ambit_model::delta::{Change, Delta};
-use ambit_model::provider::{Collector, Provider, ProviderKind, Tag};
+use ambit_model::provider::{Collector, Provider, ProviderKind, Tag, Traced as Wanted};
 use ambit_model::trace::Sampling;
 use std::sync::Arc;
 
@@ -31,6 +31,11 @@ fn zipkin(name: &str, mesh: Option<Sampling>) -> Change {
     collector(name, Takes::Zipkin { path: "/api/v2/spans".into() }, mesh)
 }
 
+/// Nobody but the mesh has a say.
+fn unsaid() -> TracingSaid<'static> {
+    TracingSaid::default()
+}
+
 fn world(changes: Vec<Change>) -> Snapshot {
     Snapshot::default().with(&Delta { changes })
 }
@@ -42,15 +47,15 @@ fn headers(all: &[(&'static str, &'static str)]) -> HeaderMap {
 #[test]
 fn without_anybody_who_collects_all_requests_nothing_is_touched() {
     let came = headers(&[("traceparent", PARENT)]);
-    assert!(begin(&world(vec![]), &came).is_none());
-    assert!(begin(&world(vec![otlp("for-some", None)]), &came).is_none());
+    assert!(begin(&world(vec![]), &came, unsaid()).is_none());
+    assert!(begin(&world(vec![otlp("for-some", None)]), &came, unsaid()).is_none());
 }
 
 #[test]
 fn an_endpoint_is_told_of_the_attempt_that_it_is_asked_by_and_spans_follow_from_the_clients() {
     let world = world(vec![otlp("otel", Some(Sampling::of(0).unwrap())), zipkin("zip", Some(Sampling::ALL))]);
     let mut sent = headers(&[("traceparent", PARENT), ("tracestate", "a=b"), ("x-user", "bob")]);
-    let mut traced = begin(&world, &sent).unwrap();
+    let mut traced = begin(&world, &sent, unsaid()).unwrap();
     let mut told = Vec::new();
     for failed in [Some("broke".to_owned()), None] {
         traced.attempt(&mut sent);
@@ -73,6 +78,35 @@ fn an_endpoint_is_told_of_the_attempt_that_it_is_asked_by_and_spans_follow_from_
 }
 
 #[test]
+fn those_that_somebody_names_are_told_of_as_many_as_are_said_and_with_these_tags() {
+    let world = world(vec![otlp("of-mesh", Some(Sampling::ALL)), otlp("named", None)]);
+    let (names, tags) =
+        ([Label::from("named"), Label::from("nobody")], [("a".into(), Tag::Literal("b".into()))]);
+    let usual = Wanted { sampling: Sampling::ALL, tags: vec![("mesh".into(), Tag::Literal("m".into()))] };
+    let named = TracingSaid { providers: Some(&names), usual: Some(&usual), ..unsaid() };
+    let none = Sampling::of(0);
+    for (said, wanted) in [
+        (unsaid(), Some((vec!["of-mesh"], "nobody"))),
+        (TracingSaid { tags: Some(&tags), ..unsaid() }, Some((vec!["of-mesh"], "b"))),
+        (named, Some((vec!["named"], "m"))),
+        (TracingSaid { tags: Some(&tags), plain: true, ..named }, Some((vec!["named"], "b"))),
+        (TracingSaid { sampling: none, ..named }, Some((vec![], ""))),
+        (TracingSaid { disabled: true, ..named }, None),
+        (TracingSaid { providers: Some(&names[1..]), ..named }, None),
+    ] {
+        let traced = begin(&world, &headers(&[]), said);
+        let found = traced.map(|it| {
+            assert_eq!(it.is_plain(), said.plain);
+            let (to, mut spans) = it.end("web".into(), vec![], None);
+            let tag = spans.pop().and_then(|mut it| it.facts.pop()).map(|(_, value)| value);
+            (to, if let Some(Fact::Text(text)) = tag { text } else { String::new() })
+        });
+        let wanted = wanted.map(|(to, tag)| (to.into_iter().map(Label::from).collect(), tag.to_owned()));
+        assert_eq!(found, wanted, "{said:?}");
+    }
+}
+
+#[test]
 fn what_is_not_kept_is_passed_on_as_not_kept_and_leaves_no_spans() {
     let mut sent = headers(&[]);
     let mut traced = begin(&world(vec![otlp("otel", Some(Sampling::of(0).unwrap()))]), &sent).unwrap();
@@ -85,7 +119,7 @@ fn what_is_not_kept_is_passed_on_as_not_kept_and_leaves_no_spans() {
         (headers(&[]), zipkin("zip", Some(Sampling::ALL))),
     ] {
         let mut sent = came.clone();
-        let mut traced = begin(&world(vec![collector]), &came).unwrap();
+        let mut traced = begin(&world(vec![collector]), &came, unsaid()).unwrap();
         traced.attempt(&mut sent);
         assert!(traced.is_kept());
         assert_eq!((&sent["x-b3-sampled"], sent.get("traceparent")), (&HeaderValue::from_static("1"), None));
@@ -98,7 +132,7 @@ fn a_new_trace_is_told_in_the_words_of_all_who_collect_in_whatever_order_they_ar
         let (one, other) =
             (otlp(&format!("o{at}"), Some(Sampling::ALL)), zipkin(&format!("z{at}"), Some(Sampling::ALL)));
         let mut sent = headers(&[]);
-        begin(&world(vec![one, other]), &sent).unwrap().attempt(&mut sent);
+        begin(&world(vec![one, other]), &sent, unsaid()).unwrap().attempt(&mut sent);
         assert!(sent.contains_key("traceparent") && sent.contains_key("x-b3-traceid"), "{sent:?}");
     }
 }
@@ -106,7 +140,7 @@ fn a_new_trace_is_told_in_the_words_of_all_who_collect_in_whatever_order_they_ar
 #[test]
 fn an_attempt_that_nobody_waited_for_ends_with_its_request() {
     let mut sent = headers(&[("traceparent", PARENT)]);
-    let mut traced = begin(&world(vec![otlp("otel", Some(Sampling::ALL))]), &sent).unwrap();
+    let mut traced = begin(&world(vec![otlp("otel", Some(Sampling::ALL))]), &sent, unsaid()).unwrap();
     traced.attempt(&mut sent);
     let (_, spans) = traced.end("web".into(), vec![], Some("left".into()));
     let failed: Vec<_> = spans.iter().map(|it| it.failed.as_deref()).collect();
@@ -116,7 +150,7 @@ fn an_attempt_that_nobody_waited_for_ends_with_its_request() {
 #[test]
 fn both_forms_hold_all_of_a_span() {
     let mut sent = headers(&[("traceparent", PARENT)]);
-    let mut traced = begin(&world(vec![otlp("otel", Some(Sampling::ALL))]), &sent).unwrap();
+    let mut traced = begin(&world(vec![otlp("otel", Some(Sampling::ALL))]), &sent, unsaid()).unwrap();
     traced.attempt(&mut sent);
     let facts = vec![
         ("http.method".into(), Fact::Text("GET".into())),

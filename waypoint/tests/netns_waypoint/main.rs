@@ -34,6 +34,8 @@ mod sessions;
 #[cfg(test)]
 mod strangers;
 #[cfg(test)]
+mod telemetry;
+#[cfg(test)]
 mod tokens;
 #[cfg(test)]
 mod traces;

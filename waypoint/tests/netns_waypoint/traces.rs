@@ -20,7 +20,7 @@ const WEB: &str = "10.1.0.1:80";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CLIENT: &str = "00f067aa0ba902b7";
 
-fn collector(name: &str, takes: Takes, percent: f64) -> Vec<Change> {
+pub(crate) fn collector(name: &str, takes: Takes, percent: f64) -> Vec<Change> {
     let (vip, ip) = if name == "otel" { ("10.1.0.8", "127.0.0.3") } else { ("10.1.0.9", "127.0.0.4") };
     let mesh = Traced {
         sampling: Sampling::percent(percent).unwrap(),
@@ -101,15 +101,15 @@ fn fields(mut message: &[u8]) -> Vec<(u64, Vec<u8>)> {
     all
 }
 
-fn of(message: &[u8], number: u64) -> Vec<Vec<u8>> {
+pub(crate) fn of(message: &[u8], number: u64) -> Vec<Vec<u8>> {
     fields(message).into_iter().filter(|(it, _)| *it == number).map(|(_, value)| value).collect()
 }
 
-fn first(message: &[u8], number: u64) -> Vec<u8> {
+pub(crate) fn first(message: &[u8], number: u64) -> Vec<u8> {
     of(message, number).into_iter().next().unwrap_or_default()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 

@@ -8,9 +8,9 @@ use http::{HeaderMap, StatusCode};
 
 use super::Record;
 use crate::metrics::RequestLabels;
-use crate::trace::{Fact, count};
+use crate::trace::{Fact, Piece, Sort, count};
 
-type Facts = Vec<(Cow<'static, str>, Fact)>;
+pub(super) type Facts = Vec<(Cow<'static, str>, Fact)>;
 
 const SOURCE: [&str; 6] = [
     "istio.source_workload",
@@ -76,9 +76,14 @@ impl Record {
         let Some(traced) = self.traced.take().filter(|it| it.is_kept()) else { return };
         let failed =
             (self.status >= 500 || self.status == 0 || self.flags != "-").then(|| self.details.to_owned());
-        let (to, spans) = traced.end(self.operation(), self.facts(labels), failed);
+        let mut facts = self.facts(labels);
+        if traced.is_plain() {
+            facts.retain(|(key, _)| !key.starts_with("istio."));
+        }
+        let (to, spans) = traced.end(self.operation(), facts, failed);
         let lane = &self.inbound.lane;
-        count(lane, "queue_full", lane.spans.offer(&to, spans));
+        let spans = spans.into_iter().map(Piece::Span);
+        count(lane, (Sort::Spans, "queue_full"), lane.spans.offer(&to, spans));
     }
 
     /// What a span is called: `<host>:<port>/*`, as Istio's are.
@@ -148,16 +153,16 @@ fn ends(facts: &mut Facts, keys: [&'static str; 6], side: &Side) {
 }
 
 /// What is not known is left out.
-fn text(facts: &mut Facts, key: &'static str, value: &str) {
+pub(super) fn text(facts: &mut Facts, key: &'static str, value: &str) {
     if !value.is_empty() {
         facts.push((Cow::Borrowed(key), Fact::Text(value.to_owned())));
     }
 }
 
-fn number(facts: &mut Facts, key: &'static str, value: i64) {
+pub(super) fn number(facts: &mut Facts, key: &'static str, value: i64) {
     facts.push((Cow::Borrowed(key), Fact::Number(value)));
 }
 
-fn whole(bytes: u64) -> i64 {
+pub(super) fn whole(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }

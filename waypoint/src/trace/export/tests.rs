@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use ambit_model::trace::{SpanId, TraceId};
 
-use super::super::Side;
+use super::super::{Side, Span};
 use super::*;
 use crate::upstream::Chance;
 
-fn spans(count: usize) -> Vec<Span> {
+fn spans(count: usize) -> Vec<Piece> {
     let one = || Span {
         trace: TraceId::make(&mut Chance),
         id: SpanId::make(&mut Chance),
@@ -20,7 +20,7 @@ fn spans(count: usize) -> Vec<Span> {
         facts: Vec::new(),
         failed: None,
     };
-    std::iter::repeat_with(one).take(count).collect()
+    std::iter::repeat_with(one).take(count).map(Piece::Span).collect()
 }
 
 #[tokio::test(start_paused = true)]

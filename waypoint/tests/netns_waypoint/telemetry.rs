@@ -1,0 +1,208 @@
+//! What is told of requests, where somebody has a say in it (`waypoint.md` 4.6): which requests leave a line, a span, a
+//! count; that a change is in force for the next request.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_model::delta::Change;
+use ambit_model::name::PolicyKey;
+use ambit_model::provider::{Takes, Traced};
+use ambit_model::service::AppProtocol;
+use ambit_model::telemetry::{LogWord, Metric, Scope, Sink, Telemetry, Tracing};
+use ambit_model::trace::Sampling;
+use serde_json::Value;
+
+use crate::authorizer::{Says, authorizer};
+use crate::backend::{Speaks, backend};
+use crate::client::{empty, http1};
+use crate::scene::{PATIENCE, Scene, scene, shop};
+use crate::traces::{collector, first, of, text};
+
+const WEB: &str = "10.1.0.1:80";
+
+fn said(name: &str, scope: Scope) -> Telemetry {
+    let key = PolicyKey { namespace: "shop".parse().unwrap(), name: name.parse().unwrap() };
+    Telemetry { key, scopes: vec![scope], tracing: None, logging: vec![], uncounted: vec![], counted: vec![] }
+}
+
+fn told(telemetry: &Telemetry) -> Change {
+    Change::Telemetry(Arc::new(telemetry.clone()))
+}
+
+fn lines(disabled: bool, filter: &str) -> LogWord {
+    let filter = (!filter.is_empty()).then(|| Arc::new(filter.parse().unwrap()));
+    LogWord { to: vec![Sink::Log], disabled: Some(disabled), filter }
+}
+
+/// Asks for these paths, one after the other, and returns those of them that left a line before the last did, which is
+/// waited for.
+async fn logged(scene: &Scene, paths: &[(&str, &str)]) -> Vec<String> {
+    let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
+    for (path, user) in paths {
+        let request = client.request(path).header("x-user", *user);
+        client.ask(request.body(empty()).unwrap()).await;
+    }
+    let shown = |path: &str| format!("path=\"{path}\"");
+    let (last, _) = paths.last().unwrap();
+    scene.logged(&["request complete", &shown(last)]);
+    let log = scene.log();
+    let is_there =
+        |path: &str| log.lines().any(|line| line.contains("request complete") && line.contains(&shown(path)));
+    paths.iter().map(|(path, _)| (*path).to_owned()).filter(|path| is_there(path)).collect()
+}
+
+/// What the waypoint knows of those who have a say.
+async fn dumped(scene: &Scene) -> Value {
+    let dump = scene.get(15000, "/config_dump").await.unwrap();
+    let (_, body) = dump.split_once("\r\n\r\n").unwrap();
+    let mut dump: Value = serde_json::from_str(body).unwrap();
+    dump["telemetry"].take()
+}
+
+/// Tells of changes, and waits until those and no others are known.
+async fn in_force(scene: &Scene, changes: Vec<Change>, wanted: &[&str]) {
+    scene.plane.publish(&changes.into_iter().collect());
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let dump = dumped(scene).await;
+        let names: Vec<_> =
+            dump.as_array().into_iter().flatten().filter_map(|it| it["name"].as_str()).collect();
+        if names == wanted {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < until, "{dump:#}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn a_line_is_written_of_the_requests_that_somebody_says_and_of_all_without_a_word() {
+    let service = Scope::Service("shop/web.shop.svc.cluster.local".parse().unwrap());
+    let all = Telemetry { logging: vec![lines(true, "")], ..said("all", Scope::Mesh) };
+    let condition = "response.code >= 400 && request.method == 'GET' || request.headers['x-user'] == 'ada'";
+    let own = Telemetry { logging: vec![lines(false, condition)], ..said("own", service) };
+    scene(&shop(AppProtocol::Http11), async |scene| {
+        backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
+        assert_eq!(logged(scene, &[("/a", ""), ("/b", "")]).await, ["/a", "/b"]);
+        in_force(scene, vec![told(&all)], &["all"]).await;
+        let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
+        assert_eq!(client.get("/silent").await.status, 200);
+        drop(client);
+        in_force(scene, vec![told(&own)], &["all", "own"]).await;
+        let paths = [("/status/200", "bob"), ("/mine", "ada"), ("/status/503", "bob"), ("/c", "ada")];
+        assert_eq!(logged(scene, &paths).await, ["/mine", "/status/503", "/c"]);
+        assert!(!scene.log().contains("path=\"/silent\""), "{}", scene.log());
+        let gone = [&own, &all].map(|it| Change::TelemetryGone(it.key.clone())).to_vec();
+        in_force(scene, gone, &[]).await;
+        assert_eq!(logged(scene, &[("/d", ""), ("/e", "")]).await, ["/d", "/e"]);
+    });
+}
+
+#[test]
+fn lines_are_told_to_those_who_collect_them_and_no_others() {
+    let own = Scope::Namespace("shop".parse().unwrap());
+    let to = vec![Sink::Collector("otel".into())];
+    let filter = Some(Arc::new("response.code >= 500".parse().unwrap()));
+    let own = Telemetry { logging: vec![LogWord { to, disabled: None, filter }], ..said("own", own) };
+    let mut world = shop(AppProtocol::Http11);
+    world.extend(collector("otel", Takes::OtlpGrpc { add: vec![] }, 0.0));
+    world.push(told(&own));
+    scene(&world, async |scene| {
+        backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
+        let otel = authorizer(scene, Some("otel"), ("127.0.0.3", true)).await;
+        otel.say(Says::Message(vec![]));
+        let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
+        assert_eq!(client.get("/fine").await.status, 200);
+        assert_eq!(client.get("/status/503").await.status, 503);
+        let until = tokio::time::Instant::now() + PATIENCE;
+        let calls = loop {
+            let calls = otel.asked();
+            if !calls.is_empty() {
+                break calls;
+            }
+            assert!(tokio::time::Instant::now() < until, "nobody was told");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let [call] = calls.as_slice() else { panic!("{calls:?}") };
+        let method = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+        assert!(call.line.ends_with(method), "{}", call.line);
+        let resource = first(&call.body[5..], 1);
+        let lines = of(&first(&resource, 2), 2);
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
+        assert_eq!(text(&first(&first(line, 5), 1)), "request complete");
+        assert_eq!((first(line, 1).len(), first(line, 2)), (8, b"9".to_vec()));
+        let facts = of(line, 6).into_iter().map(|fact| {
+            let value = first(&fact, 2);
+            let value = if of(&value, 1).is_empty() { first(&value, 3) } else { first(&value, 1) };
+            (text(&first(&fact, 1)), text(&value))
+        });
+        let facts: BTreeMap<String, String> = facts.collect();
+        for (key, wanted) in [
+            ("path", "/status/503"),
+            ("response_code", "503"),
+            ("method", "GET"),
+            ("upstream_host", "127.0.0.2:8080"),
+            ("source_principal", "spiffe://cluster.local/ns/shop/sa/cart"),
+            ("destination_workload", "one"),
+        ] {
+            assert_eq!(facts.get(key).map(String::as_str), Some(wanted), "{key} in {facts:?}");
+        }
+        assert!(!scene.log().contains("request complete"), "{}", scene.log());
+        // It is counted a moment after the answer has come.
+        loop {
+            let metrics = scene.get(15020, "/metrics").await.unwrap();
+            if metrics.contains("ambit_waypoint_log_lines_total{reason=\"told\"} 1") {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < until, "{metrics}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
+#[test]
+fn what_is_not_to_be_counted_is_not_and_the_rest_is() {
+    let own = Scope::Namespace("shop".parse().unwrap());
+    let own = Telemetry { uncounted: vec![Metric::Duration, Metric::RequestSize], ..said("own", own) };
+    let mut world = shop(AppProtocol::Http11);
+    world.push(told(&own));
+    scene(&world, async |scene| {
+        backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
+        assert_eq!(logged(scene, &[("/a", ""), ("/b", "")]).await, ["/a", "/b"]);
+        let metrics = scene.get(15020, "/metrics").await.unwrap();
+        let has = |name: &str| metrics.lines().any(|line| line.starts_with(&format!("{name}{{")));
+        assert!(has("istio_requests_total") && has("istio_response_bytes_bucket"), "{metrics}");
+        let left_out = ["istio_request_duration_milliseconds_bucket", "istio_request_bytes_bucket"];
+        assert!(!left_out.into_iter().any(has), "{metrics}");
+    });
+}
+
+#[test]
+fn a_dump_shows_who_has_a_say() {
+    let tracing = Tracing {
+        providers: Some(vec!["otel".into()]),
+        sampling: Some(Sampling::ALL),
+        disabled: None,
+        tags: None,
+        istio_tags: Some(false),
+        usual: Traced { sampling: Sampling::USUAL, tags: vec![] },
+    };
+    let own = Telemetry {
+        tracing: Some(tracing),
+        logging: vec![lines(false, "response.code == 500")],
+        ..said("own", Scope::Mesh)
+    };
+    let mut world = shop(AppProtocol::Http11);
+    world.push(told(&own));
+    scene(&world, async |scene| {
+        assert_eq!(
+            dumped(scene).await,
+            serde_json::json!([{
+                "namespace": "shop", "name": "own", "scopes": ["mesh"],
+                "tracing": {"providers": ["otel"], "randomSamplingPercentage": 100.0, "enableIstioTags": false},
+                "accessLogging": [{"to": ["log"], "disabled": false, "filter": "response.code == 500"}],
+            }])
+        );
+    });
+}
