@@ -8,6 +8,7 @@ mod leftovers;
 mod report;
 mod stage;
 mod tokens;
+mod trace;
 mod traces;
 mod waypoint;
 

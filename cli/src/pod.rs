@@ -2,6 +2,7 @@
 //! A server that says who it is and whom it saw, and clients. They know nothing of the mesh.
 
 mod client;
+mod collector;
 mod load;
 mod server;
 mod steady;
@@ -42,6 +43,12 @@ pub(crate) enum PodCommand {
     },
     /// Ask again and again until standard input ends; report what failed and who answered.
     Load(LoadArgs),
+    /// Collect spans that are told by OTLP over HTTP, and print a line for each.
+    Collect {
+        /// Port to listen on, in both address families.
+        #[arg(long, default_value_t = 4318)]
+        port: u16,
+    },
 }
 
 /// What `ambit pod load` is told.
@@ -104,6 +111,7 @@ pub(crate) fn run(command: PodCommand) -> ExitCode {
         PodCommand::Fetch(args) => fetch(&args),
         PodCommand::Hold { url, every_ms } => client::hold(&url, every_ms).map_err(|e| e.to_string()),
         PodCommand::Load(args) => load(&args),
+        PodCommand::Collect { port } => collector::collect(port).map_err(|e| e.to_string()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::enrolment::{CART, in_mesh};
 use super::report::Scene;
 use super::stage::{Client, SOON, Shown, Stage, eventually, says};
-use super::tokens;
+use super::{tokens, trace};
 
 const WAYPOINT: &str = include_str!("../../../deploy/demo-steps/waypoint.yaml");
 /// Enough that a tenth of them is seen for certain: that none of them is has a chance of one in 10^11.
@@ -96,6 +96,7 @@ fn tried_again(stage: &Stage, scene: &mut Scene) -> Shown<()> {
     stage.write("route.yaml", include_str!("../../../deploy/demo-steps/retry.yaml"))?;
     let hidden = eventually(SOON, failing(false));
     scene.see("tries", hidden.map(|(_, sent)| format!("the route has them tried again: 0 of {sent} fail")));
+    trace::told(stage, scene)?;
     stage.remove("broken.yaml")
 }
 
