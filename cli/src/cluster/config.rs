@@ -2,6 +2,7 @@
 //! Owns what can be asked. What is shown is in `tables`, whose dump it is in `fetch`, levels of logs in `levels`.
 
 mod fetch;
+mod handled;
 mod levels;
 mod requests;
 mod tables;

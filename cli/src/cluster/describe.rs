@@ -20,13 +20,11 @@ use self::service::ServiceFacts;
 use super::aim::Aim;
 use super::dump::{Dump, text};
 use super::enrolment::{Rules, Stand};
-use super::parts::{NODE_DAEMONS, Part, ZTUNNELS, fetch, on_node, parts, pod_name};
+use super::parts::{ADMIN_PORT, NODE_DAEMONS, Part, ZTUNNELS, fetch, on_node, parts, pod_name};
 use super::{Which, block_on};
 use crate::args::{chain, fail};
 use crate::output::{Output, render};
-
-/// Where a ztunnel tells what it knows.
-const ADMIN_PORT: u16 = 15000;
+use crate::why::DUMP;
 
 /// What `ambit describe` is told.
 #[derive(Debug, Clone, Args)]
@@ -129,7 +127,7 @@ pub(super) async fn witness(client: &Client, system: &str, node: &str) -> Result
     }
     let all = parts(client, system, ZTUNNELS).await.map_err(|error| chain(&error))?;
     let part = on_node(&all, node).ok_or_else(|| format!("no ztunnel runs on node {node}"))?.clone();
-    let said = fetch(client, &part, ADMIN_PORT, "/config_dump").await.map_err(|error| chain(&error))?;
+    let said = fetch(client, &part, ADMIN_PORT, DUMP).await.map_err(|error| chain(&error))?;
     let dump = Dump::parse(&said).map_err(|error| chain(&error))?;
     let known = read_dump(&said).map_err(|error| chain(&error))?;
     Ok(Witness { part, dump, world: Snapshot::default().with(&known), known })

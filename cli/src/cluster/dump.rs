@@ -102,6 +102,11 @@ pub(super) fn texts<'a>(of: &'a Value, key: &str) -> impl Iterator<Item = &'a st
     of.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
+/// The members of a list.
+pub(super) fn members<'a>(of: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    of.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
 /// The address of `<network>/<address>`.
 pub(super) fn address_of(vip: &str) -> &str {
     vip.rsplit_once('/').map_or(vip, |(_, address)| address)

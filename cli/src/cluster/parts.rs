@@ -15,6 +15,9 @@ pub(super) const ZTUNNELS: &str = "app=ztunnel";
 /// The node daemons.
 pub(super) const NODE_DAEMONS: &str = "k8s-app=istio-cni-node";
 
+/// Where proxies tell what they know.
+pub(super) const ADMIN_PORT: u16 = 15000;
+
 /// A pod of the mesh itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Part {

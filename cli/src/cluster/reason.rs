@@ -10,14 +10,11 @@ use serde_json::Value;
 use super::aim::Aim;
 use super::describe::witness;
 use super::dump::text;
-use super::parts::{fetch, parts};
+use super::parts::{ADMIN_PORT, fetch, parts};
 use super::{Which, block_on};
 use crate::why::{
     DUMP, Explanation, RESOURCES, RequestExplanation, Told, Wanted, explain, explain_request, waypoint_of,
 };
-
-/// Where waypoints tell what they know.
-const ADMIN_PORT: u16 = 15000;
 
 /// Explains a connection: its way by what the ztunnel of its source knows, the verdict by what the other knows.
 pub(crate) fn why(which: &Which, src: &str, dst: &str) -> Result<Explanation, Box<dyn Error>> {

@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::cluster::Which;
 use crate::cluster::aim::Aim;
 use crate::cluster::dump::{DUMP_LIMIT, Dump, text};
-use crate::cluster::parts::{Part, ZTUNNELS, fetch, on_node, parts};
+use crate::cluster::parts::{ADMIN_PORT, Part, ZTUNNELS, fetch, on_node, parts};
+use crate::why::DUMP;
 
 /// Whose dump is meant.
 #[derive(Debug, Clone, Args)]
@@ -29,7 +30,7 @@ pub(super) struct Whose {
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["pod", "node"])]
     pub(super) file: Option<PathBuf>,
     /// The admin port of ztunnels.
-    #[arg(long, default_value_t = 15000)]
+    #[arg(long, default_value_t = ADMIN_PORT)]
     pub(super) proxy_admin_port: u16,
 }
 
@@ -86,7 +87,7 @@ pub(super) async fn from_cluster(
     let (chosen, pod) = choose(&client, which, whose, every).await?;
     let mut asked = Vec::new();
     for part in chosen {
-        let answer = fetch(&client, &part, whose.proxy_admin_port, "/config_dump").await?;
+        let answer = fetch(&client, &part, whose.proxy_admin_port, DUMP).await?;
         let at = Some(format!("{} on {}", part.name, part.node));
         asked.push(Asked { dump: Dump::parse(&answer)?, at, pod: pod.clone() });
     }

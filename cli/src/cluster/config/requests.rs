@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use crate::cluster::dump::{Dump, text, texts};
+use super::tables::sorted;
+use crate::cluster::dump::{Dump, members, text, texts};
 use crate::table::Table;
 
 /// Matches of one rule that are told; of more only how many.
@@ -33,10 +34,7 @@ pub(super) fn route_table(shown: &[Value]) -> Table {
 
 /// Policies of connections and of requests.
 pub(super) fn policies(dump: &Dump) -> Vec<Value> {
-    let mut all: Vec<Value> =
-        dump.list("requestPolicies").iter().chain(dump.list("policies")).cloned().collect();
-    all.sort_by(|a, b| (text(a, "namespace"), text(a, "name")).cmp(&(text(b, "namespace"), text(b, "name"))));
-    all
+    sorted(dump.list("requestPolicies").iter().chain(dump.list("policies")), "name")
 }
 
 /// As a table: a policy of connections has a scope, one of requests has targets.
@@ -83,10 +81,6 @@ pub(super) fn authentication_table(shown: &[Value]) -> Table {
 /// How many there are that the dump does not show.
 pub(super) fn left_out(dump: &Dump, key: &str) -> u64 {
     dump.whole().pointer(&format!("/leftOut/{key}")).and_then(Value::as_u64).unwrap_or_default()
-}
-
-fn members<'a>(of: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
-    of.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
 /// `namespace/host` or `namespace/host:port`.
@@ -163,7 +157,7 @@ fn goes_to(rule: &Value) -> String {
 }
 
 /// A text as it is, anything else as JSON has it.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Direction, Filters};
-use crate::cluster::dump::{Dump, address_of, text, texts};
+use crate::cluster::dump::{Dump, address_of, members, text, texts};
 use crate::table::Table;
 
 /// What is shown for a cell that has nothing.
@@ -115,8 +115,7 @@ pub(super) fn certificate_table(shown: &[Value], now: Timestamp) -> Table {
         "NOT BEFORE",
     ]);
     for it in shown {
-        let chain = it.get("certChain").and_then(Value::as_array).into_iter().flatten();
-        let roots = it.get("rootCerts").and_then(Value::as_array).into_iter().flatten();
+        let (chain, roots) = (members(it, "certChain"), members(it, "rootCerts"));
         let chain = chain.enumerate().map(|(i, one)| (if i == 0 { "Leaf" } else { "Intermediate" }, one));
         let all: Vec<_> = chain.chain(roots.map(|one| ("Root", one))).collect();
         let named = |kind: &str, valid: String, rest: [String; 3]| {
@@ -217,7 +216,7 @@ pub(super) fn connection_table(dump: &Dump, shown: &[Value], raw: bool) -> Table
 }
 
 /// By namespace and this key.
-fn sorted<'a>(shown: impl Iterator<Item = &'a Value>, key: &str) -> Vec<Value> {
+pub(super) fn sorted<'a>(shown: impl Iterator<Item = &'a Value>, key: &str) -> Vec<Value> {
     let mut shown: Vec<Value> = shown.cloned().collect();
     shown.sort_by(|a, b| (text(a, "namespace"), text(a, key)).cmp(&(text(b, "namespace"), text(b, key))));
     shown

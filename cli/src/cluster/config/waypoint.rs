@@ -12,16 +12,14 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Filters, Page, fetch as dumps, requests};
+use super::{Filters, Page, fetch as dumps, handled, requests};
 use crate::args::fail;
 use crate::cluster::dump::{Dump, text, texts};
-use crate::cluster::parts::{Part, fetch, parts};
+use crate::cluster::parts::{ADMIN_PORT, Part, fetch, parts};
 use crate::cluster::{Which, block_on};
 use crate::output::{Output, render};
 use crate::table::Table;
-
-/// Where it tells what it knows.
-const ADMIN_PORT: u16 = 15000;
+use crate::why::DUMP;
 
 /// What `ambit waypoint-config` is told.
 #[derive(Debug, Clone, Args)]
@@ -51,6 +49,12 @@ enum What {
     /// Whose tokens are believed about who asks.
     #[command(visible_aliases = ["authentications", "authn"])]
     Authentication(Asked),
+    /// How services' traffic is handled, as DestinationRules say.
+    #[command(visible_aliases = ["destination", "destinations"])]
+    Traffic(Asked),
+    /// Who else is asked or told about requests, of the mesh's configuration.
+    #[command(visible_aliases = ["providers"])]
+    Provider(Asked),
     /// Certificates that it holds.
     #[command(visible_aliases = ["certificates", "certs", "cert"])]
     Certificate(Asked),
@@ -98,6 +102,12 @@ pub(crate) fn run(args: &WaypointConfigArgs) -> ExitCode {
         }),
         What::Authentication(asked) => of_requests(&args.which, asked, "authentications", |dump| {
             (dump.list("authentications").to_vec(), requests::authentication_table)
+        }),
+        What::Traffic(asked) => of_requests(&args.which, asked, "traffic", |dump| {
+            (dump.list("traffic").to_vec(), handled::traffic_table)
+        }),
+        What::Provider(asked) => of_requests(&args.which, asked, "providers", |dump| {
+            (dump.list("providers").to_vec(), handled::provider_table)
         }),
         What::Certificate(asked) => page(&args.which, asked, Page::Certificates),
         What::Service(it) => dump(&args.which, &it.asked).and_then(|dump| {
@@ -159,7 +169,7 @@ fn dump(which: &Which, asked: &Asked) -> Result<Dump, Box<dyn Error>> {
         let namespace = asked.namespace.as_deref().unwrap_or_else(|| client.namespace());
         let all = parts(&client, namespace, &format!("{PART_OF}={}", asked.name)).await?;
         let part = one_of(&all, namespace, &asked.name)?;
-        Ok(Dump::parse(&Box::pin(fetch(&client, part, ADMIN_PORT, "/config_dump")).await?)?)
+        Ok(Dump::parse(&Box::pin(fetch(&client, part, ADMIN_PORT, DUMP)).await?)?)
     })
 }
 
