@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::room::Room;
 use crate::room::count::Count;
 use crate::trace::Spans;
-use crate::upstream::{Groups, Lines};
+use crate::upstream::{Busy, Groups, Lines};
 
 /// What all threads share.
 pub(crate) struct Shared {
@@ -64,6 +64,8 @@ pub(crate) struct Lane {
     pub(crate) tunnels: Pool,
     /// HTTP connections to endpoints, inside tunnels or plain.
     pub(crate) lines: Lines,
+    /// Requests under way to endpoints of services of which nothing was said.
+    pub(crate) busy: Busy,
     /// Keeps those connections going.
     pub(crate) crew: Crew,
     /// Tokens that were found good.
@@ -87,7 +89,8 @@ impl Lane {
         let (lines, crew, copies) = (Lines::default(), Crew::new(), Count::default());
         let (believed, calls) = (Believed::default(), Count::default());
         let spans = Spans::default();
-        Self { shared, tunnels, lines, crew, believed, copies, calls, spans, room }
+        let busy = Busy::default();
+        Self { shared, tunnels, lines, busy, crew, believed, copies, calls, spans, room }
     }
 }
 

@@ -2,6 +2,7 @@
 //! endpoint has one. Owns what can go wrong there, and when another endpoint may be tried. `lines` keeps connections
 //! that speak HTTP.
 
+mod busy;
 mod group;
 mod lines;
 
@@ -30,6 +31,7 @@ use tokio::time::timeout;
 
 use crate::lane::Lane;
 use crate::line::Line;
+pub(crate) use busy::Busy;
 pub(crate) use group::{Counted, Groups, Guide};
 pub(crate) use lines::{Got, Lease, Lines};
 
@@ -200,7 +202,7 @@ pub(crate) async fn plan_by(
                 let kept = kept(&world, &flow, (service, guide), hints);
                 match (kept, guide.filter(|_| !service.is_passed_through())) {
                     (Some(it), _) => plan_to(&world, &flow, (service, it), hints, &mut Chance),
-                    (None, None) => plan_endpoint(&world, &flow, service, hints, &mut Chance),
+                    (None, None) => plan_endpoint(&world, &flow, service, hints, &mut busy::Known(&lane.busy)),
                     (None, Some(guide)) => endpoints_of(&world, &flow, service, hints)
                         .and_then(|all| guide.choose(&flow.source, all, hash))
                         .and_then(|it| plan_to(&world, &flow, (service, it), hints, &mut Chance)),

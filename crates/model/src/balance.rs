@@ -1,4 +1,4 @@
-//! Which endpoint of a service takes a connection. Chance is passed in.
+//! Which endpoint of a service takes a connection. Chance is passed in, and how busy endpoints are, where that is known.
 //! Owns eligibility, scopes and weights (`ztunnel.md` 4.3). What to do with the endpoint is `route`'s.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,11 @@ use crate::workload::{Health, Workload};
 pub trait Pick {
     /// A number below `limit`, each as likely as the other. Never called with 0.
     fn below(&mut self, limit: u64) -> u64;
+
+    /// How much an endpoint has to do right now; none: it is not known, and does not matter.
+    fn busy(&self, _endpoint: &WorkloadUid) -> Option<u32> {
+        None
+    }
 }
 
 /// No chance at all: always the first by uid. For explanations, where the answer must not vary.
@@ -84,7 +89,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) avoid: &'a [WorkloadUid],
 }
 
-/// Chooses an endpoint, by capacity among those that agree best with the client.
+/// Chooses an endpoint, by capacity among those that agree best with the client: of two that come by chance, the less
+/// busy, where that is known.
 pub(crate) fn choose(world: &Snapshot, ask: &Ask<'_>, pick: &mut impl Pick) -> Result<Endpoint, NoEndpoint> {
     let listed = ask.service.ports.contains_key(&ask.port);
     if !listed && ask.role != Role::Waypoint {
@@ -96,15 +102,29 @@ pub(crate) fn choose(world: &Snapshot, ask: &Ask<'_>, pick: &mut impl Pick) -> R
     if total == 0 {
         return Err(NoEndpoint::Weightless);
     }
-    let mut left = pick.below(total);
-    for candidate in preferred {
-        let weight = u64::from(candidate.workload.capacity);
-        if left < weight {
-            return Ok(Endpoint { workload: Arc::clone(candidate.workload), target_port: candidate.target });
+    let one = at(&preferred, pick.below(total)).ok_or(NoEndpoint::Weightless)?;
+    let chosen = match pick.busy(&one.workload.uid) {
+        // Nobody has less to do than nothing.
+        None | Some(0) => one,
+        Some(_) if preferred.len() == 1 => one,
+        Some(busy) => {
+            let other = at(&preferred, pick.below(total)).ok_or(NoEndpoint::Weightless)?;
+            let load = u64::from(busy) * u64::from(other.workload.capacity);
+            let others = pick.busy(&other.workload.uid).unwrap_or(busy);
+            if u64::from(others) * u64::from(one.workload.capacity) < load { other } else { one }
         }
-        left -= weight;
-    }
-    Err(NoEndpoint::Weightless)
+    };
+    Ok(Endpoint { workload: Arc::clone(chosen.workload), target_port: chosen.target })
+}
+
+/// The candidate at a place among all, where each is as wide as its capacity.
+fn at<'a, 'w>(all: &'a [Candidate<'w>], mut place: u64) -> Option<&'a Candidate<'w>> {
+    all.iter().find(|candidate| {
+        let width = u64::from(candidate.workload.capacity);
+        let is_here = place < width;
+        place = place.saturating_sub(width);
+        is_here
+    })
 }
 
 /// All that could take the connection and agree best with the client, by uid.

@@ -22,6 +22,7 @@ use super::group::{Counted, GroupKey, Room};
 use super::{Failure, Guide, Malformed, Met, connect, endpoint};
 use crate::body::Upload;
 use crate::lane::Lane;
+use crate::room::count::One;
 
 /// Connections of HTTP/1.1 to one endpoint that wait for a request.
 const IDLE_EACH: usize = 128;
@@ -77,6 +78,8 @@ pub(crate) struct Lease {
     met: Met,
     /// What is counted as long as it lasts. Given up after the connection, which somebody may wait for.
     kept: Vec<Counted>,
+    /// What the endpoint has to do for it, where nothing was said of its service.
+    busy: Option<One>,
 }
 
 enum Kind {
@@ -99,7 +102,7 @@ impl Drop for Seat {
 impl Lease {
     /// The connection may be used again.
     pub(crate) fn give_back(self) {
-        let Self { place, kind, met, kept } = self;
+        let Self { place, kind, met, kept, busy } = self;
         if let Kind::Http1(sender, life) = kind
             && !sender.is_closed()
         {
@@ -108,7 +111,7 @@ impl Lease {
                 held.idle.push(Idle { sender, met, since: now(), life });
             }
         }
-        drop(kept);
+        drop((kept, busy));
     }
 
     /// Counts something as long as it lasts.
@@ -276,7 +279,14 @@ impl Lines {
             place.lock().limits.clone_from(limits);
         }
         let way = Way { lane, plan, guide };
-        if http2 { over_http2(way, place, request).await } else { over_http1(way, place, request).await }
+        let unsaid = endpoint(plan).filter(|_| guide.is_none());
+        let busy = unsaid.map(|workload| lane.busy.begin(&workload.uid));
+        let sent =
+            if http2 { over_http2(way, place, request).await } else { over_http1(way, place, request).await };
+        sent.map(|mut got| {
+            got.lease.busy = busy;
+            got
+        })
     }
 }
 
@@ -308,7 +318,7 @@ async fn over_http1(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload
             }
             Ok(response) => {
                 let kind = Kind::Http1(sender, life);
-                let lease = Lease { place, kind, met: met.clone(), kept: Vec::new() };
+                let lease = Lease { place, kind, met: met.clone(), kept: Vec::new(), busy: None };
                 return Ok(Got { response, met, lease });
             }
             Err(mut error) => match error.take_message() {
@@ -341,7 +351,7 @@ async fn over_http2(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload
         match sender.try_send_request(request).await {
             Ok(response) => {
                 let kind = Kind::Http2 { _seat: seat };
-                let lease = Lease { place, kind, met: met.clone(), kept: Vec::new() };
+                let lease = Lease { place, kind, met: met.clone(), kept: Vec::new(), busy: None };
                 return Ok(Got { response, met, lease });
             }
             Err(mut error) => match error.take_message() {

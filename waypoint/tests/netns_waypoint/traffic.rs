@@ -242,3 +242,27 @@ fn an_endpoint_that_fails_is_left_out_and_others_get_its_requests() {
         assert!(counted.is_some_and(|line| line.ends_with(" 1")), "{metrics}");
     });
 }
+
+#[test]
+fn where_nothing_was_said_of_a_service_the_less_busy_of_two_endpoints_is_asked() {
+    let mut world = shop(AppProtocol::Http11);
+    world.push(Change::Workload(Arc::new(endpoint("two", "127.0.0.3"))));
+    scene(&world, async |scene| {
+        let [one, two] = backends(scene).await;
+        let (mut busy, mut client) = (client(scene).await, client(scene).await);
+        let (_, (name, count)) = tokio::join!(busy.get("/held"), async {
+            let (name, seen) = tokio::select! {
+                () = held(&one) => ("one", &one),
+                () = held(&two) => ("two", &two),
+            };
+            let mut count = 0;
+            for _ in 0..400 {
+                count += usize::from(by(&client.get("/").await) == name);
+            }
+            seen.go_on.notify_one();
+            (name, count)
+        });
+        // By chance alone it would be half of them; of two that come by chance it is a quarter.
+        assert!((50..150).contains(&count), "{name}, which holds one, got {count} of 400");
+    });
+}

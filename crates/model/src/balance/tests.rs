@@ -164,3 +164,45 @@ fn capacity_is_the_share_of_the_connections() {
     ask.avoid = &failed;
     assert_eq!(choose(&world, &ask, &mut Always(0)).unwrap().workload.name.to_string(), "c");
 }
+
+/// Chance that is the same each time, and endpoints that have so much to do.
+struct Loaded(u64, Vec<(&'static str, u32)>);
+
+impl Pick for Loaded {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+
+    fn busy(&self, endpoint: &WorkloadUid) -> Option<u32> {
+        self.1.iter().find(|(name, _)| endpoint.as_str().ends_with(name)).map(|(_, busy)| *busy)
+    }
+}
+
+#[test]
+fn of_two_that_come_by_chance_the_less_busy_for_its_capacity_is_chosen() {
+    let of = |name: &str, capacity| Workload { capacity, ..placed(name, "r/z/n/") };
+    let service = service(WEB, &[], &[(80, 80)]);
+    let client = placed("client", "r/z/n/");
+    let world =
+        world([service.clone().into()]).with(&[of("a", 1).into(), of("b", 3).into()].into_iter().collect());
+    let ask = Ask { client: &client, service: &service, port: 80, role: Role::Destination, avoid: &[] };
+    for (load, wanted) in [
+        // Who is idle is chosen by capacity alone, and so is everybody where nothing is known.
+        (vec![("/a", 0), ("/b", 0)], 235..265),
+        (vec![], 235..265),
+        // As busy for what they are.
+        (vec![("/a", 1), ("/b", 3)], 235..265),
+        // Only where it comes twice.
+        (vec![("/a", 1), ("/b", 0)], 50..75),
+        (vec![("/a", 9), ("/b", 9)], 50..75),
+        // Always, but where the other comes twice.
+        (vec![("/a", 0), ("/b", 9)], 420..455),
+        (vec![("/a", u32::MAX), ("/b", u32::MAX)], 50..75),
+    ] {
+        let mut chance = Loaded(1, load.clone());
+        let chosen = (0..10_000).map(|_| choose(&world, &ask, &mut chance).unwrap());
+        let count = chosen.filter(|it| it.workload.name.as_str() == "a").count();
+        assert!(wanted.contains(&(count / 10)), "{load:?}: a got {count} of 10000");
+    }
+}
