@@ -176,7 +176,8 @@ fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
         Kind::Service | Kind::ServiceEntry | Kind::Gateway => {
             let attached = space.attached().map(|it| it.reference(home));
             let users = users().into_iter().filter(|_| at.kind == Kind::Gateway);
-            own(at).chain(attached).chain(users).chain(behind(world, space, at)).chain(telling(home, space)).collect()
+            let beside = behind(world, space, at).chain(telling(home, space));
+            own(at).chain(attached).chain(users).chain(beside).collect()
         }
         Kind::Pod => behind(world, space, at).chain(world.fronts(at)).collect(),
         Kind::WorkloadEntry => own(at).chain(world.fronts(at)).collect(),
@@ -263,7 +264,8 @@ fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
         .chain(http)
         .chain(grpc)
         .chain(connections);
-    objects.map(|(kind, name)| ObjectRef::new(kind, namespace, name)).chain(telling(namespace, space)).collect()
+    let objects = objects.map(|(kind, name)| ObjectRef::new(kind, namespace, name));
+    objects.chain(telling(namespace, space)).collect()
 }
 
 fn known<'a>(world: &'a World, at: &ObjectRef) -> Option<Known<'a>> {

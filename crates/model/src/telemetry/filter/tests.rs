@@ -14,7 +14,15 @@ impl Facts for Failed {
             Attribute::UrlPath => Value::Text("/shop/cart"),
             Attribute::Header(name) if name == "x-user" => Value::Text("ada"),
             Attribute::Mtls => Value::Bool(true),
-            _ => return None,
+            Attribute::GrpcStatus
+            | Attribute::ResponseSize
+            | Attribute::RequestSize
+            | Attribute::BackendLatency
+            | Attribute::Path
+            | Attribute::Host
+            | Attribute::Header(_)
+            | Attribute::CodeDetails
+            | Attribute::RouteName => return None,
         })
     }
 }
