@@ -43,7 +43,6 @@ pub(super) fn dump(world: &Snapshot, waypoint: &Waypoint, vault: &Vault) -> Valu
         ("telemetry", shelf(world.telemetry(), |it| it.key.to_string(), local::telemetry)),
         ("rateLimits", shelf(world.rate_limits(), |it| it.key.to_string(), local::rate_limit)),
         ("providers", shelf(world.providers(), |it| it.name.to_string(), local::provider)),
-        ("providers", shelf(world.providers(), |it| it.name.to_string(), local::provider)),
         ("authentications", shelf(world.authentications(), |it| it.key.to_string(), local::authentication)),
     ] {
         if more > 0 {
