@@ -3,6 +3,7 @@
 
 pub mod accounts;
 mod aside;
+mod asked;
 pub mod attached;
 pub mod gateway;
 pub mod governed;
@@ -31,6 +32,7 @@ use ambit_cluster::kinds::telemetry::Telemetry;
 use ambit_cluster::kinds::virtual_service::VirtualService;
 use ambit_cluster::{Body, Fault, Kind, Object, ObjectRef};
 
+use self::asked::Asked;
 use self::gateway::NetworkGateway;
 use self::routed::Routed;
 use self::unit::Unit;
@@ -138,6 +140,7 @@ pub struct World {
     /// Who names which gateway.
     users: Users,
     routed: Routed,
+    asked: Asked,
     peers: usize,
     /// How many destination rules there are.
     rules: usize,
@@ -162,6 +165,7 @@ impl World {
             placed: HashMap::new(),
             users: Users::default(),
             routed: Routed::default(),
+            asked: Asked::default(),
             peers: 0,
             rules: 0,
             overlays: None,
@@ -287,18 +291,24 @@ impl World {
     }
 
     fn take_in(&mut self, reference: &ObjectRef, body: Body) -> BTreeSet<Unit> {
-        let mut touched = touch::of(self, reference);
+        let (mut touched, asked) = (touch::of(self, reference), self.asked.changes());
         self.detach(reference);
         self.put(reference, body);
         self.attach(reference);
         touched.extend(touch::of(self, reference));
+        if asked != self.asked.changes() {
+            touch::workloads(self, &mut touched);
+        }
         touched
     }
 
     fn take_out(&mut self, reference: &ObjectRef) -> BTreeSet<Unit> {
-        let touched = touch::of(self, reference);
+        let (mut touched, asked) = (touch::of(self, reference), self.asked.changes());
         self.detach(reference);
         self.drop(reference);
+        if asked != self.asked.changes() {
+            touch::workloads(self, &mut touched);
+        }
         touched
     }
 
@@ -332,7 +342,10 @@ impl World {
             Body::DestinationRule(it) => {
                 self.rules += usize::from(space.destination_rules.insert(name, it).is_none());
             }
-            Body::VirtualService(it) => drop(space.virtual_services.insert(name, it)),
+            Body::VirtualService(it) => {
+                self.asked.enter(&it);
+                space.virtual_services.insert(name, it).iter().for_each(|old| self.asked.leave(old));
+            }
             Body::Telemetry(it) => drop(space.telemetries.insert(name, it)),
             Body::ConfigMap(it) => drop(space.configs.insert(name, it)),
             Body::Node(_) | Body::ServiceAccount(_) | Body::GatewayClass(_) => {}
@@ -366,7 +379,9 @@ impl World {
             Kind::DestinationRule => {
                 self.rules -= usize::from(space.destination_rules.remove(&at.name).is_some());
             }
-            Kind::VirtualService => drop(space.virtual_services.remove(&at.name)),
+            Kind::VirtualService => {
+                space.virtual_services.remove(&at.name).iter().for_each(|old| self.asked.leave(old));
+            }
             Kind::Telemetry => drop(space.telemetries.remove(&at.name)),
             Kind::ConfigMap => drop(space.configs.remove(&at.name)),
             Kind::Node | Kind::ServiceAccount | Kind::GatewayClass => {}

@@ -185,7 +185,7 @@ fn ordered(name: &str, month: &str, spec: &str) -> String {
 fn virtual_services_read_who_carries_them_out_and_what_of_them_nobody_does() {
     let to = |host: &str| format!("route: [{{destination: {{host: {host}}}}}]");
     let rule = format!("http: [{{{}}}]", to("s"));
-    let labels = "match: [{sourceLabels: {a: b}}]";
+    let labels = "match: [{uri: {regex: '('}}]";
     for (spec, wanted) in [
         (format!("hosts: [s], {rule}"), &["WaypointAccepted=True Accepted"][..]),
         (format!("hosts: [bare], {rule}"), &["WaypointAccepted=False MissingUseWaypointLabel"]),
@@ -204,8 +204,13 @@ fn virtual_services_read_who_carries_them_out_and_what_of_them_nobody_does() {
             format!("hosts: [s], http: [{{{labels}, {}}}]", to("s")),
             &["WaypointAccepted=False UnsupportedValue", "PartiallyInvalid=True UnsupportedValue"],
         ),
+        (format!("hosts: [s], {rule}, tcp: [{{{}}}]", to("s")), &["WaypointAccepted=True Accepted"]),
         (
-            format!("hosts: [s], {rule}, tcp: [{{{}}}]", to("s")),
+            format!(
+                "hosts: [s], tcp: [{{match: [{{sourceSubnet: here}}, {{port: 80}}], {}}}, {{{}}}]",
+                to("s"),
+                to("s")
+            ),
             &["WaypointAccepted=True Accepted", "PartiallyInvalid=True UnsupportedValue"],
         ),
     ] {

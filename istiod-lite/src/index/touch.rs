@@ -228,6 +228,16 @@ fn chosen(space: &Space, namespace: &Arc<str>, selector: &Texts, units: &mut BTr
     units.extend(named(UnitKind::WorkloadEntry, namespace, space.workloads.keys()));
 }
 
+/// All that may ask.
+pub(super) fn workloads(world: &World, units: &mut BTreeSet<Unit>) {
+    for (name, space) in world.spaces() {
+        units.extend(named(UnitKind::Pod, name, space.pods.keys()));
+        units.extend(named(UnitKind::WorkloadEntry, name, space.workloads.keys()));
+        // Whether a label is told bears on every match that demands it.
+        units.extend(named(UnitKind::VirtualService, name, space.virtual_services.keys()));
+    }
+}
+
 /// Everything that is translated.
 pub(super) fn all(world: &World, units: &mut BTreeSet<Unit>) {
     everything(world, units);

@@ -24,6 +24,7 @@ pub(super) fn translate(at: &At<'_>, pod: &Pod) -> Option<Workload> {
     workload.workload_name = names::of_owner(pod).into();
     names::canonical(&mut workload, &pod.metadata.labels);
     names::tunnel(&mut workload, &pod.metadata.labels, &pod.metadata.annotations);
+    workload.labels = at.world.looked_at(&pod.metadata.labels);
     workload.services = membership::of_pod(at, pod);
     workload.policies = policy::attached(at, &pod.metadata.labels);
     match waypoint::instance(at.world, at.namespace, pod) {

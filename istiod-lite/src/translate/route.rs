@@ -7,6 +7,7 @@ pub mod connections;
 mod external;
 mod filters;
 mod matches;
+mod session;
 pub mod virtual_service;
 
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use ambit_cluster::kinds::meta::Meta;
 use ambit_cluster::kinds::route::{
-    BackendRef, Filter, GrpcRoute, HttpRoute, ParentRef, Retry as RetryObject, Timeouts as TimeoutsObject,
-    duration,
+    BackendRef, Filter, GrpcRoute, HttpRoute, ParentRef, Retry as RetryObject, SessionPersistence,
+    Timeouts as TimeoutsObject, duration,
 };
 use ambit_model::http_route::{
     Broken, Filters, Match, Parent, Retry, RetryOn, Route, RouteKey, RouteKind, Rule, TimeLimit, Timeouts,
@@ -80,7 +81,7 @@ struct Common<'a> {
     name: &'a str,
     filters: &'a [Filter],
     backends: &'a [BackendRef],
-    keeps_sessions: bool,
+    session: Option<&'a SessionPersistence>,
 }
 
 /// A route's own place, and what was found wrong so far.
@@ -119,7 +120,7 @@ pub fn http(world: &World, object: &HttpRoute) -> Reading {
             name: &rule.name,
             filters: &rule.filters,
             backends: &rule.backend_refs,
-            keeps_sessions: rule.session_persistence.is_some(),
+            session: rule.session_persistence.as_ref(),
         };
         let Some(mut read) = reader.rule(matches, &common) else { continue };
         read.timeouts = timeouts(&rule.timeouts);
@@ -142,7 +143,7 @@ pub fn grpc(world: &World, object: &GrpcRoute) -> Reading {
             name: &rule.name,
             filters: &rule.filters,
             backends: &rule.backend_refs,
-            keeps_sessions: rule.session_persistence.is_some(),
+            session: rule.session_persistence.as_ref(),
         };
         rules.extend(reader.rule(matches, &common).map(Arc::new));
     }
@@ -160,10 +161,10 @@ impl Reader<'_> {
         if matches.is_empty() && broken.is_some() {
             return None;
         }
-        let sessions =
-            common.keeps_sessions.then(|| self.unsupported("sessionPersistence is not carried out"));
+        let session = self.session(common.session);
         let filters = self.filters(common.filters);
-        let filters = match broken.or(sessions) {
+        let (session, unkept) = session.map_or_else(|why| (None, Some(why)), |it| (it, None));
+        let filters = match broken.or(unkept) {
             Some(broken) => Err(broken),
             None => filters,
         };
@@ -175,7 +176,7 @@ impl Reader<'_> {
             backends,
             timeouts: Timeouts::default(),
             retry: None,
-            session: None,
+            session,
         })
     }
 

@@ -35,6 +35,7 @@ pub(super) fn translate(at: &At<'_>, entry: &WorkloadEntry) -> Option<Workload> 
     workload.workload_name = named.unwrap_or(at.name).into();
     names::canonical(&mut workload, &labels);
     names::tunnel(&mut workload, &labels, &meta.annotations);
+    workload.labels = at.world.looked_at(&labels);
     workload.services = membership::of_entry(at, entry, &labels);
     workload.policies = policy::attached(at, &labels);
     let asker = Asker::Workload { namespace: at.namespace, labels: &labels, account: &spec.service_account };

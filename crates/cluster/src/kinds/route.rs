@@ -9,7 +9,6 @@ mod external;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::fault::Wrong;
 use crate::kinds::meta::Meta;
@@ -128,7 +127,62 @@ pub struct HttpRule {
     /// How they are tried again.
     pub retry: Option<Retry>,
     /// How a client is kept with one endpoint.
-    pub session_persistence: Option<Value>,
+    pub session_persistence: Option<SessionPersistence>,
+}
+
+/// How a client is kept with one endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionPersistence {
+    /// What the token is kept under, as older versions of the API have it.
+    pub session_name: Option<String>,
+    /// `Cookie`, which it is where nothing is said, or `Header`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// After this another endpoint may be chosen.
+    pub absolute_timeout: Option<String>,
+    /// After this without a request, too.
+    pub idle_timeout: Option<String>,
+    /// The cookie.
+    pub cookie: Option<SessionCookie>,
+    /// The cookie, as older versions of the API have it.
+    pub cookie_config: Option<SessionCookie>,
+    /// The header.
+    pub header: Option<SessionHeader>,
+}
+
+/// A cookie that keeps a token.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionCookie {
+    /// Its name.
+    pub name: String,
+    /// The path that it is for.
+    pub path: String,
+    /// `Session`, which it is where nothing is said, or `Permanent`.
+    pub lifetime_type: String,
+}
+
+/// A header that keeps a token.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct SessionHeader {
+    /// Its name.
+    pub name: String,
+}
+
+impl SessionPersistence {
+    /// What the token is kept under, if that is said for either.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.session_name.as_deref().filter(|it| !it.is_empty())
+    }
+
+    /// What is said of the cookie, in either way.
+    #[must_use]
+    pub fn cookie(&self) -> SessionCookie {
+        self.cookie.clone().or_else(|| self.cookie_config.clone()).unwrap_or_default()
+    }
 }
 
 /// Requests of a kind: all that is said must hold.
@@ -412,7 +466,7 @@ pub struct GrpcRule {
     /// Where they go.
     pub backend_refs: Vec<BackendRef>,
     /// How a client is kept with one endpoint.
-    pub session_persistence: Option<Value>,
+    pub session_persistence: Option<SessionPersistence>,
 }
 
 /// Calls of a kind: all that is said must hold.

@@ -25,8 +25,7 @@ pub fn connections(world: &World, object: &ConnectionRoute, kind: RouteKind) -> 
     let mut rules = Vec::new();
     for (at, rule) in spec.rules.iter().enumerate() {
         reader.rule = at;
-        let common =
-            Common { name: &rule.name, filters: &[], backends: &rule.backend_refs, keeps_sessions: false };
+        let common = Common { name: &rule.name, filters: &[], backends: &rule.backend_refs, session: None };
         rules.extend(reader.rule((matches.clone(), None), &common).map(Arc::new));
     }
     reader.end(meta, kind, (&spec.parent_refs, rules))

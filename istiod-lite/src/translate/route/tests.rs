@@ -157,8 +157,58 @@ fn what_cannot_be_carried_out_breaks_its_rule_and_no_other() {
     let reading = rules("{filters: [{type: ExtensionRef}]}");
     assert_eq!(reading.notes.unresolved[0].reason, "InvalidKind");
     assert!(reading.route.unwrap().rules[0].filters.is_err());
-    let sessions = rules("{sessionPersistence: {type: Cookie}, backendRefs: [{name: cart, port: 80}]}");
-    assert!(sessions.route.unwrap().rules[0].filters.is_err());
+}
+
+#[test]
+fn sessions_are_kept_as_either_version_of_the_api_says_and_what_cannot_be_meant_breaks_the_rule() {
+    let read = |session: &str| {
+        rules(&format!("{{sessionPersistence: {{{session}}}, backendRefs: [{{name: cart, port: 80}}]}}"))
+    };
+    let cookie = |name: &str, path: Option<&str>, permanent| ambit_model::http_route::Kept::Cookie {
+        name: name.parse().unwrap(),
+        path: path.map(Into::into),
+        permanent,
+    };
+    let header =
+        |name: &'static str| ambit_model::http_route::Kept::Header(http::HeaderName::from_static(name));
+    let hour = Some(Duration::from_secs(3600));
+    for (session, kept, absolute, idle) in [
+        ("", cookie("ambit-session", None, false), None, None),
+        ("sessionName: s, absoluteTimeout: 1h", cookie("s", None, false), hour, None),
+        (
+            "cookieConfig: {lifetimeType: Permanent}, absoluteTimeout: 1h, idleTimeout: 1h",
+            cookie("ambit-session", None, true),
+            hour,
+            hour,
+        ),
+        ("type: Cookie, cookie: {name: c, path: /p}", cookie("c", Some("/p"), false), None, None),
+        ("type: Header", header("x-ambit-session"), None, None),
+        ("type: Header, sessionName: X-Mine", header("x-mine"), None, None),
+        ("type: Header, header: {name: x-own}", header("x-own"), None, None),
+    ] {
+        let reading = read(session);
+        assert_eq!(reading.notes, Notes::default(), "{session}");
+        let wanted = ambit_model::http_route::Session { kept, absolute, idle };
+        assert_eq!(reading.route.unwrap().rules[0].session, Some(wanted), "{session}");
+    }
+    for session in [
+        "type: Path",
+        "type: Header, sessionName: content-length",
+        "type: Header, sessionName: 'a b'",
+        "sessionName: 'a;b'",
+        "cookie: {path: nowhere}",
+        "cookieConfig: {lifetimeType: Permanent}",
+        "cookieConfig: {lifetimeType: Sometimes}",
+        "absoluteTimeout: soon",
+    ] {
+        let reading = read(session);
+        assert!(
+            reading.notes.unsupported[0].contains("sessionPersistence"),
+            "{session}: {:?}",
+            reading.notes
+        );
+        assert!(reading.route.unwrap().rules[0].filters.is_err(), "{session}");
+    }
 }
 
 #[test]

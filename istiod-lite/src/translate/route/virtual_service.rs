@@ -2,6 +2,7 @@
 //! which services; what cannot be honoured is `Broken` there and noted for the author, as of any other route.
 
 mod actions;
+mod connections;
 mod delegates;
 mod hosts;
 mod matches;
@@ -68,6 +69,9 @@ pub fn virtual_service(world: &World, object: &VirtualService) -> Reading {
             reader.notes = own.notes;
         }
     }
+    rules.extend(
+        reader.of_connections(&object.spec, || ports.iter().copied().collect()).into_iter().map(Arc::new),
+    );
     if rules.len() > limits::VIRTUAL_RULES {
         reader.unsupported("there are more rules than any waypoint takes");
         rules.truncate(limits::VIRTUAL_RULES);
@@ -75,8 +79,8 @@ pub fn virtual_service(world: &World, object: &VirtualService) -> Reading {
     let is_broken = !reader.notes.unsupported.is_empty() && rules.iter().all(|it| it.filters.is_err());
     let notes = reader.notes;
     drop(ports);
-    // Without a rule of HTTP it says nothing of requests.
-    let says = !object.spec.http.is_empty();
+    // Without a rule of HTTP it says nothing of requests, and without any, nothing at all.
+    let says = !object.spec.http.is_empty() || !rules.is_empty();
     let route = says.then(|| made(meta, RouteKind::VirtualService, (parents, rules))).flatten();
     Reading { route, hosts, notes, ignored: ignored(object), is_broken }
 }
@@ -84,10 +88,7 @@ pub fn virtual_service(world: &World, object: &VirtualService) -> Reading {
 /// What is written and does not change what becomes of requests here.
 fn ignored(object: &VirtualService) -> Vec<String> {
     let spec = &object.spec;
-    let lists = [("tls", spec.tls.is_empty()), ("tcp", spec.tcp.is_empty())];
-    let lists = lists.into_iter().filter(|(_, is_empty)| !is_empty);
-    let mut all: Vec<String> =
-        lists.map(|(name, _)| format!("{name}: connections go on as if it were not there")).collect();
+    let mut all = Vec::new();
     for (at, rule) in spec.http.iter().enumerate() {
         if rule.retries.as_ref().is_some_and(|it| it.retry_remote_localities == Some(true)) {
             all.push(format!("rule {at}: retries.retryRemoteLocalities"));

@@ -22,12 +22,6 @@ pub(super) fn routes(object: &VirtualService, findings: &mut Findings) {
             "give at least one rule below http, tls or tcp",
         );
     }
-    for (name, is_empty) in [("tls", spec.tls.is_empty()), ("tcp", spec.tcp.is_empty())] {
-        if !is_empty {
-            let remedy = "use TLSRoute or TCPRoute where a waypoint is to carry it out";
-            findings.warn(format!("spec.{name}"), "", "waypoints pass over it", remedy);
-        }
-    }
     for (at, rule) in spec.http.iter().enumerate() {
         self::rule(&format!("spec.http[{at}]"), rule, findings);
     }
@@ -75,15 +69,6 @@ fn rule(at: &str, it: &HttpRule, findings: &mut Findings) {
 }
 
 fn matched(at: &str, it: &HttpMatch, findings: &mut Findings) {
-    if !it.source_labels.is_empty() {
-        let remedy = "match by sourceNamespace";
-        findings.warn(
-            format!("{at}.sourceLabels"),
-            "",
-            "waypoints answer such requests with an error",
-            remedy,
-        );
-    }
     if !it.stat_prefix.is_empty() {
         findings.warn(format!("{at}.statPrefix"), &it.stat_prefix, "waypoints pass over it", "leave it out");
     }

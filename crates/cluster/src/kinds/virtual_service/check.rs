@@ -1,6 +1,6 @@
 //! The rules of a VirtualService that span several fields, each broken one told with field, value and remedy.
 
-use super::{Abort, DirectResponse, HttpMatch, HttpRule, Redirect, StringMatch, VirtualServiceSpec};
+use super::{Abort, DirectResponse, HttpMatch, HttpRule, Redirect, StringMatch, TlsRule, VirtualServiceSpec};
 use crate::fault::Wrong;
 use crate::kinds::duration::span;
 
@@ -43,6 +43,18 @@ pub(super) fn check(spec: &VirtualServiceSpec) -> Checked {
     let tcp = spec.tcp.iter().enumerate().map(|(at, it)| (format!("spec.tcp[{at}]"), it.route.is_empty()));
     match tls.chain(tcp).find(|(_, is_empty)| *is_empty) {
         Some((at, _)) => Err(Wrong::field(format!("{at}.route"), "", "missing", "say where connections go")),
+        None => spec.tls.iter().enumerate().try_for_each(|(at, it)| servers(&format!("spec.tls[{at}]"), it)),
+    }
+}
+
+/// Which server is asked for tells rules of TLS apart.
+fn servers(at: &str, it: &TlsRule) -> Checked {
+    let remedy = "list the servers that are asked for";
+    if it.matches.is_empty() {
+        return Err(Wrong::field(format!("{at}.match"), "", "missing", remedy));
+    }
+    match it.matches.iter().position(|it| it.sni_hosts.is_empty()) {
+        Some(nth) => Err(Wrong::field(format!("{at}.match[{nth}].sniHosts"), "", "missing", remedy)),
         None => Ok(()),
     }
 }
@@ -312,6 +324,20 @@ mod tests {
         ] {
             let text = told(&rule);
             assert!(text.contains(wanted), "{rule}: {text:?}");
+        }
+        for (tls, wanted) in [
+            ("{route: [{destination: {host: a}}]}", "spec.tls[0].match  missing"),
+            (
+                "{match: [{port: 1}], route: [{destination: {host: a}}]}",
+                "spec.tls[0].match[0].sniHosts  missing",
+            ),
+            ("{match: [{sniHosts: [a]}]}", "spec.tls[0].route  missing"),
+            ("{match: [{sniHosts: [a]}], route: [{destination: {host: a}}]}", ""),
+        ] {
+            let spec = yaml_serde::from_str(&format!("{{hosts: [cart], tls: [{tls}]}}")).unwrap();
+            let text = check(&spec)
+                .map_or_else(|it| format!("{} {} {}", it.field, it.value, it.problem), |()| String::new());
+            assert_eq!(text, wanted, "{tls}");
         }
         let fine = "{match: [{uri: {prefix: /a}, headers: {x-a: {}}, queryParams: {q: {regex: '[0-9]+'}}}], \
              route: [{destination: {host: cart, subset: v1, port: {number: 80}}, weight: 90}, {destination: {host: b}, weight: 10}], \

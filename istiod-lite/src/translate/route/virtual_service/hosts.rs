@@ -41,8 +41,11 @@ pub fn destination_hosts(world: &World, object: &VirtualService) -> Vec<String> 
         let to = it.route.iter().map(|it| &it.destination);
         to.chain(&it.mirror).chain(it.mirrors.iter().map(|it| &it.destination))
     });
+    let spec = &object.spec;
+    let connections =
+        spec.tls.iter().flat_map(|it| &it.route).chain(spec.tcp.iter().flat_map(|it| &it.route));
     let name = |it: &Destination| host_of(world, &object.metadata.namespace, &it.host);
-    rules.filter_map(name).collect()
+    rules.chain(connections.map(|it| &it.destination)).filter_map(name).collect()
 }
 
 /// The services of each host.

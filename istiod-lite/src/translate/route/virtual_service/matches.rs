@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ambit_cluster::kinds::meta::Texts;
 use ambit_cluster::kinds::virtual_service::{CLAIMS, HttpMatch, MESH, StringMatch};
 use ambit_model::http_route::{
     Broken, ClaimMatch, HeaderMatch, Match, More, PathMatch, Pattern, QueryMatch, ValueMatch,
@@ -24,10 +25,8 @@ impl Reader<'_> {
     }
 
     fn match_in_order(&mut self, it: &HttpMatch) -> Result<Match, Broken> {
-        if !it.source_labels.is_empty() {
-            return Err(self.unsupported("match.sourceLabels: of who asks, only the namespace is looked at"));
-        }
         let mut more = More { port: it.port.map(|port| port.0), ..More::default() };
+        more.from_labels = self.labels(&it.source_labels)?;
         if !it.source_namespace.is_empty() {
             let from = it.source_namespace.parse();
             more.from = Some(from.map_err(|_| self.unsupported("match.sourceNamespace is no namespace"))?);
@@ -54,6 +53,18 @@ impl Reader<'_> {
             query: self.parameters(&it.query_params)?,
             more: boxed(more),
         })
+    }
+
+    /// Labels of who asks.
+    pub(super) fn labels(&mut self, all: &Texts) -> Result<Vec<(Box<str>, Box<str>)>, Broken> {
+        if all.len() > limits::ROUTE_LIST {
+            return Err(self.unsupported("match.sourceLabels has more than 16 labels"));
+        }
+        if let Some(key) = all.keys().find(|it| !self.world.is_told(it)) {
+            let text = format!("match.sourceLabels: all routes together look at too many labels for {key}");
+            return Err(self.unsupported(&text));
+        }
+        Ok(all.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect())
     }
 
     fn uri(&mut self, it: &StringMatch, any_case: bool) -> Result<PathMatch, Broken> {

@@ -273,7 +273,6 @@ fn a_rule_for_other_gateways_alone_is_for_nobody_here() {
 #[test]
 fn what_cannot_be_carried_out_breaks_its_rule_and_no_other() {
     for (rule, wanted) in [
-        (format!("{{match: [{{sourceLabels: {{app: a}}}}, {{uri: {{prefix: /a}}}}], {TO}}}"), "sourceLabels"),
         (format!("{{match: [{{uri: {{regex: '('}}}}, {{}}], {TO}}}"), "refused"),
         (format!("{{headers: {{request: {{set: {{x-a: '%REQ(b)%'}}}}}}, {TO}}}"), "Envoy puts in"),
         (format!("{{headers: {{request: {{set: {{content-length: '0'}}}}}}, {TO}}}"), "content-length"),
@@ -296,12 +295,72 @@ fn what_cannot_be_carried_out_breaks_its_rule_and_no_other() {
             "{notes:?}"
         );
     }
-    let alone = rules(&format!("{{match: [{{sourceLabels: {{app: a}}}}], {TO}}}"));
+    let alone = rules(&format!("{{match: [{{uri: {{regex: '('}}}}], {TO}}}"));
     assert!(alone.route.unwrap().rules.is_empty() && alone.is_broken, "it would be for everything");
     let passed = read(&format!(
         "hosts: [cart], http: [{{retries: {{attempts: 1, retryRemoteLocalities: true}}, {TO}}}], tcp: [{TCP}]"
     ));
-    assert_eq!(passed.ignored.len(), 2, "{:?}", passed.ignored);
+    assert_eq!(passed.ignored.len(), 1, "{:?}", passed.ignored);
+}
+
+#[test]
+fn who_asks_is_known_by_its_labels_too() {
+    let rule =
+        one(&format!("{{match: [{{sourceLabels: {{app: a, version: v1}}, sourceNamespace: next}}], {TO}}}"));
+    let more = rule.matches[0].more.as_ref().unwrap();
+    let labels: Vec<_> = more.from_labels.iter().map(|(key, value)| (&**key, &**value)).collect();
+    assert_eq!(labels, [("app", "a"), ("version", "v1")]);
+    assert_eq!(more.from.as_ref().unwrap().as_str(), "next");
+    let many: String = (0..17).map(|at| format!("l{at}: x, ")).collect();
+    let reading = rules(&format!("{{match: [{{sourceLabels: {{{many}}}}}], {TO}}}"));
+    assert!(reading.is_broken && reading.notes.unsupported[0].contains("16 labels"), "{:?}", reading.notes);
+}
+
+#[test]
+fn rules_of_connections_come_behind_those_of_requests_and_tls_before_tcp() {
+    let tls = "{match: [{sniHosts: [pay.shop, '*.org'], port: 443}], route: [{destination: {host: cart}}]}";
+    let tcp = "{match: [{destinationSubnets: [10.1.0.0/16, 10.2.0.1], sourceSubnet: 'fd00::/8', sourceLabels: {a: b}, \
+               sourceNamespace: next}, {gateways: [front]}], \
+               route: [{destination: {host: cart}, weight: 9}, {destination: {host: nobody}, weight: 1}, {destination: {host: pay, port: {number: 80}}, weight: 0}]}";
+    let reading = read(&format!("hosts: [cart], tcp: [{tcp}], tls: [{tls}], http: [{{{TO}}}]"));
+    assert_eq!(reading.notes.unsupported, Vec::<String>::new());
+    assert_eq!(reading.notes.unresolved.len(), 1, "nobody is not there");
+    let route = reading.route.unwrap();
+    let [http, tls, tcp] = route.rules.as_slice() else { panic!("{:?}", route.rules) };
+    assert!(http.matches.iter().all(|it| it.more.is_none()));
+    let more = tls.matches[0].more.as_ref().unwrap();
+    assert_eq!(more.servers.iter().map(ToString::to_string).collect::<Vec<_>>(), ["pay.shop", "*.org"]);
+    assert_eq!((more.port, more.connection.is_some()), (Some(443), true));
+    let [of] = tcp.matches.as_slice() else { panic!("what is for a gateway alone is for nobody: {tcp:?}") };
+    let more = of.more.as_ref().unwrap();
+    let connection = more.connection.as_ref().unwrap();
+    assert_eq!(
+        connection.to.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.1.0.0/16", "10.2.0.1/32"]
+    );
+    assert_eq!(connection.from.unwrap().to_string(), "fd00::/8");
+    assert_eq!(more.from_labels.len(), 1);
+    assert_eq!(
+        tcp.backends.iter().map(|it| (it.weight, it.to.is_ok())).collect::<Vec<_>>(),
+        [(9, true), (1, false)]
+    );
+}
+
+#[test]
+fn a_destination_without_a_port_is_that_which_was_dialled_and_what_cannot_be_meant_breaks_its_rule() {
+    let both = read("hosts: [pay], tcp: [{route: [{destination: {host: pay}}]}]").route.unwrap();
+    let ports = both.rules.iter().map(|it| it.matches[0].more.as_ref().unwrap().port);
+    assert_eq!(ports.collect::<Vec<_>>(), [Some(80), Some(8080)]);
+    for (of, wanted) in [
+        ("{destinationSubnets: ['10.0.0.0/99']}", "destinationSubnets"),
+        ("{sourceSubnet: here}", "sourceSubnet"),
+        ("{sourceNamespace: 'A b'}", "sourceNamespace"),
+    ] {
+        let reading = read(&format!("hosts: [cart], tcp: [{{match: [{of}, {{port: 80}}], {TO}}}]"));
+        assert!(reading.notes.unsupported[0].contains(wanted), "{of}: {:?}", reading.notes);
+        let route = reading.route.unwrap();
+        assert!(route.rules[0].filters.is_err() && route.rules[0].matches.len() == 1, "{of}");
+    }
 }
 
 const TCP: &str = "{route: [{destination: {host: cart}}]}";
