@@ -179,7 +179,7 @@ async fn exchange(
     for last in (0..TRIES).map(|tried| tried + 1 == TRIES) {
         let planned = plan(lane, to, &mut hints).await;
         let plan = planned.map_err(|refusal| CallError::NoEndpoint(at.clone(), Box::new(refusal)))?;
-        let sent = Box::pin(Lines::send(lane, &plan, http2, head(request, http2)?)).await;
+        let sent = Box::pin(Lines::send(lane, (to, &plan), http2, head(request, http2)?)).await;
         match sent {
             Ok(got) => return Box::pin(whole(got)).await,
             Err(failure) if last || !failure.is_unseen() => return Err(CallError::Failed(Box::new(failure))),

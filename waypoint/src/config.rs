@@ -15,8 +15,10 @@ use ambit_proxy::control::{Control, Us};
 use ambit_proxy::place::{self, Place};
 use ambit_proxy::ports::Ports;
 use ambit_proxy::terms;
+use ambit_tls::configs::control_plane::RootSource;
 use ambit_tls::credential::Terms;
 use ambit_wire::node_link::PodInfo;
+use ipnet::IpNet;
 
 use crate::keys::KeySettings;
 use crate::room::memory;
@@ -48,6 +50,10 @@ pub struct Config {
     pub drain: Duration,
     /// When keys of those who issue tokens are fetched.
     pub keys: KeySettings,
+    /// Where hosts below wildcards of service entries may be, beside public addresses.
+    pub outside: Vec<IpNet>,
+    /// Who vouches for servers outside of the mesh, where nobody else was named.
+    pub roots: RootSource,
     /// Traffic threads.
     pub threads: usize,
     /// How long a body may stand still; none: any time.
@@ -116,6 +122,22 @@ const REQUESTS: Key<usize> = Key::new(
     number,
     || 0,
 );
+const OUTSIDE: Key<Vec<IpNet>> = Key::new(
+    "DYNAMIC_DNS_RANGES",
+    "where hosts below wildcards of service entries may be beside public addresses: ranges, with commas between",
+    |t| {
+        let range =
+            |it: &str| it.trim().parse().map_err(|_| format!("write ranges like 10.0.0.0/8, not {it:?}"));
+        t.split(',').filter(|it| !it.trim().is_empty()).map(range).collect()
+    },
+    Vec::new,
+);
+const ROOTS: Key<Option<String>> = Key::new(
+    "TLS_ROOT_CA",
+    "who vouches for servers outside of the mesh: a file with certificates; without a word, the system's",
+    |t| text(t).map(Some),
+    || None,
+);
 const MESH_VERSION: Key<String> =
     Key::new("ISTIO_META_ISTIO_VERSION", "shown in metrics", text, || "unknown".into());
 
@@ -164,6 +186,8 @@ impl Config {
             grace: GRACE.read(source, f),
             drain: place::drain(source, f),
             keys: KeySettings::read(source, f),
+            outside: OUTSIDE.read(source, f),
+            roots: ROOTS.read(source, f).map_or(RootSource::System, |path| RootSource::File(path.into())),
             threads: threads(THREADS.read(source, f)),
             idle: Some(IDLE.read(source, f)).filter(|idle| !idle.is_zero()),
             tell_client: TELL_CLIENT.read(source, f),

@@ -15,6 +15,7 @@ use ambit_process::stop::Stop;
 use ambit_proxy::place::Place;
 use ambit_proxy::unproven::Unproven;
 use ambit_proxy::world::World;
+use ambit_tls::configs::control_plane::RootSource;
 use ambit_tls::vault::Vault;
 use ambit_wire::node_link::PodInfo;
 use tokio::sync::watch;
@@ -27,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::room::Room;
 use crate::room::count::Count;
 use crate::trace::Spans;
-use crate::upstream::{Busy, Groups, Lines};
+use crate::upstream::{Busy, Groups, Lines, Names};
 
 /// What all threads share.
 pub(crate) struct Shared {
@@ -40,6 +41,10 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     /// What is known of the endpoints of services whose traffic is handled in a way of its own.
     pub(crate) groups: Groups,
+    /// Where hosts outside of the mesh are.
+    pub(crate) names: Names,
+    /// Who vouches for servers outside of the mesh, where nobody else was named.
+    pub(crate) roots: RootSource,
     pub(crate) place: Place,
     pub(crate) windows: Windows,
     pub(crate) drain: Duration,

@@ -1,5 +1,5 @@
-//! What HTTP is spoken over: a stream of a tunnel, or a plain connection to who has no tunnel. Owns putting back what
-//! was read too early; neither knows what is said.
+//! What HTTP is spoken over: a stream of a tunnel, a plain connection to who has no tunnel, or TLS over either. Owns
+//! putting back what was read too early; none knows what is said.
 
 use std::io;
 use std::pin::Pin;
@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use ambit_hbone::nested::Nested;
 use ambit_hbone::stream::Stream;
 use ambit_process::net::TcpStream;
+use ambit_tls::ClientStream;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -23,6 +24,8 @@ pub(crate) struct Line {
 enum Io {
     Tunnel(Box<Nested>),
     Plain(TcpStream),
+    /// TLS that we have begun, over one of the others.
+    Secured(Box<ClientStream<Line>>),
 }
 
 impl From<Stream> for Line {
@@ -37,6 +40,12 @@ impl From<TcpStream> for Line {
     }
 }
 
+impl From<ClientStream<Self>> for Line {
+    fn from(stream: ClientStream<Self>) -> Self {
+        Self { ahead: Bytes::new(), io: Io::Secured(Box::new(stream)), halves: false }
+    }
+}
+
 impl Line {
     /// Puts bytes back, to be read again before all others.
     pub(crate) fn put_back(&mut self, bytes: Bytes) {
@@ -45,8 +54,17 @@ impl Line {
 
     /// From now on each half ends by itself: HTTP is no longer, or never was, spoken here.
     pub(crate) fn by_halves(mut self) -> Self {
-        self.halves = true;
+        self.halve();
         self
+    }
+}
+
+impl Line {
+    fn halve(&mut self) {
+        self.halves = true;
+        if let Io::Secured(io) = &mut self.io {
+            io.get_mut().0.halve();
+        }
     }
 }
 
@@ -65,6 +83,7 @@ impl AsyncRead for Line {
         match &mut self.io {
             Io::Tunnel(io) => Pin::new(io.as_mut()).poll_read(cx, buffer),
             Io::Plain(io) => Pin::new(io).poll_read(cx, buffer),
+            Io::Secured(io) => Pin::new(io.as_mut()).poll_read(cx, buffer),
         }
     }
 }
@@ -74,6 +93,7 @@ impl AsyncWrite for Line {
         match &mut self.io {
             Io::Tunnel(io) => Pin::new(io.as_mut()).poll_write(cx, bytes),
             Io::Plain(io) => Pin::new(io).poll_write(cx, bytes),
+            Io::Secured(io) => Pin::new(io.as_mut()).poll_write(cx, bytes),
         }
     }
 
@@ -81,6 +101,7 @@ impl AsyncWrite for Line {
         match &mut self.io {
             Io::Tunnel(io) => Pin::new(io.as_mut()).poll_flush(cx),
             Io::Plain(io) => Pin::new(io).poll_flush(cx),
+            Io::Secured(io) => Pin::new(io.as_mut()).poll_flush(cx),
         }
     }
 
@@ -90,6 +111,7 @@ impl AsyncWrite for Line {
             Io::Tunnel(io) if halves => Poll::Ready(io.end()),
             Io::Tunnel(io) => Pin::new(io.as_mut()).poll_shutdown(cx),
             Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Io::Secured(io) => Pin::new(io.as_mut()).poll_shutdown(cx),
         }
     }
 }

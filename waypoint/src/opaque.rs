@@ -7,11 +7,13 @@ use std::sync::Arc;
 use ambit_hbone::accept::Arrival;
 use ambit_hbone::head::Refusal;
 use ambit_model::http_route::Table;
-use ambit_model::route::{Bound, Hints};
+use ambit_model::route::{Bound, Hints, Plan};
 use ambit_process::clock::{Instant, now};
 use ambit_proxy::side::Side;
+use ambit_tls::configs::origin::Spoken;
 use tokio::io::copy_bidirectional;
 
+use crate::lane::Lane;
 use crate::line::Line;
 use crate::metrics::{ConnectionLabels, names};
 use crate::phases::authorize;
@@ -19,7 +21,7 @@ use crate::phases::record::say_connection;
 use crate::refused::Refused;
 use crate::routed;
 use crate::stream::Inbound;
-use crate::upstream::{Counted, Failure, Guide, Met, connect, endpoint, plan_by};
+use crate::upstream::{Begin, Counted, Failure, Guide, Met, connect, endpoint, look_up, plan_by};
 
 /// Endpoints tried for one connection; more would only hide that a service is down.
 const TRIES: usize = 3;
@@ -96,6 +98,9 @@ async fn reach(
     }
     let seat = guide.as_ref().map(|it| it.connect(lane)).transpose().map_err(Failure::from)?;
     let hash = guide.as_ref().and_then(|it| it.hash_of(inbound.client.from.ip()));
+    // Which host of a wildcard is meant, nobody says here.
+    look_up(lane, &to, None, &mut hints).await?;
+    let tls = Begin::of(lane, guide.as_ref(), None)?;
     let mut failed = None;
     for _ in 0..TRIES {
         let plan = match (plan_by(lane, &to, &mut hints, (guide.as_ref(), hash)).await, failed.take()) {
@@ -105,7 +110,7 @@ async fn reach(
             (Err(refusal), None) => return Err(Refused::NoEndpoint(refusal)),
         };
         let client: SocketAddr = inbound.client.from.socket();
-        match connect(lane, &plan, (Some(client), guide.as_ref())).await {
+        match connected(lane, &plan, (client, guide.as_ref()), tls.as_ref()).await {
             Ok((line, met)) => return Ok((line, met, seat)),
             Err(failure) if failure.is_unseen() && matches!(to, Bound::Service { .. }) => {
                 hints.avoid.extend(endpoint(&plan).map(|workload| workload.uid.clone()));
@@ -115,6 +120,19 @@ async fn reach(
         }
     }
     Err(failed.map_or(Refused::TimedOut, Refused::Upstream))
+}
+
+async fn connected(
+    lane: &Lane,
+    plan: &Plan,
+    (client, guide): (SocketAddr, Option<&Guide>),
+    tls: Option<&Begin>,
+) -> Result<(Line, Met), Failure> {
+    let (line, met) = connect(lane, plan, (Some(client), guide)).await?;
+    match tls {
+        Some(tls) => Ok((tls.on(line, Spoken::Opaque, guide).await?, met)),
+        None => Ok((line, met)),
+    }
 }
 
 async fn copy(inbound: &Inbound, near: Line, (far, met): (Line, Met), began: Instant) {

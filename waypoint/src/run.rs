@@ -36,7 +36,7 @@ use crate::lane::{Lane, Shared};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::trace;
-use crate::upstream::Groups;
+use crate::upstream::{Groups, Names};
 
 /// What ends by itself after a stop gets this long.
 const END_WAIT: Duration = Duration::from_secs(1);
@@ -105,6 +105,8 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
         pod: config.pod.clone(),
         identity: config.identity.clone(),
         groups: Groups::default(),
+        names: Names::new(config.outside.clone()),
+        roots: config.roots.clone(),
         place: config.place.clone(),
         windows: config.windows,
         drain: config.drain,

@@ -5,6 +5,8 @@
 mod busy;
 mod group;
 mod lines;
+mod names;
+mod secure;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,7 +27,7 @@ use ambit_model::service::Service;
 use ambit_model::snapshot::Snapshot;
 use ambit_model::traffic::{Came, Overflow};
 use ambit_model::workload::Workload;
-use ambit_process::net::{TcpStream, lookup_host};
+use ambit_process::net::TcpStream;
 use http::StatusCode;
 use tokio::time::timeout;
 
@@ -34,11 +36,11 @@ use crate::line::Line;
 pub(crate) use busy::Busy;
 pub(crate) use group::{Counted, Groups, Guide};
 pub(crate) use lines::{Got, Lease, Lines};
+pub(crate) use names::{Names, look_up};
+pub(crate) use secure::{Begin, Unproven};
 
 /// Longer than any healthy network needs, shorter than people wait.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
-/// A name server gets this long.
-const NAME_WAIT: Duration = Duration::from_secs(5);
 
 /// Why an endpoint gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,12 @@ pub(crate) enum Failure {
     /// It does not accept.
     #[error("the endpoint does not accept")]
     Connect(#[source] io::Error),
+    /// What was said of how to go there cannot be honoured.
+    #[error("nothing is sent there: {0}")]
+    Closed(String),
+    /// It accepts, and TLS does not begin.
+    #[error("TLS to the endpoint does not begin")]
+    Unproven(#[from] Unproven),
     /// It accepts, and does not speak HTTP.
     #[error("the endpoint does not speak HTTP")]
     Handshake(#[source] hyper::Error),
@@ -100,7 +108,12 @@ impl Failure {
     /// Flags, details, and the reason in the words that people search for.
     pub(crate) fn words(&self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Self::Open(_) | Self::Relay(_) | Self::Connect(_) | Self::Handshake(_) => (
+            Self::Open(_)
+            | Self::Relay(_)
+            | Self::Connect(_)
+            | Self::Closed(_)
+            | Self::Unproven(_)
+            | Self::Handshake(_) => (
                 "UF",
                 "upstream_reset_before_response_started{remote_connection_failure}",
                 "remote connection failure",
@@ -133,9 +146,11 @@ impl Failure {
                 OpenError::Head(_) => false,
                 OpenError::Silent { .. } | OpenError::Broken(_) => true,
             },
+            // Those who vouch are missing for all of them.
+            Self::Unproven(error) => matches!(error, Unproven::Proof { .. }),
             Self::Relay(_) | Self::Connect(_) | Self::Handshake(_) | Self::Unsent(_) => true,
             Self::Lost { source } => refused_stream(source),
-            Self::Malformed(_) | Self::Slow { .. } | Self::Overflow(_) => false,
+            Self::Malformed(_) | Self::Slow { .. } | Self::Overflow(_) | Self::Closed(_) => false,
         }
     }
 
@@ -216,7 +231,7 @@ pub(crate) async fn plan_by(
         };
         match planned {
             Err(Refusal::NameNeeded { hostname }) if !hints.names.contains_key(&hostname) => {
-                let found = resolve(&hostname).await;
+                let found = resolve(lane, &hostname).await;
                 hints.names.insert(hostname, found);
             }
             planned => return planned,
@@ -267,12 +282,12 @@ impl Pick for Chance {
     }
 }
 
-/// What a workload's name resolves to; nothing when there is no answer.
-async fn resolve(hostname: &Label) -> Vec<IpAddr> {
-    match timeout(NAME_WAIT, lookup_host((hostname.as_str(), 0))).await {
-        Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()).collect(),
-        Ok(Err(_)) | Err(_) => Vec::new(),
+/// What a workload's name resolves to; nothing when there is no answer. A wildcard's is looked up before (`look_up`).
+async fn resolve(lane: &Lane, hostname: &Label) -> Vec<IpAddr> {
+    if hostname.as_str().starts_with('*') {
+        return Vec::new();
     }
+    lane.shared.names.resolve(hostname.as_str()).await.to_vec()
 }
 
 /// The endpoint of a plan, which another may stand in for.
@@ -284,13 +299,18 @@ pub(crate) fn endpoint(plan: &Plan) -> Option<&Arc<Workload>> {
     }
 }
 
+/// How long a connection may take to be there.
+fn patience(guide: Option<&Guide>) -> Duration {
+    guide.and_then(Guide::limits).and_then(|it| it.connect).unwrap_or(CONNECT_WAIT)
+}
+
 /// Connects as planned. `client` is for whom, as far as only one connection is meant.
 pub(crate) async fn connect(
     lane: &Lane,
     plan: &Plan,
     (client, guide): (Option<SocketAddr>, Option<&Guide>),
 ) -> Result<(Line, Met), Failure> {
-    let patience = guide.and_then(Guide::limits).and_then(|it| it.connect).unwrap_or(CONNECT_WAIT);
+    let patience = patience(guide);
     match plan {
         Plan::Tunnel(to) | Plan::ViaWaypoint(to) => Box::pin(tunnel(lane, to, client, patience)).await,
         Plan::ViaGateway(to) => Box::pin(relay(lane, to, client, patience)).await,

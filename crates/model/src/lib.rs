@@ -12,6 +12,7 @@ pub mod http_path;
 pub mod http_route;
 pub mod judge;
 pub mod name;
+pub mod outside;
 pub mod policy;
 pub mod provider;
 pub mod rate_limit;

@@ -6,6 +6,7 @@
 mod choice;
 mod hash;
 mod near;
+mod origination;
 mod outlier;
 mod table;
 mod ward;
@@ -21,6 +22,7 @@ use crate::service::Scope;
 pub use choice::Choosing;
 pub use hash::{Affinity, Baked, Given, affinity};
 pub use near::{Near, Place, Shares};
+pub use origination::{Origination, Roots, SubjectName, host, is_host};
 pub use outlier::Came;
 pub use table::Table;
 pub use ward::{Overflow, Ward};
@@ -64,6 +66,8 @@ pub struct Handling {
     pub outlier: Option<Outlier>,
     /// How many may be tried again at a time.
     pub retry_budget: Option<RetryBudget>,
+    /// TLS that is begun to endpoints, in tunnels and without them.
+    pub tls: Option<Origination>,
     /// What cannot be honoured, so that nothing is sent at all.
     pub closed: Option<Broken>,
 }

@@ -3,6 +3,7 @@
 
 pub mod control_plane;
 pub(crate) mod hbone;
+pub mod origin;
 pub(crate) mod provider;
 pub(crate) mod revoked;
 mod served;

@@ -113,6 +113,13 @@ pub const TRAFFIC_PORTS: usize = 256;
 /// Places, or ways between them, of one service.
 pub const TRAFFIC_LIST: usize = 1_024;
 
+/// Certificates, as PEM, of those who vouch for a service's endpoints: some dozens; the handling of traffic on each port
+/// and in each subset may have its own.
+pub const TRAFFIC_ROOTS: usize = 64 << 10;
+
+/// Names of which an endpoint proves one.
+pub const SUBJECT_NAMES: usize = 64;
+
 /// Cuts a text to at most `limit` bytes, at a character's boundary.
 #[must_use]
 pub fn shortened(text: &str, limit: usize) -> &str {

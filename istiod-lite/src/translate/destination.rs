@@ -2,6 +2,7 @@
 //! host, who is in a subset, and which of a rule's parts goes before which. What a part means is `handling`'s.
 
 mod handling;
+mod tls;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

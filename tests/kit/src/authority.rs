@@ -50,10 +50,19 @@ impl Authority {
     /// A leaf whose only name is this URI, for example `spiffe://cluster.local/ns/shop/sa/web`.
     #[must_use]
     pub fn issue(&self, identity: &str) -> Leaf {
+        self.leaf(SanType::URI(Ia5String::try_from(identity).expect("an ASCII identity")))
+    }
+
+    /// A leaf whose only name is this host.
+    #[must_use]
+    pub fn issue_host(&self, host: &str) -> Leaf {
+        self.leaf(SanType::DnsName(Ia5String::try_from(host).expect("an ASCII name")))
+    }
+
+    fn leaf(&self, name: SanType) -> Leaf {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::default();
-        params.subject_alt_names =
-            vec![SanType::URI(Ia5String::try_from(identity).expect("an ASCII identity"))];
+        params.subject_alt_names = vec![name];
         // Out of the key, so that no two leaves share it; RFC 5280, 4.1.2.2: positive.
         let mut serial = key.public_key_raw()[1..17].to_vec();
         serial[0] &= 0x7f;

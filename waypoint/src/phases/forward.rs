@@ -8,6 +8,7 @@ use ambit_model::http_route::{Answer, Ended, Sent};
 use ambit_model::route::{Hints, Plan};
 use ambit_model::traffic::{Came as Attempt, Given, affinity};
 use http::header::{HeaderValue, SET_COOKIE};
+use http::uri::Authority;
 use http::{Method, StatusCode};
 use tokio::time::{sleep, timeout, timeout_at};
 
@@ -18,7 +19,7 @@ use super::route::Route;
 use crate::body::{Source, Why};
 use crate::lane::Lane;
 use crate::refused::Refused;
-use crate::upstream::{Chance, Counted, Failure, Got, Guide, Lines, endpoint, plan_by};
+use crate::upstream::{Chance, Counted, Failure, Got, Guide, Lines, endpoint, look_up, plan_by};
 
 /// What came of one attempt.
 enum Came {
@@ -89,6 +90,7 @@ async fn tries(
     let mut retrying = None;
     mirror(record, outgoing, source, route);
     let mut hints = Hints { stay: route.stays_with(), ..Hints::default() };
+    look_up(&lane, &route.to, outgoing.authority.as_ref().map(Authority::as_str), &mut hints).await?;
     let mut failed: Option<Failure> = None;
     for attempt in 1.. {
         let plan = match next(record, route, &mut hints, guided).await {

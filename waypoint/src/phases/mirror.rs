@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_model::route::{Bound, Hints};
+use http::uri::Authority;
 use http_body::Body as _;
 use tokio::time::timeout;
 use tracing::debug;
@@ -14,7 +15,7 @@ use super::rewrite::Outgoing;
 use super::route::Route;
 use crate::body::{Source, Upload};
 use crate::lane::Lane;
-use crate::upstream::{Lines, plan};
+use crate::upstream::{Lines, look_up, plan};
 
 /// Copies under way from one thread; more are not made.
 const COPIES: usize = 256;
@@ -42,8 +43,13 @@ pub(crate) fn mirror(record: &Record, outgoing: &Outgoing, source: &Source, rout
 
 /// Sends one copy, and reads its answer to nobody.
 async fn send(lane: &Arc<Lane>, copy: Outgoing, upload: Upload, to: Bound) {
-    let Ok(plan) = plan(lane, &to, &mut Hints::default()).await else { return };
-    let sent = Box::pin(Lines::send(lane, &plan, copy.http2, copy.request(1, upload))).await;
+    let mut hints = Hints::default();
+    let asked = copy.authority.as_ref().map(Authority::as_str);
+    if look_up(lane, &to, asked, &mut hints).await.is_err() {
+        return;
+    }
+    let Ok(plan) = plan(lane, &to, &mut hints).await else { return };
+    let sent = Box::pin(Lines::send(lane, (&to, &plan), copy.http2, copy.request(1, upload))).await;
     let Ok(got) = sent else { return };
     let mut body = got.response.into_body();
     while let Some(Ok(_)) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {}

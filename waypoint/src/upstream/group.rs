@@ -21,6 +21,7 @@ use http::HeaderMap;
 use tokio::sync::Notify;
 
 use super::Chance;
+use super::secure::Origins;
 use crate::lane::Lane;
 use crate::metrics::{Governed, names};
 
@@ -41,6 +42,8 @@ pub(crate) struct Group {
     pub(super) key: GroupKey,
     ward: Mutex<Ward>,
     began: Instant,
+    /// How TLS to them begins.
+    pub(super) origins: Origins,
     /// Told whenever something is over that others may wait for.
     changed: Notify,
 }
@@ -83,7 +86,7 @@ impl Groups {
         // One more is the moment to let go of those that nobody speaks of any more.
         let world = lane.shared.world.load();
         all.retain(|key, group| world.traffic_of(&key.service).is_some() || !group.ward().is_idle());
-        let group = Group { key: key.clone(), ward: Mutex::default(), began: now(), changed: Notify::new() };
+        let group = Group { key: key.clone(), ward: Mutex::default(), began: now(), origins: Origins::default(), changed: Notify::new() };
         Arc::clone(all.entry(key).or_insert_with(|| Arc::new(group)))
     }
 }
@@ -126,6 +129,11 @@ impl Guide {
     pub(crate) fn handling(&self) -> Option<&Handling> {
         let GroupKey { port, subset, .. } = &self.group.key;
         self.traffic.of(*port, subset.as_ref().map(Label::as_str)).map(|(handling, _)| handling)
+    }
+
+    /// The service's name.
+    pub(super) fn hostname(&self) -> &str {
+        self.service.hostname.as_str()
     }
 
     pub(crate) fn limits(&self) -> Option<&Limits> {

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use ambit_model::address::Authority;
 use ambit_model::name::{Identity, WorkloadUid};
-use ambit_model::route::Plan;
+use ambit_model::route::{Bound, Plan};
 use ambit_model::traffic::Limits;
 use ambit_process::clock::{Instant, now};
+use ambit_tls::configs::origin::Spoken;
 use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -19,9 +20,10 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::group::{Counted, GroupKey, Room};
-use super::{Failure, Guide, Malformed, Met, connect, endpoint};
+use super::{Begin, Failure, Guide, Malformed, Met, connect, endpoint, secure};
 use crate::body::Upload;
 use crate::lane::Lane;
+use crate::line::Line;
 use crate::room::count::One;
 
 /// Connections of HTTP/1.1 to one endpoint that wait for a request.
@@ -47,12 +49,14 @@ struct Key {
     target: Option<Authority>,
     expect: Box<[Identity]>,
     http2: bool,
+    /// Whom TLS asks for, and how it begins; none: it does not.
+    secured: Option<(Box<str>, u64)>,
     /// Whose limits it comes under.
     group: Option<GroupKey>,
 }
 
 impl Key {
-    fn of(plan: &Plan, http2: bool, guide: Option<&Guide>) -> Self {
+    fn of(plan: &Plan, http2: bool, guide: Option<&Guide>, tls: Option<&Begin>) -> Self {
         let group = guide.map(|it| it.group.key.clone());
         let workload = endpoint(plan).map(|workload| workload.uid.clone());
         let (hop, target, expect) = match plan {
@@ -60,7 +64,8 @@ impl Key {
             Plan::ViaGateway(to) => (to.outer.hop, Some(to.outer.authority.clone()), &to.expect[..]),
             Plan::Direct(to) => (to.hop, None, &[][..]),
         };
-        Self { workload, hop: hop.socket(), target, expect: expect.into(), http2, group }
+        let secured = tls.map(Begin::key);
+        Self { workload, hop: hop.socket(), target, expect: expect.into(), http2, secured, group }
     }
 }
 
@@ -256,17 +261,24 @@ impl Lines {
         self.lock().retain(|_, place| place.sweep(now) || Arc::strong_count(place) > 1);
     }
 
-    /// Sends a request as planned, on a connection that is there or a new one.
+    /// Sends a request of our own, or a copy of one, as planned, on a connection that is there or a new one. How its
+    /// service's connections begin is heeded; what is counted there is counted for requests alone.
     pub(crate) async fn send(
         lane: &Lane,
-        plan: &Plan,
+        (to, plan): (&Bound, &Plan),
         http2: bool,
         request: Request<Upload>,
     ) -> Result<Got, Failure> {
-        Self::send_by(lane, plan, http2, request, None).await
+        let guide = Guide::of(lane, to);
+        if let Some(why) = guide.as_ref().and_then(Guide::closed) {
+            return Err(Failure::Closed(why.to_string()));
+        }
+        let tls = Begin::of(lane, guide.as_ref(), secure::asked(&request))?;
+        drop(guide);
+        Self::send_on(Way { lane, plan, guide: None, tls: tls.as_ref() }, http2, request).await
     }
 
-    /// The same, as its service's traffic is handled.
+    /// Sends a request as planned and as its service's traffic is handled.
     pub(crate) async fn send_by(
         lane: &Lane,
         plan: &Plan,
@@ -274,11 +286,16 @@ impl Lines {
         request: Request<Upload>,
         guide: Option<&Guide>,
     ) -> Result<Got, Failure> {
-        let place = lane.lines.place(Key::of(plan, http2, guide));
+        let tls = Begin::of(lane, guide, secure::asked(&request))?;
+        Self::send_on(Way { lane, plan, guide, tls: tls.as_ref() }, http2, request).await
+    }
+
+    async fn send_on(way: Way<'_>, http2: bool, request: Request<Upload>) -> Result<Got, Failure> {
+        let Way { lane, plan, guide, tls } = way;
+        let place = lane.lines.place(Key::of(plan, http2, guide, tls));
         if let Some(limits) = guide.and_then(Guide::limits) {
             place.lock().limits.clone_from(limits);
         }
-        let way = Way { lane, plan, guide };
         let unsaid = endpoint(plan).filter(|_| guide.is_none());
         let busy = unsaid.map(|workload| lane.busy.begin(&workload.uid));
         let sent =
@@ -296,6 +313,7 @@ struct Way<'a> {
     lane: &'a Lane,
     plan: &'a Plan,
     guide: Option<&'a Guide>,
+    tls: Option<&'a Begin>,
 }
 
 async fn over_http1(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload>) -> Result<Got, Failure> {
@@ -377,13 +395,23 @@ async fn room<T>(
     Ok(Some((room, Seat(Arc::clone(&place.open)))))
 }
 
+/// A new connection, over which HTTP may be spoken.
+async fn connected(way: Way<'_>, spoken: Spoken) -> Result<(Line, Met), Failure> {
+    let Way { lane, plan, guide, tls } = way;
+    let (line, met) = connect(lane, plan, (None, guide)).await?;
+    match tls {
+        Some(tls) => Ok((tls.on(line, spoken, guide).await?, met)),
+        None => Ok((line, met)),
+    }
+}
+
 async fn dial_http1(way: Way<'_>, place: &Place) -> Result<Taken<http1::SendRequest<Upload>>, Failure> {
     let room = room(way, place, || place.idle()).await?;
     if let Some((Room::Idle(taken), _)) = room {
         return Ok(taken);
     }
-    let Way { lane, plan, guide } = way;
-    let (line, met) = connect(lane, plan, (None, guide)).await?;
+    let lane = way.lane;
+    let (line, met) = connected(way, Spoken::Http1).await?;
     let (sender, conn) = http1::Builder::new()
         .max_headers(HEADERS_MOST)
         .max_buf_size(HEAD_MOST)
@@ -413,8 +441,8 @@ async fn dial_http2(
     if let Some((Room::Idle(taken), _)) = room {
         return Ok(taken);
     }
-    let Way { lane, plan, guide } = way;
-    let (line, met) = connect(lane, plan, (None, guide)).await?;
+    let lane = way.lane;
+    let (line, met) = connected(way, Spoken::Http2).await?;
     let (sender, conn) = http2::Builder::new(lane.crew.clone())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)

@@ -20,6 +20,8 @@ mod limits;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod policies;
 #[cfg(test)]
 mod requests;

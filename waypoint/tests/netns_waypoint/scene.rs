@@ -35,6 +35,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const WAYPOINT: &str = "127.0.0.9";
 const GATEWAY: &str = "way.shop.svc.cluster.local";
 
+/// A setting of the test alone: the file that says what hosts there are.
+pub(crate) const HOSTS: &str = "HOSTS_OF_TEST";
+
 /// Everything of one test.
 pub(crate) struct Scene {
     pub(crate) plane: Plane,
@@ -101,7 +104,7 @@ fn start(authority: &Authority, plane: &Plane, dir: &tempfile::TempDir, settings
     let own = dir.path().join("identity");
     authority.issue(&identity("way").to_string()).write(&own);
     let log = std::fs::File::create(dir.path().join("log")).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_ambit-waypoint"))
+    program(settings)
         .env_clear()
         .env("GATEWAY_NAME", "way")
         .env("POD_NAME", "way-1")
@@ -119,6 +122,18 @@ fn start(authority: &Authority, plane: &Plane, dir: &tempfile::TempDir, settings
         .stderr(Stdio::from(log))
         .spawn()
         .unwrap()
+}
+
+/// The waypoint itself, or the same where another file says what hosts there are.
+fn program(settings: &[(&str, &str)]) -> Command {
+    let waypoint = env!("CARGO_BIN_EXE_ambit-waypoint");
+    let Some((_, hosts)) = settings.iter().find(|(name, _)| *name == HOSTS) else {
+        return Command::new(waypoint);
+    };
+    let mut command = Command::new("/usr/bin/unshare");
+    let script = "/usr/bin/mount --bind \"$0\" /etc/hosts && exec \"$1\"";
+    command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", script, hosts, waypoint]);
+    command
 }
 
 impl Drop for Scene {

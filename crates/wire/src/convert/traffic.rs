@@ -1,6 +1,7 @@
 //! How services' traffic is handled. Owns that message, which is of our own schema: what cannot be read is refused whole,
 //! and the former version stays in force.
 
+mod origination;
 mod place;
 mod rules;
 
@@ -11,6 +12,7 @@ use ambit_model::http_route::Broken;
 use ambit_model::name::WorkloadUid;
 use ambit_model::traffic::{Handling, Subset, Traffic};
 
+use self::origination::{origination_from_pb, origination_to_pb};
 use self::place::{near_from_pb, near_to_pb};
 use self::rules::{
     balance_from_pb, balance_to_pb, budget_from_pb, budget_to_pb, limits_from_pb, limits_to_pb,
@@ -55,7 +57,7 @@ fn ports_from_pb(raw: Vec<pb::PortHandling>) -> Result<BTreeMap<u16, Handling>, 
 }
 
 fn given(raw: Option<pb::Handling>) -> Result<Handling, ConvertError> {
-    let pb::Handling { balance, near, warmup, limits, outlier, retry_budget, closed } =
+    let pb::Handling { balance, near, warmup, limits, outlier, retry_budget, closed, tls } =
         raw.unwrap_or_default();
     Ok(Handling {
         balance: balance_from_pb(balance)?,
@@ -64,6 +66,7 @@ fn given(raw: Option<pb::Handling>) -> Result<Handling, ConvertError> {
         limits: limits_from_pb(limits.unwrap_or_default())?,
         outlier: outlier.map(outlier_from_pb),
         retry_budget: retry_budget.map(budget_from_pb),
+        tls: tls.map(origination_from_pb).transpose()?,
         closed: match closed.as_str() {
             "" => None,
             why => Some(Broken::because(limits::shortened(why, limits::ROUTE_TEXT))),
@@ -101,7 +104,7 @@ fn ports_to_pb(ports: &BTreeMap<u16, Handling>) -> Vec<pb::PortHandling> {
 }
 
 fn handling_to_pb(handling: &Handling) -> pb::Handling {
-    let Handling { balance, near, warmup, limits, outlier, retry_budget, closed } = handling;
+    let Handling { balance, near, warmup, limits, outlier, retry_budget, tls, closed } = handling;
     pb::Handling {
         balance: balance_to_pb(balance),
         near: near_to_pb(near),
@@ -110,6 +113,7 @@ fn handling_to_pb(handling: &Handling) -> pb::Handling {
         outlier: outlier.as_ref().map(outlier_to_pb),
         retry_budget: retry_budget.map(budget_to_pb),
         closed: closed.as_ref().map(ToString::to_string).unwrap_or_default(),
+        tls: tls.as_ref().map(origination_to_pb),
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ambit_model::traffic::{
-    Balance, Handling, HashBy, HashTable, Limits, Near, Outlier, Subset, Traffic, Version,
+    Balance, Handling, HashBy, HashTable, Limits, Near, Origination, Outlier, Roots, SubjectName, Subset,
+    Traffic, Version,
 };
 use serde_json::{Map, Value, json};
 
@@ -43,7 +44,7 @@ fn put_ports(to: &mut Map<String, Value>, ports: &BTreeMap<u16, Handling>) {
 }
 
 fn handling(handling: &Handling) -> Map<String, Value> {
-    let Handling { balance, near, warmup, limits, outlier, retry_budget, closed } = handling;
+    let Handling { balance, near, warmup, limits, outlier, retry_budget, tls, closed } = handling;
     let near = match near {
         Near::Unsaid => None,
         Near::Ignored => Some("ignored".into()),
@@ -68,6 +69,7 @@ fn handling(handling: &Handling) -> Map<String, Value> {
         ("limits", (!limits.is_empty()).then_some(Value::Object(limits))),
         ("outlierDetection", outlier.as_ref().map(self::outlier)),
         ("retryBudget", budget),
+        ("tls", tls.as_ref().map(self::tls)),
         ("closed", closed.as_ref().map(|it| it.to_string().into())),
     ];
     members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
@@ -141,6 +143,25 @@ fn outlier(outlier: &Outlier) -> Value {
         "baseEjectionTime": text(*base),
         "maxEjectionPercent": most_percent,
         "minHealthPercent": panic_percent,
+    })
+}
+
+/// Certificates are not shown: that there are some says enough.
+fn tls(tls: &Origination) -> Value {
+    let Origination { server, names, roots } = tls;
+    let names = names.iter().map(|it| match it {
+        SubjectName::Host(name) | SubjectName::Any(name) => name.to_string(),
+        SubjectName::Uri(uri) => format!("URI {uri}"),
+    });
+    let roots = match roots {
+        Roots::System => "the system's",
+        Roots::Given(_) => "given",
+        Roots::Unchecked => "nobody: whoever answers is believed",
+    };
+    json!({
+        "server": server.as_ref().map_or("as asked for", |it| it.as_str()),
+        "names": names.collect::<Vec<_>>(),
+        "roots": roots,
     })
 }
 

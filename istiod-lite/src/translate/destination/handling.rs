@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use ambit_cluster::kinds::destination_rule::{
     ClientTls, ConnectionPool, ConsistentHash, H2Upgrade, HttpPool, LoadBalancer, LocalityLb,
-    OutlierDetection, PortPolicy, Simple, TcpPool, TlsMode, TrafficPolicy,
+    OutlierDetection, PortPolicy, Simple, TcpPool, TrafficPolicy,
 };
 use ambit_cluster::kinds::duration::span;
 use ambit_model::http_route::{Broken, RetryBudget};
 use ambit_model::service::Scope;
 use ambit_model::traffic::{
-    Balance, Handling, HashBy, HashTable, Limits, Near, Outlier, Place, Shares, Version, Wanted, Warmup,
+    Balance, Handling, HashBy, HashTable, Limits, Near, Origination, Outlier, Place, Shares, Version, Wanted,
+    Warmup,
 };
 use serde_json::Number;
+
+use super::tls::origination;
 
 /// The points of a ring, and the slots of a table, of which nothing was said.
 const RING: u32 = 1_024;
@@ -80,7 +83,7 @@ impl<'a> Parts<'a> {
 
 /// What they mean, and what of them is not gone by.
 pub(super) fn handling(parts: Parts<'_>, notes: &mut Vec<String>) -> Handling {
-    let closed = closed(&parts, notes);
+    let (tls, closed) = begun(&parts, notes);
     let pool = parts.pool;
     if let Some(policy) = parts.whole {
         beside(policy, notes);
@@ -95,24 +98,21 @@ pub(super) fn handling(parts: Parts<'_>, notes: &mut Vec<String>) -> Handling {
             percent: it.percent.as_ref().map_or(20, |percent| thousandths(percent).div_ceil(1_000)),
             floor: it.min_retry_concurrency.unwrap_or(3),
         }),
+        tls,
         closed,
     }
 }
 
-/// What must not go on otherwise than was asked for.
-fn closed(parts: &Parts<'_>, notes: &mut Vec<String>) -> Option<Broken> {
+/// How TLS is begun, or why nothing is sent: what must not go on otherwise than was asked for.
+fn begun(parts: &Parts<'_>, notes: &mut Vec<String>) -> (Option<Origination>, Option<Broken>) {
     let proxied = parts.whole.is_some_and(|it| it.proxy_protocol.is_some());
-    let why = match parts.tls.map(|it| it.mode) {
-        Some(TlsMode::Simple) => "tls.mode SIMPLE: waypoints do not begin TLS to endpoints yet",
-        Some(TlsMode::Mutual) => "tls.mode MUTUAL: waypoints do not begin TLS to endpoints yet",
-        // In tunnels both ends are proven anyway.
-        Some(TlsMode::Disable | TlsMode::IstioMutual) | None if proxied => {
-            "proxyProtocol: waypoints do not send that header"
-        }
-        Some(TlsMode::Disable | TlsMode::IstioMutual) | None => return None,
+    let why = match origination(parts.tls) {
+        Err(why) => why,
+        Ok(_) if proxied => "proxyProtocol: waypoints do not send that header",
+        Ok(tls) => return (tls, None),
     };
     notes.push(format!("{why}, so nothing is sent"));
-    Some(Broken::because(why))
+    (None, Some(Broken::because(why)))
 }
 
 fn beside(policy: &TrafficPolicy, notes: &mut Vec<String>) {

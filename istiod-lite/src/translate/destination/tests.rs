@@ -226,7 +226,8 @@ fn what_is_not_gone_by_is_told_and_what_must_not_go_on_otherwise_is_closed() {
     for (policy, closed, told) in [
         ("tls: {mode: ISTIO_MUTUAL}", false, ""),
         ("tls: {mode: DISABLE}", false, ""),
-        ("tls: {mode: SIMPLE}", true, "trafficPolicy.tls.mode SIMPLE"),
+        ("tls: {mode: SIMPLE}", false, ""),
+        ("tls: {mode: SIMPLE, credentialName: c}", true, "trafficPolicy.tls.credentialName"),
         ("tls: {mode: MUTUAL, credentialName: c}", true, "trafficPolicy.tls.mode MUTUAL"),
         ("proxyProtocol: {version: V2}", true, "trafficPolicy.proxyProtocol"),
         ("tunnel: {protocol: CONNECT, targetHost: a, targetPort: 1}", false, "trafficPolicy.tunnel"),
@@ -249,9 +250,9 @@ fn what_is_not_gone_by_is_told_and_what_must_not_go_on_otherwise_is_closed() {
             "trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes",
         ),
         (
-            "portLevelSettings: [{port: {number: 81}, tls: {mode: SIMPLE}}]",
+            "portLevelSettings: [{port: {number: 81}, tls: {mode: MUTUAL}}]",
             false,
-            "trafficPolicy.portLevelSettings[0].tls.mode SIMPLE",
+            "trafficPolicy.portLevelSettings[0].tls.mode MUTUAL",
         ),
     ] {
         let (handling, notes) = read(policy);

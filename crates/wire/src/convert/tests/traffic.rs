@@ -7,8 +7,8 @@ use ambit_model::delta::Change;
 use ambit_model::http_route::{Broken, RetryBudget};
 use ambit_model::service::Scope;
 use ambit_model::traffic::{
-    Balance, Handling, HashBy, HashTable, Limits, Near, Outlier, Place, Shares, Subset, Traffic, Version,
-    Wanted, Warmup,
+    Balance, Handling, HashBy, HashTable, Limits, Near, Origination, Outlier, Place, Roots, Shares,
+    SubjectName, Subset, Traffic, Version, Wanted, Warmup,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -92,15 +92,36 @@ fn outlier() -> impl Strategy<Value = Outlier> {
     })
 }
 
+fn tls() -> impl Strategy<Value = Origination> {
+    let name = prop_oneof![
+        PART.prop_map(|it| SubjectName::Host(it.into())),
+        PART.prop_map(|it| SubjectName::Uri(it.into())),
+        PART.prop_map(|it| SubjectName::Any(it.into())),
+    ];
+    let roots = prop_oneof![
+        Just(Roots::System),
+        Just(Roots::Unchecked),
+        PART.prop_map(|it| Roots::Given(it.into())),
+    ];
+    (option::of("[a-z]{1,9}".prop_map(Into::into)), vec(name, 0..3), roots)
+        .prop_map(|(server, names, roots)| Origination { server, names, roots })
+}
+
 fn handling() -> impl Strategy<Value = Handling> {
     let warmup = (time(), any::<u32>(), any::<u32>())
         .prop_map(|(duration, least_percent, aggression)| Warmup { duration, least_percent, aggression });
     let budget = (any::<u32>(), any::<u32>()).prop_map(|(percent, floor)| RetryBudget { percent, floor });
-    let parts = (option::of(warmup), option::of(outlier()), option::of(budget), option::of("[a-z]{1,9}"));
+    let parts = (
+        option::of(warmup),
+        option::of(outlier()),
+        option::of(budget),
+        option::of("[a-z]{1,9}"),
+        option::of(tls()),
+    );
     (balance(), near(), limits(), parts).prop_map(|(balance, near, limits, parts)| {
-        let (warmup, outlier, retry_budget, closed) = parts;
+        let (warmup, outlier, retry_budget, closed, tls) = parts;
         let closed = closed.map(|why| Broken::because(&why));
-        Handling { balance, near, warmup, limits, outlier, retry_budget, closed }
+        Handling { balance, near, warmup, limits, outlier, retry_budget, tls, closed }
     })
 }
 

@@ -1,0 +1,213 @@
+//! Ways out of the mesh: TLS that the waypoint begins to endpoints without tunnels, and hosts below a wildcard, which
+//! clients name themselves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ambit_kit::Authority;
+use ambit_model::delta::Change;
+use ambit_model::service::{AppProtocol, Service};
+use ambit_model::traffic::{Handling, Origination, Roots, SubjectName, Traffic};
+use ambit_model::workload::{Tunnel, Workload};
+use ambit_process::net::TcpListener;
+use ambit_tls::ServerConfig;
+use ambit_tls::configs::{Served, control_plane};
+use http::Request;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::client::{Answer, Client, empty, http1};
+use crate::scene::{HOSTS, PATIENCE, Scene, endpoint, scene, scene_with, service};
+
+const WEB: &str = "10.1.0.1:80";
+/// Where the server is that is no part of the mesh.
+const OUTSIDE: &str = "127.0.0.50";
+
+/// An endpoint without a tunnel.
+fn plain(name: &str, ip: &str) -> Workload {
+    Workload { tunnel: Tunnel::None, ..endpoint(name, ip) }
+}
+
+/// Answers requests at an address, over TLS or without it, and counts them.
+async fn server(scene: &mut Scene, ip: &str, tls: Option<Arc<ServerConfig>>) -> Arc<AtomicUsize> {
+    let listener = TcpListener::bind((ip, 8080)).await.unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    scene.tasks.spawn("outside", move |stop| async move {
+        let mut open = ambit_process::tasks::Tasks::new(&stop);
+        loop {
+            let tcp = tokio::select! {
+                taken = listener.accept() => taken.unwrap().0,
+                () = stop.stopped() => return,
+            };
+            let (tls, counted) = (tls.clone(), Arc::clone(&counted));
+            open.spawn("one", |stop| async move {
+                let served = async {
+                    match tls {
+                        None => answer(tcp, &counted).await,
+                        Some(tls) => {
+                            let Ok(stream) = Served::accept(tls, tcp).await else { return };
+                            answer(stream, &counted).await;
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = served => {}
+                    () = stop.stopped() => {}
+                }
+            });
+        }
+    });
+    count
+}
+
+/// Says `ok` to each head that comes whole; heads here are small.
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, counted: &AtomicUsize) {
+    let mut head = Vec::new();
+    let mut piece = [0; 4096];
+    while let Ok(got @ 1..) = stream.read(&mut piece).await {
+        head.extend_from_slice(&piece[..got]);
+        if head.ends_with(b"\r\n\r\n") && head.starts_with(b"GET ") {
+            head.clear();
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        }
+    }
+}
+
+async fn ask(client: &mut Client, host: &str) -> Answer {
+    client.ask(Request::builder().uri("/").header("host", host).body(empty()).unwrap()).await
+}
+
+/// Asks until it is answered so: what was published comes when it comes.
+async fn until(client: &mut Client, host: &str, status: u16) {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = ask(client, host).await;
+        if answer.status == status {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < end, "{host} {status}: {answer:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+fn begun(tls: Option<Origination>) -> Change {
+    let service = "shop/web.shop.svc.cluster.local".parse().unwrap();
+    let handling = Handling { tls, ..Handling::default() };
+    Change::Traffic(Arc::new(Traffic { handling, ..Traffic::unsaid(service) }))
+}
+
+#[test]
+fn tls_begins_to_an_endpoint_that_proves_its_name_and_nothing_is_sent_to_one_that_does_not() {
+    let authority = Authority::new();
+    let leaf = authority.issue_host("api.example.com");
+    let tls = control_plane::server_of(
+        control_plane::Speaks::Http,
+        leaf.chain_pem.as_bytes(),
+        leaf.key_pem.as_bytes(),
+    )
+    .unwrap();
+    let roots = || Roots::Given(authority.root_pem().into());
+    let said = |server: Option<&str>, names: &[&str], roots| {
+        let names = names.iter().map(|it| SubjectName::Any((*it).into())).collect();
+        Some(Origination { server: server.map(Into::into), names, roots })
+    };
+    let world = [
+        Change::Service(Arc::new(service("web", "10.1.0.1", AppProtocol::Http11))),
+        Change::Workload(Arc::new(plain("one", OUTSIDE))),
+        begun(said(None, &[], roots())),
+    ];
+    scene(&world, async |scene| {
+        let count = server(scene, OUTSIDE, Some(tls)).await;
+        let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
+        // The name is the one that the request is for.
+        for _ in 0..3 {
+            assert_eq!(ask(&mut client, "api.example.com").await.status, 200);
+        }
+        let before = count.load(Ordering::SeqCst);
+        let answer = ask(&mut client, "other.example.com").await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        scene.logged(&["other.example.com is not proven", "response_flags=\"UF\""]);
+        for (tls, status) in [
+            (said(Some("api.example.com"), &[], roots()), 200),
+            (said(Some("api.example.com"), &["other.example.com"], roots()), 503),
+            (said(None, &["api.example.com"], roots()), 200),
+            // Who vouches for others does not vouch for this one.
+            (said(None, &["api.example.com"], Roots::Given(Authority::new().root_pem().into())), 503),
+            (said(None, &[], Roots::Unchecked), 200),
+            // Roots that are none vouch for nobody.
+            (said(Some("api.example.com"), &[], Roots::Given("none".into())), 503),
+            (said(Some("api.example.com"), &[], roots()), 200),
+        ] {
+            let what = format!("{tls:?}");
+            scene.plane.publish(&[begun(tls)].into_iter().collect());
+            until(&mut client, "other.example.com", status).await;
+            // And not only by chance, on a connection that somebody else had begun.
+            assert_eq!(ask(&mut client, "other.example.com").await.status, status, "{what}");
+        }
+        assert!(count.load(Ordering::SeqCst) > before);
+    });
+}
+
+/// `*.example.com` behind the waypoint, each of whose hosts is its own endpoint.
+fn wildcard() -> [Change; 2] {
+    let hosts = Service {
+        hostname: "*.example.com".parse().unwrap(),
+        ..service("web", "10.1.0.1", AppProtocol::Http11)
+    };
+    let itself = Workload {
+        addresses: Vec::new(),
+        hostname: "*.example.com".into(),
+        services: BTreeMap::from([(hosts.key(), BTreeMap::from([(80, 8080)]))]),
+        ..plain("any", OUTSIDE)
+    };
+    [Change::Service(Arc::new(hosts)), Change::Workload(Arc::new(itself))]
+}
+
+#[test]
+fn a_host_below_a_wildcard_is_asked_where_it_is_and_nowhere_that_only_we_can_reach() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("hosts");
+    // What is looked up is the whole name, to the dot at its end.
+    let names = "127.0.0.50 a.example.com.\n127.0.0.60 private.example.com.\n127.0.0.49 pod.example.com.\n\
+                 127.0.0.50 a.example.org.\n127.0.0.50 example.com.\n";
+    std::fs::write(&file, names).unwrap();
+    let mut world = wildcard().to_vec();
+    world.push(Change::Workload(Arc::new(plain("pod", "127.0.0.49"))));
+    let settings = [("DYNAMIC_DNS_RANGES", "127.0.0.48/30"), (HOSTS, file.to_str().unwrap())];
+    scene_with(&settings, &world, async |scene| {
+        let there = server(scene, OUTSIDE, None).await;
+        let hidden = [server(scene, "127.0.0.60", None).await, server(scene, "127.0.0.49", None).await];
+        let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
+        for (host, status) in [
+            ("a.example.com", 200),
+            ("A.Example.com:80", 200),
+            // At an address that nobody has allowed, at one of the mesh, and nowhere.
+            ("private.example.com", 503),
+            ("pod.example.com", 503),
+            ("nobody.example.com", 503),
+            // Not below the wildcard, whatever has the name.
+            ("a.example.org", 404),
+            ("example.com", 404),
+            ("127.0.0.50", 404),
+        ] {
+            assert_eq!(ask(&mut client, host).await.status, status, "{host}");
+        }
+        assert_eq!(there.load(Ordering::SeqCst), 2);
+        assert!(hidden.iter().all(|count| count.load(Ordering::SeqCst) == 0));
+    });
+}
+
+#[test]
+fn without_a_word_no_private_address_is_asked_for_a_host_below_a_wildcard() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("hosts");
+    std::fs::write(&file, "127.0.0.50 a.example.com.\n").unwrap();
+    scene_with(&[(HOSTS, file.to_str().unwrap())], &wildcard(), async |scene| {
+        let there = server(scene, OUTSIDE, None).await;
+        let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
+        assert_eq!(ask(&mut client, "a.example.com").await.status, 503);
+        assert_eq!(there.load(Ordering::SeqCst), 0);
+    });
+}
