@@ -116,6 +116,7 @@ fn workload(message: pb::Workload) -> Value {
         network_mode,
         extensions: _,
         capacity,
+        ambit_labels: _, // told for routes, which show them
     } = message;
     let services: Map<_, _> = services.into_iter().map(|(key, ports)| (key, port_list(ports))).collect();
     let tunnel = pb::TunnelProtocol::try_from(tunnel_protocol).map(|it| it.as_str_name());
