@@ -5,6 +5,7 @@
 //! `Netns::run` and bound the time.
 
 mod address;
+mod flows;
 mod names;
 mod nft;
 mod older;

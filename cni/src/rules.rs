@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 pub use bytes::{Expression, expressions};
 pub use node::{NodeRules, PROBE_SET_V4, PROBE_SET_V6, PodsGroup, node_table};
-pub(crate) use pod::{DNS, NAMES, joining_chain};
+pub(crate) use pod::{DNS, NAMES, joining_chain, redirected_to};
 pub use pod::{PodRules, leaving_table, parting_table, pod_table};
 
 /// The one table that is ours in every namespace.
@@ -194,6 +194,8 @@ pub enum Action {
     RestoreMark,
     /// The flow is tracked in a zone of its own.
     Zone(u16),
+    /// The flow is tracked in a zone of its own as far as its first direction goes; its answers are not.
+    FirstZone(u16),
     /// The packet gets another source address.
     Snat(IpAddr),
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ambit_sys::netlink::Family;
 use ambit_sys::netlink::attribute::{Attributes, attribute};
-use ambit_sys::netlink::talk::Talk;
+use ambit_sys::netlink::talk::{Talk, TalkError};
 use ambit_sys::netns::Netns;
 
 use crate::apply::ApplyError;
@@ -22,11 +22,12 @@ const HEAD: usize = 8;
 /// All addresses of all interfaces, IPv4-mapped ones as IPv4.
 pub fn addresses(netns: &Netns) -> Result<BTreeSet<IpAddr>, ApplyError> {
     let failed = |source| ApplyError::Kernel { what: "read a namespace's addresses", source };
-    let listed = netns.run(|| {
-        let mut talk = Talk::open(Family::Route)?;
-        talk.list(GET_ADDRESS, &[0; HEAD], &Attributes::new())
-    })?;
-    let listed = listed.map_err(failed)?;
+    netns.run(addresses_here)?.map_err(failed)
+}
+
+/// Those of the calling thread's namespace.
+pub(super) fn addresses_here() -> Result<BTreeSet<IpAddr>, TalkError> {
+    let listed = Talk::open(Family::Route)?.list(GET_ADDRESS, &[0; HEAD], &Attributes::new())?;
     let all = listed.iter().filter(|it| it.kind == NEW_ADDRESS);
     Ok(all.filter_map(|it| address(it.body.get(HEAD..)?)).collect())
 }

@@ -2,23 +2,17 @@
 //! minute or more, and takes what comes from the same port for more of it. Owns finding those that wait for ztunnel's
 //! answer, and forgetting at each change what would lead others astray after it.
 
-use ambit_sys::netlink::attribute::{Attributes, Messages, attribute};
-use ambit_sys::netlink::nftables::head;
+use ambit_sys::netlink::Family;
+use ambit_sys::netlink::attribute::{Attributes, attribute};
 use ambit_sys::netlink::talk::{Talk, TalkError};
-use ambit_sys::netlink::{ACK, Family, REQUEST};
 
+use crate::apply::flows::{
+    FAMILIES, FROM_PORT, PROTOCOL, PROTOCOL_NUMBER, STATUS, TO_PORT, TUPLE, TUPLE_BACK, ZONE,
+    forget as forget_flows, list, port,
+};
 use crate::rules::{DNS, NAMES};
 
-/// Flows forgotten with one message to the kernel, whose refusals must find room in the answers.
-const AT_ONCE: usize = 64;
-
 // Numbers of linux/netfilter/nfnetlink_conntrack.h.
-const GET_FLOW: u16 = 1 << 8 | 1;
-const DELETE_FLOW: u16 = 1 << 8 | 2;
-const TUPLE: u16 = 1;
-const TUPLE_BACK: u16 = 2;
-const STATUS: u16 = 3;
-const ZONE: u16 = 18;
 const FILTER: u16 = 25;
 /// `NLA_F_NESTED`, which newer attributes must have and older ones may.
 const NESTED: u16 = 1 << 15;
@@ -26,17 +20,9 @@ const STATUS_MASK: u16 = 26;
 /// `IPS_SEEN_REPLY`.
 const ANSWERED: u32 = 2;
 
-// Within a tuple.
-const PROTOCOL: u16 = 2;
-const PROTOCOL_NUMBER: u16 = 1;
-const FROM_PORT: u16 = 2;
-const TO_PORT: u16 = 3;
 const UDP: u8 = 17;
 /// What a filter looks at: the protocol's number, and the port that a flow goes to.
 const LOOKED_AT: u32 = 1 << 3 | 1 << 5;
-
-/// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
-const FAMILIES: [u8; 2] = [2, 10];
 
 /// Whether a query of the calling thread's namespace was led to ztunnel and has no answer yet. Of two that were asked
 /// from one port the first answer counts for both.
@@ -59,11 +45,8 @@ pub(super) fn forget() -> Result<(), TalkError> {
     let mut talk = Talk::open(Family::Netfilter)?;
     for family in FAMILIES {
         let found = find(&mut talk, family, Attributes::new())?;
-        for some in found.chunks(AT_ONCE) {
-            let (messages, last) = deletion(family, some);
-            // One that has ended meanwhile is gone already.
-            talk.tell_each(&messages, last)?;
-        }
+        // One that has ended meanwhile is gone already.
+        forget_flows(&mut talk, family, &found)?;
     }
     Ok(())
 }
@@ -74,43 +57,24 @@ fn find(talk: &mut Talk, family: u8, more: Attributes) -> Result<Vec<Vec<u8>>, T
     let filter = more
         .nested(TUPLE, &Attributes::new().nested(PROTOCOL, &protocol))
         .nested(NESTED | FILTER, &Attributes::new().ne32(1, LOOKED_AT).ne32(2, 0));
-    let listed = talk.list(GET_FLOW, &head(family, 0), &filter)?;
-    let bodies = listed.into_iter().filter_map(|it| it.body.get(4..).map(<[u8]>::to_vec));
-    Ok(bodies.filter(|flow| is_query(flow)).collect())
-}
-
-/// Whether one way of a flow is UDP, with this port.
-fn has(flow: &[u8], way: u16, (kind, port): (u16, u16)) -> bool {
-    let protocol = [way, PROTOCOL].into_iter().try_fold(flow, attribute).unwrap_or_default();
-    attribute(protocol, PROTOCOL_NUMBER) == Some(&[UDP])
-        && attribute(protocol, kind) == Some(&port.to_be_bytes())
+    let mut found = list(talk, family, &filter)?;
+    found.retain(|flow| is_query(flow));
+    Ok(found)
 }
 
 /// Whether it is one, and not told apart from those that may be led.
 fn is_query(flow: &[u8]) -> bool {
-    attribute(flow, ZONE).is_none() && has(flow, TUPLE, (TO_PORT, DNS))
+    attribute(flow, ZONE).is_none() && port(flow, TUPLE, (UDP, TO_PORT)) == Some(DNS)
 }
 
 /// Whether a query was led to ztunnel.
 fn is_led(query: &[u8]) -> bool {
-    has(query, TUPLE_BACK, (FROM_PORT, NAMES))
+    port(query, TUPLE_BACK, (UDP, FROM_PORT)) == Some(NAMES)
 }
 
 fn is_answered(flow: &[u8]) -> bool {
     let status = attribute(flow, STATUS).and_then(|value| value.first_chunk().copied());
     status.is_none_or(|status| u32::from_be_bytes(status) & ANSWERED != 0)
-}
-
-fn deletion(family: u8, some: &[Vec<u8>]) -> (Messages, u32) {
-    let mut messages = Messages::default();
-    let mut last = 0;
-    for (number, flow) in (1..).zip(some) {
-        // The kernel takes them in order: the last one's answer comes after all refusals.
-        let ack = if number == some.len() { ACK } else { 0 };
-        let which = Attributes::new().raw(TUPLE, attribute(flow, TUPLE).unwrap_or_default());
-        last = messages.push(DELETE_FLOW, REQUEST | ack, &head(family, 0), &which);
-    }
-    (messages, last)
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ const META_L4PROTO: u32 = 16;
 const SOCKET_CGROUP_V2: u32 = 3;
 const CT_MARK: u32 = 3;
 const CT_ZONE: u32 = 17;
+/// `IP_CT_DIR_ORIGINAL`.
+const CT_ORIGINAL: u8 = 0;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const NF_ACCEPT: u32 = 1;
@@ -114,6 +116,13 @@ fn action_expressions(action: &Action, all: &mut Vec<Expression>) {
         Action::Zone(zone) => {
             all.push(immediate(&zone.to_ne_bytes()));
             all.push(expression("ct", Attributes::new().be32(2, CT_ZONE).be32(4, REG)));
+        }
+        Action::FirstZone(zone) => {
+            all.push(immediate(&zone.to_ne_bytes()));
+            all.push(expression(
+                "ct",
+                Attributes::new().be32(2, CT_ZONE).raw(3, &[CT_ORIGINAL]).be32(4, REG),
+            ));
         }
         Action::Snat(ip) => {
             let (octets, family) = parts(*ip);

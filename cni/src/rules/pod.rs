@@ -30,11 +30,21 @@ pub(crate) const DNS: u16 = 53;
 /// ztunnel's own queries are tracked apart from the application's redirected ones, whose addresses and ports they may
 /// repeat.
 const DNS_ZONE: u16 = 1;
+/// What ztunnel delivers in its clients' names is tracked apart from what clients send themselves, whose addresses and
+/// ports it may repeat: the kernel gives it a port that is free here, not there. Were both one flow to the kernel,
+/// answers would be led to the wrong end, and a client's next connection might pass ztunnel by.
+const DELIVERY_ZONE: u16 = 2;
 
 /// Where other owners' destination translation stands too; theirs still see what we accept.
 const DSTNAT: i32 = -100;
 const MANGLE: i32 = -150;
 const RAW: i32 = -300;
+
+/// Whether rules of a pod lead connections to this port.
+#[must_use]
+pub(crate) fn redirected_to(port: u16) -> bool {
+    [OUTBOUND, INBOUND_PLAIN, NAMES].contains(&port)
+}
 
 /// The table of a pod's namespace.
 #[must_use]
@@ -47,9 +57,7 @@ pub fn pod_table(pod: &PodRules) -> Table {
         // Route: a restored mark must look the route up again.
         chain("mangle-output", ChainKind::Route, Hook::Output, MANGLE, vec![mark_answers()]),
     ];
-    if pod.dns {
-        chains.extend(apart(Some(from_proxy())));
-    }
+    chains.extend(apart(pod, Some(from_proxy())));
     Table { name: TABLE, sets: Vec::new(), chains }
 }
 
@@ -71,10 +79,8 @@ pub fn leaving_table(pod: &PodRules) -> Table {
 #[must_use]
 pub fn parting_table(pod: &PodRules) -> Table {
     let mut table = leaving_table(pod);
-    if pod.dns {
-        table.chains.retain(|chain| chain.priority != RAW);
-        table.chains.extend(apart(None));
-    }
+    table.chains.retain(|chain| chain.priority != RAW);
+    table.chains.extend(apart(pod, None));
     table
 }
 
@@ -83,21 +89,42 @@ pub fn parting_table(pod: &PodRules) -> Table {
 /// be told apart here: once they are redirected, their answers would be looked for at the wrong place.
 #[must_use]
 pub(crate) fn joining_chain() -> Chain {
-    let [_, answers] = apart(None);
-    answers
+    raw("raw-prerouting", Hook::Prerouting, vec![answers()])
 }
 
-/// Tracks in a zone of their own the queries of these, or of everybody, and what answers queries that went out.
-fn apart(who: Option<Match>) -> [Chain; 2] {
+/// What is tracked apart from other flows: deliveries, and, where names are resolved here, the queries of these, or of
+/// everybody, with what answers queries that went out.
+fn apart(pod: &PodRules, who: Option<Match>) -> Vec<Chain> {
+    let mut output = families(pod.families).into_iter().map(|(_, home)| delivery(home)).collect::<Vec<_>>();
+    if !pod.dns {
+        return vec![raw("raw-output", Hook::Output, output)];
+    }
     let mut queries = vec![Match::Protocol(L4::Udp), Match::ToPort(Is::Equal, DNS)];
     queries.extend(who);
-    let answers = vec![Match::Protocol(L4::Udp), Match::FromPort(Is::Equal, DNS), not_from_proxy()];
-    [("raw-output", Hook::Output, queries), ("raw-prerouting", Hook::Prerouting, answers)].map(
-        |(name, hook, when)| {
-            let rules = vec![Rule { when, then: Action::Zone(DNS_ZONE) }];
-            Chain { name, kind: ChainKind::Filter, hook, priority: RAW, rules }
-        },
-    )
+    output.push(Rule { when: queries, then: Action::Zone(DNS_ZONE) });
+    vec![raw("raw-output", Hook::Output, output), joining_chain()]
+}
+
+/// What comes back on a delivery is the application's, and is looked for where all is: so only the first direction is
+/// apart. What ztunnel answers on connections that it took is no delivery.
+fn delivery(home: IpAddr) -> Rule {
+    let mut when = vec![
+        from_proxy(),
+        Match::To(Is::Equal, InterfaceName::loopback()),
+        Match::Destination(Is::Not, home),
+        Match::Protocol(L4::Tcp),
+    ];
+    when.extend([OUTBOUND, INBOUND_PLAIN, INBOUND_TUNNEL].map(|port| Match::FromPort(Is::Not, port)));
+    Rule { when, then: Action::FirstZone(DELIVERY_ZONE) }
+}
+
+fn answers() -> Rule {
+    let when = vec![Match::Protocol(L4::Udp), Match::FromPort(Is::Equal, DNS), not_from_proxy()];
+    Rule { when, then: Action::Zone(DNS_ZONE) }
+}
+
+fn raw(name: &'static str, hook: Hook, rules: Vec<Rule>) -> Chain {
+    Chain { name, kind: ChainKind::Filter, hook, priority: RAW, rules }
 }
 
 /// Packets that enter the namespace: a tunnel's own port is left alone, plain connections go to ztunnel.

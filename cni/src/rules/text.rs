@@ -72,6 +72,7 @@ fn write_action(action: &Action, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Action::SetFlowMark(it) => write!(f, "ct mark set ct mark & {:#x} | {:#x}", !it.mask, it.value),
         Action::RestoreMark => f.write_str("meta mark set ct mark"),
         Action::Zone(zone) => write!(f, "ct zone set {zone}"),
+        Action::FirstZone(zone) => write!(f, "ct original zone set {zone}"),
         Action::Snat(ip) => write!(f, "snat {} to {ip}", family(*ip)),
     }
 }

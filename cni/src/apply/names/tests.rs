@@ -7,6 +7,7 @@ use std::time::Duration;
 use ambit_sys::netns::Netns;
 
 use super::*;
+use crate::apply::flows::AT_ONCE;
 use crate::apply::open::remember;
 use crate::apply::pair::{PEER, POD, pair};
 use crate::apply::{Life, asks_for_names, ease_pod, install_pod, part_pod, remove_pod};

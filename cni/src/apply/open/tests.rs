@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use ambit_kit::eventually;
 use ambit_sys::netns::Netns;
+use ambit_sys::socket::{Listen, Mark, Outgoing, Transparency, listen, outgoing};
 
 use super::*;
 use crate::apply::pair::{PEER, pair};
 use crate::apply::{Life, ease_pod, install_pod, remove_pod};
-use crate::rules::{Families, PodRules};
+use crate::rules::{Families, PROXY_MARK, PodRules};
 
 const RULES: PodRules =
     PodRules { families: Families::Both, dns: true, bypass_inbound: false, inner_interfaces: Vec::new() };
@@ -133,10 +134,11 @@ fn once_redirected_an_unknown_flow_is_taken_for_a_new_one_whatever_packet_comes_
 
 /// Empties the kernel's list of flows.
 fn forget_all() {
-    const DELETE_FLOW: u16 = 1 << 8 | 2;
-    let (mut talk, mut messages) = (Talk::open(Family::Netfilter).unwrap(), Messages::default());
-    let last = messages.push(DELETE_FLOW, REQUEST | ACK, &head(0, 0), &Attributes::new());
-    talk.tell(&messages, last).unwrap();
+    let mut talk = Talk::open(Family::Netfilter).unwrap();
+    for family in FAMILIES {
+        let all = list_flows(&mut talk, family, &Attributes::new()).unwrap();
+        forget(&mut talk, family, &all).unwrap();
+    }
 }
 
 #[test]
@@ -170,10 +172,138 @@ fn sockets_are_read_as_the_kernel_lists_them_and_cut_ones_are_none() {
     body.extend(Ipv6Addr::from([0, 0, 0, 0, 0, 0xffff, 0x0a63, 2]).octets());
     let this = End { address: "10.99.0.1".parse().unwrap(), port: 8080 };
     let that = End { address: "10.99.0.2".parse().unwrap(), port: 12345 };
-    assert_eq!(read(&body), Some(Socket { open: Some((this, that)) }));
-    body[1] = LISTENING;
-    assert_eq!(read(&body), Some(Socket { open: None }));
+    assert_eq!(read(&body), Some(Socket { this, that, state: 1 }));
     for length in 0..body.len() {
         assert_eq!(read(&body[..length]), None, "{length}");
+    }
+}
+
+/// `TCP_CONNTRACK_ESTABLISHED`.
+const ESTABLISHED: u8 = 3;
+
+/// Of so few ports, those that the kernel takes here meet those that it takes there.
+const PORTS: u16 = 100;
+
+/// Takes connections in ztunnel's place, and delivers each in its client's name.
+struct Proxy<'a> {
+    pod: &'a Netns,
+    peer: &'a Netns,
+    taken: TcpListener,
+    application: TcpListener,
+    to: SocketAddr,
+}
+
+impl<'a> Proxy<'a> {
+    fn begin(pod: &'a Netns, peer: &'a Netns, ip: &str) -> Self {
+        for ns in [pod, peer] {
+            let range = format!("40000 {}", 40_000 + PORTS - 1);
+            ns.run(|| std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", range)).unwrap().unwrap();
+        }
+        let how = Listen {
+            at: "[::]:15006".parse().unwrap(),
+            mark: Some(Mark(PROXY_MARK.value)),
+            transparency: Transparency::Require,
+            reuse_port: true,
+            backlog: 128,
+        };
+        let taken = pod.run(|| listen(&how)).unwrap().unwrap().socket;
+        let application = pod.run(|| TcpListener::bind("[::]:8080").unwrap()).unwrap();
+        Self { pod, peer, taken, application, to: SocketAddr::new(ip.parse().unwrap(), 8080) }
+    }
+
+    /// A connection that nobody takes, with its other end.
+    fn plain(&self) -> (TcpStream, TcpStream) {
+        open(self.peer, &self.application, self.to)
+    }
+
+    /// A connection that is taken, and the one by which it is delivered, with the application's end.
+    fn carried(&self) -> std::io::Result<[TcpStream; 4]> {
+        let client = self.peer.run(|| TcpStream::connect_timeout(&self.to, A_WHILE)).unwrap()?;
+        let taken = || self.taken.accept().map_err(|it| it.to_string());
+        let (served, from) = eventually(A_WHILE, taken)
+            .map_err(|it| format!("it went past: {it}"))
+            .map_err(std::io::Error::other)?;
+        served.set_nonblocking(false)?;
+        let how = Outgoing {
+            mark: Some(Mark(PROXY_MARK.value)),
+            borrow_source: Some(from.ip().to_canonical()),
+            ..Outgoing::default()
+        };
+        let delivery = socket2::Socket::from(self.pod.run(|| outgoing(self.to, &how).unwrap()).unwrap());
+        delivery.connect_timeout(&self.to.into(), A_WHILE)?;
+        let delivery = TcpStream::from(delivery);
+        delivery.set_nonblocking(false)?;
+        let application = self.application.accept()?.0;
+        for stream in [&client, &served, &delivery, &application] {
+            stream.set_read_timeout(Some(A_WHILE))?;
+        }
+        Ok([client, served, delivery, application])
+    }
+}
+
+#[test]
+fn what_is_delivered_in_a_clients_name_meets_no_connection_of_the_clients_own() {
+    for (ip, family) in [("10.99.0.1", "IPv4"), ("fd99::1", "IPv6")] {
+        for kept in [0, PORTS / 3] {
+            let (pod, peer) = pair();
+            let proxy = Proxy::begin(&pod, &peer, ip);
+            // Open before the pod joins; of some, the application's answer is what is heard first.
+            let mut plain: Vec<_> = (0..kept).map(|_| proxy.plain()).collect();
+            install_pod(&pod, &RULES, Life::Runs).unwrap().result.unwrap();
+            let mut carried = Vec::new();
+            for number in 0..PORTS / 3 {
+                let one =
+                    proxy.carried().unwrap_or_else(|it| panic!("{family}, {kept} kept, {number}: {it}"));
+                carried.push(one);
+            }
+            for [client, served, delivery, application] in &mut carried {
+                passes(client, served).and_then(|()| passes(served, client)).unwrap();
+                passes(delivery, application).and_then(|()| passes(application, delivery)).unwrap();
+            }
+            for (this, that) in &mut plain {
+                passes(that, this).and_then(|()| passes(this, that)).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_that_a_pod_left_behind_when_it_went_leads_a_connection_astray_when_it_comes_again() {
+    let (pod, peer) = pair();
+    let proxy = Proxy::begin(&pod, &peer, "10.99.0.1");
+    let plain: Vec<_> = (0..PORTS / 5).map(|_| proxy.plain()).collect();
+    install_pod(&pod, &RULES, Life::Runs).unwrap().result.unwrap();
+    let carried: Vec<_> = (0..PORTS / 5).map(|_| proxy.carried().unwrap()).collect();
+    ease_pod(&pod, &RULES).unwrap();
+    remove_pod(&pod).unwrap();
+    // All of them end while nobody looks; the kernel's list has them as open for days.
+    drop((plain, carried));
+    install_pod(&pod, &RULES, Life::Runs).unwrap().result.unwrap();
+    let stale = |flow: &Vec<u8>| {
+        let state = [PROTOCOL_STATE, 1, 1].into_iter().try_fold(flow.as_slice(), attribute);
+        port(flow, TUPLE, (TCP, TO_PORT)) == Some(8080) && state == Some(&[ESTABLISHED])
+    };
+    let left = pod.run(|| list_flows(&mut Talk::open(Family::Netfilter).unwrap(), V4, &Attributes::new()));
+    assert_eq!(left.unwrap().unwrap().iter().filter(|it| stale(it)).count(), 0);
+    let again = (0..PORTS / 3).map(|number| proxy.carried().unwrap_or_else(|it| panic!("{number}: {it}")));
+    assert_eq!(again.count(), usize::from(PORTS / 3));
+}
+
+#[test]
+fn a_connection_is_written_as_begun_by_whoever_began_it() {
+    let end = |port| End { address: "10.0.0.1".parse().unwrap(), port };
+    let socket = |this, that, state| Socket { this: end(this), that: end(that), state };
+    let listener = socket(45_000, 0, LISTENING);
+    let cases = [
+        ("taken", socket(45_000, 40_000, 1), (40_000, 45_000)),
+        ("made", socket(40_000, 80, 1), (40_000, 80)),
+        ("made to a port that is listened at here, too", socket(40_000, 45_000, 1), (40_000, 45_000)),
+        ("being made", socket(80, 40_000, SYN_SENT), (80, 40_000)),
+        ("being taken", socket(40_000, 80, NEW_SYN_RECV), (80, 40_000)),
+        ("taken by a listener that is gone", socket(8080, 40_000, 8), (40_000, 8080)),
+    ];
+    for (what, one, (from, to)) in cases {
+        let found = connections(&[listener, one]);
+        assert_eq!(found, [Open { from: end(from), to: end(to), state: one.state }], "{what}");
     }
 }
