@@ -223,6 +223,12 @@ impl World {
         self.peers > 0
     }
 
+    /// Whether any destination rule exists.
+    #[must_use]
+    pub fn has_rules(&self) -> bool {
+        self.rules > 0
+    }
+
     /// The network of the cluster: a label of the control plane's namespace.
     #[must_use]
     pub fn network(&self) -> &str {
@@ -231,12 +237,6 @@ impl World {
     }
 
     /// The ways into a network, the preferred one first.
-    /// Whether any destination rule exists.
-    #[must_use]
-    pub fn has_rules(&self) -> bool {
-        self.rules > 0
-    }
-
     pub fn gateways(&self, network: &str) -> impl Iterator<Item = &NetworkGateway> {
         self.networks.get(network).into_iter().flat_map(BTreeMap::values).flatten()
     }

@@ -23,8 +23,8 @@ mod service_entry;
 mod slice;
 mod target;
 pub mod telemetry;
-pub mod waypoint;
 mod uid;
+pub mod waypoint;
 mod workload_entry;
 
 use std::sync::Arc;
@@ -41,12 +41,12 @@ use crate::index::unit::{Unit, UnitKind};
 
 pub use self::policy::{Reason, Verdict, verdict};
 
-/// What an object is to the mesh now. Nothing: it is not in it.
 /// Whether an object of a namespace is for another: all are that say nothing of it.
 fn is_exported(to: &[String], own: &str, other: &str) -> bool {
     to.is_empty() || to.iter().any(|it| it == "*" || it == other || it == "." && own == other)
 }
 
+/// What an object is to the mesh now. Nothing: it is not in it.
 #[must_use]
 pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
     let nouns = || -> Option<Vec<Change>> {
@@ -82,13 +82,13 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
                 let reading = authentication::authentication(world, space.authentications.get(&unit.name)?);
                 reading.authentication.map(|it| Change::Authentication(Arc::new(it))).into_iter().collect()
             }
-            UnitKind::RateLimit => {
-                let limit = rate_limit::rate_limit(world, space.rate_limits.get(&unit.name)?);
-                limit.map(|it| Change::RateLimit(Arc::new(it))).into_iter().collect()
-            }
             UnitKind::Telemetry => {
                 let reading = telemetry::telemetry(world, space.telemetries.get(&unit.name)?);
                 reading.telemetry.map(|it| Change::Telemetry(Arc::new(it))).into_iter().collect()
+            }
+            UnitKind::RateLimit => {
+                let limit = rate_limit::rate_limit(world, space.rate_limits.get(&unit.name)?);
+                limit.map(|it| Change::RateLimit(Arc::new(it))).into_iter().collect()
             }
             UnitKind::Gateway => gateway::translate(&home, space.gateways.get(&unit.name)?),
             UnitKind::HttpRoute => routed(route::http(world, space.http_routes.get(&unit.name)?).route),

@@ -101,8 +101,8 @@ pub(crate) fn begin(world: &Snapshot, headers: &HeaderMap, said: TracingSaid<'_>
     let all = collectors(world, said);
     // All of them want the same; in whatever order they come, the same one is asked.
     let usual = all.first()?.1.mesh.as_ref().or(said.usual);
-    let sampling = said.sampling.or(usual.map(|it| it.sampling)).unwrap_or(Sampling::USUAL);
-    let tags = said.tags.or(usual.map(|it| it.tags.as_slice())).unwrap_or_default();
+    let sampling = said.sampling.or_else(|| usual.map(|it| it.sampling)).unwrap_or(Sampling::USUAL);
+    let tags = said.tags.or_else(|| usual.map(|it| it.tags.as_slice())).unwrap_or_default();
     let came = Incoming::read(headers);
     let sampled = came.is_sampled(headers, sampling, &mut Chance);
     // What only its spans say is put together for those alone that are kept.

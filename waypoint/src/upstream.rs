@@ -217,7 +217,9 @@ pub(crate) async fn plan_by(
                 let kept = kept(&world, &flow, (service, guide), hints);
                 match (kept, guide.filter(|_| !service.is_passed_through())) {
                     (Some(it), _) => plan_to(&world, &flow, (service, it), hints, &mut Chance),
-                    (None, None) => plan_endpoint(&world, &flow, service, hints, &mut busy::Known(&lane.busy)),
+                    (None, None) => {
+                        plan_endpoint(&world, &flow, service, hints, &mut busy::Known(&lane.busy))
+                    }
                     (None, Some(guide)) => endpoints_of(&world, &flow, service, hints)
                         .and_then(|all| guide.choose(&flow.source, all, hash))
                         .and_then(|it| plan_to(&world, &flow, (service, it), hints, &mut Chance)),

@@ -75,6 +75,7 @@ fn route(of: Shape, at: u32, services: u32) -> Option<Route> {
         backends: vec![Backend { to: Ok(upstream), weight: 1, filters: Ok(Filters::default()) }],
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
     };
     Some(Route {
         key: format!("HTTPRoute/shop/r{at}").parse().ok()?,

@@ -47,7 +47,7 @@ impl World {
     #[must_use]
     pub fn looked_at(&self, labels: &Texts) -> BTreeMap<Box<str>, Box<str>> {
         let keys = self.asked.keys.keys().take(limits::WORKLOAD_LABELS);
-        keys.filter_map(|key| Some((key.clone(), labels.get(&**key)?.as_str().into()))).collect()
+        keys.filter_map(|key| Some((key.clone(), labels.get(key)?.as_str().into()))).collect()
     }
 
     /// Whether waypoints are told a label: of the very many that may be asked for, not the last.

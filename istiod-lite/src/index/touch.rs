@@ -246,8 +246,8 @@ pub(super) fn all(world: &World, units: &mut BTreeSet<Unit>) {
         units.extend(named(UnitKind::Policy, name, space.policies.keys()));
         units.extend(named(UnitKind::Peer, name, space.peers.keys()));
         units.extend(named(UnitKind::Authentication, name, space.authentications.keys()));
-        units.extend(named(UnitKind::Telemetry, name, space.telemetries.keys()));
         units.extend(named(UnitKind::RateLimit, name, space.rate_limits.keys()));
+        units.extend(named(UnitKind::Telemetry, name, space.telemetries.keys()));
     }
 }
 

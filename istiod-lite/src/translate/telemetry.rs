@@ -71,7 +71,7 @@ pub fn telemetry(world: &World, object: &Object) -> Reading {
             }
         }
     }
-    [&mut uncounted, &mut counted].into_iter().for_each(|it| once(it));
+    [&mut uncounted, &mut counted].into_iter().for_each(once);
     let meta = &object.metadata;
     let key = || Some(PolicyKey { namespace: meta.namespace.parse().ok()?, name: meta.name.parse().ok()? });
     let telemetry = key().filter(|_| !own.is_empty()).map(|key| Telemetry {

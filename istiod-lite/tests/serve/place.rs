@@ -246,6 +246,8 @@ fn told(change: &Change) -> String {
         Change::ProviderGone(name) => format!("-provider {name}"),
         Change::Traffic(it) => format!("+traffic {}", it.service),
         Change::TrafficGone(key) => format!("-traffic {key}"),
+        Change::Telemetry(it) => format!("+telemetry {}", it.key),
+        Change::TelemetryGone(key) => format!("-telemetry {key}"),
     }
 }
 

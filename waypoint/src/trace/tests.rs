@@ -109,7 +109,8 @@ fn those_that_somebody_names_are_told_of_as_many_as_are_said_and_with_these_tags
 #[test]
 fn what_is_not_kept_is_passed_on_as_not_kept_and_leaves_no_spans() {
     let mut sent = headers(&[]);
-    let mut traced = begin(&world(vec![otlp("otel", Some(Sampling::of(0).unwrap()))]), &sent).unwrap();
+    let mut traced =
+        begin(&world(vec![otlp("otel", Some(Sampling::of(0).unwrap()))]), &sent, unsaid()).unwrap();
     traced.attempt(&mut sent);
     assert!(sent["traceparent"].to_str().unwrap().ends_with("-00"), "{sent:?}");
     assert!(!traced.is_kept());

@@ -86,7 +86,13 @@ impl Groups {
         // One more is the moment to let go of those that nobody speaks of any more.
         let world = lane.shared.world.load();
         all.retain(|key, group| world.traffic_of(&key.service).is_some() || !group.ward().is_idle());
-        let group = Group { key: key.clone(), ward: Mutex::default(), began: now(), origins: Origins::default(), changed: Notify::new() };
+        let group = Group {
+            key: key.clone(),
+            ward: Mutex::default(),
+            began: now(),
+            origins: Origins::default(),
+            changed: Notify::new(),
+        };
         Arc::clone(all.entry(key).or_insert_with(|| Arc::new(group)))
     }
 }

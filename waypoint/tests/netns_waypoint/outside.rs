@@ -10,7 +10,7 @@ use ambit_model::delta::Change;
 use ambit_model::service::{AppProtocol, Service};
 use ambit_model::traffic::{Handling, Origination, Roots, SubjectName, Traffic};
 use ambit_model::workload::{Tunnel, Workload};
-use ambit_process::net::TcpListener;
+use ambit_process::net::{TcpListener, TcpStream};
 use ambit_tls::ServerConfig;
 use ambit_tls::configs::{Served, control_plane};
 use http::Request;
@@ -42,23 +42,21 @@ async fn server(scene: &mut Scene, ip: &str, tls: Option<Arc<ServerConfig>>) -> 
             };
             let (tls, counted) = (tls.clone(), Arc::clone(&counted));
             open.spawn("one", |stop| async move {
-                let served = async {
-                    match tls {
-                        None => answer(tcp, &counted).await,
-                        Some(tls) => {
-                            let Ok(stream) = Served::accept(tls, tcp).await else { return };
-                            answer(stream, &counted).await;
-                        }
-                    }
-                };
                 tokio::select! {
-                    () = served => {}
+                    () = serve(tcp, tls, &counted) => {}
                     () = stop.stopped() => {}
                 }
             });
         }
     });
     count
+}
+
+async fn serve(tcp: TcpStream, tls: Option<Arc<ServerConfig>>, counted: &AtomicUsize) {
+    let Some(tls) = tls else { return Box::pin(answer(tcp, counted)).await };
+    if let Ok(stream) = Served::accept(tls, tcp).await {
+        Box::pin(answer(stream, counted)).await;
+    }
 }
 
 /// Says `ok` to each head that comes whole; heads here are small.

@@ -66,6 +66,7 @@ fn rule(matches: &[&str], backends: Vec<Backend>) -> Arc<Rule> {
         backends,
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
     })
 }
 

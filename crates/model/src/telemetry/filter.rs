@@ -89,9 +89,9 @@ pub struct FilterError {
 /// A part of a condition that is true, false or neither.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Expr {
-    Any(Vec<Expr>),
-    All(Vec<Expr>),
-    Not(Box<Expr>),
+    Any(Vec<Self>),
+    All(Vec<Self>),
+    Not(Box<Self>),
     Compare(Term, Order, Term),
     Text(Attribute, How, Label),
     Has(Attribute),

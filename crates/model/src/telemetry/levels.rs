@@ -190,7 +190,10 @@ mod tests {
             (
                 vec![with(
                     "a",
-                    vec![word(&[Sink::Log], Some(true), ""), word(&[collector.clone()], None, "")],
+                    vec![
+                        word(&[Sink::Log], Some(true), ""),
+                        word(std::slice::from_ref(&collector), None, ""),
+                    ],
                 )],
                 200,
                 vec![collector.clone()],

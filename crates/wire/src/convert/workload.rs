@@ -2,6 +2,7 @@
 //! cluster, the capacity.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use ambit_model::name::{PolicyKey, ServiceKey, TrustDomain};
 use ambit_model::workload::{ApplicationTunnel, Handover, Health, Locality, Tunnel, Workload, WorkloadKind};
@@ -50,10 +51,7 @@ pub fn workload_from_pb(raw: pb::Workload) -> Result<Workload, ConvertError> {
         uid: uid.into(),
         name: display_name.into(),
         namespace: name("namespace", &namespace)?,
-        addresses: addresses
-            .iter()
-            .map(|raw| address::ip_from_bytes("addresses", raw))
-            .collect::<Result<_, _>>()?,
+        addresses: ips(&addresses)?,
         hostname: hostname.into(),
         network: network.into(),
         tunnel: tunnel(tunnel_protocol)?,
@@ -77,6 +75,10 @@ pub fn workload_from_pb(raw: pb::Workload) -> Result<Workload, ConvertError> {
         capacity: capacity.unwrap_or(1),
         labels: ambit_labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
     })
+}
+
+fn ips(raw: &[impl AsRef<[u8]>]) -> Result<Vec<IpAddr>, ConvertError> {
+    raw.iter().map(|raw| address::ip_from_bytes("addresses", raw.as_ref())).collect()
 }
 
 fn policies(raw: &[String]) -> Result<Vec<PolicyKey>, ConvertError> {
@@ -183,11 +185,7 @@ pub fn workload_to_pb(workload: &Workload) -> pb::Workload {
         addresses: addresses.iter().map(|ip| address::ip_to_bytes(*ip)).collect(),
         network: network.to_string(),
         tunnel_protocol: tunnel_to_pb(*tunnel).into(),
-        trust_domain: if *trust_domain == TrustDomain::default() {
-            String::new()
-        } else {
-            trust_domain.to_string()
-        },
+        trust_domain: domain_to_pb(trust_domain),
         service_account: account_to_pb(workload),
         waypoint: waypoint.as_ref().map(gateway::to_pb),
         node: node.to_string(),
@@ -210,6 +208,10 @@ pub fn workload_to_pb(workload: &Workload) -> pb::Workload {
         capacity: (*capacity != 1).then_some(*capacity),
         ambit_labels: labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
     }
+}
+
+fn domain_to_pb(domain: &TrustDomain) -> String {
+    if *domain == TrustDomain::default() { String::new() } else { domain.to_string() }
 }
 
 fn account_to_pb(workload: &Workload) -> String {

@@ -50,6 +50,7 @@ fn said(actions: Vec<Action>) -> Vec<String> {
             ResourceType::Authentication => "issuer",
             ResourceType::Provider => "provider",
             ResourceType::Traffic => "traffic",
+            ResourceType::Telemetry => "telemetry",
         };
         let added = response.resources.iter().map(|resource| format!(" +{}", short(&resource.name)));
         let removed = response.removed_resources.iter().map(|name| format!(" -{}", short(name)));

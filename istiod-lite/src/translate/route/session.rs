@@ -32,7 +32,7 @@ impl Reader<'_> {
 
     fn header_of_session(&mut self, it: &SessionPersistence) -> Result<HeaderName, Broken> {
         let own = it.header.as_ref().map(|it| it.name.as_str()).filter(|it| !it.is_empty());
-        let text = own.or(it.name()).unwrap_or(HEADER);
+        let text = own.or_else(|| it.name()).unwrap_or(HEADER);
         let name: HeaderName = text.parse().map_err(|_| self.unnamed(text))?;
         // What nobody may change, no token may be in either.
         let free = HeaderEdits::default().set(name.clone(), HeaderValue::from_static("x")).is_ok();
@@ -42,7 +42,7 @@ impl Reader<'_> {
     fn cookie_of_session(&mut self, it: &SessionPersistence) -> Result<Kept, Broken> {
         let cookie = it.cookie();
         let own = Some(cookie.name.as_str()).filter(|it| !it.is_empty());
-        let text = own.or(it.name()).unwrap_or(COOKIE);
+        let text = own.or_else(|| it.name()).unwrap_or(COOKIE);
         let name: CookieName = text.parse().map_err(|_| self.unnamed(text))?;
         let path = Some(cookie.path.as_str()).filter(|it| !it.is_empty());
         let is_path = |it: &&str| {

@@ -70,6 +70,7 @@ pub fn route(name: &str, path: &str, generation: Option<u64>) -> Result<Change> 
         backends: vec![Backend { to: Ok(to), weight: 1, filters: Ok(Filters::default()) }],
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
     };
     Ok(Change::Route(Arc::new(Route {
         key: format!("HTTPRoute/perf/{name}").parse()?,

@@ -16,6 +16,9 @@ use super::boxed;
 /// Keys that Istio passes over among headers, for they have fields of their own.
 const ELSEWHERE: [&str; 4] = ["uri", "scheme", "method", "authority"];
 
+/// Keys and values.
+type Labels = Vec<(Box<str>, Box<str>)>;
+
 impl Reader<'_> {
     /// What a rule is for. A match for other gateways alone is for nobody here.
     pub(super) fn matches_in_order(&mut self, all: &[HttpMatch]) -> (Vec<Match>, Option<Broken>) {
@@ -56,7 +59,7 @@ impl Reader<'_> {
     }
 
     /// Labels of who asks.
-    pub(super) fn labels(&mut self, all: &Texts) -> Result<Vec<(Box<str>, Box<str>)>, Broken> {
+    pub(super) fn labels(&mut self, all: &Texts) -> Result<Labels, Broken> {
         if all.len() > limits::ROUTE_LIST {
             return Err(self.unsupported("match.sourceLabels has more than 16 labels"));
         }
