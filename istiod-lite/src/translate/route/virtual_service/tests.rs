@@ -99,7 +99,7 @@ fn it_is_for_the_services_of_its_namespace_and_of_its_waypoint_and_for_no_others
     }
     let route = rules(&format!("{{{TO}}}")).route.unwrap();
     assert_eq!((route.key.to_string().as_str(), route.created_s), ("VirtualService/shop/r", 1_767_225_600));
-    assert_eq!(read("hosts: [cart], tcp: [{route: [{destination: {host: cart}}]}]").route, None);
+    assert_eq!(read("hosts: [cart]").route, None);
 }
 
 #[test]
