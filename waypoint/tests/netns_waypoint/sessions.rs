@@ -17,12 +17,14 @@ use crate::scene::{Scene, endpoint, endpoint_of, scene, service, shop};
 
 const WEB: &str = "10.1.0.1:80";
 
-/// `web` with the endpoints `one` and `three`, `other` with `two`, and a route that halves requests between them.
+/// `web` with the endpoints `one` and `three`, `other` with `two` and `four`, and a route that halves requests between
+/// them: where one endpoint goes, no share of them has nobody to go to.
 fn world(session: Session) -> Vec<Change> {
     let mut world = shop(AppProtocol::Http11);
     world.push(Change::Workload(Arc::new(endpoint("three", "127.0.0.4"))));
     world.push(Change::Service(Arc::new(service("other", "10.1.0.2", AppProtocol::Http11))));
     world.push(Change::Workload(Arc::new(endpoint_of("other", "two", "127.0.0.3"))));
+    world.push(Change::Workload(Arc::new(endpoint_of("other", "four", "127.0.0.5"))));
     world.push(shared(session));
     world
 }
@@ -37,7 +39,9 @@ fn in_cookie(permanent: bool, absolute: Option<u64>, idle: Option<u64>) -> Sessi
 }
 
 async fn open(scene: &mut Scene) -> Client {
-    for (name, ip) in [("one", "127.0.0.2"), ("two", "127.0.0.3"), ("three", "127.0.0.4")] {
+    for (name, ip) in
+        [("one", "127.0.0.2"), ("two", "127.0.0.3"), ("three", "127.0.0.4"), ("four", "127.0.0.5")]
+    {
         backend(scene, name, ip, Speaks::Http1).await;
     }
     http1(scene.open("cart", WEB).await.unwrap()).await
@@ -50,6 +54,7 @@ async fn ask(client: &mut Client, header: &str, value: &str) -> (String, HeaderM
         request = request.header(header, value);
     }
     let answer = client.ask(request.body(empty()).unwrap()).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
     (answer.body.split_whitespace().next().unwrap_or_default().to_owned(), answer.headers)
 }
 
@@ -72,7 +77,7 @@ fn a_client_stays_with_its_endpoint_until_that_is_gone() {
             assert_eq!((again.as_str(), cookie(&headers)), (first.as_str(), None), "it knows that already");
             seen.insert(first);
         }
-        assert_eq!(seen.len(), 3, "without a session every endpoint is chosen: {seen:?}");
+        assert_eq!(seen.len(), 4, "without a session every endpoint is chosen: {seen:?}");
         // What is no token of ours is passed over, and a new one is given.
         for forged in ["stay=", "stay=AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "stay=%00", "stay=one"] {
             let (_, headers) = ask(&mut client, "cookie", forged).await;
