@@ -60,6 +60,8 @@ pub struct Config {
     pub idle: Option<Duration>,
     /// Whether applications are told who asks.
     pub tell_client: bool,
+    /// Within what time connections are opened anew when a replica has come; zero: they stay.
+    pub rebalance: Duration,
     /// Requests that may be under way at a time.
     pub requests: usize,
     /// What may be under way to us in tunnels.
@@ -121,6 +123,12 @@ const REQUESTS: Key<usize> = Key::new(
     "requests that may be under way at a time; 0 for as many as memory allows",
     number,
     || 0,
+);
+const REBALANCE: Key<Duration> = Key::new(
+    "WAYPOINT_REBALANCE_WINDOW",
+    "within what time clients are asked to open their connections anew when a replica has come; 0 to leave them",
+    duration,
+    || Duration::from_secs(60),
 );
 const OUTSIDE: Key<Vec<IpNet>> = Key::new(
     "DYNAMIC_DNS_RANGES",
@@ -191,6 +199,7 @@ impl Config {
             threads: threads(THREADS.read(source, f)),
             idle: Some(IDLE.read(source, f)).filter(|idle| !idle.is_zero()),
             tell_client: TELL_CLIENT.read(source, f),
+            rebalance: REBALANCE.read(source, f),
             requests: match REQUESTS.read(source, f) {
                 0 => memory::requests(),
                 given => given,

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ambit_process::stop::Stop;
@@ -43,10 +44,13 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Errors of a client's making that we answer before we end the connection.
 const ERRORS_ANSWERED: usize = 1024;
 
-/// Serves HTTP/1.1 until either side ends it. When `accepting` stops, each answer says that it is the last.
+/// Serves HTTP/1.1 until either side ends it. When `accepting` stops, each answer says that it is the last; where the
+/// connection is only to be opened anew, the next one does, for a request may be on its way to one that waits.
 pub(crate) async fn serve_http1(inbound: Arc<Inbound>, line: Line, accepting: Stop) {
+    let parting = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
-        let (inbound, last) = (Arc::clone(&inbound), phases::is_last(request.headers()));
+        let inbound = Arc::clone(&inbound);
+        let last = phases::is_last(request.headers()) || parting.load(Ordering::Relaxed);
         let upgrade = request.extensions().get::<OnUpgrade>().cloned();
         async move {
             let lane = Arc::clone(&inbound.lane);
@@ -70,12 +74,16 @@ pub(crate) async fn serve_http1(inbound: Arc<Inbound>, line: Line, accepting: St
         .serve_connection(TokioIo::new(Strict::new(line, Arc::clone(&inbound))), service)
         .with_upgrades();
     let mut conn = pin!(conn);
-    // Cancel-safe: the connection keeps its own state.
-    let ended = tokio::select! {
-        ended = conn.as_mut() => ended,
-        () = accepting.stopped() => {
-            conn.as_mut().graceful_shutdown();
-            conn.await
+    let mut due = pin!(inbound.lane.shared.rebalance.due());
+    let ended = loop {
+        // Cancel-safe: the connection keeps its own state.
+        tokio::select! {
+            ended = conn.as_mut() => break ended,
+            () = accepting.stopped() => {
+                conn.as_mut().graceful_shutdown();
+                break conn.await;
+            }
+            () = due.as_mut(), if !parting.load(Ordering::Relaxed) => parting.store(true, Ordering::Relaxed),
         }
     };
     note(&inbound, ended);
@@ -90,7 +98,8 @@ async fn bow_out(upgrade: OnUpgrade) {
     }
 }
 
-/// Serves HTTP/2 until either side ends it. When `accepting` stops, the client is told to open no more requests.
+/// Serves HTTP/2 until either side ends it. When `accepting` stops or the connection is to be opened anew, the client is
+/// told to open no more requests.
 pub(crate) async fn serve_http2(inbound: Arc<Inbound>, line: Line, accepting: Stop) {
     let hasty = Arc::new(Notify::new());
     let service = service_fn(|request: Request<Incoming>| {
@@ -118,17 +127,25 @@ pub(crate) async fn serve_http2(inbound: Arc<Inbound>, line: Line, accepting: St
         .enable_connect_protocol()
         .serve_connection(TokioIo::new(line), service);
     let mut conn = pin!(conn);
-    // Cancel-safe: the connection keeps its own state.
-    let ended = tokio::select! {
-        ended = conn.as_mut() => ended,
-        () = accepting.stopped() => {
-            conn.as_mut().graceful_shutdown();
-            conn.await
-        }
-        // It makes requests to take them back: it is told to stop, and does not have to listen.
-        () = hasty.notified() => {
-            conn.as_mut().graceful_shutdown();
-            timeout(FAREWELL, conn).await.unwrap_or(Ok(()))
+    let mut due = pin!(inbound.lane.shared.rebalance.due());
+    let mut parting = false;
+    let ended = loop {
+        // Cancel-safe: the connection keeps its own state.
+        tokio::select! {
+            ended = conn.as_mut() => break ended,
+            () = accepting.stopped(), if !parting => {
+                conn.as_mut().graceful_shutdown();
+                parting = true;
+            }
+            () = due.as_mut(), if !parting => {
+                conn.as_mut().graceful_shutdown();
+                parting = true;
+            }
+            // It makes requests to take them back: it is told to stop, and does not have to listen.
+            () = hasty.notified() => {
+                conn.as_mut().graceful_shutdown();
+                break timeout(FAREWELL, conn).await.unwrap_or(Ok(()));
+            }
         }
     };
     drop(crew);

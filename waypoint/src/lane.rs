@@ -25,6 +25,7 @@ use crate::crew::Crew;
 use crate::keys::Rings;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::rebalance::Rebalance;
 use crate::room::Room;
 use crate::room::count::Count;
 use crate::trace::Spans;
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) idle: Option<Duration>,
     /// Whether applications are told who asks.
     pub(crate) tell_client: bool,
+    /// When connections of clients are to be opened anew.
+    pub(crate) rebalance: Rebalance,
     /// Requests that each thread may have under way.
     pub(crate) requests: usize,
     /// Nothing is accepted before the world is known.

@@ -17,6 +17,7 @@ mod messages;
 pub mod metrics;
 mod opaque;
 mod phases;
+mod rebalance;
 mod refused;
 mod room;
 mod routed;

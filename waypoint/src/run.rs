@@ -18,7 +18,7 @@ use ambit_process::usage;
 use ambit_proxy::course::{Heard, Synced, follow, heed_signals};
 use ambit_proxy::ports::{self, PortError};
 use ambit_proxy::unproven::Unproven;
-use ambit_proxy::world::{self, Writer};
+use ambit_proxy::world::{self, World, Writer};
 use ambit_proxy::{discovery, terms};
 use ambit_wire::convert::ResourceType;
 use ambit_xds::pump::{Apply, Pump};
@@ -35,6 +35,7 @@ use crate::keys::Rings;
 use crate::lane::{Lane, Shared};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::rebalance::Rebalance;
 use crate::trace;
 use crate::upstream::{Groups, Names};
 
@@ -114,6 +115,7 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
         keys,
         idle: config.idle,
         tell_client: config.tell_client,
+        rebalance: rebalance(&config, &world, &synced, &mut until_end),
         requests: (config.requests / config.threads).max(1),
         synced,
     });
@@ -141,6 +143,14 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
     info!(aborted = drained.aborted, "drained");
     until_end.drain(END_WAIT).await;
     Ok(())
+}
+
+/// When clients move to replicas that come.
+fn rebalance(config: &Config, world: &World, synced: &watch::Receiver<bool>, tasks: &mut Tasks) -> Rebalance {
+    let (rebalance, keeper) = Rebalance::new(config.rebalance);
+    let (known, synced) = ((world.clone(), config.waypoint.service.clone()), synced.clone());
+    tasks.spawn("rebalance", move |stop| keeper.run(known, synced, stop));
+    rebalance
 }
 
 /// Takes tunnels on every thread, from one listener: whichever thread is free takes the next.

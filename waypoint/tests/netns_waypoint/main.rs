@@ -24,6 +24,8 @@ mod outside;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod rebalance;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod routed;
