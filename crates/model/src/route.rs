@@ -183,9 +183,10 @@ impl<P: Pick> Planner<'_, P> {
 
     /// The application addressed a service.
     fn service_plan(&mut self, service: &Arc<Service>) -> Result<Plan, Refusal> {
-        let reference = self.waypoint_of(service);
-        if let Some(reference) = self.foreign_waypoint(reference) {
-            let waypoint = self.waypoint(reference)?;
+        let chosen = self.waypoint_of(service);
+        if let Some(reference) = self.foreign_waypoint(chosen) {
+            let waypoint =
+                self.waypoint(reference).or_else(|why| self.another(service, reference).ok_or(why))?;
             if waypoint.workload.network != self.flow.source.network {
                 return self.relay(&waypoint.workload, waypoint.service.as_deref(), service);
             }
@@ -256,6 +257,16 @@ impl<P: Pick> Planner<'_, P> {
             left -= u64::from(*weight);
         }
         service.waypoint.as_ref()
+    }
+
+    /// Another waypoint of a service, where the one that was chosen has nobody to go to: of several, each is a whole
+    /// one, with all that is asked of requests.
+    fn another(&mut self, service: &Service, than: &GatewayRef) -> Option<Found> {
+        let weighted = service.weighted_waypoints.iter().filter(|(_, weight)| *weight > 0);
+        let all = service.waypoint.iter().chain(weighted.map(|(reference, _)| reference));
+        let others: Vec<&GatewayRef> =
+            all.filter(|it| *it != than && self.foreign_waypoint(Some(it)).is_some()).collect();
+        others.into_iter().find_map(|reference| self.waypoint(reference).ok())
     }
 
     /// The tunnel to a waypoint, which is asked for what the application asked for.

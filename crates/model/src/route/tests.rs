@@ -210,6 +210,32 @@ fn weighted_waypoints_share_by_weight_and_fall_back_when_all_are_zero() {
 }
 
 #[test]
+fn where_the_waypoint_that_was_chosen_has_nobody_to_go_to_another_of_the_services_is_gone_through() {
+    let canary = "shop/canary.shop.svc.cluster.local";
+    let mut service = web_service();
+    service.waypoint = Some(by_host(WAYPOINT));
+    service.weighted_waypoints = vec![(by_host(WAYPOINT), 0), (by_host(canary), 100)];
+    let mut second = pod("shop/canary", "10.0.0.6").serving(canary, &[]);
+    second.health = Health::Unhealthy;
+    let endpoint = pod("shop/web", "10.0.0.1").serving(WEB, &[(80, 8080)]);
+    let known = crate::sample::service(canary, &[], &[(15008, 15008)]);
+    let all = |more: Vec<Change>| {
+        let base = world([service.clone().into(), endpoint.clone().into()]);
+        base.with(&more.into_iter().collect())
+    };
+    let [way, its_pod] = waypoint();
+    let asked = |world| shown(plan(&world, &flow(&client(), "10.96.0.1:80"), &mut Always(0)));
+    let by_first = "waypoint 10.0.0.5:15008 for 10.96.0.1:80 by waypoint";
+    // Nobody of it is healthy; it has no pod; it is not even known.
+    let unhealthy = vec![second.into(), known.clone().into(), way.clone(), its_pod.clone()];
+    assert_eq!(asked(all(unhealthy)), by_first);
+    assert_eq!(asked(all(vec![known.into(), way.clone(), its_pod.clone()])), by_first);
+    assert_eq!(asked(all(vec![way.clone(), its_pod])), by_first);
+    // Without any of them nothing is gone through: never directly.
+    assert!(asked(all(vec![way])).starts_with("refused: "));
+}
+
+#[test]
 fn another_network_is_reached_through_its_gateway_or_not_at_all() {
     let far = |gateway: Option<&str>| {
         let mut remote = pod("shop/remote", "").serving(WEB, &[(80, 8080)]);
