@@ -14,6 +14,7 @@ mod lane;
 mod limits;
 mod line;
 mod messages;
+mod metered;
 pub mod metrics;
 mod opaque;
 mod phases;

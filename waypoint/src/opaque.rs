@@ -1,8 +1,10 @@
 //! Connections that are not HTTP: carried as they are, to an endpoint of the service or the workload itself, or to where
 //! `routed` leads them. Owns the tries, as long as no byte has gone anywhere, and both halves' ends.
 
+use std::future::{pending, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ambit_hbone::accept::Arrival;
 use ambit_hbone::head::Refusal;
@@ -11,10 +13,15 @@ use ambit_model::route::{Bound, Hints, Plan};
 use ambit_process::clock::{Instant, now};
 use ambit_proxy::side::Side;
 use ambit_tls::configs::origin::Spoken;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use tokio::io::copy_bidirectional;
+use tokio::time::sleep;
 
+use crate::idle::Idle;
 use crate::lane::Lane;
 use crate::line::Line;
+use crate::metered::{Metered, Passed};
 use crate::metrics::{ConnectionLabels, names};
 use crate::phases::authorize;
 use crate::phases::record::say_connection;
@@ -63,9 +70,9 @@ pub(crate) async fn dial_first(inbound: &Arc<Inbound>, mut arrival: Arrival, to:
         () = arrival.abandoned() => return,
     };
     match reached {
-        Ok((far, met, _seat)) => match arrival.open(&inbound.opened()) {
-            Ok(stream) => copy(inbound, Line::from(stream), (far, met), began).await,
-            Err(_) => Connection::new(inbound, Some(&met), began).close("DC", None, (0, 0)),
+        Ok(reached) => match arrival.open(&inbound.opened()) {
+            Ok(stream) => copy(inbound, Line::from(stream), reached, began).await,
+            Err(_) => Connection::new(inbound, Some(&reached.met), began).close("DC", None),
         },
         Err(why) => {
             arrival.refuse(Refusal::Unavailable);
@@ -81,16 +88,24 @@ pub(crate) async fn carry(inbound: &Arc<Inbound>, line: Line, to: Result<Bound, 
         return refuse(inbound, &denied, began);
     }
     match Box::pin(reach(inbound, to)).await {
-        Ok((far, met, _seat)) => copy(inbound, line, (far, met), began).await,
+        Ok(reached) => copy(inbound, line, reached, began).await,
         // Dropped, the stream is reset: nobody takes that for an end.
         Err(why) => refuse(inbound, &why, began),
     }
 }
 
-async fn reach(
-    inbound: &Inbound,
-    to: Result<Bound, Refused>,
-) -> Result<(Line, Met, Option<Counted>), Refused> {
+/// An endpoint, and what was said of connections to it.
+struct Reached {
+    line: Line,
+    met: Met,
+    /// How long one may be without bytes, and how old it may become.
+    still: Option<Duration>,
+    age: Option<Duration>,
+    /// Its place among those that there may be.
+    _seat: Option<Counted>,
+}
+
+async fn reach(inbound: &Inbound, to: Result<Bound, Refused>) -> Result<Reached, Refused> {
     let (to, lane, mut hints) = (to?, &inbound.lane, Hints::default());
     let guide = Guide::of(lane, &to);
     if let Some(why) = guide.as_ref().and_then(Guide::closed) {
@@ -111,7 +126,11 @@ async fn reach(
         };
         let client: SocketAddr = inbound.client.from.socket();
         match connected(lane, &plan, (client, guide.as_ref()), tls.as_ref()).await {
-            Ok((line, met)) => return Ok((line, met, seat)),
+            Ok((line, met)) => {
+                let limits = guide.as_ref().and_then(Guide::limits);
+                let (still, age) = limits.map_or((None, None), |it| (it.still, it.age));
+                return Ok(Reached { line, met, still, age, _seat: seat });
+            }
             Err(failure) if failure.is_unseen() && matches!(to, Bound::Service { .. }) => {
                 hints.avoid.extend(endpoint(&plan).map(|workload| workload.uid.clone()));
                 failed = Some(failure);
@@ -135,24 +154,32 @@ async fn connected(
     }
 }
 
-async fn copy(inbound: &Inbound, near: Line, (far, met): (Line, Met), began: Instant) {
+async fn copy(inbound: &Inbound, near: Line, reached: Reached, began: Instant) {
+    let Reached { line, met, still, age, _seat } = reached;
     let connection = Connection::new(inbound, Some(&met), began);
-    let (mut near, mut far) = (near.by_halves(), far.by_halves());
+    let mut idle = Idle::new(still);
+    let mut near = connection.metered(near.by_halves(), idle.clone());
+    let mut far = line.by_halves();
+    let old = async {
+        match age {
+            Some(age) => sleep(age).await,
+            None => pending().await,
+        }
+    };
     // Cancel-safe: a copy that is given up is of a connection that is cut, and its world keeps its own state.
     let copied = tokio::select! {
         copied = copy_bidirectional(&mut near, &mut far) => copied,
         denied = Box::pin(authorize::until_denied(inbound)) => {
-            return connection.close(denied.words().flags, Some(&denied), (0, 0));
+            return connection.close(denied.words().flags, Some(&denied));
         }
+        () = poll_fn(|cx| idle.poll(cx)) => return connection.close("SI", None),
+        () = old => return connection.close("DT", None),
     };
-    match copied {
-        Ok((to_server, to_client)) => connection.close("-", None, (to_server, to_client)),
-        Err(error) => connection.close("-", Some(&error), (0, 0)),
-    }
+    connection.close("-", copied.as_ref().err().map(|error| error as &dyn std::error::Error));
 }
 
 fn refuse(inbound: &Inbound, why: &Refused, began: Instant) {
-    Connection::new(inbound, None, began).close(why.words().flags, Some(why), (0, 0));
+    Connection::new(inbound, None, began).close(why.words().flags, Some(why));
 }
 
 /// A connection's record.
@@ -160,6 +187,7 @@ struct Connection<'a> {
     inbound: &'a Inbound,
     labels: ConnectionLabels,
     target: Option<String>,
+    passed: Arc<Passed>,
     began: Instant,
 }
 
@@ -174,21 +202,22 @@ impl<'a> Connection<'a> {
             flags: "-",
         };
         inbound.lane.shared.metrics.opened.get_or_create(&labels).inc();
-        Self { inbound, labels, target: met.map(|met| met.target.clone()), began }
+        let target = met.map(|met| met.target.clone());
+        Self { inbound, labels, target, passed: Arc::default(), began }
     }
 
-    fn close(
-        mut self,
-        flags: &'static str,
-        why: Option<&dyn std::error::Error>,
-        (to_server, to_client): (u64, u64),
-    ) {
+    /// The client's side of it, whose bytes count.
+    fn metered<S>(&self, io: S, idle: Idle) -> Metered<S> {
         let metrics = &self.inbound.lane.shared.metrics;
-        metrics.received.get_or_create(&self.labels).inc_by(to_server);
-        metrics.sent.get_or_create(&self.labels).inc_by(to_client);
+        let counter = |family: &Family<ConnectionLabels, Counter>| family.get_or_create(&self.labels).clone();
+        let counters = (counter(&metrics.received), counter(&metrics.sent));
+        Metered { io, passed: Arc::clone(&self.passed), counters, idle }
+    }
+
+    fn close(mut self, flags: &'static str, why: Option<&dyn std::error::Error>) {
         self.labels.flags = flags;
-        metrics.closed.get_or_create(&self.labels).inc();
+        self.inbound.lane.shared.metrics.closed.get_or_create(&self.labels).inc();
         let ends = (self.target.as_deref(), why.map(ambit_proxy::fault::chain));
-        say_connection((self.inbound, &self.labels), ends, (to_server, to_client), self.began);
+        say_connection((self.inbound, &self.labels), ends, self.passed.bytes(), self.began);
     }
 }

@@ -1,12 +1,14 @@
 //! Connections that are not HTTP, and ports that do not say what is spoken on them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ambit_hbone::pool::OpenError;
 use ambit_model::delta::Change;
 use ambit_model::service::AppProtocol;
+use ambit_model::traffic::{Handling, Limits, Traffic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::backend::{Speaks, backend};
 use crate::client::http1;
@@ -35,6 +37,43 @@ fn a_port_of_tcp_is_carried_as_it_is_with_either_half_ending_by_itself() {
         let sent = |name: &str| metrics.lines().find(|line| line.starts_with(name)).map(str::to_owned);
         let bytes = sent("istio_tcp_received_bytes_total{").unwrap();
         assert!(bytes.ends_with(&format!(" {}", text.len())), "{bytes}");
+    });
+}
+
+#[test]
+fn bytes_count_while_a_connection_lives_and_one_that_is_still_or_old_ends_where_that_was_asked_for() {
+    let limited = |limits: Limits| {
+        let traffic = Traffic::unsaid("shop/web.shop.svc.cluster.local".parse().unwrap());
+        let handling = Handling { limits, ..Handling::default() };
+        Change::Traffic(Arc::new(Traffic { handling, ..traffic }))
+    };
+    scene(&shop(AppProtocol::Tcp), async |scene| {
+        backend(scene, "one", "127.0.0.2", Speaks::Echo).await;
+        let mut open = scene.open("cart", WEB).await.unwrap();
+        let mut back = [0; 5];
+        open.write_all(b"hello").await.unwrap();
+        timeout(PATIENCE, open.read_exact(&mut back)).await.unwrap().unwrap();
+        let metrics = scene.get(15020, "/metrics").await.unwrap();
+        for name in ["istio_tcp_received_bytes_total{", "istio_tcp_sent_bytes_total{"] {
+            let line = metrics.lines().find(|line| line.starts_with(name)).unwrap();
+            assert!(line.ends_with(" 5"), "{line}");
+        }
+        let (half, none) = (Some(Duration::from_millis(500)), None);
+        for (still, age, flags) in [(half, none, "SI"), (none, half, "DT")] {
+            scene.plane.publish(&[limited(Limits { still, age, ..Limits::default() })].into_iter().collect());
+            // It is in force when it is: who came before is kept as before.
+            let flags = format!("response_flags=\"{flags}\"");
+            let until = Instant::now() + PATIENCE;
+            while !scene.log().contains(&flags) {
+                assert!(Instant::now() < until, "{}", scene.log());
+                let mut short = scene.open("cart", WEB).await.unwrap();
+                let ended = timeout(Duration::from_secs(2), short.read(&mut back)).await;
+                assert!(ended.is_err() || !matches!(ended, Ok(Ok(1..))), "nobody has said anything");
+            }
+        }
+        open.write_all(b"again").await.unwrap();
+        timeout(PATIENCE, open.read_exact(&mut back)).await.unwrap().unwrap();
+        assert_eq!(&back, b"again", "it began before");
     });
 }
 
