@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_model::provider::Reach;
-use ambit_model::route::{Bound, Hints, Refusal};
+use ambit_model::route::{Bound, Hints, Plan, Refusal};
 use ambit_model::service::AppProtocol;
+use ambit_wire::health::METHOD;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
@@ -117,14 +118,56 @@ pub(crate) async fn grpc(
     patience: Duration,
 ) -> Result<Bytes, CallError> {
     let to = find(lane, at)?;
+    let body = ("application/grpc", framed(message)?);
+    let mut request = post(at, Uri::from_static(method), body, add);
+    request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    let called = within(lane, patience, exchange(lane, (at, &to), &request, true)).await?;
+    message_of(&called)
+}
+
+/// A message as gRPC sends it.
+fn framed(message: &Bytes) -> Result<Bytes, CallError> {
     let mut framed = BytesMut::with_capacity(PREFIX + message.len());
     framed.put_u8(0);
     framed.put_u32(u32::try_from(message.len()).map_err(|_| CallError::NoMessage)?);
     framed.put_slice(message);
-    let mut request = post(at, Uri::from_static(method), ("application/grpc", framed.freeze()), add);
-    request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
-    let called = within(lane, patience, exchange(lane, (at, &to), &request, true)).await?;
-    message_of(&called)
+    Ok(framed.freeze())
+}
+
+/// Asks one endpoint for a path of a host. Whoever asks bounds the time.
+pub(crate) async fn get(
+    lane: &Arc<Lane>,
+    (to, plan): (&Bound, &Plan),
+    (path, host): (&str, &str),
+) -> Result<Called, CallError> {
+    let request = Request::builder().uri(path).header(HOST, host).body(Bytes::new());
+    let http2 = matches!(protocol_of(to), AppProtocol::Http2 | AppProtocol::Grpc);
+    at_one(lane, (to, plan), &request.map_err(CallError::Target)?, http2).await
+}
+
+/// Asks one endpoint of a host by gRPC's health checking protocol. Whoever asks bounds the time.
+pub(crate) async fn health(
+    lane: &Arc<Lane>,
+    (to, plan): (&Bound, &Plan),
+    (question, host): (&Bytes, &str),
+) -> Result<Bytes, CallError> {
+    let request = Request::builder().method(Method::POST).uri(METHOD).header(HOST, host);
+    let request = request.header(CONTENT_TYPE, "application/grpc").header(TE, "trailers");
+    let request = request.body(framed(question)?).map_err(CallError::Target)?;
+    message_of(&at_one(lane, (to, plan), &request, true).await?)
+}
+
+/// A call to an endpoint that is chosen already. A connection that was kept may have ended meanwhile, which another one
+/// finds out.
+async fn at_one(
+    lane: &Arc<Lane>,
+    (to, plan): (&Bound, &Plan),
+    request: &Request<Bytes>,
+    http2: bool,
+) -> Result<Called, CallError> {
+    let Some(_seat) = lane.calls.add_below(CALLS) else { return Err(CallError::Full) };
+    let sent = Box::pin(Lines::send(lane, (to, plan), http2, head(request, http2)?)).await;
+    Box::pin(whole(sent.map_err(|failure| CallError::Failed(Box::new(failure)))?)).await
 }
 
 /// The one message of an answer.

@@ -29,7 +29,7 @@ use crate::rebalance::Rebalance;
 use crate::room::Room;
 use crate::room::count::Count;
 use crate::trace::Spans;
-use crate::upstream::{Busy, Groups, Lines, Names};
+use crate::upstream::{Busy, Groups, Lines, Names, Vitals};
 
 /// What all threads share.
 pub(crate) struct Shared {
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     /// What is known of the endpoints of services whose traffic is handled in a way of its own.
     pub(crate) groups: Groups,
+    /// Which endpoints do not answer well when they are asked how they are.
+    pub(crate) vitals: Vitals,
     /// Where hosts outside of the mesh are.
     pub(crate) names: Names,
     /// Who vouches for servers outside of the mesh, where nobody else was named.

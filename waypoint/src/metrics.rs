@@ -55,6 +55,8 @@ pub struct Metrics {
     pub overflows: Family<Governed, Counter>,
     /// Endpoints that were left out for a while.
     pub ejections: Family<Governed, Counter>,
+    /// Requests that were given to a second endpoint, and how many of those it answered first.
+    pub hedges: Family<Governed, Counter>,
     /// Tunnels that are open.
     pub tunnels: Gauge,
     /// Spans of requests, by what became of them.
@@ -82,6 +84,7 @@ impl Default for Metrics {
             refused: Family::default(),
             overflows: Family::default(),
             ejections: Family::default(),
+            hedges: Family::default(),
             asked: Family::default(),
             limits: Family::default(),
             tunnels: Gauge::default(),
@@ -113,8 +116,10 @@ impl Metrics {
         to.register("ambit_waypoint_rate_limits", limits, m.limits);
         let overflows = "Refused, for a service's traffic policy leaves no room (unstable)";
         to.register("ambit_waypoint_overflows", overflows, m.overflows);
-        let ejections = "Endpoints left out by outlier detection (unstable)";
+        let ejections = "Endpoints left out by outlier detection or health checks (unstable)";
         to.register("ambit_waypoint_ejections", ejections, m.ejections);
+        let hedges = "Requests given to a second endpoint (unstable)";
+        to.register("ambit_waypoint_hedges", hedges, m.hedges);
         to.register("ambit_waypoint_tunnels", "Tunnels that are open (unstable)", m.tunnels);
         to.register("ambit_waypoint_spans", "Spans, by what became of them (unstable)", m.spans);
         let lines = "Lines of access logs for collectors, by what became of them (unstable)";

@@ -7,6 +7,7 @@ mod authenticate;
 pub(crate) mod authorize;
 mod fault;
 mod forward;
+mod hedge;
 mod identify;
 mod limit;
 pub(crate) mod mirror;

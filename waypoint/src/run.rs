@@ -37,7 +37,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::rebalance::Rebalance;
 use crate::trace;
-use crate::upstream::{Groups, Names};
+use crate::upstream::{Groups, Names, Vitals, ask_all};
 
 /// What ends by itself after a stop gets this long.
 const END_WAIT: Duration = Duration::from_secs(1);
@@ -106,6 +106,7 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
         pod: config.pod.clone(),
         identity: config.identity.clone(),
         groups: Groups::default(),
+        vitals: Vitals::default(),
         names: Names::new(config.outside.clone()),
         roots: config.roots.clone(),
         place: config.place.clone(),
@@ -162,11 +163,15 @@ fn serve(
 ) -> Result<Tasks, RunError> {
     let listener = bind(config)?;
     let mut tasks = Tasks::new(&Stop::new());
-    for thread in runtimes.traffic() {
+    for (at, thread) in runtimes.traffic().iter().enumerate() {
         let mine = listener.try_clone().and_then(|mine| thread.enter(|| TcpListener::from_std(mine)));
         let mine = mine.map_err(RunError::Runtimes)?;
         let lane = Arc::new(Lane::new(Arc::clone(shared)));
         let accepting = accepting.clone();
+        if at == 0 {
+            // One asks for all: endpoints are asked once, not once by each thread.
+            lane.crew.add("health checks", ask_all(Arc::clone(&lane)));
+        }
         tasks.spawn_on(thread, "accept", move |stop| keep(mine, lane, accepting, stop));
     }
     Ok(tasks)

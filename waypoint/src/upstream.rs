@@ -6,6 +6,7 @@ mod busy;
 mod group;
 mod lines;
 mod names;
+mod probe;
 mod secure;
 
 use std::io;
@@ -37,6 +38,7 @@ pub(crate) use busy::Busy;
 pub(crate) use group::{Counted, Groups, Guide};
 pub(crate) use lines::{Got, Lease, Lines};
 pub(crate) use names::{Names, look_up};
+pub(crate) use probe::{Vitals, ask_all};
 pub(crate) use secure::{Begin, Unproven};
 
 /// Longer than any healthy network needs, shorter than people wait.

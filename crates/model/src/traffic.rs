@@ -3,11 +3,13 @@
 //! is left out for a while (`outlier`), and whether there is room (`ward`). What people write is the control plane's to
 //! read: here everything that overlays something else is put together already.
 
+mod adaptive;
 mod choice;
 mod hash;
 mod near;
 mod origination;
 mod outlier;
+mod probe;
 mod table;
 mod ward;
 
@@ -19,11 +21,13 @@ use http::HeaderName;
 use crate::http_route::{Broken, RetryBudget};
 use crate::name::{Label, ServiceKey, WorkloadUid};
 use crate::service::Scope;
+pub use adaptive::{Adaptive, Gradient};
 pub use choice::Choosing;
 pub use hash::{Affinity, Baked, Given, affinity};
 pub use near::{Near, Place, Shares};
 pub use origination::{Origination, Roots, SubjectName, host, is_host};
 pub use outlier::Came;
+pub use probe::{Ask, Probe, Vital};
 pub use table::Table;
 pub use ward::{Overflow, Ward};
 
@@ -64,6 +68,12 @@ pub struct Handling {
     pub limits: Limits,
     /// Whether those that fail are left out.
     pub outlier: Option<Outlier>,
+    /// Whether endpoints are asked how they are.
+    pub probe: Option<Probe>,
+    /// After so long without an answer, a request that may be done twice is given to a second endpoint as well.
+    pub hedge_after: Option<Duration>,
+    /// Within which bounds it is found how many requests there may be at a time.
+    pub adaptive: Option<Adaptive>,
     /// How many may be tried again at a time.
     pub retry_budget: Option<RetryBudget>,
     /// TLS that is begun to endpoints, in tunnels and without them.

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod convert;
 pub mod dns;
+pub mod health;
 pub mod limits;
 pub mod local;
 pub mod node_link;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ambit_cluster::kinds::destination_rule::{
-    DestinationRule, PortPolicy, Subset as GivenSubset, TrafficPolicy,
+    DestinationRule, PortPolicy, Resilience, Subset as GivenSubset, TrafficPolicy,
 };
 use ambit_cluster::kinds::entry::ServiceEntry;
 use ambit_cluster::kinds::meta::{Texts, selects};
@@ -44,7 +44,9 @@ pub fn traffic(
     }
     let policy = rules.iter().find_map(|rule| rule.spec.traffic_policy.as_ref());
     let own = Parts::of(policy);
-    let handled = |parts: Parts<'_>| handling(parts, &mut Vec::new());
+    let resilience = rules.iter().map(|rule| rule.resilience().0).find(|it| *it != Resilience::default());
+    let resilience = resilience.unwrap_or_default();
+    let handled = |parts: Parts<'_>| resilient(&resilience, handling(parts, &mut Vec::new()));
     let mut traffic = Traffic::unsaid(host.key.clone());
     traffic.handling = handled(own);
     traffic.ports =
@@ -53,7 +55,7 @@ pub fn traffic(
         // Of one name, the first: the oldest rule's.
         let known = traffic.subsets.contains_key(subset.name.as_str());
         if !known {
-            let made = self::subset((own, policy), subset, members(&subset.labels));
+            let made = self::subset((own, policy), subset, (members(&subset.labels), &resilience));
             traffic.subsets.insert(subset.name.as_str().into(), made);
         }
     }
@@ -81,14 +83,20 @@ pub fn of_asker<'a>(
 fn subset(
     (own, policy): (Parts<'_>, Option<&TrafficPolicy>),
     subset: &GivenSubset,
-    members: BTreeSet<WorkloadUid>,
+    (members, resilience): (BTreeSet<WorkloadUid>, &Resilience),
 ) -> Subset {
     let given = subset.traffic_policy.as_ref();
-    let handled = |parts: Parts<'_>| -> Handling { handling(parts, &mut Vec::new()) };
+    let handled = |parts: Parts<'_>| resilient(resilience, handling(parts, &mut Vec::new()));
     let on_port = |port: u16| Parts::of(given).over(own.on(policy, port)).on(given, port);
     let ports: BTreeMap<u16, Handling> =
         ports_of(policy, given).into_iter().map(|port| (port, handled(on_port(port)))).collect();
     Subset { members, handling: handled(Parts::of(given).over(own)), ports }
+}
+
+/// What annotations say is of all ports and subsets.
+fn resilient(said: &Resilience, handling: Handling) -> Handling {
+    let Resilience { probe, hedge_after, adaptive } = said.clone();
+    Handling { probe, hedge_after, adaptive, ..handling }
 }
 
 /// Ports of which something of their own was said.
@@ -162,7 +170,9 @@ pub fn full_name<'a>(world: &World, rule: &'a DestinationRule) -> Cow<'a, str> {
 /// What of a rule waypoints do not go by, for its author.
 #[must_use]
 pub fn notes(rule: &DestinationRule) -> Vec<String> {
-    let mut notes = Vec::new();
+    let unread = rule.resilience().1.into_iter();
+    let mut notes: Vec<_> =
+        unread.map(|(key, unread)| format!("annotation {key} has no effect: {unread}")).collect();
     let mut read = |field: &str, policy: Option<&TrafficPolicy>| {
         let mut own = Vec::new();
         let parts = Parts::of(policy);

@@ -7,16 +7,18 @@ use std::time::Duration;
 use ambit_model::http_route::{Answer, Ended, Sent};
 use ambit_model::route::{Hints, Plan};
 use ambit_model::traffic::{Came as Attempt, Given, affinity};
+use ambit_process::clock::now;
 use http::header::{HeaderValue, SET_COOKIE};
 use http::uri::Authority;
 use http::{Method, StatusCode};
 use tokio::time::{sleep, timeout, timeout_at};
 
+use super::hedge::{self, Second, Won};
 use super::mirror::mirror;
 use super::record::Record;
 use super::rewrite::Outgoing;
 use super::route::Route;
-use crate::body::{Source, Why};
+use crate::body::{Source, Upload, Why};
 use crate::lane::Lane;
 use crate::refused::Refused;
 use crate::upstream::{Chance, Counted, Failure, Got, Guide, Lines, endpoint, look_up, plan_by};
@@ -46,7 +48,12 @@ pub(crate) async fn forward(
     let given = Given { headers: &outgoing.headers, query: outgoing.target.query(), client };
     let affinity = guide.hash_by().map(|by| affinity(by, given, &mut Chance)).unwrap_or_default();
     let guided = Guided { guide: &guide, hash: affinity.hash };
-    let mut got = in_time(record, (outgoing, source, route), Some(guided)).await?;
+    let began = guide.adaptive().map(|_| now());
+    let came = in_time(record, (outgoing, source, route), Some(guided)).await;
+    if let Some(began) = began {
+        guide.answered(came.is_ok().then(|| began.elapsed()));
+    }
+    let mut got = came?;
     got.lease.keep([seat]);
     if let Some(cookie) = affinity.cookie {
         got.response.headers_mut().append(SET_COOKIE, cookie.header());
@@ -99,18 +106,8 @@ async fn tries(
         };
         // Only the first attempt finds the body whole for certain, and each further one has asked.
         let Some(upload) = source.lend() else { break };
-        record.tried(&plan, attempt);
-        let mut request = outgoing.request(attempt, upload);
-        record.attempt_begins(request.headers_mut());
-        let begun = guide.and_then(Guide::begin);
-        let sent = Box::pin(Lines::send_by(&lane, &plan, outgoing.http2, request, guide));
-        let came = match within(route.timeouts().backend_request.after(), sent).await {
-            Ok(mut got) => {
-                got.lease.keep(begun);
-                Came::Answer(Box::new(got))
-            }
-            Err(failure) => Came::Nothing(failure),
-        };
+        let one = Try { lane: &lane, outgoing, source, route, guided, attempt };
+        let (came, won) = one.send(record, &plan, upload).await;
         record.attempt_ends(|| told(&came));
         if let (Some(why), Came::Nothing(_)) = (source.broken(), &came) {
             return Err(match why {
@@ -118,7 +115,8 @@ async fn tries(
                 Why::Idle => Refused::Idle,
             });
         }
-        if let (Some(guide), Some(attempt)) = (guide, attempt_of(&came)) {
+        let by = won.as_ref().map(|won| &won.guide).or(guide);
+        if let (Some(guide), Some(attempt)) = (by, attempt_of(&came)) {
             guide.came(&lane, attempt);
         }
         let retry = route.retry();
@@ -138,6 +136,44 @@ async fn tries(
         sleep(retry.wait(attempt, &mut Chance)).await;
     }
     Err(failed.map_or(Refused::TimedOut, Refused::Upstream))
+}
+
+/// One try, and a second endpoint beside it where that is asked for.
+struct Try<'a> {
+    lane: &'a Lane,
+    outgoing: &'a Outgoing,
+    source: &'a Source,
+    route: &'a Route,
+    guided: Option<Guided<'a>>,
+    attempt: u32,
+}
+
+impl Try<'_> {
+    async fn send(self, record: &mut Record, plan: &Plan, upload: Upload) -> (Came, Option<Won>) {
+        let Self { lane, outgoing, source, route, guided, attempt } = self;
+        let guide = guided.map(|it| it.guide);
+        record.tried(plan, attempt);
+        let mut request = outgoing.request(attempt, upload);
+        record.attempt_begins(request.headers_mut());
+        let begun = guide.and_then(Guide::begin);
+        let sent = Box::pin(Lines::send_by(lane, plan, outgoing.http2, request, guide));
+        let sent = within(route.timeouts().backend_request.after(), sent);
+        let after = hedge::after(guide.filter(|_| attempt == 1), outgoing, source);
+        let (hash, first) = (guided.and_then(|it| it.hash), endpoint(plan).map(|it| it.uid.clone()));
+        let second = Second { lane, route, outgoing, source, hash, first };
+        let (sent, won) = hedge::either(sent, after, second).await;
+        if let Some(won) = &won {
+            record.tried(&won.plan, 2);
+        }
+        let came = match sent {
+            Ok(mut got) => {
+                got.lease.keep(begun.filter(|_| won.is_none()));
+                Came::Answer(Box::new(got))
+            }
+            Err(failure) => Came::Nothing(failure),
+        };
+        (came, won)
+    }
 }
 
 /// Whether one more may be tried again, and that it is counted as long as it is.
@@ -224,7 +260,7 @@ fn ended(came: &Came) -> Option<(Ended, bool)> {
 }
 
 /// RFC 9110, 9.2.2.
-fn is_idempotent(method: &Method) -> bool {
+pub(super) fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::TRACE].contains(method)
 }
 

@@ -2,7 +2,7 @@
 //! out, how much there is of everything. Owns that all threads share it, and that whatever was counted in is counted
 //! out again. What is decided by it is the model's (`traffic`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use ambit_model::name::{Label, ServiceKey, WorkloadUid};
 use ambit_model::route::{Bound, Refusal};
 use ambit_model::service::Service;
 use ambit_model::traffic::{
-    Balance, Came, Choosing, Given, Handling, HashBy, Limits, Overflow, Traffic, Ward, affinity,
+    Adaptive, Balance, Came, Choosing, Given, Handling, HashBy, Limits, Overflow, Traffic, Ward, affinity,
 };
 use ambit_model::workload::Workload;
 use ambit_process::clock::{Instant, now};
@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 
 use super::Chance;
 use super::secure::Origins;
-use crate::lane::Lane;
+use crate::lane::{Lane, Shared};
 use crate::metrics::{Governed, names};
 
 /// Of which service, port and subset.
@@ -110,6 +110,7 @@ impl Group {
 /// How one request or connection is handled: by what was said of its service, in the world of its beginning.
 pub(crate) struct Guide {
     pub(super) group: Arc<Group>,
+    shared: Arc<Shared>,
     service: Arc<Service>,
     traffic: Arc<Traffic>,
     /// The endpoint that was chosen last.
@@ -129,12 +130,18 @@ impl Guide {
         };
         let key = GroupKey { service: service.key(), port: *port, subset: subset.clone() };
         let group = lane.shared.groups.of(key, lane);
-        Some(Self { group, service: Arc::clone(service), traffic, last: Mutex::default() })
+        let (shared, service) = (Arc::clone(&lane.shared), Arc::clone(service));
+        Some(Self { group, shared, service, traffic, last: Mutex::default() })
     }
 
     pub(crate) fn handling(&self) -> Option<&Handling> {
         let GroupKey { port, subset, .. } = &self.group.key;
         self.traffic.of(*port, subset.as_ref().map(Label::as_str)).map(|(handling, _)| handling)
+    }
+
+    /// The service.
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
     }
 
     /// The service's name.
@@ -183,7 +190,9 @@ impl Guide {
         if endpoints.is_empty() {
             return Err(refuse(NoEndpoint::NotInSubset));
         }
-        let from = Choosing { handling, own, endpoints: &endpoints, hash, now: self.group.age() };
+        let unwell = self.unwell(handling);
+        let now = self.group.age();
+        let from = Choosing { handling, own, endpoints: &endpoints, unwell: &unwell, hash, now };
         let chosen = self.group.ward().choose(&from, &mut Chance);
         let count = endpoints.len();
         let chosen = chosen.and_then(|at| (at < count).then(|| endpoints.swap_remove(at)));
@@ -195,11 +204,18 @@ impl Guide {
     /// Goes to this endpoint, which was chosen before, unless it is left out now.
     pub(super) fn keep_to(&self, endpoint: &Endpoint) -> bool {
         let uid = &endpoint.workload.uid;
-        if self.group.ward().leaves_out(uid) {
+        let handling = self.handling();
+        if self.group.ward().leaves_out(uid) || handling.is_some_and(|it| self.unwell(it).contains(uid)) {
             return false;
         }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(uid.clone());
         true
+    }
+
+    /// The endpoints that do not answer well, where they are asked.
+    fn unwell(&self, handling: &Handling) -> Arc<HashSet<WorkloadUid>> {
+        let GroupKey { service, port, .. } = &self.group.key;
+        handling.probe.as_ref().map(|_| self.shared.vitals.unwell(service, *port)).unwrap_or_default()
     }
 
     fn last(&self) -> Option<WorkloadUid> {
@@ -213,8 +229,20 @@ impl Guide {
     /// One more request, if there is room.
     pub(crate) fn enter(&self, lane: &Lane) -> Result<Counted, Overflow> {
         let limits = self.limits().cloned().unwrap_or_default();
-        let entered = self.group.ward().enter(&limits);
+        let entered = self.group.ward().enter(&limits, self.adaptive());
         self.told(lane, entered).map(|()| self.counted(What::Request))
+    }
+
+    /// Within which bounds it is found how many requests there may be at a time.
+    pub(crate) fn adaptive(&self) -> Option<Adaptive> {
+        self.handling().and_then(|it| it.adaptive)
+    }
+
+    /// A request was answered after so long; none: not at all.
+    pub(crate) fn answered(&self, took: Option<Duration>) {
+        if let Some(bounds) = self.adaptive() {
+            self.group.ward().answered(took, bounds);
+        }
     }
 
     /// The endpoint that was chosen is at work.

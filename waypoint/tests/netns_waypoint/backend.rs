@@ -1,7 +1,7 @@
 //! An endpoint: its own end of tunnels, and a small application behind it that tells what it has seen.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub(crate) struct Seen {
     pub(crate) last: Mutex<HeaderMap>,
     /// Requests that were given up before they were answered.
     pub(crate) abandoned: AtomicUsize,
+    /// Whether it says that it is unwell when it is asked how it is.
+    pub(crate) unwell: AtomicBool,
     /// Told when `/held` is being asked for, and lets it go on.
     pub(crate) held: Notify,
     pub(crate) go_on: Notify,
@@ -152,6 +154,21 @@ async fn answer(mut request: Request<Incoming>, name: &str, seen: &Seen) -> Answ
             seen.held.notify_one();
             seen.go_on.notified().await;
             say(StatusCode::OK, "let go")
+        }
+        "/healthz" => {
+            let status = if seen.unwell.load(Ordering::SeqCst) { 503 } else { 200 };
+            say(status.try_into().unwrap(), "how I am")
+        }
+        "/grpc.health.v1.Health/Check" => {
+            let status = if seen.unwell.load(Ordering::SeqCst) { 2 } else { 1 };
+            let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
+            let message = Bytes::from(vec![0, 0, 0, 0, 2, 8, status]);
+            let frames = [Ok(Frame::data(message)), Ok(Frame::trailers(trailers))];
+            Response::new(StreamBody::new(futures(frames)).boxed())
+        }
+        path if path.strip_prefix("/slow-at/").is_some_and(|slow| name.starts_with(slow)) => {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            say(StatusCode::OK, "late")
         }
         "/slow" => {
             tokio::time::sleep(Duration::from_secs(30)).await;

@@ -28,6 +28,8 @@ mod rebalance;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod resilience;
+#[cfg(test)]
 mod routed;
 #[cfg(test)]
 mod routes;

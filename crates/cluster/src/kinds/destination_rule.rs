@@ -3,6 +3,7 @@
 //! fields are in `check`.
 
 mod check;
+mod resilience;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,8 @@ use serde_json::Number;
 use crate::kinds::meta::{Meta, Texts};
 use crate::kinds::policy::{PolicyStatus, Selector};
 use crate::kinds::scalar::Port;
+
+pub use self::resilience::{Resilience, Unread};
 
 /// How traffic to a host is handled.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

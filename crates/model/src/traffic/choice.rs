@@ -1,12 +1,14 @@
 //! Which endpoint a request gets (`waypoint.md` 7.1, 7.2): those of the best place that can be used, and of these one by
 //! the algorithm. Owns that order. Chance is passed in.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::table::Table;
 use super::ward::{Host, Ward};
 use super::{Balance, Handling, HashTable, Warmup};
 use crate::balance::{Endpoint, Pick};
+use crate::name::WorkloadUid;
 use crate::workload::Workload;
 
 /// One round of turns of an endpoint of weight 1. Weights divide it, so it is large.
@@ -28,6 +30,8 @@ pub struct Choosing<'a> {
     pub own: &'a Workload,
     /// Those that could take it, in the order of their names.
     pub endpoints: &'a [Endpoint],
+    /// Those that do not answer well when they are asked how they are.
+    pub unwell: &'a HashSet<WorkloadUid>,
     /// What the request says, as a hash.
     pub hash: Option<u64>,
     /// The moment.
@@ -81,7 +85,8 @@ impl Ward {
     fn standing(&self, from: &Choosing<'_>) -> Vec<Standing> {
         let Choosing { handling, own, endpoints, now, .. } = *from;
         let fresh = Host::default();
-        let matters = handling.outlier.is_some();
+        let is_asked = handling.probe.is_some();
+        let matters = handling.outlier.is_some() || is_asked;
         let open = endpoints.iter().enumerate().filter(|(_, it)| it.workload.capacity > 0);
         open.map(|(at, endpoint)| {
             let host = self.hosts.get(&endpoint.workload.uid).unwrap_or(&fresh);
@@ -90,7 +95,8 @@ impl Ward {
                 at,
                 weight: u64::from(endpoint.workload.capacity) * u64::from(parts),
                 active: host.active,
-                is_out: matters && host.health.is_out(),
+                is_out: handling.outlier.is_some() && host.health.is_out()
+                    || is_asked && from.unwell.contains(&endpoint.workload.uid),
                 tier: handling.near.tier(own, &endpoint.workload, matters),
             }
         })

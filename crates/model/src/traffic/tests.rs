@@ -1,6 +1,6 @@
 //! Which endpoint a request gets, who is left out and comes back, and what there is no room for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,16 +56,31 @@ struct Run {
     handling: Handling,
     own: Workload,
     now: Duration,
+    unwell: HashSet<WorkloadUid>,
     dice: Dice,
 }
 
 impl Run {
     fn new(handling: Handling) -> Self {
-        Self { ward: Ward::default(), handling, own: own("r/a/1"), now: secs(100), dice: Dice(7) }
+        Self {
+            ward: Ward::default(),
+            handling,
+            own: own("r/a/1"),
+            now: secs(100),
+            unwell: HashSet::new(),
+            dice: Dice(7),
+        }
     }
 
     fn choose(&mut self, endpoints: &[Endpoint], hash: Option<u64>) -> Option<String> {
-        let from = Choosing { handling: &self.handling, own: &self.own, endpoints, hash, now: self.now };
+        let from = Choosing {
+            handling: &self.handling,
+            own: &self.own,
+            endpoints,
+            unwell: &self.unwell,
+            hash,
+            now: self.now,
+        };
         let chosen = self.ward.choose(&from, &mut self.dice)?;
         Some(endpoints[chosen].workload.uid.to_string())
     }
@@ -332,10 +347,10 @@ fn there_is_no_more_of_anything_than_there_may_be() {
         ..Limits::default()
     };
     let mut ward = Ward::default();
-    assert_eq!([ward.enter(&limits), ward.enter(&limits)], [Ok(()), Ok(())]);
-    assert_eq!(ward.enter(&limits), Err(Overflow::Requests));
+    assert_eq!([ward.enter(&limits, None), ward.enter(&limits, None)], [Ok(()), Ok(())]);
+    assert_eq!(ward.enter(&limits, None), Err(Overflow::Requests));
     ward.leave();
-    assert_eq!(ward.enter(&limits), Ok(()));
+    assert_eq!(ward.enter(&limits, None), Ok(()));
     assert_eq!((ward.wait(&limits), ward.wait(&limits)), (Ok(()), Err(Overflow::Pending)));
     ward.waited();
     assert_eq!(ward.wait(&limits), Ok(()));

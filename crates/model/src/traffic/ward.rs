@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::outlier::{Health, may_leave_out};
 use super::table::Table;
-use super::{Came, Limits, Outlier};
+use super::{Adaptive, Came, Gradient, Limits, Outlier};
 use crate::balance::{Endpoint, Pick};
 use crate::http_route::RetryBudget;
 use crate::name::WorkloadUid;
@@ -21,6 +21,8 @@ pub struct Ward {
     pub(super) turn: u64,
     /// When is looked next who may come back.
     look_at: Option<Duration>,
+    /// How many may be under way, where that is found out.
+    gradient: Option<Gradient>,
     requests: u32,
     pending: u32,
     retries: u32,
@@ -45,6 +47,9 @@ pub enum Overflow {
     /// Requests under way.
     #[error("there are as many requests as there may be")]
     Requests,
+    /// Requests under way, of which there are as many as are answered quickly.
+    #[error("there are as many requests as are answered quickly")]
+    Adaptive,
     /// Requests that wait for a connection.
     #[error("as many requests wait for a connection as may")]
     Pending,
@@ -59,6 +64,7 @@ impl Overflow {
     pub fn label(self) -> &'static str {
         match self {
             Self::Requests => "requests",
+            Self::Adaptive => "adaptive",
             Self::Pending => "pending",
             Self::Connections => "connections",
         }
@@ -139,8 +145,26 @@ impl Ward {
     ///
     /// # Errors
     /// When there are too many.
-    pub fn enter(&mut self, limits: &Limits) -> Result<(), Overflow> {
+    pub fn enter(&mut self, limits: &Limits, adaptive: Option<Adaptive>) -> Result<(), Overflow> {
+        let under_way = self.requests;
+        match adaptive {
+            None => self.gradient = None,
+            Some(bounds) => {
+                let gradient = self.gradient.get_or_insert_with(|| Gradient::new(bounds));
+                if !gradient.allows(under_way, bounds) {
+                    return Err(Overflow::Adaptive);
+                }
+            }
+        }
         take(&mut self.requests, limits.requests, Overflow::Requests)
+    }
+
+    /// A request was answered after so long; none: not at all.
+    pub fn answered(&mut self, took: Option<Duration>, bounds: Adaptive) {
+        let under_way = self.requests;
+        if let Some(gradient) = &mut self.gradient {
+            gradient.came(took, under_way, bounds);
+        }
     }
 
     /// One less.

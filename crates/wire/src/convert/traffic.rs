@@ -3,6 +3,7 @@
 
 mod origination;
 mod place;
+mod probe;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -10,10 +11,11 @@ use std::time::Duration;
 
 use ambit_model::http_route::Broken;
 use ambit_model::name::WorkloadUid;
-use ambit_model::traffic::{Handling, Subset, Traffic};
+use ambit_model::traffic::{Adaptive, Handling, Subset, Traffic};
 
 use self::origination::{origination_from_pb, origination_to_pb};
 use self::place::{near_from_pb, near_to_pb};
+use self::probe::{probe_from_pb, probe_to_pb};
 use self::rules::{
     balance_from_pb, balance_to_pb, budget_from_pb, budget_to_pb, limits_from_pb, limits_to_pb,
     outlier_from_pb, outlier_to_pb, warmup_from_pb, warmup_to_pb,
@@ -57,8 +59,19 @@ fn ports_from_pb(raw: Vec<pb::PortHandling>) -> Result<BTreeMap<u16, Handling>, 
 }
 
 fn given(raw: Option<pb::Handling>) -> Result<Handling, ConvertError> {
-    let pb::Handling { balance, near, warmup, limits, outlier, retry_budget, closed, tls } =
-        raw.unwrap_or_default();
+    let pb::Handling {
+        balance,
+        near,
+        warmup,
+        limits,
+        outlier,
+        retry_budget,
+        closed,
+        tls,
+        probe,
+        hedge_after_ms,
+        adaptive,
+    } = raw.unwrap_or_default();
     Ok(Handling {
         balance: balance_from_pb(balance)?,
         near: near_from_pb(near)?,
@@ -67,6 +80,9 @@ fn given(raw: Option<pb::Handling>) -> Result<Handling, ConvertError> {
         outlier: outlier.map(outlier_from_pb),
         retry_budget: retry_budget.map(budget_from_pb),
         tls: tls.map(origination_from_pb).transpose()?,
+        probe: probe.map(probe_from_pb).transpose()?,
+        hedge_after: hedge_after_ms.map(after),
+        adaptive: adaptive.map(|pb::Adaptive { least, most }| Adaptive { least, most }),
         closed: match closed.as_str() {
             "" => None,
             why => Some(Broken::because(limits::shortened(why, limits::ROUTE_TEXT))),
@@ -104,7 +120,19 @@ fn ports_to_pb(ports: &BTreeMap<u16, Handling>) -> Vec<pb::PortHandling> {
 }
 
 fn handling_to_pb(handling: &Handling) -> pb::Handling {
-    let Handling { balance, near, warmup, limits, outlier, retry_budget, tls, closed } = handling;
+    let Handling {
+        balance,
+        near,
+        warmup,
+        limits,
+        outlier,
+        probe,
+        hedge_after,
+        adaptive,
+        retry_budget,
+        tls,
+        closed,
+    } = handling;
     pb::Handling {
         balance: balance_to_pb(balance),
         near: near_to_pb(near),
@@ -114,6 +142,9 @@ fn handling_to_pb(handling: &Handling) -> pb::Handling {
         retry_budget: retry_budget.map(budget_to_pb),
         closed: closed.as_ref().map(ToString::to_string).unwrap_or_default(),
         tls: tls.as_ref().map(origination_to_pb),
+        probe: probe.as_ref().map(probe_to_pb),
+        hedge_after_ms: hedge_after.map(ms),
+        adaptive: adaptive.map(|Adaptive { least, most }| pb::Adaptive { least, most }),
     }
 }
 

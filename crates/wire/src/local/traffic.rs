@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ambit_model::traffic::{
-    Balance, Handling, HashBy, HashTable, Limits, Near, Origination, Outlier, Roots, SubjectName, Subset,
-    Traffic, Version,
+    Ask, Balance, Handling, HashBy, HashTable, Limits, Near, Origination, Outlier, Probe, Roots, SubjectName,
+    Subset, Traffic, Version,
 };
 use serde_json::{Map, Value, json};
 
@@ -44,7 +44,19 @@ fn put_ports(to: &mut Map<String, Value>, ports: &BTreeMap<u16, Handling>) {
 }
 
 fn handling(handling: &Handling) -> Map<String, Value> {
-    let Handling { balance, near, warmup, limits, outlier, retry_budget, tls, closed } = handling;
+    let Handling {
+        balance,
+        near,
+        warmup,
+        limits,
+        outlier,
+        probe,
+        hedge_after,
+        adaptive,
+        retry_budget,
+        tls,
+        closed,
+    } = handling;
     let near = match near {
         Near::Unsaid => None,
         Near::Ignored => Some("ignored".into()),
@@ -68,6 +80,9 @@ fn handling(handling: &Handling) -> Map<String, Value> {
         ("warmup", warmup),
         ("limits", (!limits.is_empty()).then_some(Value::Object(limits))),
         ("outlierDetection", outlier.as_ref().map(self::outlier)),
+        ("healthCheck", probe.as_ref().map(self::probe)),
+        ("hedgingAfter", hedge_after.map(|it| text(it).into())),
+        ("adaptiveConcurrency", adaptive.map(|it| json!({ "min": it.least, "max": it.most }))),
         ("retryBudget", budget),
         ("tls", tls.as_ref().map(self::tls)),
         ("closed", closed.as_ref().map(|it| it.to_string().into())),
@@ -147,6 +162,25 @@ fn outlier(outlier: &Outlier) -> Value {
 }
 
 /// Certificates are not shown: that there are some says enough.
+fn probe(probe: &Probe) -> Value {
+    let Probe { ask, interval, timeout, unhealthy, healthy } = probe;
+    let ask = match ask {
+        Ask::Tcp => json!("a TCP connection"),
+        Ask::Http { path, host, good } => {
+            let host = host.as_deref().unwrap_or("the service");
+            json!({ "path": &**path, "host": host, "statuses": format!("{}-{}", good.start(), good.end()) })
+        }
+        Ask::Grpc { service } => json!({ "grpcService": &**service }),
+    };
+    json!({
+        "asks": ask,
+        "interval": text(*interval),
+        "timeout": text(*timeout),
+        "unhealthyAfter": unhealthy,
+        "healthyAfter": healthy,
+    })
+}
+
 fn tls(tls: &Origination) -> Value {
     let Origination { server, names, roots } = tls;
     let names = names.iter().map(|it| match it {

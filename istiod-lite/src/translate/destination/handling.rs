@@ -94,6 +94,9 @@ pub(super) fn handling(parts: Parts<'_>, notes: &mut Vec<String>) -> Handling {
         warmup: parts.balancer.and_then(warmup),
         limits: pool.map(|it| limits(it, notes)).unwrap_or_default(),
         outlier: parts.outlier.map(|it| outlier(it, notes)),
+        probe: None,
+        hedge_after: None,
+        adaptive: None,
         retry_budget: parts.whole.and_then(|it| it.retry_budget.as_ref()).map(|it| RetryBudget {
             percent: it.percent.as_ref().map_or(20, |percent| thousandths(percent).div_ceil(1_000)),
             floor: it.min_retry_concurrency.unwrap_or(3),
@@ -241,9 +244,6 @@ fn limits(given: &ConnectionPool, notes: &mut Vec<String>) -> Limits {
     let http = given.http.as_ref().unwrap_or(&no_http);
     if tcp.tcp_keepalive.is_some() {
         notes.push("connectionPool.tcp.tcpKeepalive: not gone by".into());
-    }
-    if !tcp.idle_timeout.is_empty() {
-        notes.push("connectionPool.tcp.idleTimeout: not gone by".into());
     }
     if http.http2_keep_alive.is_some() {
         notes.push("connectionPool.http.http2KeepAlive: not gone by".into());

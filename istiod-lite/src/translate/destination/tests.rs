@@ -242,7 +242,6 @@ fn what_is_not_gone_by_is_told_and_what_must_not_go_on_otherwise_is_closed() {
             false,
             "trafficPolicy.loadBalancer.localityLbSetting.failoverPriority: rack",
         ),
-        ("connectionPool: {tcp: {idleTimeout: 1s}}", false, "trafficPolicy.connectionPool.tcp.idleTimeout"),
         ("connectionPool: {tcp: {tcpKeepalive: {}}}", false, "trafficPolicy.connectionPool.tcp.tcpKeepalive"),
         (
             "outlierDetection: {outlierDetectionHttpErrorCodes: [429]}",
@@ -260,4 +259,35 @@ fn what_is_not_gone_by_is_told_and_what_must_not_go_on_otherwise_is_closed() {
         assert_eq!(notes.is_empty(), told.is_empty(), "{policy}: {notes:?}");
         assert!(notes.iter().all(|note| note.starts_with(told)), "{policy}: {notes:?}");
     }
+}
+
+#[test]
+fn what_annotations_ask_for_is_of_all_ports_and_subsets_and_what_cannot_be_read_is_told() {
+    let annotated = |annotations: &str| {
+        rule(
+            "shop",
+            "a",
+            "host: web, subsets: [{name: v1}], trafficPolicy: {portLevelSettings: [{port: {number: 81}}]}",
+        )
+        .replace("name: a,", &format!("name: a, annotations: {{{annotations}}},"))
+    };
+    let text = annotated(
+        "ambit.io/health-check: 'http=/healthz, interval=5s', ambit.io/hedging: after=80ms, ambit.io/adaptive-concurrency: 'min=2, max=20'",
+    );
+    let traffic = web(&text, None).unwrap();
+    let subset = &traffic.subsets["v1"];
+    for handling in [&traffic.handling, &traffic.ports[&81], &subset.handling, &subset.ports[&81]] {
+        assert_eq!(handling.probe.as_ref().map(|it| it.interval), Some(Duration::from_secs(5)));
+        assert_eq!(handling.hedge_after, Some(Duration::from_millis(80)));
+        assert_eq!(handling.adaptive.map(|it| (it.least, it.most)), Some((2, 20)));
+    }
+    let text = annotated("ambit.io/health-check: ping, ambit.io/hedging: after=80ms");
+    let world = world(&format!("{SERVICE}{text}"));
+    let rule = &world.space("shop").unwrap().destination_rules["a"];
+    assert_eq!(notes(rule), ["annotation ambit.io/health-check has no effect: ping: not understood"]);
+    let traffic = web(&text, None).unwrap();
+    assert_eq!(
+        (&traffic.handling.probe, traffic.handling.hedge_after),
+        (&None, Some(Duration::from_millis(80)))
+    );
 }

@@ -26,6 +26,10 @@ pub(super) fn traffic(rule: &DestinationRule, findings: &mut Findings) {
         label_texts(&format!("{field}.labels"), &subset.labels, findings);
         policy(&format!("{field}.trafficPolicy"), subset.traffic_policy.as_ref(), findings);
     }
+    for (key, unread) in rule.resilience().1 {
+        let field = format!("metadata.annotations[{key}]");
+        findings.refuse(field, &unread.part, unread.problem, unread.remedy);
+    }
     policy("spec.trafficPolicy", spec.traffic_policy.as_ref(), findings);
 }
 
@@ -56,5 +60,35 @@ fn outlier(field: &str, outlier: &OutlierDetection, findings: &mut Findings) {
         let problem = format!("with fewer than {least} endpoints nobody is ever left out");
         let field = format!("{field}.outlierDetection.maxEjectionPercent");
         findings.warn(field, &percent.to_string(), &problem, "give more, for a service with few endpoints");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::kinds::admit::review;
+
+    #[test]
+    fn an_annotation_that_is_not_understood_is_refused_by_its_part() {
+        let said = |annotation: &str, text: &str| {
+            let object = json!({
+                "apiVersion": "networking.istio.io/v1",
+                "kind": "DestinationRule",
+                "metadata": { "name": "web", "namespace": "shop", "annotations": { (annotation): text } },
+                "spec": { "host": "web" },
+            });
+            review(&object).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(said("ambit.io/health-check", "http=/healthz, interval=5s"), Vec::<String>::new());
+        for (annotation, text, wanted) in [
+            ("ambit.io/health-check", "http=/a, interval=5", "interval=5: not such a time"),
+            ("ambit.io/hedging", "100ms", "100ms: not understood"),
+            ("ambit.io/adaptive-concurrency", "min=9, max=2", "min=9, max=2: min is more than max"),
+        ] {
+            let found = said(annotation, text);
+            let wanted = format!("metadata.annotations[{annotation}]: {wanted}");
+            assert!(found.iter().any(|it| it.starts_with(&wanted)), "{found:?}");
+        }
     }
 }

@@ -7,8 +7,8 @@ use ambit_model::delta::Change;
 use ambit_model::http_route::{Broken, RetryBudget};
 use ambit_model::service::Scope;
 use ambit_model::traffic::{
-    Balance, Handling, HashBy, HashTable, Limits, Near, Origination, Outlier, Place, Roots, Shares,
-    SubjectName, Subset, Traffic, Version, Wanted, Warmup,
+    Adaptive, Ask, Balance, Handling, HashBy, HashTable, Limits, Near, Origination, Outlier, Place, Probe,
+    Roots, Shares, SubjectName, Subset, Traffic, Version, Wanted, Warmup,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -107,6 +107,20 @@ fn tls() -> impl Strategy<Value = Origination> {
         .prop_map(|(server, names, roots)| Origination { server, names, roots })
 }
 
+fn probe() -> impl Strategy<Value = Probe> {
+    let host = option::of("[a-z]{1,9}".prop_map(Into::into));
+    let http = ("/[a-z]{0,9}", host, 100u16..600, 100u16..600).prop_map(|(path, host, from, to)| Ask::Http {
+        path: path.into(),
+        host,
+        good: from..=to,
+    });
+    let grpc = "[a-z.]{0,9}".prop_map(|service| Ask::Grpc { service: service.into() });
+    let ask = prop_oneof![Just(Ask::Tcp), http, grpc];
+    (ask, time(), time(), any::<u32>(), any::<u32>()).prop_map(
+        |(ask, interval, timeout, unhealthy, healthy)| Probe { ask, interval, timeout, unhealthy, healthy },
+    )
+}
+
 fn handling() -> impl Strategy<Value = Handling> {
     let warmup = (time(), any::<u32>(), any::<u32>())
         .prop_map(|(duration, least_percent, aggression)| Warmup { duration, least_percent, aggression });
@@ -118,10 +132,25 @@ fn handling() -> impl Strategy<Value = Handling> {
         option::of("[a-z]{1,9}"),
         option::of(tls()),
     );
-    (balance(), near(), limits(), parts).prop_map(|(balance, near, limits, parts)| {
+    let adaptive = (any::<u32>(), any::<u32>()).prop_map(|(least, most)| Adaptive { least, most });
+    let resilient = (option::of(probe()), option::of(time()), option::of(adaptive));
+    (balance(), near(), limits(), parts, resilient).prop_map(|(balance, near, limits, parts, resilient)| {
         let (warmup, outlier, retry_budget, closed, tls) = parts;
         let closed = closed.map(|why| Broken::because(&why));
-        Handling { balance, near, warmup, limits, outlier, retry_budget, tls, closed }
+        let (probe, hedge_after, adaptive) = resilient;
+        Handling {
+            balance,
+            near,
+            warmup,
+            limits,
+            outlier,
+            probe,
+            hedge_after,
+            adaptive,
+            retry_budget,
+            tls,
+            closed,
+        }
     })
 }
 

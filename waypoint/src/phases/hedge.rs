@@ -1,0 +1,103 @@
+//! A second endpoint where the first takes long (`waypoint.md` 7.5): whoever answers first has answered. Owns when a
+//! request is given to two: only where its author wants it, where doing it twice is as good as once, and where it has no
+//! body; and that it is counted as one more try, so that budgets hold.
+
+use std::time::Duration;
+
+use ambit_model::name::WorkloadUid;
+use ambit_model::route::{Hints, Plan};
+use http::header::UPGRADE;
+use tokio::time::sleep;
+
+use super::rewrite::Outgoing;
+use super::route::Route;
+use crate::body::Source;
+use crate::lane::Lane;
+use crate::metrics::{Governed, names};
+use crate::phases::forward::is_idempotent;
+use crate::upstream::{Failure, Got, Guide, Lines, endpoint, plan_by};
+
+/// What a second endpoint would be asked.
+pub(super) struct Second<'a> {
+    pub(super) lane: &'a Lane,
+    pub(super) route: &'a Route,
+    pub(super) outgoing: &'a Outgoing,
+    pub(super) source: &'a Source,
+    /// What the request says of the endpoint that it belongs to.
+    pub(super) hash: Option<u64>,
+    /// The first.
+    pub(super) first: Option<WorkloadUid>,
+}
+
+/// An answer of the second endpoint, and the way to it.
+pub(super) struct Won {
+    pub(super) plan: Plan,
+    pub(super) guide: Guide,
+}
+
+/// After how long a request is given to a second endpoint; none: never.
+pub(super) fn after(guide: Option<&Guide>, outgoing: &Outgoing, source: &Source) -> Option<Duration> {
+    let after = guide.and_then(Guide::handling).and_then(|it| it.hedge_after)?;
+    let may = is_idempotent(&outgoing.method) && source.is_over() && !outgoing.headers.contains_key(UPGRADE);
+    may.then_some(after)
+}
+
+/// The first answer of the two, and who has given it, if it is the second. A failure is the first's.
+pub(super) async fn either(
+    first: impl Future<Output = Result<Got, Failure>>,
+    after: Option<Duration>,
+    second: Second<'_>,
+) -> (Result<Got, Failure>, Option<Won>) {
+    let Some(after) = after else { return (first.await, None) };
+    let mut first = std::pin::pin!(first);
+    // Cancel-safe, both: the first goes on below.
+    tokio::select! {
+        came = first.as_mut() => return (came, None),
+        () = sleep(after) => {}
+    }
+    let mut other = Box::pin(second.send());
+    // Cancel-safe: whoever is second is not needed any more, and its connection is closed.
+    tokio::select! {
+        came = first.as_mut() => match came {
+            Ok(got) => (Ok(got), None),
+            Err(failure) => match other.await {
+                Some((Ok(got), won)) => (Ok(got), Some(won)),
+                Some((Err(_), _)) | None => (Err(failure), None),
+            },
+        },
+        came = other.as_mut() => match came {
+            Some((Ok(got), won)) => (Ok(got), Some(won)),
+            Some((Err(_), _)) | None => (first.await, None),
+        },
+    }
+}
+
+impl Second<'_> {
+    /// Sends the request to another endpoint; nothing, if there is none, or as many are tried again as may be.
+    async fn send(self) -> Option<(Result<Got, Failure>, Won)> {
+        let Self { lane, route, outgoing, source, hash, first } = self;
+        let guide = Guide::of(lane, &route.to)?;
+        let _counted = guide.retry(lane)?;
+        let mut hints = Hints { avoid: first.iter().cloned().collect(), ..Hints::default() };
+        let plan = plan_by(lane, &route.to, &mut hints, (Some(&guide), hash)).await.ok()?;
+        let other = endpoint(&plan).map(|it| &it.uid);
+        if other.is_none() || other == first.as_ref() {
+            return None;
+        }
+        let request = outgoing.request(2, source.lend()?);
+        let begun = guide.begin();
+        count(lane, &guide, "sent");
+        let came = Box::pin(Lines::send_by(lane, &plan, outgoing.http2, request, Some(&guide))).await;
+        let came = came.map(|mut got| {
+            got.lease.keep(begun);
+            count(lane, &guide, "answered");
+            got
+        });
+        Some((came, Won { plan, guide }))
+    }
+}
+
+fn count(lane: &Lane, guide: &Guide, reason: &'static str) {
+    let labels = Governed { service: names(Some(guide.service())), reason };
+    lane.shared.metrics.hedges.get_or_create(&labels).inc();
+}
