@@ -2,6 +2,7 @@
 //! What is said is what holds. Of waypoints it is said in `bound`.
 //! Writing it down is `status`'s.
 
+pub mod backend_tls;
 mod bound;
 mod destination;
 pub mod gateway;

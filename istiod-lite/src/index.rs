@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod governed;
 mod links;
 pub mod routed;
+pub mod secured;
 pub mod touch;
 pub mod unit;
 pub mod users;
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ambit_cluster::kinds::authentication::RequestAuthentication;
+use ambit_cluster::kinds::backend_tls::BackendTlsPolicy;
 use ambit_cluster::kinds::core::{Namespace, Node, Pod};
 use ambit_cluster::kinds::destination_rule::DestinationRule;
 use ambit_cluster::kinds::entry::{ServiceEntry, WorkloadEntry};
@@ -77,13 +79,15 @@ pub struct Space {
     pub tls_routes: Shelf<ConnectionRoute>,
     /// Routes of connections.
     pub tcp_routes: Shelf<ConnectionRoute>,
+    /// TLS that is begun to services.
+    pub backend_tls: Shelf<BackendTlsPolicy>,
     /// Virtual services.
     pub virtual_services: Shelf<VirtualService>,
     /// How traffic to hosts is handled.
     pub destination_rules: Shelf<DestinationRule>,
     /// What is told of requests.
     pub telemetries: Shelf<Telemetry>,
-    /// Config maps that configure a mesh.
+    /// Config maps: of the mesh, and those that others refer to.
     pub configs: Shelf<ConfigMap>,
 }
 
@@ -104,6 +108,7 @@ impl Space {
             && self.grpc_routes.is_empty()
             && self.tls_routes.is_empty()
             && self.tcp_routes.is_empty()
+            && self.backend_tls.is_empty()
             && self.virtual_services.is_empty()
             && self.destination_rules.is_empty()
             && self.telemetries.is_empty()
@@ -339,6 +344,7 @@ impl World {
             Body::GrpcRoute(it) => drop(space.grpc_routes.insert(name, it)),
             Body::TlsRoute(it) => drop(space.tls_routes.insert(name, it)),
             Body::TcpRoute(it) => drop(space.tcp_routes.insert(name, it)),
+            Body::BackendTlsPolicy(it) => drop(space.backend_tls.insert(name, it)),
             Body::DestinationRule(it) => {
                 self.rules += usize::from(space.destination_rules.insert(name, it).is_none());
             }
@@ -376,6 +382,7 @@ impl World {
             Kind::GrpcRoute => drop(space.grpc_routes.remove(&at.name)),
             Kind::TlsRoute => drop(space.tls_routes.remove(&at.name)),
             Kind::TcpRoute => drop(space.tcp_routes.remove(&at.name)),
+            Kind::BackendTlsPolicy => drop(space.backend_tls.remove(&at.name)),
             Kind::DestinationRule => {
                 self.rules -= usize::from(space.destination_rules.remove(&at.name).is_some());
             }

@@ -43,7 +43,7 @@ const LEASE: &str = "ambit-istiod-leader";
 const REPLICA: &str = "ambit-istiod-replica-";
 
 /// Kinds that are followed in a cluster, besides the mesh's own configuration.
-const FOLLOWED: [Kind; 20] = [
+const FOLLOWED: [Kind; 21] = [
     Kind::Node,
     Kind::Namespace,
     Kind::Pod,
@@ -55,6 +55,7 @@ const FOLLOWED: [Kind; 20] = [
     Kind::GrpcRoute,
     Kind::TlsRoute,
     Kind::TcpRoute,
+    Kind::BackendTlsPolicy,
     Kind::AuthorizationPolicy,
     Kind::PeerAuthentication,
     Kind::RequestAuthentication,

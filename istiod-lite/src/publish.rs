@@ -40,6 +40,12 @@ const WAITING: usize = 1024;
 /// While more is to be written than the desk takes, it is looked this often whether there is room.
 const DESK_FULL: Duration = Duration::from_millis(500);
 
+/// The first library waits for objects that others refer to, so long at the most: what is said without them closes what
+/// was open before this program began anew.
+const FOUND_WAIT: Duration = Duration::from_secs(30);
+/// It is looked this often whether they are there.
+const FOUND_LOOK: Duration = Duration::from_millis(100);
+
 /// What others are told.
 #[derive(Debug)]
 pub struct Told {
@@ -62,7 +68,8 @@ pub type Waypoints = Arc<Known>;
 pub struct Feed {
     catalog: Catalog,
     library: Arc<Library>,
-    complete: bool,
+    /// Since when everything that is followed has been read.
+    complete: Option<Instant>,
     served: bool,
     told: Told,
     waiting: Vec<Ask>,
@@ -76,6 +83,8 @@ pub struct Feed {
     gateways_changed: bool,
     /// A service entry changed since addresses were given.
     entries_changed: bool,
+    /// Something changed that may refer to other objects.
+    references_changed: bool,
     /// Objects that do not read now, and since when.
     bad: BTreeMap<ObjectRef, (Fault, SystemTime)>,
     /// What was wrong with the mesh's configuration the last time.
@@ -98,7 +107,7 @@ impl Feed {
         Self {
             catalog,
             library: Arc::new(Library::default()),
-            complete: false,
+            complete: None,
             served: false,
             told,
             waiting: Vec::new(),
@@ -107,6 +116,7 @@ impl Feed {
             ranges,
             gateways_changed: true,
             entries_changed: false,
+            references_changed: false,
             bad: BTreeMap::new(),
             known: None,
             subscribers: Streams::default(),
@@ -143,12 +153,13 @@ impl Feed {
                     while let Some(event) = source.ready() {
                         self.take(event);
                     }
+                    self.seek(&mut source);
                     // Whoever waits for a pod to be known waits for nobody to be told of it.
                     self.answer();
                     due = Some(self.pace.next(self.subscribers.len(), clock::now()).unwrap_or_else(clock::now));
                 }
                 () = until(due), if due.is_some() => {}
-                () = tokio::time::sleep(DESK_FULL), if self.complete && !self.unreported.is_empty() => self.report(),
+                () = tokio::time::sleep(DESK_FULL), if self.complete.is_some() && !self.unreported.is_empty() => self.report(),
                 () = self.writer.promoted() => {
                     self.say_again();
                     self.report();
@@ -163,6 +174,10 @@ impl Feed {
                 }
             }
             if due.is_some_and(|due| due <= clock::now()) {
+                if self.waits(&source) {
+                    due = Some(clock::now() + FOUND_LOOK);
+                    continue;
+                }
                 due = None;
                 self.publish();
                 self.tell_faults(source.faults());
@@ -179,7 +194,8 @@ impl Feed {
                 None
             }
             Event::Complete => {
-                self.complete = true;
+                self.complete = Some(clock::now());
+                self.references_changed = true;
                 None
             }
             Event::Applied(object) => Some(object.reference.clone()),
@@ -192,8 +208,21 @@ impl Feed {
         self.unreported.extend(more);
     }
 
+    /// What others refer to is read as well, object by object.
+    fn seek(&mut self, source: &mut Source) {
+        if self.complete.is_some() && std::mem::take(&mut self.references_changed) {
+            source.seek(self.catalog.world().referred());
+        }
+    }
+
+    /// Whether the first library waits for what others refer to.
+    fn waits(&self, source: &Source) -> bool {
+        let is_early = self.complete.is_some_and(|since| since.elapsed() < FOUND_WAIT);
+        !self.served && is_early && !source.found()
+    }
+
     fn publish(&mut self) {
-        if !self.complete {
+        if self.complete.is_none() {
             return;
         }
         let begun = clock::now();
@@ -244,6 +273,7 @@ impl Feed {
     fn note(&mut self, object: &ObjectRef) {
         self.triggers.insert(trigger(object));
         self.gateways_changed |= matches!(object.kind, Kind::Gateway | Kind::GatewayClass | Kind::Namespace);
+        self.references_changed |= refers(object.kind);
         self.entries_changed |= matches!(object.kind, Kind::ServiceEntry | Kind::Namespace | Kind::ConfigMap);
         self.unreported.extend(status::affected(self.catalog.world(), object));
     }
@@ -258,7 +288,7 @@ impl Feed {
     /// After publishing: a policy is in force before its author reads so. Addresses for hosts that have none are
     /// written as well; they come back as any other change does, so what is published is always what is written.
     fn report(&mut self) {
-        if !self.complete {
+        if self.complete.is_none() {
             return;
         }
         let mut given = BTreeMap::new();
@@ -341,6 +371,11 @@ impl Feed {
         waiting.drain(..surplus);
         self.waiting = waiting;
     }
+}
+
+/// Whether objects of a kind have a say in which others are referred to.
+fn refers(kind: Kind) -> bool {
+    matches!(kind, Kind::BackendTlsPolicy | Kind::Namespace)
 }
 
 /// Cancel-safe: what was not taken is there the next time. Whoever reads ends with the program only.

@@ -7,6 +7,7 @@ mod attached;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+use ambit_cluster::kinds::meta::Meta;
 use ambit_cluster::kinds::policy::{PolicyAction, PolicyCondition};
 use ambit_cluster::kinds::waypoint::PART_OF;
 use ambit_cluster::writer::WriteError;
@@ -21,7 +22,7 @@ use crate::translate::waypoint::class_of;
 use crate::vips::{self, Given};
 
 /// The kinds whose authors are told something.
-const TOLD: [Kind; 15] = [
+const TOLD: [Kind; 16] = [
     Kind::AuthorizationPolicy,
     Kind::RequestAuthentication,
     Kind::RateLimitPolicy,
@@ -34,14 +35,22 @@ const TOLD: [Kind; 15] = [
     Kind::GrpcRoute,
     Kind::TlsRoute,
     Kind::TcpRoute,
+    Kind::BackendTlsPolicy,
     Kind::VirtualService,
     Kind::DestinationRule,
     Kind::Telemetry,
 ];
 
 /// Those of the Gateway API, whose status is of another shape.
-const ATTACHED: [Kind; 6] =
-    [Kind::Gateway, Kind::GatewayClass, Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute];
+const ATTACHED: [Kind; 7] = [
+    Kind::Gateway,
+    Kind::GatewayClass,
+    Kind::HttpRoute,
+    Kind::GrpcRoute,
+    Kind::TlsRoute,
+    Kind::TcpRoute,
+    Kind::BackendTlsPolicy,
+];
 
 /// What an object says of itself now.
 struct Known<'a> {
@@ -112,7 +121,7 @@ fn is_peer(world: &World, at: &ObjectRef) -> bool {
 #[must_use]
 pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
     if at.kind == Kind::ConfigMap {
-        return all(world);
+        return if world.is_own(at) { all(world) } else { referring(world, at) };
     }
     let mut all = nearest(world, at);
     // What becomes of a route depends on what becomes of what it is attached to, and on others that are.
@@ -120,6 +129,14 @@ pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
     let rules: Vec<_> = parents_of_all(&all, at).flat_map(|it| world.rules_of(it)).collect();
     all.extend(routes);
     all.extend(rules);
+    // Policies say who goes before whom, and rules that a policy goes before them.
+    let secured: Vec<_> =
+        world.secured_near(at).into_iter().chain(parents_of_all(&all, at).cloned()).collect();
+    let policies = secured.iter().flat_map(|it| world.securing(it));
+    all.extend(policies.map(|it| policy_ref(&it.metadata)));
+    if at.kind == Kind::BackendTlsPolicy {
+        all.extend(secured.iter().flat_map(|it| world.rules_of(it)));
+    }
     let beside = world.parents_of(at).into_iter().flat_map(|it| world.routes_of(&it));
     all.extend(beside);
     // Whether somebody can be asked depends on whether their service is there.
@@ -127,6 +144,15 @@ pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
         all.extend(asking(world));
     }
     all
+}
+
+fn policy_ref(meta: &Meta) -> ObjectRef {
+    ObjectRef::new(Kind::BackendTlsPolicy, &meta.namespace, &meta.name)
+}
+
+/// The policies that refer to a config map.
+fn referring(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
+    world.referring(at).map(|it| policy_ref(&it.metadata)).collect()
 }
 
 /// Whether it is the service of somebody who is asked about requests.
@@ -253,6 +279,7 @@ fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
     let grpc = space.grpc_routes.keys().map(|name| (Kind::GrpcRoute, name));
     let tls = space.tls_routes.keys().map(|name| (Kind::TlsRoute, name));
     let connections = tls.chain(space.tcp_routes.keys().map(|name| (Kind::TcpRoute, name)));
+    let secured = space.backend_tls.keys().map(|name| (Kind::BackendTlsPolicy, name));
     let ordered = space.virtual_services.keys().map(|name| (Kind::VirtualService, name));
     let rules = space.destination_rules.keys().map(|name| (Kind::DestinationRule, name));
     let policies = policies.chain(tokens).chain(limits).chain(ordered).chain(rules);
@@ -263,7 +290,8 @@ fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
         .chain(gateways)
         .chain(http)
         .chain(grpc)
-        .chain(connections);
+        .chain(connections)
+        .chain(secured);
     let objects = objects.map(|(kind, name)| ObjectRef::new(kind, namespace, name));
     objects.chain(telling(namespace, space)).collect()
 }

@@ -189,6 +189,82 @@ async fn a_policy_is_served_and_told_what_became_of_it_once_its_kind_is_installe
     assert!(scene.dump().await.contains("shop/deny"));
 }
 
+/// Whoever vouches is in a config map, which is followed by its name: what is in there now is in force.
+#[tokio::test]
+async fn a_policy_of_tls_goes_by_the_config_map_that_it_names_and_says_so() {
+    const POLICIES: &str = "/apis/gateway.networking.k8s.io/v1/backendtlspolicies";
+    let scene = Scene::new().await;
+    let group = |kind: &str| format!("/apis/gateway.networking.k8s.io/v1/{kind}");
+    let listener = json!({"name": "mesh", "port": 15008, "protocol": "HBONE"});
+    scene.fake.put(
+        &group("gateways"),
+        json!({
+            "metadata": {"name": "way", "namespace": "shop"},
+            "spec": {"gatewayClassName": "istio-waypoint", "listeners": [listener]},
+            "status": {"addresses": [{"type": "IPAddress", "value": "10.0.0.9"}]},
+        }),
+    );
+    scene.fake.put(
+        "/api/v1/services",
+        json!({
+            "metadata": {"name": "api", "namespace": "shop", "labels": {"istio.io/use-waypoint": "way"}},
+            "spec": {"clusterIP": "10.9.0.1", "ports": [{"name": "http", "port": 80}]},
+        }),
+    );
+    let theirs =
+        json!({"ancestorRef": {"name": "front"}, "controllerName": "example.com/it", "conditions": []});
+    let validation = json!({
+        "hostname": "api.example", "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "roots"}],
+    });
+    scene.fake.put(POLICIES, json!({
+        "metadata": {"name": "api", "namespace": "shop", "generation": 3},
+        "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": "api"}], "validation": validation},
+        "status": {"ancestors": [theirs]},
+    }));
+    let said = |wanted: [&str; 2]| {
+        let object = scene.fake.object(POLICIES, "shop", "api")?;
+        let all = object.pointer("/status/ancestors")?.as_array()?.clone();
+        assert_eq!(all[0]["controllerName"], "example.com/it", "{all:#?}");
+        let ours = all.get(1)?;
+        assert_eq!(
+            (&ours["ancestorRef"]["kind"], &ours["ancestorRef"]["name"]),
+            (&json!("Service"), &json!("api"))
+        );
+        let conditions = ours["conditions"].as_array()?;
+        let word = |it: &Value| {
+            format!("{} {} {}", it["type"], it["reason"], it["observedGeneration"]).replace('"', "")
+        };
+        let words: Vec<String> = conditions.iter().map(word).collect();
+        (words == wanted.map(String::from)).then_some(())
+    };
+    eventually(|| said(["Accepted NoValidCACertificate 3", "ResolvedRefs InvalidCACertificateRef 3"])).await;
+    let closed = async |is_closed: bool| {
+        let found = async {
+            while scene.dump().await.contains("caCertificateRefs[0]") != is_closed {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(WAIT, found).await.unwrap();
+    };
+    closed(true).await;
+    let map = |name: &str, text: &str| {
+        scene.fake.put(
+            CONFIG_MAPS,
+            json!({"metadata": {"name": name, "namespace": "shop"}, "data": {"ca.crt": text}}),
+        );
+    };
+    let authority = ambit_kit::Authority::new();
+    map("roots", authority.root_pem());
+    map("others", "nobody reads it");
+    eventually(|| said(["Accepted Accepted 3", "ResolvedRefs ResolvedRefs 3"])).await;
+    closed(false).await;
+    // What is there no more vouches for nobody.
+    scene.fake.remove(CONFIG_MAPS, "shop", "roots");
+    eventually(|| said(["Accepted NoValidCACertificate 3", "ResolvedRefs InvalidCACertificateRef 3"])).await;
+    let asked = scene.fake.asked();
+    assert!(!asked.iter().any(|line| line.contains("configmaps/others")), "nobody refers to it");
+}
+
 /// As it gets in where no webhook is asked.
 #[tokio::test]
 async fn a_policy_that_does_not_read_says_so_itself_until_it_does_and_its_last_good_version_stays() {

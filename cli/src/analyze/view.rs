@@ -100,6 +100,7 @@ impl<'a> View<'a> {
             | Body::GrpcRoute(_)
             | Body::TlsRoute(_)
             | Body::TcpRoute(_)
+            | Body::BackendTlsPolicy(_)
             | Body::RequestAuthentication(_)
             | Body::RateLimitPolicy(_)
             | Body::VirtualService(_)

@@ -3,7 +3,8 @@
 //! who leads (`lease`), who writes what (`member`), whose token this is (`review`), what is written (`write`, `hook`,
 //! `anchor`, `event`), what is kept (`secret`), what is made
 //! for other objects (`made`), what people's commands ask (`ask`). Each kind is followed by a task of its
-//! own (`follow`), which decides by a pure state what to ask (`course`) and what changed (`mirror`).
+//! own (`follow`), which decides by a pure state what to ask (`course`) and what changed (`mirror`); objects that others
+//! refer to are read one by one (`seek`).
 
 mod anchor;
 mod ask;
@@ -22,16 +23,18 @@ mod reach;
 pub(crate) mod resource;
 mod review;
 mod secret;
+mod seek;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ambit_process::stop::Stop;
 use ambit_process::tasks::Tasks;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as cell};
 
 use crate::api::follow::{Batch, Follow};
 use crate::api::mirror::Change;
+use crate::api::seek::Seek;
 use crate::fault::Fault;
 use crate::files::{Event, Keep};
 use crate::object::{Kind, ObjectRef};
@@ -62,9 +65,14 @@ pub fn watch(client: &Client, wanted: &[Wanted], keep: Keep) -> Watch {
         let follow = Follow::new(client.clone(), wanted.clone(), keep, told.clone());
         tasks.spawn("follow", |_| follow.run());
     }
+    let (sought, wanted_now) = cell::channel(BTreeSet::new());
+    let seek = Seek::new(client.clone(), wanted_now, told);
+    tasks.spawn("seek", |_| seek.run());
     Watch {
         _followers: tasks,
         news,
+        sought,
+        answered: BTreeSet::new(),
         unlisted: wanted.iter().map(|wanted| wanted.kind).collect(),
         ready: VecDeque::new(),
         objects: BTreeMap::new(),
@@ -76,6 +84,10 @@ pub fn watch(client: &Client, wanted: &[Wanted], keep: Keep) -> Watch {
 pub struct Watch {
     _followers: Tasks,
     news: mpsc::Receiver<Batch>,
+    /// Objects that are read by their names.
+    sought: cell::Sender<BTreeSet<ObjectRef>>,
+    /// Of which it is known what they are.
+    answered: BTreeSet<ObjectRef>,
     /// Kinds of which not everything has been told yet.
     unlisted: BTreeSet<Kind>,
     /// Bounded by one batch.
@@ -110,6 +122,23 @@ impl Watch {
         }
     }
 
+    /// Reads these objects, too, each by its name, and no others any more.
+    pub fn seek(&mut self, objects: BTreeSet<ObjectRef>) {
+        self.answered.retain(|it| objects.contains(it));
+        self.objects.retain(|it, _| objects.contains(it) || !self.sought.borrow().contains(it));
+        self.sought.send_if_modified(|before| {
+            let differs = *before != objects;
+            *before = objects;
+            differs
+        });
+    }
+
+    /// Whether it is known of all of those what they are, or that they are not there.
+    #[must_use]
+    pub fn found(&self) -> bool {
+        self.sought.borrow().iter().all(|it| self.answered.contains(it))
+    }
+
     /// All that is wrong now: with objects, and with what the API server lets us read.
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
@@ -136,6 +165,9 @@ impl Watch {
                     }
                 }
             }
+        }
+        if let Some(object) = batch.answered.filter(|it| self.sought.borrow().contains(it)) {
+            self.answered.insert(object);
         }
         match batch.trouble {
             Some(Some(fault)) => {

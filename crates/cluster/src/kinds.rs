@@ -3,6 +3,7 @@
 
 pub mod admit;
 pub mod authentication;
+pub mod backend_tls;
 pub mod collector;
 pub mod core;
 pub mod definition;
@@ -12,6 +13,7 @@ pub mod entry;
 pub mod gateway;
 pub mod mesh;
 pub mod meta;
+pub mod pem;
 pub mod policy;
 pub(crate) mod pool;
 pub mod provider;
@@ -60,6 +62,7 @@ fn straight(kind: Kind, text: &str) -> Option<Body> {
         | Kind::GrpcRoute
         | Kind::TlsRoute
         | Kind::TcpRoute
+        | Kind::BackendTlsPolicy
         | Kind::ConfigMap
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
@@ -95,6 +98,9 @@ pub(crate) fn read(kind: Kind, value: &Value) -> Result<Body, Wrong> {
         }
         Kind::TcpRoute => {
             Body::TcpRoute(checked(value, |it: &route::connection::ConnectionRoute| it.check(false))?)
+        }
+        Kind::BackendTlsPolicy => {
+            Body::BackendTlsPolicy(checked(value, backend_tls::BackendTlsPolicy::check)?)
         }
         Kind::AuthorizationPolicy => {
             Body::AuthorizationPolicy(checked(value, policy::AuthorizationPolicy::check)?)

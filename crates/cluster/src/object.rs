@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::kinds::authentication::RequestAuthentication;
+use crate::kinds::backend_tls::BackendTlsPolicy;
 use crate::kinds::core::{Namespace, Node, Pod, ServiceAccount};
 use crate::kinds::destination_rule::DestinationRule;
 use crate::kinds::entry::{ServiceEntry, WorkloadEntry};
@@ -47,6 +48,8 @@ pub enum Kind {
     TlsRoute,
     /// A Gateway API route of connections.
     TcpRoute,
+    /// A Gateway API policy of TLS that is begun to services.
+    BackendTlsPolicy,
     /// Who may talk to whom.
     AuthorizationPolicy,
     /// Whether peers must prove who they are.
@@ -71,7 +74,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Node,
         Self::Namespace,
         Self::ServiceAccount,
@@ -84,6 +87,7 @@ impl Kind {
         Self::GrpcRoute,
         Self::TlsRoute,
         Self::TcpRoute,
+        Self::BackendTlsPolicy,
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::RequestAuthentication,
@@ -112,6 +116,7 @@ impl Kind {
             Self::GrpcRoute => "GRPCRoute",
             Self::TlsRoute => "TLSRoute",
             Self::TcpRoute => "TCPRoute",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::RequestAuthentication => "RequestAuthentication",
@@ -141,7 +146,8 @@ impl Kind {
             | Self::HttpRoute
             | Self::GrpcRoute
             | Self::TlsRoute
-            | Self::TcpRoute => "gateway.networking.k8s.io",
+            | Self::TcpRoute
+            | Self::BackendTlsPolicy => "gateway.networking.k8s.io",
             Self::RateLimitPolicy => "ambit.io",
             Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
                 "security.istio.io"
@@ -259,6 +265,8 @@ pub enum Body {
     TlsRoute(Arc<ConnectionRoute>),
     /// A Gateway API route of connections.
     TcpRoute(Arc<ConnectionRoute>),
+    /// A Gateway API policy of TLS that is begun to services.
+    BackendTlsPolicy(Arc<BackendTlsPolicy>),
     /// Who may talk to whom.
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     /// Whether peers must prove who they are.
@@ -297,6 +305,7 @@ impl Body {
             Self::HttpRoute(it) => &it.metadata,
             Self::GrpcRoute(it) => &it.metadata,
             Self::TlsRoute(it) | Self::TcpRoute(it) => &it.metadata,
+            Self::BackendTlsPolicy(it) => &it.metadata,
             Self::AuthorizationPolicy(it) => &it.metadata,
             Self::PeerAuthentication(it) => &it.metadata,
             Self::RequestAuthentication(it) => &it.metadata,

@@ -1,7 +1,10 @@
 //! Where objects come from: a directory of manifests, or the Kubernetes API. Those who read need not know which.
 
+use std::collections::BTreeSet;
+
 use crate::fault::Fault;
 use crate::files::Event;
+use crate::object::ObjectRef;
 use crate::{api, files};
 
 /// Objects and what happens to them.
@@ -26,6 +29,23 @@ impl Source {
         match self {
             Self::Files(watch) => watch.ready(),
             Self::Api(watch) => watch.ready(),
+        }
+    }
+
+    /// Reads these objects, too, of kinds that are not followed as a whole. A directory has read everything.
+    pub fn seek(&mut self, objects: BTreeSet<ObjectRef>) {
+        match self {
+            Self::Files(_) => {}
+            Self::Api(watch) => watch.seek(objects),
+        }
+    }
+
+    /// Whether it is known of all of those what they are, or that they are not there.
+    #[must_use]
+    pub fn found(&self) -> bool {
+        match self {
+            Self::Files(_) => true,
+            Self::Api(watch) => watch.found(),
         }
     }
 

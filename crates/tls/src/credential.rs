@@ -236,6 +236,12 @@ pub(crate) fn certificates(
     Ok(found)
 }
 
+/// Whether a PEM text holds certificates of those who vouch, all of which can be used.
+#[must_use]
+pub fn is_bundle(pem: &str) -> bool {
+    certificates("root bundle", pem.as_bytes()).is_ok_and(|found| anchors(&found).is_ok())
+}
+
 /// The roots as rustls wants them. Every one must be usable: a bundle half understood hides mistakes.
 pub(crate) fn anchors(roots: &[CertificateDer<'static>]) -> Result<RootCertStore, CredentialError> {
     let mut store = RootCertStore::empty();

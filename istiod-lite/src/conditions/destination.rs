@@ -1,11 +1,12 @@
 //! What is said of DestinationRules (`waypoint.md` 4.5): who goes by them, and what of them is not gone by.
 
-use ambit_cluster::kinds::destination_rule::DestinationRule;
+use ambit_cluster::kinds::destination_rule::{DestinationRule, TrafficPolicy};
 use ambit_cluster::{Kind, ObjectRef};
 
 use super::{Condition, WAYPOINT_ACCEPTED};
 use crate::index::World;
 use crate::index::unit::{Unit, UnitKind};
+use crate::translate::destination::secured::secured;
 use crate::translate::destination::{Host, full_name, how_well, in_force, is_for_waypoints, notes};
 use crate::translate::waypoint::{Asker, Attachment, attach, class_of};
 
@@ -48,13 +49,28 @@ pub(super) fn said(world: &World, rule: &DestinationRule) -> Condition {
     if !behind.is_empty() {
         text += &format!("; another rule goes before it for {}", listed(&behind));
     }
-    let notes = notes(rule);
+    let mut notes = notes(rule);
+    notes.extend(secured_otherwise(world, rule));
     if !notes.is_empty() {
         text += &format!("; not honoured: {}", notes.join("; "));
     }
     let is_whole = behind.is_empty() && notes.is_empty();
     let reason = if is_whole { "Accepted" } else { "PartiallyInvalid" };
     Condition::new(WAYPOINT_ACCEPTED, "True", reason, text)
+}
+
+/// What is said of TLS by a rule, where policies of the Gateway API say something as well.
+fn secured_otherwise(world: &World, rule: &DestinationRule) -> Option<String> {
+    let subsets = rule.spec.subsets.iter().filter_map(|it| it.traffic_policy.as_ref());
+    let mut policies = rule.spec.traffic_policy.iter().chain(subsets);
+    let says =
+        |it: &TrafficPolicy| it.tls.is_some() || it.port_level_settings.iter().any(|it| it.tls.is_some());
+    if !policies.any(says) {
+        return None;
+    }
+    let all = world.governed_by(rule);
+    let secured = all.iter().find(|unit| !secured(world, &object_of(unit)).is_empty())?;
+    Some(format!("tls: BackendTLSPolicies go before it for {}/{}", secured.namespace, secured.name))
 }
 
 /// What becomes of a rule for one host.

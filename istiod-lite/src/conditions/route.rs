@@ -13,7 +13,7 @@ use crate::translate::route::{ReadParent, Reading, grpc, http};
 use crate::translate::waypoint::{Asker, Attachment, attach};
 
 /// Whether it is in force.
-const ACCEPTED: &str = "Accepted";
+pub(super) const ACCEPTED: &str = "Accepted";
 /// Whether there is a waypoint that carries it out.
 const RESOLVED_WAYPOINTS: &str = "ResolvedWaypoints";
 

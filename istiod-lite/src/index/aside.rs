@@ -77,7 +77,8 @@ impl World {
             | Kind::HttpRoute
             | Kind::GrpcRoute
             | Kind::TlsRoute
-            | Kind::TcpRoute => discovered(),
+            | Kind::TcpRoute
+            | Kind::BackendTlsPolicy => discovered(),
             Kind::AuthorizationPolicy
             | Kind::PeerAuthentication
             | Kind::RequestAuthentication
@@ -159,6 +160,7 @@ fn objects<'a>(namespace: &'a Arc<str>, space: &'a Space) -> impl Iterator<Item 
         .chain(all((namespace, Kind::GrpcRoute), &space.grpc_routes, Body::GrpcRoute))
         .chain(all((namespace, Kind::TlsRoute), &space.tls_routes, Body::TlsRoute))
         .chain(all((namespace, Kind::TcpRoute), &space.tcp_routes, Body::TcpRoute))
+        .chain(all((namespace, Kind::BackendTlsPolicy), &space.backend_tls, Body::BackendTlsPolicy))
         .chain(all((namespace, Kind::VirtualService), &space.virtual_services, Body::VirtualService))
         .chain(all((namespace, Kind::DestinationRule), &space.destination_rules, Body::DestinationRule))
         .chain(all((namespace, Kind::Telemetry), &space.telemetries, Body::Telemetry))

@@ -8,6 +8,7 @@ use ambit_cluster::kinds::meta::{Texts, selects};
 use ambit_cluster::kinds::waypoint::USE;
 use ambit_cluster::{Kind, ObjectRef};
 
+use crate::index::secured;
 use crate::index::unit::{Unit, UnitKind};
 use crate::index::users::Named;
 use crate::index::{Space, World};
@@ -66,8 +67,15 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         | Kind::HttpRoute
         | Kind::GrpcRoute
         | Kind::TlsRoute
-        | Kind::TcpRoute
-        | Kind::ConfigMap => {}
+        | Kind::TcpRoute => {}
+        Kind::BackendTlsPolicy => {
+            let policy = space.backend_tls.get(&at.name);
+            units.extend(policy.iter().flat_map(|it| secured::targets(it)).filter_map(|it| Unit::new(&it)));
+        }
+        Kind::ConfigMap => {
+            let targets = world.referring(at).flat_map(|it| secured::targets(it));
+            units.extend(targets.filter_map(|it| Unit::new(&it)));
+        }
         Kind::VirtualService => beside(world, at, &mut units),
         // Of several at one place the oldest counts.
         Kind::Telemetry => units.extend(named(UnitKind::Telemetry, home, space.telemetries.keys())),

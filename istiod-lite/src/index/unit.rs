@@ -83,6 +83,7 @@ impl Unit {
             | Kind::ServiceAccount
             | Kind::GatewayClass
             | Kind::DestinationRule
+            | Kind::BackendTlsPolicy
             | Kind::ConfigMap => return None,
         };
         Some(Self { kind, namespace: object.namespace.clone(), name: object.name.clone() })

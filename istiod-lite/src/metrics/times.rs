@@ -222,6 +222,7 @@ pub fn trigger(object: &ObjectRef) -> Trigger {
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
         | Kind::RateLimitPolicy
+        | Kind::BackendTlsPolicy
         | Kind::VirtualService
         | Kind::DestinationRule
         | Kind::Telemetry => Trigger::config,

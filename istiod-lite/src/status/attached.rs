@@ -1,8 +1,10 @@
-//! The status of gateways, of their classes and of routes, as the Gateway API writes it. Owns the shape; what is said is
-//! `conditions`'. In a route's list of parents others have entries as well: they stay as they are.
+//! The status of gateways, of their classes, of routes and of policies, as the Gateway API writes it. Owns the shape; what
+//! is said is `conditions`'. In a route's list of parents, and a policy's of ancestors, others have entries as well: they
+//! stay as they are.
 
 use std::time::SystemTime;
 
+use ambit_cluster::kinds::backend_tls::AncestorStatus;
 use ambit_cluster::kinds::gateway::{Gateway, GatewayAddress};
 use ambit_cluster::kinds::policy::PolicyCondition;
 use ambit_cluster::kinds::route::{CONTROLLER, ParentRef, ParentStatus};
@@ -10,9 +12,9 @@ use ambit_cluster::{Kind, ObjectRef};
 use serde_json::{Map, Value, json};
 
 use super::{Known, condition};
-use crate::conditions::Condition;
 use crate::conditions::gateway::{self, SaidOfGateway};
 use crate::conditions::route::route;
+use crate::conditions::{Condition, backend_tls};
 use crate::index::World;
 use crate::vips::Given;
 
@@ -21,6 +23,7 @@ pub(super) fn patch(world: &World, at: &ObjectRef, now: SystemTime) -> Option<Va
     match at.kind {
         Kind::Gateway => of_gateway(world, at, now),
         Kind::GatewayClass => of_class(world, at, now),
+        Kind::BackendTlsPolicy => of_policy(world, at, now),
         Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute => of_route(world, at, now),
         _ => None,
     }
@@ -111,29 +114,71 @@ fn of_route(world: &World, at: &ObjectRef, now: SystemTime) -> Option<Value> {
             (&it.status.parents, it.metadata.generation)
         }
     };
-    let (ours, others): (Vec<&ParentStatus>, Vec<&ParentStatus>) =
-        parents.iter().partition(|it| it.controller_name == CONTROLLER);
-    let before = |parent: &ParentRef| ours.iter().find(|it| it.parent_ref == *parent);
+    let entries: Vec<Entry<'_>> = parents.iter().map(Entry::of_route).collect();
+    let list = entries_of(at.kind, &wanted, (&entries, generation), now)?;
+    Some(json!({"status": {"parents": list}}))
+}
+
+fn of_policy(world: &World, at: &ObjectRef, now: SystemTime) -> Option<Value> {
+    let policy = world.space(&at.namespace)?.backend_tls.get(&at.name)?;
+    let wanted = backend_tls::said(world, policy);
+    let entries: Vec<Entry<'_>> = policy.status.ancestors.iter().map(Entry::of_policy).collect();
+    let list = entries_of(at.kind, &wanted, (&entries, policy.metadata.generation), now)?;
+    Some(json!({"status": {"ancestors": list}}))
+}
+
+/// An entry of a list in which each controller has its own.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    /// How what it is about is called.
+    key: &'static str,
+    about: &'a ParentRef,
+    controller: &'a str,
+    conditions: &'a [PolicyCondition],
+}
+
+impl<'a> Entry<'a> {
+    fn of_route(it: &'a ParentStatus) -> Self {
+        let (about, controller) = (&it.parent_ref, &it.controller_name);
+        Self { key: "parentRef", about, controller, conditions: &it.conditions }
+    }
+
+    fn of_policy(it: &'a AncestorStatus) -> Self {
+        let (about, controller) = (&it.ancestor_ref, &it.controller_name);
+        Self { key: "ancestorRef", about, controller, conditions: &it.conditions }
+    }
+}
+
+/// The list, if it does not say so already: the others' entries as they are, and ours.
+fn entries_of(
+    kind: Kind,
+    wanted: &[(ParentRef, Vec<Condition>)],
+    (entries, generation): (&[Entry<'_>], i64),
+    now: SystemTime,
+) -> Option<Vec<Value>> {
+    let key = if kind == Kind::BackendTlsPolicy { "ancestorRef" } else { "parentRef" };
+    let (ours, others): (Vec<Entry<'_>>, Vec<Entry<'_>>) =
+        entries.iter().partition(|it| it.controller == CONTROLLER);
+    let before = |parent: &ParentRef| ours.iter().find(|it| it.about == parent);
     let is_said = |(parent, all): &(ParentRef, Vec<Condition>)| {
         before(parent).is_some_and(|it| {
-            it.conditions.len() == all.len() && is_all_said(all, (&it.conditions, generation))
+            it.conditions.len() == all.len() && is_all_said(all, (it.conditions, generation))
         })
     };
     if ours.len() == wanted.len() && wanted.iter().all(is_said) {
         return None;
     }
     let entry = |(parent, all): &(ParentRef, Vec<Condition>)| {
-        let conditions = before(parent).map(|it| it.conditions.as_slice()).unwrap_or_default();
+        let conditions = before(parent).map(|it| it.conditions).unwrap_or_default();
         let known = Known { conditions, generation, addresses: Given::new() };
-        let list: Vec<Value> = all.iter().map(|it| condition(it, at.kind, &known, now)).collect();
-        json!({"parentRef": reference(parent), "controllerName": CONTROLLER, "conditions": list})
+        let list: Vec<Value> = all.iter().map(|it| condition(it, kind, &known, now)).collect();
+        json!({key: reference(parent), "controllerName": CONTROLLER, "conditions": list})
     };
     let kept = others.into_iter().map(|it| {
-        json!({"parentRef": reference(&it.parent_ref), "controllerName": it.controller_name,
+        json!({it.key: reference(it.about), "controllerName": it.controller,
                "conditions": it.conditions.iter().map(as_it_was).collect::<Vec<_>>()})
     });
-    let list: Vec<Value> = kept.chain(wanted.iter().map(entry)).collect();
-    Some(json!({"status": {"parents": list}}))
+    Some(kept.chain(wanted.iter().map(entry)).collect())
 }
 
 fn reference(it: &ParentRef) -> Value {

@@ -1,7 +1,9 @@
 //! DestinationRules to how services' traffic is handled (`waypoint.md` 4.5): pure. Owns which rules are in force for a
-//! host, who is in a subset, and which of a rule's parts goes before which. What a part means is `handling`'s.
+//! host, who is in a subset, and which of a rule's parts goes before which. What a part means is `handling`'s, what
+//! policies of the Gateway API say instead of a part `secured`'s.
 
 mod handling;
+pub mod secured;
 mod tls;
 
 use std::borrow::Cow;
@@ -18,6 +20,7 @@ use ambit_model::name::{ServiceKey, WorkloadUid};
 use ambit_model::traffic::{Handling, Subset, Traffic};
 
 use self::handling::{Parts, handling};
+use self::secured::{Secured, secured};
 use crate::index::World;
 use crate::translate::waypoint::{Asker, Attachment, attach};
 use crate::translate::{is_exported, uid};
@@ -31,15 +34,16 @@ pub struct Host<'a> {
     pub waypoint: Option<&'a str>,
 }
 
-/// How a host's traffic is handled; nothing, if no rule is for it.
+/// How a host's traffic is handled; nothing, if no rule is for it, nor any policy.
 #[must_use]
 pub fn traffic(
     world: &World,
     host: Host<'_>,
+    secured: &Secured,
     members: impl Fn(&Texts) -> BTreeSet<WorkloadUid>,
 ) -> Option<Traffic> {
     let rules = in_force(world, host);
-    if rules.is_empty() {
+    if rules.is_empty() && secured.is_empty() {
         return None;
     }
     let policy = rules.iter().find_map(|rule| rule.spec.traffic_policy.as_ref());
@@ -48,14 +52,15 @@ pub fn traffic(
     let resilience = resilience.unwrap_or_default();
     let handled = |parts: Parts<'_>| resilient(&resilience, handling(parts, &mut Vec::new()));
     let mut traffic = Traffic::unsaid(host.key.clone());
-    traffic.handling = handled(own);
-    traffic.ports =
-        ports_of(policy, None).into_iter().map(|port| (port, handled(own.on(policy, port)))).collect();
+    traffic.handling = handled(own.begun(secured.whole()));
+    let on_port = |port: u16| handled(own.on(policy, port).begun(secured.on(port)));
+    let ports = ports_of(policy, None).into_iter().chain(secured.ports());
+    traffic.ports = ports.map(|port| (port, on_port(port))).collect();
     for subset in rules.iter().flat_map(|rule| &rule.spec.subsets) {
         // Of one name, the first: the oldest rule's.
         let known = traffic.subsets.contains_key(subset.name.as_str());
         if !known {
-            let made = self::subset((own, policy), subset, (members(&subset.labels), &resilience));
+            let made = self::subset((own, policy, secured), subset, (members(&subset.labels), &resilience));
             traffic.subsets.insert(subset.name.as_str().into(), made);
         }
     }
@@ -70,27 +75,31 @@ pub fn of_asker<'a>(
     keys: impl IntoIterator<Item = &'a ServiceKey>,
     members: impl Fn(&Texts) -> BTreeSet<WorkloadUid>,
 ) -> Vec<Traffic> {
-    if !world.has_rules() {
+    let secured = asker.object().map(|at| secured(world, &at)).unwrap_or_default();
+    if !world.has_rules() && secured.is_empty() {
         return Vec::new();
     }
     let waypoint = match attach(world, asker) {
         Attachment::Bound(bound) => Some(bound.waypoint.namespace),
         Attachment::Unasked | Attachment::Unbound(_) => None,
     };
-    keys.into_iter().filter_map(|key| traffic(world, Host { key, waypoint }, &members)).collect()
+    keys.into_iter().filter_map(|key| traffic(world, Host { key, waypoint }, &secured, &members)).collect()
 }
 
 fn subset(
-    (own, policy): (Parts<'_>, Option<&TrafficPolicy>),
+    (own, policy, secured): (Parts<'_>, Option<&TrafficPolicy>, &Secured),
     subset: &GivenSubset,
     (members, resilience): (BTreeSet<WorkloadUid>, &Resilience),
 ) -> Subset {
     let given = subset.traffic_policy.as_ref();
     let handled = |parts: Parts<'_>| resilient(resilience, handling(parts, &mut Vec::new()));
-    let on_port = |port: u16| Parts::of(given).over(own.on(policy, port)).on(given, port);
-    let ports: BTreeMap<u16, Handling> =
-        ports_of(policy, given).into_iter().map(|port| (port, handled(on_port(port)))).collect();
-    Subset { members, handling: handled(Parts::of(given).over(own)), ports }
+    let on_port = |port: u16| {
+        let parts = Parts::of(given).over(own.on(policy, port)).on(given, port);
+        handled(parts.begun(secured.on(port)))
+    };
+    let ports = ports_of(policy, given).into_iter().chain(secured.ports());
+    let ports: BTreeMap<u16, Handling> = ports.map(|port| (port, on_port(port))).collect();
+    Subset { members, handling: handled(Parts::of(given).over(own).begun(secured.whole())), ports }
 }
 
 /// What annotations say is of all ports and subsets.

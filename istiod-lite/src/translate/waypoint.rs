@@ -60,6 +60,17 @@ impl<'a> Asker<'a> {
         }
     }
 
+    /// The object that it is; a workload may be of several kinds.
+    #[must_use]
+    pub fn object(self) -> Option<ObjectRef> {
+        let kind = match self {
+            Self::Service(_) => Kind::Service,
+            Self::Entry(_) => Kind::ServiceEntry,
+            Self::Workload { .. } => return None,
+        };
+        self.meta().map(|it| ObjectRef::new(kind, &it.namespace, &it.name))
+    }
+
     fn meta(self) -> Option<&'a Meta> {
         match self {
             Self::Service(it) => Some(&it.metadata),

@@ -16,7 +16,7 @@ use crate::api::mirror::{Change, Line, Mirror, Page, version};
 use crate::api::resource::{Wanted, accept, collection, definition, with_query};
 use crate::fault::Fault;
 use crate::files::Keep;
-use crate::object::Kind;
+use crate::object::{Kind, ObjectRef};
 use ambit_process::clock;
 
 /// A watch that ends sooner, having told nothing, counts as a failure.
@@ -33,6 +33,8 @@ pub(crate) struct Batch {
     pub(crate) listed: bool,
     /// What is wrong with the kind as such; none: as before.
     pub(crate) trouble: Option<Option<Fault>>,
+    /// The single object that was asked for by its name, and that this is the answer to.
+    pub(crate) answered: Option<ObjectRef>,
 }
 
 /// The follower of one kind.
@@ -98,7 +100,7 @@ impl Follow {
         if changes.is_empty() && !listed && trouble.is_none() {
             return Ok(());
         }
-        let batch = Batch { kind: self.wanted.kind, changes, listed, trouble };
+        let batch = Batch { kind: self.wanted.kind, changes, listed, trouble, answered: None };
         self.told.send(batch).await.map_err(|_| Deaf)
     }
 

@@ -48,6 +48,7 @@ pub(crate) fn plural(kind: Kind) -> &'static str {
         Kind::GrpcRoute => "grpcroutes",
         Kind::TlsRoute => "tlsroutes",
         Kind::TcpRoute => "tcproutes",
+        Kind::BackendTlsPolicy => "backendtlspolicies",
         Kind::AuthorizationPolicy => "authorizationpolicies",
         Kind::PeerAuthentication => "peerauthentications",
         Kind::RequestAuthentication => "requestauthentications",
@@ -77,6 +78,7 @@ pub(crate) fn definition(kind: Kind) -> Option<String> {
         | Kind::GrpcRoute
         | Kind::TlsRoute
         | Kind::TcpRoute
+        | Kind::BackendTlsPolicy
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
@@ -106,6 +108,7 @@ pub(crate) fn accept(kind: Kind) -> (&'static str, &'static str) {
         | Kind::GrpcRoute
         | Kind::TlsRoute
         | Kind::TcpRoute
+        | Kind::BackendTlsPolicy
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication

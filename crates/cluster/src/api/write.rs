@@ -24,8 +24,9 @@ const QUEUE: usize = 4096;
 /// The members of status that the mesh writes.
 const WRITTEN: [&str; 2] = ["conditions", "addresses"];
 
-/// The member that others write into as well.
+/// Members that others write into as well: of routes, and of policies.
 const PARENTS: &str = "parents";
+const ANCESTORS: &str = "ancestors";
 
 /// What the leader alone writes: addresses are chosen among all that are given, which two would do differently.
 const LEADERS: &str = "addresses";
@@ -64,8 +65,8 @@ impl Hand {
     /// When the object is gone, or the API server refuses.
     pub async fn apply(&self, spot: &Spot, value: Option<&Value>) -> Result<(), ApiError> {
         let Spot { object, member } = spot;
-        if member == PARENTS {
-            return self.say_of_route(object, value).await;
+        if member == PARENTS || member == ANCESTORS {
+            return self.say_beside(spot, value).await;
         }
         let namespace = object.kind.namespaced().then_some(object.namespace.as_ref());
         let intent = without_nulls(json!({

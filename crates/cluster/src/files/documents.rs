@@ -53,7 +53,6 @@ const NOT_READ: &[&str] = &[
     "ValidatingWebhookConfiguration",
     "VolumeAttachment",
     // Gateway API and Istio: read by other issues, or never.
-    "BackendTLSPolicy",
     "BackendTrafficPolicy",
     "DestinationRule",
     "EnvoyFilter",
@@ -212,9 +211,9 @@ pub(crate) fn identify(value: &Value) -> Result<Option<ObjectRef>, Wrong> {
     }
     let group = version.split_once('/').map_or("", |(group, _)| group);
     let istio_gateway = kind == "Gateway" && group == "networking.istio.io";
-    // Of config maps only the mesh's own is read; the others are the applications'.
-    let foreign = kind == "ConfigMap"
-        && (!text("/metadata/name").starts_with("istio") || text("/data/mesh").is_empty());
+    // Of config maps only the mesh's own is read, and those with roots; the others are the applications'.
+    let is_mesh = text("/metadata/name").starts_with("istio") && !text("/data/mesh").is_empty();
+    let foreign = kind == "ConfigMap" && !is_mesh && text("/data/ca.crt").is_empty();
     if istio_gateway || foreign || (Kind::named(kind).is_none() && NOT_READ.contains(&kind)) {
         return Ok(None);
     }

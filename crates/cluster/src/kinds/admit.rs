@@ -3,6 +3,7 @@
 //! Owns the shape of objects and what kinds have in common. A kind's own rules are in a file of its own.
 
 mod authentication;
+mod backend_tls;
 mod destination_rule;
 mod entry;
 mod policy;
@@ -63,6 +64,7 @@ pub fn review(object: &Value) -> Vec<Finding> {
         Ok(Body::PeerAuthentication(it)) => policy::peer(&it, &object, &mut findings),
         Ok(Body::RequestAuthentication(it)) => authentication::tokens(&it, &mut findings),
         Ok(Body::RateLimitPolicy(it)) => rate_limit::limits(&it, &mut findings),
+        Ok(Body::BackendTlsPolicy(it)) => backend_tls::secured(&it, &mut findings),
         Ok(Body::DestinationRule(it)) => destination_rule::traffic(&it, &mut findings),
         Ok(Body::Telemetry(it)) => telemetry::told(&it, &mut findings),
         Ok(Body::ServiceEntry(it)) => entry::service(&it, &mut findings),

@@ -6,9 +6,10 @@ use serde::Deserialize;
 use crate::fault::Wrong;
 use crate::kinds::collector::{DefaultProviders, ProxyConfig};
 use crate::kinds::meta::{LabelSelector, Meta};
+use crate::kinds::pem::Pem;
 use crate::kinds::provider::{self, ExtensionProvider};
 
-/// A config map; only the mesh's configuration is read.
+/// A config map; the mesh's configuration is read, and certificates of those who vouch for servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ConfigMap {
@@ -18,12 +19,15 @@ pub struct ConfigMap {
     pub data: ConfigData,
 }
 
-/// The text that is read of a config map.
+/// The texts that are read of a config map.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ConfigData {
     /// The mesh's configuration, as YAML.
     pub mesh: Option<String>,
+    /// Certificates of those who vouch for servers.
+    #[serde(rename = "ca.crt")]
+    pub roots: Option<Pem>,
 }
 
 impl ConfigMap {
@@ -147,7 +151,7 @@ mod tests {
 
     fn config(mesh: &str) -> Result<Option<MeshConfig>, Wrong> {
         let metadata = Meta { name: "istio".into(), ..Meta::default() };
-        ConfigMap { metadata, data: ConfigData { mesh: Some(mesh.into()) } }.mesh()
+        ConfigMap { metadata, data: ConfigData { mesh: Some(mesh.into()), ..ConfigData::default() } }.mesh()
     }
 
     #[test]
@@ -230,7 +234,8 @@ mod tests {
             assert!(text.contains(told), "{text}");
         }
         let metadata = Meta { name: "my-app".into(), ..Meta::default() };
-        let other = ConfigMap { metadata, data: ConfigData { mesh: Some("[".into()) } };
+        let other =
+            ConfigMap { metadata, data: ConfigData { mesh: Some("[".into()), ..ConfigData::default() } };
         assert_eq!(other.mesh(), Ok(None));
     }
 }

@@ -43,6 +43,7 @@ impl Pool {
             | Body::GrpcRoute(_)
             | Body::TlsRoute(_)
             | Body::TcpRoute(_)
+            | Body::BackendTlsPolicy(_)
             | Body::AuthorizationPolicy(_)
             | Body::PeerAuthentication(_)
             | Body::RequestAuthentication(_)

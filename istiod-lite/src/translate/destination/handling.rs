@@ -15,6 +15,7 @@ use ambit_model::traffic::{
 };
 use serde_json::Number;
 
+use super::secured::Begun;
 use super::tls::origination;
 
 /// The points of a ring, and the slots of a table, of which nothing was said.
@@ -39,6 +40,8 @@ pub(super) struct Parts<'a> {
     outlier: Option<&'a OutlierDetection>,
     tls: Option<&'a ClientTls>,
     whole: Option<&'a TrafficPolicy>,
+    /// What a policy of the Gateway API says of TLS, which goes before all that.
+    begun: Option<&'a Begun>,
 }
 
 impl<'a> Parts<'a> {
@@ -49,6 +52,7 @@ impl<'a> Parts<'a> {
             outlier: policy.and_then(|it| it.outlier_detection.as_ref()),
             tls: policy.and_then(|it| it.tls.as_ref()),
             whole: policy,
+            begun: None,
         }
     }
 
@@ -59,6 +63,7 @@ impl<'a> Parts<'a> {
             outlier: port.outlier_detection.as_ref(),
             tls: port.tls.as_ref(),
             whole: None,
+            begun: None,
         }
     }
 
@@ -77,7 +82,13 @@ impl<'a> Parts<'a> {
             outlier: self.outlier.or(around.outlier),
             tls: self.tls.or(around.tls),
             whole: self.whole.or(around.whole),
+            begun: self.begun.or(around.begun),
         }
+    }
+
+    /// With what a policy of the Gateway API says of TLS.
+    pub(super) fn begun(self, begun: Option<&'a Begun>) -> Self {
+        Self { begun, ..self }
     }
 }
 
@@ -109,7 +120,12 @@ pub(super) fn handling(parts: Parts<'_>, notes: &mut Vec<String>) -> Handling {
 /// How TLS is begun, or why nothing is sent: what must not go on otherwise than was asked for.
 fn begun(parts: &Parts<'_>, notes: &mut Vec<String>) -> (Option<Origination>, Option<Broken>) {
     let proxied = parts.whole.is_some_and(|it| it.proxy_protocol.is_some());
-    let why = match origination(parts.tls) {
+    let said = match parts.begun {
+        Some(Ok(tls)) => Ok(Some(tls.clone())),
+        Some(Err(unfit)) => Err(unfit.text.as_str()),
+        None => origination(parts.tls),
+    };
+    let why = match said {
         Err(why) => why,
         Ok(_) if proxied => "proxyProtocol: waypoints do not send that header",
         Ok(tls) => return (tls, None),

@@ -26,7 +26,9 @@ const SERVICE: &str = "---\n{apiVersion: v1, kind: Service, metadata: {name: web
 fn web(text: &str, waypoint: Option<&str>) -> Option<Traffic> {
     let world = world(&format!("{SERVICE}{text}"));
     let key = "shop/web.shop.svc.cluster.local".parse().unwrap();
-    traffic(&world, Host { key: &key, waypoint }, |labels| labelled(&world, "shop", labels, |_| true))
+    traffic(&world, Host { key: &key, waypoint }, &Secured::default(), |labels| {
+        labelled(&world, "shop", labels, |_| true)
+    })
 }
 
 /// What one policy means, and what of it is not gone by.

@@ -1,34 +1,36 @@
-//! What is said of a route: one list to the API server, in which every controller has entries of its own. So it is read
-//! first, and whoever wrote meanwhile wins: what is said is said again then.
+//! What is said of a route, or of a policy of the Gateway API: one list to the API server, in which every controller has
+//! entries of its own. So it is read first, and whoever wrote meanwhile wins: what is said is said again then.
 
 use http::Method;
 use serde_json::{Value, json};
 
-use super::Hand;
+use super::{Hand, Spot};
 use crate::api::error::ApiError;
 use crate::api::resource::{object as path_of, with_query};
 use crate::kinds::route::CONTROLLER;
-use crate::object::ObjectRef;
+
+/// Entries of a list that the API server takes; others' go first.
+const ENTRIES: usize = 32;
+/// The same where it takes fewer: of policies.
+const ANCESTORS: usize = 16;
 
 impl Hand {
     /// Puts our entries of a list in the place of those that we had; others' stay as the API server has them.
-    pub(super) async fn say_of_route(
-        &self,
-        object: &ObjectRef,
-        said: Option<&Value>,
-    ) -> Result<(), ApiError> {
+    pub(super) async fn say_beside(&self, spot: &Spot, said: Option<&Value>) -> Result<(), ApiError> {
+        let Spot { object, member } = spot;
         let path = path_of(object);
         let mut route: Value = self.client.get(&path).await?;
         let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
-        let before = list(route.pointer("/status/parents"));
+        let before = list(route.pointer(&format!("/status/{member}")));
+        let most = if member == super::ANCESTORS { ANCESTORS } else { ENTRIES };
         let is_ours = |it: &Value| it["controllerName"] == CONTROLLER;
         let others = before.iter().filter(|it| !is_ours(it)).cloned();
-        let now: Vec<Value> = others.chain(list(said).into_iter().filter(is_ours)).collect();
+        let now: Vec<Value> = others.chain(list(said).into_iter().filter(is_ours)).take(most).collect();
         if now == before {
             return Ok(());
         }
         if let Some(members) = route.as_object_mut() {
-            members.insert("status".into(), json!({"parents": now}));
+            members.insert("status".into(), json!({member: now}));
         }
         let path = with_query(&format!("{path}/status"), &[("fieldManager", self.manager)]);
         let body = route.to_string().into_bytes();

@@ -1,7 +1,7 @@
 //! Rules of destination rules: what a host may be, and what is worth a word because it does nothing.
 
 use super::{Findings, is_fqdn, label_texts};
-use crate::kinds::destination_rule::{DestinationRule, OutlierDetection, TlsMode, TrafficPolicy};
+use crate::kinds::destination_rule::{ClientTls, DestinationRule, OutlierDetection, TlsMode, TrafficPolicy};
 
 /// With the usual share nobody is left out among fewer.
 const USUAL_PERCENT: u32 = 10;
@@ -40,15 +40,32 @@ fn policy(field: &str, policy: Option<&TrafficPolicy>, findings: &mut Findings) 
         ports.map(|(at, it)| (format!("{field}.portLevelSettings[{at}]"), &it.tls, &it.outlier_detection));
     let all = std::iter::once((field.to_owned(), &policy.tls, &policy.outlier_detection)).chain(ports);
     for (field, tls, outlier) in all {
-        let mode = tls.as_ref().map(|it| it.mode);
-        if matches!(mode, Some(TlsMode::Simple | TlsMode::Mutual)) {
-            let remedy = "leave it to the mesh, or have the endpoint speak plaintext to it";
-            let problem = "waypoints do not begin TLS to endpoints yet, and send nothing";
-            findings.warn(format!("{field}.tls.mode"), "", problem, remedy);
+        if let Some(tls) = tls {
+            self::tls(&format!("{field}.tls"), tls, findings);
         }
         if let Some(outlier) = outlier {
             self::outlier(&field, outlier, findings);
         }
+    }
+}
+
+/// Files are on no waypoint; what names one closes.
+fn tls(field: &str, tls: &ClientTls, findings: &mut Findings) {
+    let problem = "waypoints have no such file, and send nothing";
+    let unchecked = tls.insecure_skip_verify == Some(true);
+    let files = [
+        ("clientCertificate", tls.client_certificate.as_str(), tls.mode == TlsMode::Mutual),
+        ("privateKey", &tls.private_key, tls.mode == TlsMode::Mutual),
+        ("caCertificates", &tls.ca_certificates, !unchecked && tls.ca_certificates != "system"),
+        ("caCrl", &tls.ca_crl, !unchecked),
+    ];
+    let begins = matches!(tls.mode, TlsMode::Simple | TlsMode::Mutual);
+    for (name, file, _) in files.iter().filter(|(_, file, matters)| begins && *matters && !file.is_empty()) {
+        findings.warn(format!("{field}.{name}"), file, problem, "leave it out");
+    }
+    if tls.mode == TlsMode::Mutual {
+        let problem = "waypoints have no certificate to show outside of the mesh, and send nothing";
+        findings.warn(format!("{field}.mode"), "MUTUAL", problem, "write SIMPLE");
     }
 }
 

@@ -8,6 +8,7 @@ use crate::files::parse;
 fn object(kind: &str, spec: &str) -> Value {
     let group = match kind {
         "ServiceEntry" | "WorkloadEntry" | "VirtualService" | "DestinationRule" => "networking.istio.io",
+        "BackendTLSPolicy" => "gateway.networking.k8s.io",
         _ => "security.istio.io",
     };
     let text = format!(
@@ -57,6 +58,37 @@ const CASES: &[(&str, &str, &str)] = &[
         "{hosts: [a], http: [{headers: {request: {set: {a: '%REQ(b)%'}}}, redirect: {}}]}",
         "?spec.http[0].headers.request.a: %REQ(b)%: has a %",
     ),
+    (
+        "BackendTLSPolicy",
+        "{targetRefs: [{group: '', kind: Service, name: a}], validation: {hostname: a.b, wellKnownCACertificates: System, subjectAltNames: [{type: URI, uri: 'a:b'}]}}",
+        "",
+    ),
+    (
+        "BackendTLSPolicy",
+        "{targetRefs: [{kind: Backend, name: a}], validation: {hostname: a.b, wellKnownCACertificates: System}}",
+        "?spec.targetRefs[0].kind: Backend: waypoints send to nothing",
+    ),
+    (
+        "BackendTLSPolicy",
+        "{targetRefs: [{kind: Service, name: a}], validation: {hostname: a.b}}",
+        "?spec.validation.wellKnownCACertificates: nothing is sent",
+    ),
+    (
+        "BackendTLSPolicy",
+        "{targetRefs: [{kind: Service, name: a}], validation: {hostname: a.b, caCertificateRefs: [{kind: Secret, name: a}]}}",
+        "?spec.validation.caCertificateRefs[0].kind: Secret: only a ConfigMap",
+    ),
+    (
+        "BackendTLSPolicy",
+        "{targetRefs: [{kind: Service, name: a}], validation: {hostname: '*.b', wellKnownCACertificates: System}}",
+        "?spec.validation.hostname: *.b: not a host",
+    ),
+    (
+        "BackendTLSPolicy",
+        "{targetRefs: [{kind: Service, name: a}], validation: {hostname: a.b, wellKnownCACertificates: System, subjectAltNames: [{type: IP}]}}",
+        "?spec.validation.subjectAltNames[0].type: IP: not known",
+    ),
+    ("BackendTLSPolicy", "{targetRefs: [{kind: Service}]}", "!spec.targetRefs[0].name: missing"),
     ("AuthorizationPolicy", "{rules: [{from: [{source: {principals: [a]}}]}]}", ""),
     ("AuthorizationPolicy", "{rules: [{}]}", ""),
     ("AuthorizationPolicy", "{}", ""),
@@ -225,8 +257,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "DestinationRule",
-        "{host: web, trafficPolicy: {tls: {mode: SIMPLE}}}",
-        "?spec.trafficPolicy.tls.mode: waypoints do not begin TLS",
+        "{host: web, trafficPolicy: {tls: {mode: SIMPLE, caCertificates: /a}}}",
+        "?spec.trafficPolicy.tls.caCertificates: /a: waypoints have no such file",
     ),
     (
         "DestinationRule",
