@@ -59,6 +59,12 @@ impl World {
         all.filter(|it| it.config_maps().any(|name| *name == *map.name))
     }
 
+    /// The services and service entries that are named by policies that refer to a config map.
+    #[must_use]
+    pub fn secured_by(&self, map: &ObjectRef) -> Vec<ObjectRef> {
+        self.referring(map).flat_map(|it| targets(it)).collect()
+    }
+
     /// The objects that others refer to, beside the mesh's own configuration.
     #[must_use]
     pub fn referred(&self) -> BTreeSet<ObjectRef> {

@@ -8,7 +8,6 @@ use ambit_cluster::kinds::meta::{Texts, selects};
 use ambit_cluster::kinds::waypoint::USE;
 use ambit_cluster::{Kind, ObjectRef};
 
-use crate::index::secured;
 use crate::index::unit::{Unit, UnitKind};
 use crate::index::users::Named;
 use crate::index::{Space, World};
@@ -40,9 +39,7 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
             spoken_of(world, space, home, &mut units);
         }
         Kind::Gateway if !world.ways_of(at).is_empty() => everything(world, &mut units),
-        Kind::Gateway => {
-            going_through(world, Named { namespace: home, name: &at.name }, &mut units);
-        }
+        Kind::Gateway => going_through(world, Named { namespace: home, name: &at.name }, &mut units),
         Kind::Service => service(world, space, at, &mut units),
         Kind::ServiceEntry => entry(world, space, at, &mut units),
         Kind::EndpointSlice => slice(space, at, &mut units),
@@ -68,14 +65,8 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         | Kind::GrpcRoute
         | Kind::TlsRoute
         | Kind::TcpRoute => {}
-        Kind::BackendTlsPolicy => {
-            let policy = space.backend_tls.get(&at.name);
-            units.extend(policy.iter().flat_map(|it| secured::targets(it)).filter_map(|it| Unit::new(&it)));
-        }
-        Kind::ConfigMap => {
-            let targets = world.referring(at).flat_map(|it| secured::targets(it));
-            units.extend(targets.filter_map(|it| Unit::new(&it)));
-        }
+        Kind::BackendTlsPolicy => units.extend(world.secured_near(at).iter().filter_map(Unit::new)),
+        Kind::ConfigMap => units.extend(world.secured_by(at).iter().filter_map(Unit::new)),
         Kind::VirtualService => beside(world, at, &mut units),
         // Of several at one place the oldest counts.
         Kind::Telemetry => units.extend(named(UnitKind::Telemetry, home, space.telemetries.keys())),
