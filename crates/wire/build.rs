@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const SCHEMAS: [&str; 11] = [
+const SCHEMAS: [&str; 13] = [
     "workload.proto",
     "security.proto",
     "auth.proto",
@@ -11,6 +11,8 @@ const SCHEMAS: [&str; 11] = [
     "waypoint.proto",
     "otlp.proto",
     "ext_authz.proto",
+    "ext_proc.proto",
+    "processor.proto",
     "rate_limit.proto",
     "rls.proto",
     "telemetry.proto",

@@ -86,6 +86,7 @@ fn key(noun: &Change) -> ResourceKey {
         Change::Route(it) => ResourceKey::Route(it.key.clone()),
         Change::RequestPolicy(it) => ResourceKey::RequestPolicy(it.key.clone()),
         Change::RateLimit(it) => ResourceKey::RateLimit(it.key.clone()),
+        Change::ExtProc(it) => ResourceKey::ExtProc(it.key.clone()),
         Change::Authentication(it) => ResourceKey::Authentication(it.key.clone()),
         Change::Traffic(it) => ResourceKey::Traffic(it.service.clone()),
         Change::Provider(it) => ResourceKey::Provider(it.name.clone()),

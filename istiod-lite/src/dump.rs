@@ -8,13 +8,13 @@ use std::path::Path;
 use ambit_cluster::Fault;
 use ambit_cluster::files::{Event, Keep, WatchError, load_once};
 use ambit_wire::convert::{
-    ResourceKey, ResourceType, authentication_from_pb, provider_from_pb, rate_limit_from_pb,
-    request_policy_from_pb, route_from_pb, telemetry_from_pb, traffic_from_pb,
+    ResourceKey, ResourceType, authentication_from_pb, ext_proc_from_pb, provider_from_pb,
+    rate_limit_from_pb, request_policy_from_pb, route_from_pb, telemetry_from_pb, traffic_from_pb,
 };
 use ambit_wire::local;
 use ambit_wire::pb::security::Authorization;
 use ambit_wire::pb::telemetry::Telemetry;
-use ambit_wire::pb::waypoint::{Authentication, Policy, Provider, RateLimit, Route, Traffic};
+use ambit_wire::pb::waypoint::{Authentication, ExtProc, Policy, Provider, RateLimit, Route, Traffic};
 use ambit_wire::pb::workload::Address;
 use ambit_xds::library::{Library, Record};
 use prost::Message;
@@ -66,6 +66,7 @@ pub fn resources(library: &Library, node: Option<&str>) -> Vec<Value> {
     let all = of(ResourceType::Authorization).chain(of(ResourceType::Address));
     let all = all.chain(of(ResourceType::Route)).chain(of(ResourceType::Policy));
     all.chain(of(ResourceType::RateLimit))
+        .chain(of(ResourceType::ExtProc))
         .chain(of(ResourceType::Authentication))
         .chain(of(ResourceType::Provider))
         .chain(of(ResourceType::Traffic))
@@ -87,6 +88,7 @@ pub fn sorted(library: &Library) -> Value {
         "routes": of(ResourceType::Route, |_| true),
         "requestPolicies": of(ResourceType::Policy, |_| true),
         "rateLimits": of(ResourceType::RateLimit, |_| true),
+        "extProcs": of(ResourceType::ExtProc, |_| true),
         "authentications": of(ResourceType::Authentication, |_| true),
         "providers": of(ResourceType::Provider, |_| true),
         "traffic": of(ResourceType::Traffic, |_| true),
@@ -113,6 +115,8 @@ fn resource(kind: ResourceType, record: &Record) -> Value {
             .map(|it| request_policy_from_pb(it).map(|it| local::request_policy(&it)).unwrap_or_default()),
         ResourceType::RateLimit => RateLimit::decode(body)
             .map(|it| rate_limit_from_pb(it).map(|it| local::rate_limit(&it)).unwrap_or_default()),
+        ResourceType::ExtProc => ExtProc::decode(body)
+            .map(|it| ext_proc_from_pb(it).map(|it| local::ext_proc(&it)).unwrap_or_default()),
         ResourceType::Authentication => Authentication::decode(body)
             .map(|it| authentication_from_pb(it).map(|it| local::authentication(&it)).unwrap_or_default()),
         ResourceType::Traffic => Traffic::decode(body)

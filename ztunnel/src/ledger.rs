@@ -299,6 +299,8 @@ impl<'a> Concerned<'a> {
                 | Change::RequestPolicyGone(_)
                 | Change::RateLimit(_)
                 | Change::RateLimitGone(_)
+                | Change::ExtProc(_)
+                | Change::ExtProcGone(_)
                 | Change::Authentication(_)
                 | Change::Traffic(_)
                 | Change::TrafficGone(_)

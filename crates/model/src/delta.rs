@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::authentication::Authentication;
+use crate::ext_proc::ExtProc;
 use crate::http_route::{Route, RouteKey};
 use crate::name::{Label, PolicyKey, ServiceKey, WorkloadUid};
 use crate::policy::Policy;
@@ -52,6 +53,8 @@ pub enum Change {
     Authentication(Arc<Authentication>),
     /// A policy of limits is new or replaced.
     RateLimit(Arc<RateLimit>),
+    /// A policy that has requests go by a processor is new or replaced.
+    ExtProc(Arc<ExtProc>),
     /// A provider is new or replaced.
     Provider(Arc<Provider>),
     /// How a service's traffic is handled is new or replaced.
@@ -72,6 +75,8 @@ pub enum Change {
     AuthenticationGone(PolicyKey),
     /// A policy of limits is gone.
     RateLimitGone(PolicyKey),
+    /// A policy that had requests go by a processor is gone.
+    ExtProcGone(PolicyKey),
     /// A provider is gone.
     ProviderGone(Label),
     /// Nothing is said of a service's traffic any more.

@@ -7,6 +7,7 @@ pub mod authentication;
 pub mod balance;
 pub mod delta;
 pub mod dns;
+pub mod ext_proc;
 pub mod http_head;
 pub mod http_path;
 pub mod http_route;

@@ -104,6 +104,22 @@ pub struct Source {
     pub remote_ip_blocks: Condition<IpNet>,
 }
 
+impl RequestPolicy {
+    /// Headers that it looks at.
+    pub fn headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.rules.iter().flat_map(|rule| &rule.when).filter_map(|it| match it {
+            Requirement::Text { of: TextOf::Header(name), .. } => Some(name),
+            Requirement::Text { .. }
+            | Requirement::Address { .. }
+            | Requirement::Namespace(_)
+            | Requirement::ServiceAccount(_)
+            | Requirement::RequestPrincipal(_)
+            | Requirement::Port(_)
+            | Requirement::Unknown(_) => None,
+        })
+    }
+}
+
 /// What is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Operation {

@@ -18,6 +18,7 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use crate::address::NetworkAddress;
 use crate::authentication::Authentication;
 use crate::delta::{Change, Delta};
+use crate::ext_proc::ExtProc;
 use crate::http_route::{Route, RouteKey, Tables};
 use crate::name::{Hostname, Label, Namespace, NodeName, PolicyKey, ServiceAccount, ServiceKey, WorkloadUid};
 use crate::policy::{Policy, PolicyScope};
@@ -59,6 +60,7 @@ pub struct Snapshot {
     demands: Demands<RequestPolicy>,
     authentications: Demands<Authentication>,
     limits: Demands<RateLimit>,
+    processors: Demands<ExtProc>,
     traffic: HashTrieMapSync<ServiceKey, Arc<Traffic>>,
     providers: HashTrieMapSync<Label, Arc<Provider>>,
     said: Said,
@@ -249,6 +251,12 @@ impl Snapshot {
         self.limits.of(targets)
     }
 
+    /// The processors that requests to any of these go by, each once.
+    #[must_use]
+    pub fn ext_procs_of(&self, targets: &[Target]) -> Vec<&Arc<ExtProc>> {
+        self.processors.shared(targets)
+    }
+
     /// The provider of a name.
     #[must_use]
     pub fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
@@ -316,6 +324,11 @@ impl Snapshot {
         self.limits.all()
     }
 
+    /// All policies that have requests go by processors, in no order.
+    pub fn ext_procs(&self) -> impl Iterator<Item = &Arc<ExtProc>> {
+        self.processors.all()
+    }
+
     /// All providers, in no order.
     pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
         self.providers.values()
@@ -344,6 +357,7 @@ impl Snapshot {
             Change::RequestPolicy(policy) => self.demands.put(policy),
             Change::Authentication(one) => self.authentications.put(one),
             Change::RateLimit(one) => self.limits.put(one),
+            Change::ExtProc(one) => self.processors.put(one),
             Change::Provider(one) => {
                 self.providers.insert_mut(one.name.clone(), Arc::clone(one));
             }
@@ -362,6 +376,7 @@ impl Snapshot {
             Change::RequestPolicyGone(key) => self.demands.take(key),
             Change::AuthenticationGone(key) => self.authentications.take(key),
             Change::RateLimitGone(key) => self.limits.take(key),
+            Change::ExtProcGone(key) => self.processors.take(key),
             Change::ProviderGone(name) => {
                 self.providers.remove_mut(name);
             }
@@ -458,6 +473,7 @@ impl fmt::Debug for Snapshot {
             .field("request_policies", &self.demands.len())
             .field("authentications", &self.authentications.len())
             .field("limits", &self.limits.len())
+            .field("processors", &self.processors.len())
             .field("traffic", &self.traffic.size())
             .field("providers", &self.providers.size())
             .finish_non_exhaustive()

@@ -5,6 +5,7 @@
 mod address;
 mod authentication;
 mod collector;
+mod ext_proc;
 mod gateway;
 mod policy;
 mod provider;
@@ -18,6 +19,7 @@ mod traffic;
 mod workload;
 
 pub use authentication::{authentication_from_pb, authentication_to_pb};
+pub use ext_proc::{ext_proc_from_pb, ext_proc_to_pb};
 pub use policy::{policy_from_pb, policy_to_pb};
 pub use provider::{provider_from_pb, provider_to_pb};
 pub use rate_limit::{rate_limit_from_pb, rate_limit_to_pb};

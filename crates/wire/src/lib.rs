@@ -8,5 +8,6 @@ pub mod limits;
 pub mod local;
 pub mod node_link;
 pub mod pb;
+pub mod process;
 pub mod quota;
 pub mod spans;

@@ -3,6 +3,7 @@
 //! name the field. Reads no files.
 
 mod authentication;
+mod ext_proc;
 mod fault;
 mod lines;
 mod provider;
@@ -21,6 +22,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use authentication::authentication;
+pub use ext_proc::ext_proc;
 pub use fault::{FieldFault, LocalError};
 pub use lines::{LinesError, read_lines, write_lines};
 pub use provider::provider;

@@ -38,6 +38,9 @@ generated!(
     /// Questions to those who say whether a request may come in.
     ext_authz, "envoy.service.auth.v3");
 generated!(
+    /// Telling processors of requests and answers.
+    ext_proc, "envoy.service.ext_proc.v3");
+generated!(
     /// Questions to those who say whether there are too many requests.
     ratelimit, "envoy.service.ratelimit.v3");
 generated!(

@@ -109,6 +109,7 @@ pub struct Library {
     routes: RedBlackTreeMapSync<Name, Arc<Record>>,
     request_policies: RedBlackTreeMapSync<Name, Arc<Record>>,
     rate_limits: RedBlackTreeMapSync<Name, Arc<Record>>,
+    ext_procs: RedBlackTreeMapSync<Name, Arc<Record>>,
     authentications: RedBlackTreeMapSync<Name, Arc<Record>>,
     providers: RedBlackTreeMapSync<Name, Arc<Record>>,
     traffic: RedBlackTreeMapSync<Name, Arc<Record>>,
@@ -342,6 +343,7 @@ impl Library {
             ResourceType::Route => &self.routes,
             ResourceType::Policy => &self.request_policies,
             ResourceType::RateLimit => &self.rate_limits,
+            ResourceType::ExtProc => &self.ext_procs,
             ResourceType::Authentication => &self.authentications,
             ResourceType::Provider => &self.providers,
             ResourceType::Traffic => &self.traffic,
@@ -356,6 +358,7 @@ impl Library {
             ResourceType::Route => &mut self.routes,
             ResourceType::Policy => &mut self.request_policies,
             ResourceType::RateLimit => &mut self.rate_limits,
+            ResourceType::ExtProc => &mut self.ext_procs,
             ResourceType::Authentication => &mut self.authentications,
             ResourceType::Provider => &mut self.providers,
             ResourceType::Traffic => &mut self.traffic,
@@ -418,6 +421,7 @@ fn place(kind: ResourceType) -> usize {
         ResourceType::Traffic => 6,
         ResourceType::RateLimit => 7,
         ResourceType::Telemetry => 8,
+        ResourceType::ExtProc => 9,
     }
 }
 

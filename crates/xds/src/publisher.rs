@@ -199,6 +199,7 @@ impl Publisher {
             | ResourceType::Route
             | ResourceType::Policy
             | ResourceType::RateLimit
+            | ResourceType::ExtProc
             | ResourceType::Authentication
             | ResourceType::Provider
             | ResourceType::Traffic
@@ -222,6 +223,8 @@ impl Publisher {
         self.say(ResourceType::Policy, &demands.now, &mut actions);
         let limits = self.due(ResourceType::RateLimit, Farewell::Last);
         self.say(ResourceType::RateLimit, &limits.now, &mut actions);
+        let processors = self.due(ResourceType::ExtProc, Farewell::Last);
+        self.say(ResourceType::ExtProc, &processors.now, &mut actions);
         let issuers = self.due(ResourceType::Authentication, Farewell::Last);
         self.say(ResourceType::Authentication, &issuers.now, &mut actions);
         let handled = self.due(ResourceType::Traffic, Farewell::Last);
@@ -242,6 +245,7 @@ impl Publisher {
         self.say(ResourceType::Authorization, &policies.later, &mut actions);
         self.say(ResourceType::Policy, &demands.later, &mut actions);
         self.say(ResourceType::RateLimit, &limits.later, &mut actions);
+        self.say(ResourceType::ExtProc, &processors.later, &mut actions);
         self.say(ResourceType::Authentication, &issuers.later, &mut actions);
         self.say(ResourceType::Provider, &providers.later, &mut actions);
         actions

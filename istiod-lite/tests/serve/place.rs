@@ -240,6 +240,8 @@ fn told(change: &Change) -> String {
         Change::RequestPolicyGone(key) => format!("-demand {key}"),
         Change::RateLimit(it) => format!("+limit {}", it.key),
         Change::RateLimitGone(key) => format!("-limit {key}"),
+        Change::ExtProc(it) => format!("+processor {}", it.key),
+        Change::ExtProcGone(key) => format!("-processor {key}"),
         Change::Authentication(it) => format!("+issuer {}", it.key),
         Change::AuthenticationGone(key) => format!("-issuer {key}"),
         Change::Provider(it) => format!("+provider {}", it.name),

@@ -42,6 +42,7 @@ pub(super) fn dump(world: &Snapshot, waypoint: &Waypoint, vault: &Vault) -> Valu
         ("traffic", shelf(world.traffic(), |it| it.service.to_string(), local::traffic)),
         ("telemetry", shelf(world.telemetry(), |it| it.key.to_string(), local::telemetry)),
         ("rateLimits", shelf(world.rate_limits(), |it| it.key.to_string(), local::rate_limit)),
+        ("extProcs", shelf(world.ext_procs(), |it| it.key.to_string(), local::ext_proc)),
         ("providers", shelf(world.providers(), |it| it.name.to_string(), local::provider)),
         ("authentications", shelf(world.authentications(), |it| it.key.to_string(), local::authentication)),
     ] {
@@ -59,6 +60,7 @@ pub(super) fn resources(world: &Snapshot) -> String {
     let routes = world.routes().map(|it| Change::Route(Arc::clone(it)));
     let policies = world.request_policies().map(|it| Change::RequestPolicy(Arc::clone(it)));
     let limits = world.rate_limits().map(|it| Change::RateLimit(Arc::clone(it)));
+    let limits = limits.chain(world.ext_procs().map(|it| Change::ExtProc(Arc::clone(it))));
     let authentications = world.authentications().map(|it| Change::Authentication(Arc::clone(it)));
     let traffic = world.traffic().map(|it| Change::Traffic(Arc::clone(it)));
     local::write_lines(routes.chain(policies).chain(limits).chain(authentications).chain(traffic))

@@ -1,5 +1,5 @@
-//! What is demanded of requests in the known world - policies, whom to believe, and how many may come: by key, and by
-//! whose requests it is for.
+//! What is demanded of requests in the known world - policies, whom to believe, how many may come, and by whom they
+//! go: by key, and by whose requests it is for.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use rpds::HashTrieMapSync;
 
 use super::shelf::Shelf;
 use crate::authentication::Authentication;
+use crate::ext_proc::ExtProc;
 use crate::name::PolicyKey;
 use crate::rate_limit::RateLimit;
 use crate::request_policy::{RequestPolicy, Target};
@@ -38,6 +39,16 @@ impl Attached for Authentication {
 }
 
 impl Attached for RateLimit {
+    fn key(&self) -> &PolicyKey {
+        &self.key
+    }
+
+    fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+}
+
+impl Attached for ExtProc {
     fn key(&self) -> &PolicyKey {
         &self.key
     }
@@ -83,6 +94,11 @@ impl<T: Attached> Demands<T> {
             found.extend(first.map(AsRef::as_ref));
         }
         found
+    }
+
+    /// The same, to be kept.
+    pub(super) fn shared(&self, targets: &[Target]) -> Vec<&Arc<T>> {
+        self.of(targets).into_iter().filter_map(|one| self.by_key.get(one.key())).collect()
     }
 
     pub(super) fn put(&mut self, one: &Arc<T>) {

@@ -104,7 +104,7 @@ pub(super) fn header(raw: pb::Header) -> Result<(HeaderName, HeaderValue), Conve
     }
 }
 
-fn which(raw: Option<pb::HeaderNames>) -> Result<Which, ConvertError> {
+pub(super) fn which(raw: Option<pb::HeaderNames>) -> Result<Which, ConvertError> {
     let pb::HeaderNames { all, these } = raw.unwrap_or_default();
     check_count("these", limits::PROVIDER_LIST, these.len())?;
     let named = |text: &String| text_match(&text.to_ascii_lowercase());
@@ -160,7 +160,7 @@ pub(super) fn header_to_pb((name, value): &(HeaderName, HeaderValue)) -> pb::Hea
     pb::Header { name: name.to_string(), value: value.as_bytes().to_vec().into() }
 }
 
-fn which_to_pb(which: &Which) -> pb::HeaderNames {
+pub(super) fn which_to_pb(which: &Which) -> pb::HeaderNames {
     let write = |names: &[TextMatch]| names.iter().map(written).collect();
     match which {
         Which::All => pb::HeaderNames { all: true, these: Vec::new() },

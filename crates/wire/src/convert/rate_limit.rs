@@ -71,12 +71,12 @@ fn entry(raw: pb::LimitEntry) -> Result<Entry, ConvertError> {
     Ok(Entry { key: text("entries.key", limits::LIMIT_TEXT, key)?.into(), value })
 }
 
-fn attribute(field: &'static str, text: String) -> Result<Attribute, ConvertError> {
+pub(super) fn attribute(field: &'static str, text: String) -> Result<Attribute, ConvertError> {
     let wanted = "something that is known of a request";
     text.parse().map_err(|_| ConvertError::Value { field, value: text, wanted })
 }
 
-fn given_rule(raw: Option<pb::PolicyRule>) -> Result<RequestRule, ConvertError> {
+pub(super) fn given_rule(raw: Option<pb::PolicyRule>) -> Result<RequestRule, ConvertError> {
     rule(raw.unwrap_or_default())
 }
 
@@ -131,6 +131,6 @@ fn entry_to_pb(entry: &Entry) -> pb::LimitEntry {
     pb::LimitEntry { key: entry.key.to_string(), value: Some(value) }
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ambit_model::authentication::Authentication;
 use ambit_model::delta::Change;
+use ambit_model::ext_proc::ExtProc;
 use ambit_model::http_route::{Route, RouteKey};
 use ambit_model::name::{Label, NodeName, PolicyKey, ServiceKey, WorkloadUid};
 use ambit_model::policy::Policy;
@@ -20,10 +21,10 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    ConvertError, authentication_from_pb, authentication_to_pb, policy_from_pb, policy_to_pb,
-    provider_from_pb, provider_to_pb, rate_limit_from_pb, rate_limit_to_pb, request_policy_from_pb,
-    request_policy_to_pb, route_from_pb, route_to_pb, service_from_pb, service_to_pb, telemetry_from_pb,
-    telemetry_to_pb, traffic_from_pb, traffic_to_pb, workload_from_pb, workload_to_pb,
+    ConvertError, authentication_from_pb, authentication_to_pb, ext_proc_from_pb, ext_proc_to_pb,
+    policy_from_pb, policy_to_pb, provider_from_pb, provider_to_pb, rate_limit_from_pb, rate_limit_to_pb,
+    request_policy_from_pb, request_policy_to_pb, route_from_pb, route_to_pb, service_from_pb, service_to_pb,
+    telemetry_from_pb, telemetry_to_pb, traffic_from_pb, traffic_to_pb, workload_from_pb, workload_to_pb,
 };
 use crate::limits;
 use crate::pb::discovery::Payload;
@@ -47,6 +48,8 @@ pub enum ResourceType {
     Authentication,
     /// How many requests may come; only waypoints ask for it.
     RateLimit,
+    /// By which processors requests go; only waypoints ask for it.
+    ExtProc,
     /// Who else is asked or told about requests; only waypoints ask for it.
     Provider,
     /// How services' traffic is handled; only waypoints ask for it.
@@ -57,10 +60,11 @@ pub enum ResourceType {
 
 impl ResourceType {
     /// All types, in the order a subscriber asks for them: what judges requests is known before what they are for.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Provider,
         Self::Policy,
         Self::RateLimit,
+        Self::ExtProc,
         Self::Authentication,
         Self::Traffic,
         Self::Telemetry,
@@ -81,6 +85,7 @@ impl ResourceType {
             Self::Route => "type.googleapis.com/ambit.waypoint.v1.Route",
             Self::Policy => "type.googleapis.com/ambit.waypoint.v1.Policy",
             Self::RateLimit => "type.googleapis.com/ambit.waypoint.v1.RateLimit",
+            Self::ExtProc => "type.googleapis.com/ambit.waypoint.v1.ExtProc",
             Self::Authentication => "type.googleapis.com/ambit.waypoint.v1.Authentication",
             Self::Provider => "type.googleapis.com/ambit.waypoint.v1.Provider",
             Self::Traffic => "type.googleapis.com/ambit.waypoint.v1.Traffic",
@@ -110,6 +115,8 @@ pub enum ResourceKey {
     RequestPolicy(PolicyKey),
     /// A policy of limits.
     RateLimit(PolicyKey),
+    /// A policy of a processor.
+    ExtProc(PolicyKey),
     /// An authentication of requests.
     Authentication(PolicyKey),
     /// A provider.
@@ -130,6 +137,7 @@ impl ResourceKey {
             Self::Route(_) => ResourceType::Route,
             Self::RequestPolicy(_) => ResourceType::Policy,
             Self::RateLimit(_) => ResourceType::RateLimit,
+            Self::ExtProc(_) => ResourceType::ExtProc,
             Self::Authentication(_) => ResourceType::Authentication,
             Self::Provider(_) => ResourceType::Provider,
             Self::Traffic(_) => ResourceType::Traffic,
@@ -147,6 +155,7 @@ impl ResourceKey {
             Self::Route(key) => Change::RouteGone(key),
             Self::RequestPolicy(key) => Change::RequestPolicyGone(key),
             Self::RateLimit(key) => Change::RateLimitGone(key),
+            Self::ExtProc(key) => Change::ExtProcGone(key),
             Self::Authentication(key) => Change::AuthenticationGone(key),
             Self::Provider(name) => Change::ProviderGone(name),
             Self::Traffic(key) => Change::TrafficGone(key),
@@ -161,6 +170,7 @@ impl fmt::Display for ResourceKey {
             Self::Workload(uid) => uid.fmt(f),
             Self::Service(key) | Self::Traffic(key) => key.fmt(f),
             Self::RateLimit(key) => key.fmt(f),
+            Self::ExtProc(key) => key.fmt(f),
             Self::Policy(key) | Self::RequestPolicy(key) | Self::Authentication(key) => key.fmt(f),
             Self::Route(key) => key.fmt(f),
             Self::Provider(name) => name.fmt(f),
@@ -208,6 +218,11 @@ pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Resul
             let noun = rate_limit_from_pb(waypoint::RateLimit::decode(value)?)?;
             let key = ResourceKey::RateLimit(noun.key.clone());
             Decoded { key, change: Change::RateLimit(Arc::new(noun)) }
+        }
+        ResourceType::ExtProc => {
+            let noun = ext_proc_from_pb(waypoint::ExtProc::decode(value)?)?;
+            let key = ResourceKey::ExtProc(noun.key.clone());
+            Decoded { key, change: Change::ExtProc(Arc::new(noun)) }
         }
         ResourceType::Authentication => {
             let noun = authentication_from_pb(waypoint::Authentication::decode(value)?)?;
@@ -281,6 +296,7 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
             (ResourceKey::RequestPolicy(noun.key.clone()), Some(encode_request_policy(noun)))
         }
         Change::RateLimit(noun) => (ResourceKey::RateLimit(noun.key.clone()), Some(encode_rate_limit(noun))),
+        Change::ExtProc(noun) => (ResourceKey::ExtProc(noun.key.clone()), Some(encode_ext_proc(noun))),
         Change::Authentication(noun) => {
             (ResourceKey::Authentication(noun.key.clone()), Some(encode_authentication(noun)))
         }
@@ -295,6 +311,7 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
         Change::RouteGone(key) => (ResourceKey::Route(key.clone()), None),
         Change::RequestPolicyGone(key) => (ResourceKey::RequestPolicy(key.clone()), None),
         Change::RateLimitGone(key) => (ResourceKey::RateLimit(key.clone()), None),
+        Change::ExtProcGone(key) => (ResourceKey::ExtProc(key.clone()), None),
         Change::AuthenticationGone(key) => (ResourceKey::Authentication(key.clone()), None),
         Change::TrafficGone(key) => (ResourceKey::Traffic(key.clone()), None),
         Change::TelemetryGone(key) => (ResourceKey::Telemetry(key.clone()), None),
@@ -338,6 +355,10 @@ fn encode_request_policy(policy: &RequestPolicy) -> Encoded {
 
 fn encode_rate_limit(limit: &RateLimit) -> Encoded {
     plain(&rate_limit_to_pb(limit))
+}
+
+fn encode_ext_proc(policy: &ExtProc) -> Encoded {
+    plain(&ext_proc_to_pb(policy))
 }
 
 fn encode_authentication(authentication: &Authentication) -> Encoded {

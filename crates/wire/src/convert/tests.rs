@@ -3,6 +3,7 @@
 mod arbitrary;
 mod arbitrary_route;
 mod authentications;
+mod ext_procs;
 mod golden;
 mod providers;
 mod rate_limits;

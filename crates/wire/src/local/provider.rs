@@ -88,7 +88,7 @@ fn tagged(tag: &Tag) -> Value {
     }
 }
 
-fn which(which: &Which) -> Value {
+pub(super) fn which(which: &Which) -> Value {
     match which {
         Which::All => "all".into(),
         Which::These(names) => names.iter().map(written).collect(),

@@ -47,6 +47,7 @@ fn said(actions: Vec<Action>) -> Vec<String> {
             ResourceType::Route => "route",
             ResourceType::Policy => "demand",
             ResourceType::RateLimit => "limit",
+            ResourceType::ExtProc => "processor",
             ResourceType::Authentication => "issuer",
             ResourceType::Provider => "provider",
             ResourceType::Traffic => "traffic",

@@ -82,6 +82,7 @@ fn removed(kind: ResourceType, name: &str, subscriber: &mut Subscriber) -> Optio
         ResourceType::Route => [name.parse().ok().map(ResourceKey::Route), None],
         ResourceType::Policy => [name.parse().ok().map(ResourceKey::RequestPolicy), None],
         ResourceType::RateLimit => [name.parse().ok().map(ResourceKey::RateLimit), None],
+        ResourceType::ExtProc => [name.parse().ok().map(ResourceKey::ExtProc), None],
         ResourceType::Authentication => [name.parse().ok().map(ResourceKey::Authentication), None],
         ResourceType::Traffic => [name.parse().ok().map(ResourceKey::Traffic), None],
         ResourceType::Provider => [Some(ResourceKey::Provider(name.into())), None],

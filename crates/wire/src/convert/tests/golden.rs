@@ -177,6 +177,7 @@ fn everything_upstream_sends_is_read_and_written_back_as_it_was() {
                 ResourceType::Route
                 | ResourceType::Policy
                 | ResourceType::RateLimit
+                | ResourceType::ExtProc
                 | ResourceType::Authentication
                 | ResourceType::Provider
                 | ResourceType::Traffic
