@@ -1,6 +1,8 @@
 //! Bodies on their way through: of requests, which may have to be sent a second time as long as nothing of them was
 //! taken, and of answers, whose end is the exchange's. Owns counting and those ends; nothing is ever held back, but the
-//! beginning that somebody is to be shown first.
+//! beginning that somebody is to be shown first. Where a body comes from is `coming`'s.
+
+mod coming;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -14,6 +16,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
+
+pub(crate) use coming::{Coming, Piece, Rest, pipe};
 
 use crate::idle::Idle;
 use crate::messages::Messages;
@@ -35,6 +39,9 @@ pub(crate) enum BodyError {
     /// Nothing more of it came for too long.
     #[error("the body stands still")]
     Idle,
+    /// A processor does not let it go on.
+    #[error("a processor does not let the body go on")]
+    Unprocessed,
 }
 
 /// A request's body as it is sent.
@@ -51,14 +58,8 @@ enum From {
     Copy(mpsc::Receiver<Piece>),
     /// One of our own; none once it is sent.
     Own(Option<Bytes>),
-}
-
-/// A piece of a body that is sent twice.
-#[derive(Clone)]
-enum Piece {
-    Data(Bytes),
-    Trailers(HeaderMap),
-    End,
+    /// Messages of our own, one after the other.
+    Messages(mpsc::Receiver<Bytes>),
 }
 
 /// Pieces that a copy may be behind; beyond it the copy is given up, not the request.
@@ -69,7 +70,7 @@ const BEHIND: usize = 16;
 pub(crate) struct Source(Arc<Mutex<Origin>>);
 
 struct Origin {
-    body: Incoming,
+    body: Coming,
     attempt: u32,
     begun: bool,
     ended: bool,
@@ -81,6 +82,8 @@ struct Origin {
     /// What was read before anybody took it.
     ahead: Ahead,
     copies: Vec<mpsc::Sender<Piece>>,
+    /// Whether it is no longer as it was announced.
+    reframed: bool,
 }
 
 /// The beginning of a body that was read.
@@ -99,6 +102,18 @@ pub(crate) enum Why {
     Broken,
     /// It stands still.
     Idle,
+    /// A processor does not let it go on.
+    Unprocessed,
+}
+
+impl std::convert::From<&BodyError> for Why {
+    fn from(error: &BodyError) -> Self {
+        match error {
+            BodyError::Unprocessed => Self::Unprocessed,
+            BodyError::Idle => Self::Idle,
+            BodyError::Broken(_) | BodyError::Lent | BodyError::TimedOut => Self::Broken,
+        }
+    }
 }
 
 impl Origin {
@@ -109,8 +124,11 @@ impl Origin {
 
     /// How much of it there is to come.
     fn hint(&self) -> SizeHint {
-        let mut hint = self.body.size_hint();
         let ahead = u64::try_from(self.ahead.bytes).unwrap_or(u64::MAX);
+        if self.reframed {
+            return if self.ahead.is_plain() { SizeHint::with_exact(ahead) } else { SizeHint::default() };
+        }
+        let mut hint = self.body.size_hint();
         if ahead > 0 {
             let upper = hint.upper().map(|upper| upper.saturating_add(ahead));
             let lower = hint.lower().saturating_add(ahead);
@@ -124,7 +142,7 @@ impl Origin {
     /// Reads until there are more bytes than this, or nothing follows.
     fn poll_ahead(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<(), Why>> {
         while self.ahead.bytes <= most && !self.ahead.ended {
-            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            let Poll::Ready(frame) = self.body.poll_frame(cx) else {
                 ready!(self.idle.poll(cx));
                 self.broken = Some(Why::Idle);
                 return Poll::Ready(Err(Why::Idle));
@@ -136,9 +154,10 @@ impl Origin {
                     self.ahead.frames.push_back(frame);
                     self.ahead.ended = self.body.is_end_stream();
                 }
-                Some(Err(_)) => {
-                    self.broken = Some(Why::Broken);
-                    return Poll::Ready(Err(Why::Broken));
+                Some(Err(error)) => {
+                    let why = Why::from(&error);
+                    self.broken = Some(why);
+                    return Poll::Ready(Err(why));
                 }
                 None => self.ahead.ended = true,
             }
@@ -147,7 +166,7 @@ impl Origin {
     }
 
     /// The next frame, as it was read or as it comes.
-    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(frame) = self.ahead.frames.pop_front() {
             self.ahead.bytes -= frame.data_ref().map_or(0, Bytes::len);
             return Poll::Ready(Some(Ok(frame)));
@@ -155,7 +174,7 @@ impl Origin {
         if self.ahead.ended {
             return Poll::Ready(None);
         }
-        Pin::new(&mut self.body).poll_frame(cx)
+        self.body.poll_frame(cx)
     }
 
     /// Hands a piece to all copies that keep up.
@@ -179,7 +198,7 @@ impl Source {
     pub(crate) fn new(body: Incoming, idle: Idle) -> Self {
         let ended = body.is_end_stream();
         Self(Arc::new(Mutex::new(Origin {
-            body,
+            body: Coming::Wire(body),
             attempt: 0,
             begun: false,
             ended,
@@ -189,6 +208,7 @@ impl Source {
             messages: None,
             ahead: Ahead { ended, ..Ahead::default() },
             copies: Vec::new(),
+            reframed: false,
         })))
     }
 
@@ -227,6 +247,59 @@ impl Source {
             bytes.extend_from_slice(data.get(..room).unwrap_or(data));
         }
         Ok((bytes.freeze(), origin.ahead.ended && origin.ahead.bytes <= most))
+    }
+
+    /// Whether nothing of it will come.
+    pub(crate) fn is_end(&self) -> bool {
+        lock(&self.0).is_end()
+    }
+
+    /// How long it is, if all of it was read.
+    pub(crate) fn length(&self) -> Option<u64> {
+        let origin = lock(&self.0);
+        let is_known = origin.reframed && origin.ahead.is_plain();
+        is_known.then(|| u64::try_from(origin.ahead.bytes).unwrap_or(u64::MAX))
+    }
+
+    /// Puts these bytes in the place of the first ones, of which so many have been read.
+    pub(crate) fn replace_beginning(&self, read: usize, by: Bytes) {
+        let mut origin = lock(&self.0);
+        origin.ahead.replace(read, by);
+        origin.reframed = true;
+        origin.ended = origin.is_end();
+    }
+
+    /// Puts these bytes in the place of all of it; what is still to come, nobody waits for.
+    pub(crate) fn replace(&self, by: Bytes) {
+        let mut origin = lock(&self.0);
+        origin.body = Coming::nothing();
+        origin.ahead = Ahead { ended: true, ..Ahead::default() };
+        origin.ahead.replace(0, by);
+        origin.reframed = true;
+        origin.ended = origin.is_end();
+    }
+
+    /// What follows it, if all of it was read.
+    pub(crate) fn trailers(&self) -> Option<HeaderMap> {
+        let origin = lock(&self.0);
+        origin.ahead.frames.iter().find_map(Frame::trailers_ref).cloned()
+    }
+
+    /// Puts this in the place of what follows it.
+    pub(crate) fn replace_trailers(&self, by: HeaderMap) {
+        let mut origin = lock(&self.0);
+        origin.ahead.frames.retain(|frame| !frame.is_trailers());
+        origin.ahead.frames.push_back(Frame::trailers(by));
+    }
+
+    /// Has the rest of it go by somebody else, who sends it on.
+    pub(crate) fn divert(&self) -> (Rest, mpsc::Sender<Result<Piece, BodyError>>) {
+        let (to, by) = pipe();
+        let mut origin = lock(&self.0);
+        let body = std::mem::replace(&mut origin.body, by);
+        let Ahead { frames, ended, .. } = std::mem::take(&mut origin.ahead);
+        origin.reframed = true;
+        (Rest::new(frames, if ended { Coming::nothing() } else { body }), to)
     }
 
     /// Whether nothing of it was taken yet.
@@ -271,6 +344,11 @@ impl Upload {
         let hint = SizeHint::with_exact(u64::try_from(body.len()).unwrap_or(u64::MAX));
         Self { empty: body.is_empty(), from: From::Own(Some(body)), hint }
     }
+
+    /// Messages of our own, one after the other.
+    pub(crate) fn messages(messages: mpsc::Receiver<Bytes>) -> Self {
+        Self { empty: false, from: From::Messages(messages), hint: SizeHint::default() }
+    }
 }
 
 impl Body for Upload {
@@ -300,13 +378,14 @@ impl Body for Upload {
             From::Own(body) => {
                 Poll::Ready(body.take().filter(|body| !body.is_empty()).map(|body| Ok(Frame::data(body))))
             }
+            From::Messages(messages) => messages.poll_recv(cx).map(|one| one.map(|it| Ok(Frame::data(it)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.from {
             From::Client { origin, .. } => self.empty || lock(origin).ended,
-            From::Copy(_) => self.empty,
+            From::Copy(_) | From::Messages(_) => self.empty,
             From::Own(body) => body.as_ref().is_none_or(Bytes::is_empty),
         }
     }
@@ -343,13 +422,44 @@ impl Origin {
                     self.end();
                 }
             }
-            Some(Err(_)) => {
-                self.broken = Some(Why::Broken);
+            Some(Err(error)) => {
+                self.broken = Some(Why::from(error));
                 self.copies.clear();
             }
             None => self.end(),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+        Poll::Ready(frame)
+    }
+}
+
+impl Ahead {
+    /// Whether it is all there is, and nothing but bytes.
+    fn is_plain(&self) -> bool {
+        self.ended && !self.frames.iter().any(Frame::is_trailers)
+    }
+
+    /// Puts these bytes in the place of the first ones.
+    fn replace(&mut self, mut read: usize, by: Bytes) {
+        let mut frames = VecDeque::with_capacity(self.frames.len() + 1);
+        self.bytes = by.len();
+        if !by.is_empty() {
+            frames.push_back(Frame::data(by));
+        }
+        for frame in std::mem::take(&mut self.frames) {
+            match frame.into_data() {
+                Ok(mut data) => {
+                    let gone = read.min(data.len());
+                    read -= gone;
+                    let rest = data.split_off(gone);
+                    if !rest.is_empty() {
+                        self.bytes += rest.len();
+                        frames.push_back(Frame::data(rest));
+                    }
+                }
+                Err(other) => frames.push_back(other),
+            }
+        }
+        self.frames = frames;
     }
 }
 
@@ -367,7 +477,7 @@ pub(crate) enum Download {
 
 /// A body that passes through, with all that ends when it does.
 pub(crate) struct Passing {
-    pub(crate) body: Incoming,
+    pub(crate) body: Coming,
     pub(crate) record: Record,
     /// Given back when the body is over, so that the connection can be used again.
     pub(crate) lease: Option<Lease>,
@@ -385,7 +495,7 @@ impl Passing {
             self.record.timed_out();
             return Poll::Ready(Some(Err(BodyError::TimedOut)));
         }
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+        let Poll::Ready(frame) = self.body.poll_frame(cx) else {
             ready!(self.idle.poll(cx));
             self.record.stood_still();
             return Poll::Ready(Some(Err(BodyError::Idle)));
@@ -401,10 +511,11 @@ impl Passing {
                     self.record.trailers(trailers);
                 }
             }
+            Some(Err(BodyError::Unprocessed)) => self.record.unprocessed(),
             Some(Err(error)) => self.record.broken(error),
             None => self.over(),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+        Poll::Ready(frame)
     }
 
     fn over(&mut self) {

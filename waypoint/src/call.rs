@@ -1,6 +1,8 @@
-//! Calls of our own to services of the mesh: one message there, one back. Owns where such a service is, which endpoint
+//! Calls of our own to services of the mesh: one message there, one back; calls that go on are `stream`'s. Owns where such a service is, which endpoint
 //! is called, and that every call is bounded in time, in size and in number. What is asked, and what an answer means, is
 //! for whoever calls; the way there is `upstream`'s, so it goes through tunnels wherever the service's own traffic does.
+
+mod stream;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -23,6 +25,7 @@ use crate::lane::Lane;
 use crate::messages::PREFIX;
 use crate::phases::route::protocol_of;
 use crate::upstream::{Failure, Got, Lines, endpoint, plan};
+pub(crate) use stream::Stream;
 
 /// Calls under way from one thread; more are not made.
 const CALLS: usize = 4096;
@@ -49,6 +52,9 @@ pub(crate) enum CallError {
     /// The answer is longer than any we take.
     #[error("the answer has more than {LARGEST} bytes")]
     TooLarge,
+    /// A message is longer than any we take of this call.
+    #[error("a message has more than {0} bytes")]
+    TooLong(usize),
     /// It took too long.
     #[error("no answer within {0:?}")]
     Silent(Duration),
@@ -118,8 +124,7 @@ pub(crate) async fn grpc(
     patience: Duration,
 ) -> Result<Bytes, CallError> {
     let to = find(lane, at)?;
-    let body = ("application/grpc", framed(message)?);
-    let mut request = post(at, Uri::from_static(method), body, add);
+    let mut request = post(at, Uri::from_static(method), ("application/grpc", framed(message)?), add);
     request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
     let called = within(lane, patience, exchange(lane, (at, &to), &request, true)).await?;
     message_of(&called)
@@ -132,6 +137,15 @@ fn framed(message: &Bytes) -> Result<Bytes, CallError> {
     framed.put_u32(u32::try_from(message.len()).map_err(|_| CallError::NoMessage)?);
     framed.put_slice(message);
     Ok(framed.freeze())
+}
+
+/// Whether headers or trailers say that a call has ended well; not that it has ended at all, where they say nothing.
+fn is_success(headers: &HeaderMap) -> Result<bool, CallError> {
+    match headers.get("grpc-status").map(HeaderValue::as_bytes) {
+        Some(b"0") => Ok(true),
+        Some(other) => Err(CallError::Grpc(String::from_utf8_lossy(other).into_owned())),
+        None => Ok(false),
+    }
 }
 
 /// Asks one endpoint for a path of a host. Whoever asks bounds the time.
@@ -176,11 +190,8 @@ fn message_of(called: &Called) -> Result<Bytes, CallError> {
         return Err(CallError::Status(called.status));
     }
     // A call that fails at once says so in the head.
-    let status = called.trailers.get("grpc-status").or_else(|| called.headers.get("grpc-status"));
-    match status.map(HeaderValue::as_bytes) {
-        Some(b"0") => {}
-        Some(other) => return Err(CallError::Grpc(String::from_utf8_lossy(other).into_owned())),
-        None => return Err(CallError::NoMessage),
+    if !(is_success(&called.trailers)? || is_success(&called.headers)?) {
+        return Err(CallError::NoMessage);
     }
     let (prefix, message) = called.body.split_first_chunk::<PREFIX>().ok_or(CallError::NoMessage)?;
     let [compressed, length @ ..] = *prefix;

@@ -18,6 +18,7 @@ mod metered;
 pub mod metrics;
 mod opaque;
 mod phases;
+mod processor;
 mod rebalance;
 mod refused;
 mod room;

@@ -51,6 +51,8 @@ pub struct Metrics {
     pub asked: Family<AskedLabels, Counter>,
     /// Requests that limits were looked at for.
     pub limits: Family<LimitLabels, Counter>,
+    /// Requests that went by processors.
+    pub processed: Family<ProcessedLabels, Counter>,
     /// Requests and connections for which there was no room, as their service's traffic policy has it.
     pub overflows: Family<Governed, Counter>,
     /// Endpoints that were left out for a while.
@@ -87,6 +89,7 @@ impl Default for Metrics {
             hedges: Family::default(),
             asked: Family::default(),
             limits: Family::default(),
+            processed: Family::default(),
             tunnels: Gauge::default(),
             spans: Family::default(),
             lines_told: Family::default(),
@@ -114,6 +117,8 @@ impl Metrics {
         to.register("ambit_waypoint_ext_authz", asked, m.asked);
         let limits = "Requests by what came of rate limits (unstable)";
         to.register("ambit_waypoint_rate_limits", limits, m.limits);
+        let processed = "Requests that went by external processors (unstable)";
+        to.register("ambit_waypoint_ext_proc", processed, m.processed);
         let overflows = "Refused, for a service's traffic policy leaves no room (unstable)";
         to.register("ambit_waypoint_overflows", overflows, m.overflows);
         let ejections = "Endpoints left out by outlier detection or health checks (unstable)";
@@ -179,6 +184,41 @@ pub struct LimitLabels {
     pub counted: &'static str,
     /// What came of it.
     pub outcome: Outcome,
+}
+
+/// By whose processor a request went, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ProcessedLabels {
+    /// The policy: `<namespace>/<name>`.
+    pub policy: Label,
+    /// What came of it.
+    pub outcome: Processed,
+}
+
+/// What comes of going by a processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Processed {
+    /// It went on as the processor says.
+    Processed,
+    /// The processor answered it.
+    Answered,
+    /// There was no answer; the request was refused.
+    Failed,
+    /// There was no answer; the request went on.
+    FailedOpen,
+}
+
+impl Processed {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Processed => "processed",
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::FailedOpen => "failed_open",
+        }
+    }
 }
 
 /// What comes of a question.
@@ -256,6 +296,13 @@ impl EncodeLabelSet for LimitLabels {
     fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
         put(e, "policy", self.policy.as_str())?;
         put(e, "counted", self.counted)?;
+        put(e, "outcome", self.outcome.as_str())
+    }
+}
+
+impl EncodeLabelSet for ProcessedLabels {
+    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        put(e, "policy", self.policy.as_str())?;
         put(e, "outcome", self.outcome.as_str())
     }
 }

@@ -11,12 +11,14 @@ mod hedge;
 mod identify;
 mod limit;
 pub(crate) mod mirror;
+mod process;
 pub(crate) mod record;
 mod rewrite;
 pub(crate) mod route;
 
 use std::sync::Arc;
 
+use ambit_model::request_policy::Token;
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -24,13 +26,15 @@ use hyper::body::Incoming;
 use crate::body::{Download, Source};
 use crate::refused::Refused;
 use crate::stream::Inbound;
-use crate::upstream::{Chance, Got};
+use crate::upstream::Chance;
+use answer::Edited;
 pub(crate) use ask::NoWord;
 use authorize::Seen;
+use identify::Asked;
 pub(crate) use identify::{HEADERS_MOST, is_last};
 pub(crate) use limit::{Limited, NoCount};
 use record::Record;
-use route::Route;
+use tokio::time::timeout_at;
 
 /// Answers one request.
 pub(crate) async fn serve(inbound: Arc<Inbound>, mut request: Request<Incoming>) -> Response<Download> {
@@ -41,14 +45,14 @@ pub(crate) async fn serve(inbound: Arc<Inbound>, mut request: Request<Incoming>)
     let source = Source::new(body, inbound.idle());
     let mut record = Record::begin(inbound, &parts, source.clone());
     match Box::pin(through(&mut record, parts, source)).await {
-        Ok((got, route)) => answer::pass(record, got, (&route, upgrade)),
+        Ok(answer) => answer::pass(record, answer, upgrade),
         Err(refused) => answer::own(record, &refused),
     }
 }
 
-async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Result<(Got, Route), Refused> {
+async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Result<Edited, Refused> {
     record.enter()?;
-    let asked = identify::identify(&mut parts)?;
+    let mut asked = identify::identify(&mut parts)?;
     authenticate::unforge(record, &mut parts);
     let others = ask::who(record.inbound(), &parts, &asked)?;
     let former = match others.as_slice() {
@@ -66,17 +70,24 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     });
     let by = former.as_ref().unwrap_or(&parts);
     let request = route::Seen { parts: by, asked: &asked, target: &target, token: token.as_deref() };
-    let route::Routed { route: routed, fault } = route::route(record.inbound(), &request, &mut Chance);
+    let route::Routed { route: mut routed, mut fault } =
+        route::route(record.inbound(), &request, &mut Chance);
     // A browser asks without saying who it is, and is told nothing but what pages may ask. Everything else that a
     // route says is for those only who may ask at all.
-    let mut questions = Vec::new();
+    let (mut questions, mut processors) = (Vec::new(), Vec::new());
     if !matches!(routed, Err(Refused::Preflight { .. })) {
         let seen = Seen { parts: &parts, asked: &asked, path: &target.path, token: token.as_deref() };
         authorize::authorize(record, &seen)?;
         questions = limit::count(record, &seen)?;
+        processors = process::who(record, &seen);
     }
     if !questions.is_empty() {
         Box::pin(limit::ask(record, &mut parts, questions)).await?;
+    }
+    if !processors.is_empty()
+        && Box::pin(process::request((&mut parts, &mut asked), &source, &processors)).await?
+    {
+        route::Routed { route: routed, fault } = again(record, (&parts, &asked), token.as_deref())?;
     }
     if let Some(fault) = fault {
         Box::pin(fault::inject(record, &fault)).await?;
@@ -88,5 +99,25 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     }
     let outgoing = rewrite::rewrite(record.inbound(), parts, asked, &route);
     let got = forward::forward(record, &outgoing, &source, &route).await?;
-    Ok((got, route))
+    let mut answer = answer::edit(record, got, &route);
+    if !processors.is_empty() {
+        let processed = Box::pin(process::response(record, &mut answer, &processors));
+        match record.deadline() {
+            Some(at) => timeout_at(at, processed).await.unwrap_or(Err(Refused::TimedOut))?,
+            None => processed.await?,
+        }
+    }
+    Ok(answer)
+}
+
+/// The route of a request that is no longer addressed as it was. Who may not ask for that gets there by nobody's help.
+fn again(
+    record: &mut Record,
+    (parts, asked): (&Parts, &Asked),
+    token: Option<&Token>,
+) -> Result<route::Routed, Refused> {
+    let target = route::target(parts)?;
+    authorize::authorize(record, &Seen { parts, asked, path: &target.path, token })?;
+    let request = route::Seen { parts, asked, target: &target, token };
+    Ok(route::route(record.inbound(), &request, &mut Chance))
 }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use ambit_jwt::Fault;
+use ambit_model::ext_proc::Immediate;
 use ambit_model::http_path::PathError;
 use ambit_model::http_route::{AbortWith, Direct, HeaderEdits};
 use ambit_model::name::Label;
@@ -12,7 +13,9 @@ use ambit_model::request_policy::Denial;
 use ambit_model::route::Refusal;
 use http::{HeaderMap, StatusCode};
 
+use crate::body::{BodyError, Why};
 use crate::phases::{Limited, NoCount, NoWord};
+use crate::processor::NoReply;
 use crate::room::Full;
 use crate::upstream::Failure;
 
@@ -80,6 +83,32 @@ pub(crate) enum Refused {
         #[source]
         error: Box<NoCount>,
     },
+    /// A processor answers it.
+    #[error("the processor of {by} answers it: {:?}", .answer.details)]
+    Processed {
+        /// Whose policy it is.
+        by: Label,
+        /// What the client is answered.
+        answer: Box<Immediate>,
+    },
+    /// A processor should have said how it goes on, and did not.
+    #[error("the processor of {by} does not say how it goes on")]
+    Unprocessed {
+        /// Whose policy it is.
+        by: Label,
+        /// Why.
+        #[source]
+        error: Box<NoReply>,
+    },
+    /// The same, after that was said.
+    #[error("the processor of {0} does not let it go on")]
+    Stopped(Label),
+    /// The answer's body is longer than what a processor is to be shown of it.
+    #[error("the answer is longer than may be kept for a processor")]
+    AnswerTooLarge,
+    /// The answer broke off while it was kept.
+    #[error("the answer broke off")]
+    AnswerBroken(#[source] BodyError),
     /// Its body is longer than what somebody is to be shown of it.
     #[error("the body is longer than may be shown to who is asked about it")]
     TooLarge,
@@ -138,6 +167,17 @@ pub(crate) enum Refused {
     TimedOut,
 }
 
+impl From<Why> for Refused {
+    /// Of a body that is not whole. Why a processor has stopped one, that one knows.
+    fn from(why: Why) -> Self {
+        match why {
+            Why::Broken => Self::Bad("the body is malformed"),
+            Why::Idle => Self::Idle,
+            Why::Unprocessed => Self::Stopped(Label::default()),
+        }
+    }
+}
+
 /// What is said, here and in records.
 pub(crate) struct Words {
     pub(crate) status: StatusCode,
@@ -178,6 +218,19 @@ impl Refused {
             Self::Limited(limited) => over(limited),
             Self::Uncounted { .. } => {
                 say(StatusCode::INTERNAL_SERVER_ERROR, "RLSE", "rate_limiter_error", "")
+            }
+            Self::Processed { answer, .. } => {
+                let body = String::from_utf8_lossy(&answer.body).into_owned().into();
+                Words { status: answer.status, flags: "UPEX", details: "ext_proc_immediate_response", body }
+            }
+            Self::Unprocessed { .. } | Self::Stopped(_) => {
+                say(StatusCode::INTERNAL_SERVER_ERROR, "UPEX", "ext_proc_error", "")
+            }
+            Self::AnswerTooLarge => {
+                say(StatusCode::INTERNAL_SERVER_ERROR, "-", "response_payload_too_large", "")
+            }
+            Self::AnswerBroken(_) => {
+                say(StatusCode::BAD_GATEWAY, "UC", "upstream_reset_after_response_started", "")
             }
             Self::TooLarge => say(StatusCode::PAYLOAD_TOO_LARGE, "-", "request_payload_too_large", LARGE),
             Self::Unproven { fault, .. } => unproven(*fault),

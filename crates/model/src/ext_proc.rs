@@ -15,7 +15,7 @@ use crate::name::PolicyKey;
 use crate::provider::{Reach, Which};
 use crate::rate_limit::Attribute;
 use crate::request_policy::{RequestRule, Target};
-pub use changes::{ChangeRules, Changed, HEADERS_MOST, Mutation, TooMuch};
+pub use changes::{ChangeRules, Changed, HEAD_MOST, HEADERS_MOST, Mutation, TooMuch};
 
 /// How long each answer is waited for, where nothing else is said.
 pub const PATIENCE: Duration = Duration::from_millis(200);

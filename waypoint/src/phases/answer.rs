@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use ambit_model::ext_proc::ChangeRules;
 use ambit_model::http_route::AbortWith;
 use bytes::Bytes;
 use http::header::{
@@ -19,9 +20,9 @@ use tokio::time::sleep_until;
 use super::identify::take_out;
 use super::record::Record;
 use super::route::Route;
-use crate::body::{Download, Passing};
+use crate::body::{Coming, Download, Passing};
 use crate::refused::Refused;
-use crate::upstream::{Failure, Got};
+use crate::upstream::{Failure, Got, Lease};
 
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-local-overloaded");
@@ -29,26 +30,56 @@ const OVERFLOWED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Passes an endpoint's answer on.
-pub(crate) fn pass(
-    mut record: Record,
-    got: Got,
-    (route, upgrade): (&Route, Option<OnUpgrade>),
-) -> Response<Download> {
-    let Got { mut response, met, lease } = got;
+/// An endpoint's answer as its route has it.
+pub(crate) struct Edited {
+    pub(crate) response: Response<()>,
+    pub(crate) body: Coming,
+    /// The protocol that begins with it.
+    pub(crate) protocol: Option<HeaderValue>,
+    /// None once nobody waits for the rest of its body.
+    lease: Option<Lease>,
+}
+
+impl Edited {
+    /// Puts this in the place of its body, and what follows after it; else nobody waits for more.
+    pub(crate) fn replace(&mut self, by: Bytes, trailers: Option<HeaderMap>, after: Option<Coming>) {
+        let length = u64::try_from(by.len()).unwrap_or(u64::MAX);
+        if after.is_none() && !self.body.is_end_stream() {
+            self.lease = None;
+        }
+        let headers = self.response.headers_mut();
+        headers.remove(CONTENT_LENGTH);
+        if after.is_none() && trailers.is_none() {
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
+        self.body = Coming::kept(by, trailers, after);
+    }
+}
+
+/// Changes an endpoint's answer as its route says.
+pub(crate) fn edit(record: &mut Record, got: Got, route: &Route) -> Edited {
+    let Got { response, met, lease } = got;
+    let (head, body) = response.into_parts();
+    let mut response = Response::from_parts(head, ());
     record.answered(response.status(), response.headers(), &met);
     let protocol = response.headers().get(UPGRADE).cloned();
+    let protocol = protocol.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
     take_out(response.headers_mut());
     route.edit_answer(response.headers_mut());
     route.tell_session(&met, response.headers_mut());
+    Edited { response, body: Coming::Wire(body), protocol, lease: Some(lease) }
+}
+
+/// Passes an endpoint's answer on.
+pub(crate) fn pass(mut record: Record, answer: Edited, upgrade: Option<OnUpgrade>) -> Response<Download> {
+    let Edited { mut response, body, protocol, lease } = answer;
+    record.passes(response.status());
     record.finish(response.headers_mut());
     let took = record.upstream_took().as_millis();
     let took = HeaderValue::from(u64::try_from(took).unwrap_or(u64::MAX));
     response.headers_mut().insert(SERVICE_TIME, took);
     *response.version_mut() = Version::HTTP_11;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let (Some(near), Some(protocol)) = (upgrade, protocol)
-    {
+    if let (Some(near), Some(protocol)) = (upgrade, protocol) {
         let far = hyper::upgrade::on(&mut response);
         if record.is_http2() {
             // RFC 8441, 5: there it is an answer like any other, without a key to prove.
@@ -70,10 +101,10 @@ pub(crate) fn pass(
         // Passed on, it would say that the websocket is open.
         *response.status_mut() = StatusCode::BAD_GATEWAY;
     }
-    response.map(|body| {
+    response.map(|()| {
         let deadline = record.deadline().map(|at| Box::pin(sleep_until(at)));
         let idle = record.idle();
-        Download::Upstream(Box::new(Passing { body, record, lease: Some(lease), deadline, idle }))
+        Download::Upstream(Box::new(Passing { body, record, lease, deadline, idle }))
     })
 }
 
@@ -134,14 +165,23 @@ fn said(record: &mut Record, refused: &Refused) -> Response<Download> {
         *response.status_mut() = words.status;
         return response;
     }
-    if let Some(status) = grpc_status_of(record, refused, words.status) {
+    let mut response = if let Some(status) = grpc_status_of(record, refused, words.status) {
         say_grpc(headers, status, &words.body);
         record.grpc(status);
-        return response;
+        response
+    } else {
+        *response.status_mut() = words.status;
+        let body = body(record, refused, words.body, response.headers_mut());
+        response.map(|_| Download::Own(Some(body)))
+    };
+    if let Refused::Processed { answer, .. } = refused {
+        // What belongs to the connection stays, and one that is too large gets none of them.
+        let mut changed = response.headers().clone();
+        if answer.headers.apply(&mut changed, &ChangeRules::default(), &[]).is_ok() {
+            *response.headers_mut() = changed;
+        }
     }
-    *response.status_mut() = words.status;
-    let body = body(record, refused, words.body, response.headers_mut());
-    response.map(|_| Download::Own(Some(body)))
+    response
 }
 
 /// Whether a route says all of an answer in its headers, which are put there.
@@ -169,6 +209,7 @@ fn grpc_status_of(record: &Record, refused: &Refused, status: StatusCode) -> Opt
         Refused::NoRoute => 12,
         Refused::Broken(_) | Refused::Nowhere(_) => 14,
         Refused::Limited(limited) if limited.exhausted => 8,
+        Refused::Processed { answer, .. } => answer.grpc.unwrap_or_else(|| grpc_status(status)),
         _ => grpc_status(status),
     })
 }
@@ -178,6 +219,7 @@ fn body(record: &mut Record, refused: &Refused, words: Cow<'static, str>, header
     let body: Bytes = match refused {
         Refused::Direct { answer, .. } => Bytes::from_owner(Arc::clone(&answer.body)),
         Refused::TurnedAway { answer, .. } => Bytes::copy_from_slice(&answer.body),
+        Refused::Processed { answer, .. } => Bytes::copy_from_slice(&answer.body),
         Refused::Limited(limited) if limited.ruled.is_some() => {
             limited.ruled.as_ref().map(|it| Bytes::copy_from_slice(&it.body)).unwrap_or_default()
         }

@@ -23,7 +23,7 @@ use super::identify::Asked;
 use super::record::Record;
 use super::route::Route;
 use super::{authenticate, authorize, route};
-use crate::body::{Source, Why};
+use crate::body::Source;
 use crate::call::{self, CallError};
 use crate::metrics::{AskedLabels, Outcome};
 use crate::refused::Refused;
@@ -171,10 +171,7 @@ struct Shown {
 }
 
 async fn beginning(source: &Source, shown: BodyShown) -> Result<Shown, Refused> {
-    let (bytes, is_whole) = source.beginning(shown.most).await.map_err(|why| match why {
-        Why::Broken => Refused::Bad("the body is malformed"),
-        Why::Idle => Refused::Idle,
-    })?;
+    let (bytes, is_whole) = source.beginning(shown.most).await?;
     if !is_whole && !shown.partial {
         return Err(Refused::TooLarge);
     }

@@ -18,7 +18,7 @@ use super::mirror::mirror;
 use super::record::Record;
 use super::rewrite::Outgoing;
 use super::route::Route;
-use crate::body::{Source, Upload, Why};
+use crate::body::{Source, Upload};
 use crate::lane::Lane;
 use crate::refused::Refused;
 use crate::upstream::{Chance, Counted, Failure, Got, Guide, Lines, endpoint, look_up, plan_by};
@@ -110,10 +110,7 @@ async fn tries(
         let (came, won) = one.send(record, &plan, upload).await;
         record.attempt_ends(|| told(&came));
         if let (Some(why), Came::Nothing(_)) = (source.broken(), &came) {
-            return Err(match why {
-                Why::Broken => Refused::Bad("the body is malformed"),
-                Why::Idle => Refused::Idle,
-            });
+            return Err(record.stopped().unwrap_or_else(|| why.into()));
         }
         let by = won.as_ref().map(|won| &won.guide).or(guide);
         if let (Some(guide), Some(attempt)) = (by, attempt_of(&came)) {

@@ -87,6 +87,15 @@ pub(crate) fn is_last(headers: &HeaderMap) -> bool {
     upgrades.any(|to| asks_for_websocket(to.as_bytes())) || coding(headers).is_err()
 }
 
+/// Whether a head that somebody else has changed is still one that we pass on.
+pub(super) fn is_sound(parts: &Parts) -> Result<(), &'static str> {
+    match target(parts).and_then(|()| authority(parts)) {
+        Ok(_) => Ok(()),
+        Err(Refused::Bad(why)) => Err(why),
+        Err(_) => Err("the target is too long"),
+    }
+}
+
 fn target(parts: &Parts) -> Result<(), Refused> {
     let uri = &parts.uri;
     let whole = uri.scheme().is_some();

@@ -24,11 +24,12 @@ use tracing::{Level, enabled, info};
 use self::said::Said;
 use super::authorize;
 use super::route::Route;
-use crate::body::Source;
+use crate::body::{BodyError, Source};
 use crate::idle::Idle;
 use crate::lane::Lane;
 use crate::messages::Messages;
-use crate::metrics::{AskedLabels, ConnectionLabels, RequestLabels, names};
+use crate::metrics::{AskedLabels, ConnectionLabels, ProcessedLabels, RequestLabels, names};
+use crate::processor::Processor;
 use crate::refused::{Refused, Words};
 use crate::room::{Full, Seat};
 use crate::stream::Inbound;
@@ -57,6 +58,8 @@ pub(crate) struct Record {
     asked: Option<String>,
     /// What they add to the answer.
     back: HeaderChanges,
+    /// By whom it goes.
+    processors: Vec<Arc<Processor>>,
     connect_status: Option<u16>,
     destination: Option<Side>,
     target: Option<String>,
@@ -139,6 +142,7 @@ impl Record {
             judged: None,
             asked: None,
             back: HeaderChanges::default(),
+            processors: Vec::new(),
             connect_status: None,
             destination: None,
             target: None,
@@ -197,6 +201,16 @@ impl Record {
         if let Some(by) = by {
             self.judged.get_or_insert_default().policy = Some(by.policy.to_string());
         }
+    }
+
+    /// It goes by these.
+    pub(crate) fn processed_by(&mut self, all: &[Arc<Processor>]) {
+        self.processors = all.to_vec();
+    }
+
+    /// Why somebody whom it goes by has stopped it.
+    pub(crate) fn stopped(&self) -> Option<Refused> {
+        self.processors.iter().find_map(|one| one.refusal())
     }
 
     /// What the client is answered has these changes, whoever answers.
@@ -274,6 +288,11 @@ impl Record {
         self.trailers(headers);
     }
 
+    /// An endpoint's answer goes on, with this status.
+    pub(crate) fn passes(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+    }
+
     /// We have answered ourselves.
     pub(crate) fn refused(&mut self, refused: &Refused, words: &Words) {
         self.seated();
@@ -312,8 +331,16 @@ impl Record {
         self.grpc_status = status.and_then(|status| status.to_str().ok()?.parse().ok()).or(self.grpc_status);
     }
 
+    /// A processor does not let the rest of the answer go on.
+    pub(crate) fn unprocessed(&mut self) {
+        self.flags = "UPEX";
+        self.details = "ext_proc_error";
+        self.failure = self.stopped().as_ref().map(|why| ambit_proxy::fault::chain(why));
+        self.ended = true;
+    }
+
     /// The endpoint broke off in the middle of its answer.
-    pub(crate) fn broken(&mut self, error: &hyper::Error) {
+    pub(crate) fn broken(&mut self, error: &BodyError) {
         self.flags = "UC";
         self.failure = Some(ambit_proxy::fault::chain(error));
         self.ended = true;
@@ -367,6 +394,10 @@ impl Record {
 
     fn count(&self, labels: &RequestLabels) {
         let metrics = &self.inbound.lane.shared.metrics;
+        for one in &self.processors {
+            let labels = ProcessedLabels { policy: one.name.clone(), outcome: one.outcome() };
+            metrics.processed.get_or_create(&labels).inc();
+        }
         if self.counts(Metric::Requests) {
             metrics.requests.get_or_create(labels).inc();
         }
@@ -387,6 +418,13 @@ impl Record {
                 family.get_or_create(labels).inc_by(count);
             }
         }
+    }
+
+    /// By whom it went, and what came of it.
+    fn processors_said(&self) -> Option<String> {
+        let said = |one: &Arc<Processor>| format!("{}: {}", one.name, one.outcome().as_str());
+        let all: Vec<_> = self.processors.iter().map(said).collect();
+        (!all.is_empty()).then(|| all.join(", "))
     }
 
     fn say(&self, labels: &RequestLabels, trace: Option<TraceId>) {
@@ -410,6 +448,7 @@ impl Record {
             audited_by = judged.and_then(|it| it.audited.as_deref()),
             dry_run = judged.and_then(|it| it.dry_run.as_deref()),
             ext_authz = self.asked.as_deref(),
+            ext_proc = self.processors_said(),
             connect_status = self.connect_status,
             bytes_received = self.source.bytes(),
             bytes_sent = self.sent,

@@ -113,12 +113,10 @@ fn tell(headers: &mut HeaderMap, route: &Route, before: Option<&Authority>) {
 
 /// Takes out what only proxies say, and adds what we do.
 fn own(headers: &mut HeaderMap, scheme: &'static str) {
-    let forged: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with(OURS)).cloned().collect();
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
     for name in forged {
         headers.remove(name);
     }
-    headers.remove(CERTIFICATE);
     if !headers.contains_key(PROTO) {
         headers.insert(PROTO, HeaderValue::from_static(scheme));
     }
@@ -126,6 +124,11 @@ fn own(headers: &mut HeaderMap, scheme: &'static str) {
         let made = HeaderValue::try_from(request_id(fastrand::u128(..)));
         headers.extend(made.ok().map(|id| (REQUEST_ID, id)));
     }
+}
+
+/// Whether only proxies say it.
+pub(super) fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with(OURS) || *name == CERTIFICATE
 }
 
 /// Who asks, as the tunnel has proven, and who says so.

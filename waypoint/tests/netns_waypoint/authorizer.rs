@@ -68,36 +68,50 @@ pub(crate) async fn authorizer(
     (ip, http2): (&str, bool),
 ) -> Arc<Authorizer> {
     let state = Arc::new(Authorizer { says: Mutex::new(Says::Nothing), asked: Mutex::default() });
+    let shared = Arc::clone(&state);
+    listen(scene, account, ip, move |stream| serve(stream, http2, Arc::clone(&shared))).await;
+    state
+}
+
+/// What is spoken over: a tunnel's stream, or a connection.
+pub(crate) trait Spoken: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Spoken for T {}
+
+/// Serves whoever comes to `ip`: behind a tunnel as `account`, or where everybody is heard.
+pub(crate) async fn listen<F: Future<Output = ()> + Send + 'static>(
+    scene: &mut Scene,
+    account: Option<&str>,
+    ip: &str,
+    serve: impl Fn(Box<dyn Spoken>) -> F + Clone + Send + Sync + 'static,
+) {
     let port = if account.is_some() { 15008 } else { 8080 };
     let listener = TcpListener::bind((ip, port)).await.unwrap();
     let tls = match account {
         Some(account) => Some(scene.accepting(account).await),
         None => None,
     };
-    let shared = Arc::clone(&state);
-    scene.tasks.spawn("authorizer", move |stop| async move {
+    scene.tasks.spawn("listener", move |stop| async move {
         let mut connections = Tasks::new(&stop);
         loop {
             let tcp = tokio::select! {
                 taken = listener.accept() => taken.unwrap().0,
                 () = stop.stopped() => return,
             };
-            let (tls, state) = (tls.clone(), Arc::clone(&shared));
+            let (tls, serve) = (tls.clone(), serve.clone());
             connections.spawn("connection", |stop| async move {
-                let Some(tls) = tls else { return serve(tcp, http2, state).await };
+                let Some(tls) = tls else { return serve(Box::new(tcp)).await };
                 let Ok(accepted) = accept(tcp, tls, Scene::windows()).await else { return };
                 let mut streams = Tasks::new(&Stop::new());
                 let take = |arrival: ambit_hbone::accept::Arrival| {
                     let stream = Nested::new(arrival.open(&Opened::default()).unwrap());
-                    let state = Arc::clone(&state);
-                    streams.spawn("stream", |_| serve(stream, http2, state));
+                    let served = serve(Box::new(stream));
+                    streams.spawn("stream", |_| served);
                 };
                 accepted.serve(stop, take).await;
                 while streams.one_ended().await {}
             });
         }
     });
-    state
 }
 
 async fn serve(

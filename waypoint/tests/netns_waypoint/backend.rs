@@ -186,6 +186,10 @@ async fn answer(mut request: Request<Incoming>, name: &str, seen: &Seen) -> Answ
             seen.bodies.fetch_add(bytes, Ordering::SeqCst);
             say(StatusCode::OK, &format!("{bytes} {trailers:?}"))
         }
+        "/echo" => {
+            let body = request.body_mut().collect().await.unwrap().to_bytes();
+            say(StatusCode::OK, &String::from_utf8_lossy(&body))
+        }
         "/trailers" => {
             let frames = [Ok(Frame::data("body".into())), Ok(Frame::trailers(sum()))];
             let body = StreamBody::new(futures(frames)).boxed();

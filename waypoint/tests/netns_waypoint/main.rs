@@ -24,6 +24,10 @@ mod outside;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod processed;
+#[cfg(test)]
+mod processor;
+#[cfg(test)]
 mod rebalance;
 #[cfg(test)]
 mod requests;

@@ -9,6 +9,9 @@ use crate::provider::{HeaderChange, How, Which};
 /// Headers that a message may have when it has been changed.
 pub const HEADERS_MOST: usize = 128;
 
+/// What the names and values of a message's headers may come to when it has been changed.
+pub const HEAD_MOST: usize = 64 << 10;
+
 /// What proxies tell applications and each other: nobody else does unless that is said.
 const OURS: [&str; 2] = ["x-envoy-", "x-forwarded-"];
 
@@ -43,10 +46,16 @@ pub struct Changed {
     pub passed_over: usize,
 }
 
-/// There would be more headers than any message may have.
+/// There would be more than any message may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there would be {0} headers, more than {HEADERS_MOST}")]
-pub struct TooMuch(pub usize);
+pub enum TooMuch {
+    /// Of headers.
+    #[error("there would be {0} headers, more than {HEADERS_MOST}")]
+    Headers(usize),
+    /// Of bytes in them.
+    #[error("there would be {0} bytes of headers, more than {HEAD_MOST}")]
+    Bytes(usize),
+}
 
 impl ChangeRules {
     /// Whether a header may be changed. Those set apart are those that are judged, or that only the mesh sets.
@@ -99,8 +108,12 @@ impl Mutation {
                 }
             }
             if headers.len() > HEADERS_MOST {
-                return Err(TooMuch(headers.len()));
+                return Err(TooMuch::Headers(headers.len()));
             }
+        }
+        let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if !self.set.is_empty() && bytes > HEAD_MOST {
+            return Err(TooMuch::Bytes(bytes));
         }
         Ok(changed)
     }

@@ -148,7 +148,12 @@ fn changes_are_made_in_their_order_and_those_that_may_not_be_are_passed_over() {
         ..Mutation::default()
     };
     let found = many.apply(&mut HeaderMap::new(), &ChangeRules::default(), &[]);
-    assert_eq!(found, Err(TooMuch(HEADERS_MOST + 1)));
+    assert_eq!(found, Err(TooMuch::Headers(HEADERS_MOST + 1)));
+    let long = HeaderValue::try_from("x".repeat(HEAD_MOST)).unwrap();
+    let long = HeaderChange { name: name("x-long"), value: long, how: How::Set };
+    let long = Mutation { set: vec![long], ..Mutation::default() };
+    let found = long.apply(&mut HeaderMap::new(), &ChangeRules::default(), &[]);
+    assert_eq!(found, Err(TooMuch::Bytes(HEAD_MOST + 6)));
 }
 
 #[test]
