@@ -219,19 +219,11 @@ impl Refused {
             Self::Uncounted { .. } => {
                 say(StatusCode::INTERNAL_SERVER_ERROR, "RLSE", "rate_limiter_error", "")
             }
-            Self::Processed { answer, .. } => {
-                let body = String::from_utf8_lossy(&answer.body).into_owned().into();
-                Words { status: answer.status, flags: "UPEX", details: "ext_proc_immediate_response", body }
-            }
-            Self::Unprocessed { .. } | Self::Stopped(_) => {
-                say(StatusCode::INTERNAL_SERVER_ERROR, "UPEX", "ext_proc_error", "")
-            }
-            Self::AnswerTooLarge => {
-                say(StatusCode::INTERNAL_SERVER_ERROR, "-", "response_payload_too_large", "")
-            }
-            Self::AnswerBroken(_) => {
-                say(StatusCode::BAD_GATEWAY, "UC", "upstream_reset_after_response_started", "")
-            }
+            Self::Processed { .. }
+            | Self::Unprocessed { .. }
+            | Self::Stopped(_)
+            | Self::AnswerTooLarge
+            | Self::AnswerBroken(_) => self.words_of_processor(),
             Self::TooLarge => say(StatusCode::PAYLOAD_TOO_LARGE, "-", "request_payload_too_large", LARGE),
             Self::Unproven { fault, .. } => unproven(*fault),
             Self::NoRoute => say(StatusCode::NOT_FOUND, "NR", "route_not_found", ""),
@@ -244,24 +236,26 @@ impl Refused {
             Self::NoEndpoint(_) => {
                 say(StatusCode::SERVICE_UNAVAILABLE, "UH", "no_healthy_upstream", "no healthy upstream")
             }
-            Self::Upstream(Failure::Slow { .. }) => {
-                say(StatusCode::GATEWAY_TIMEOUT, "UT", "upstream_per_try_timeout", "upstream request timeout")
-            }
-            Self::Upstream(failure) => {
-                let (flags, details, reason) = failure.words();
-                let body = format!(
-                    "upstream connect error or disconnect/reset before headers. reset reason: {reason}"
-                );
-                let status = match failure {
-                    Failure::Malformed(_) => StatusCode::BAD_GATEWAY,
-                    _ => StatusCode::SERVICE_UNAVAILABLE,
-                };
-                Words { status, flags, details, body: body.into() }
-            }
+            Self::Upstream(failure) => unanswered(failure),
             Self::TimedOut => {
                 say(StatusCode::GATEWAY_TIMEOUT, "UT", "response_timeout", "upstream request timeout")
             }
         }
+    }
+
+    /// What is said because of a processor.
+    fn words_of_processor(&self) -> Words {
+        let (status, flags, details) = match self {
+            Self::Processed { answer, .. } => {
+                let body = String::from_utf8_lossy(&answer.body).into_owned().into();
+                let details = "ext_proc_immediate_response";
+                return Words { status: answer.status, flags: "UPEX", details, body };
+            }
+            Self::AnswerTooLarge => (StatusCode::INTERNAL_SERVER_ERROR, "-", "response_payload_too_large"),
+            Self::AnswerBroken(_) => (StatusCode::BAD_GATEWAY, "UC", "upstream_reset_after_response_started"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "UPEX", "ext_proc_error"),
+        };
+        Words { status, flags, details, body: "".into() }
     }
 
     /// What is said because a route has it so.
@@ -290,6 +284,22 @@ const DIRECT: &str = "direct_response";
 
 /// What is said of a body that is too long to be shown.
 const LARGE: &str = "Payload Too Large";
+
+/// What is said where no endpoint has answered.
+fn unanswered(failure: &Failure) -> Words {
+    let (flags, details, reason) = failure.words();
+    let (status, body) = match failure {
+        Failure::Slow { .. } => (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout".into()),
+        failure => {
+            let body =
+                format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}");
+            let malformed = matches!(failure, Failure::Malformed(_));
+            let status = if malformed { StatusCode::BAD_GATEWAY } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, body.into())
+        }
+    };
+    Words { status, flags, details, body }
+}
 
 fn turned_away(answer: &Refusing) -> Words {
     let body = String::from_utf8_lossy(&answer.body).into_owned().into();

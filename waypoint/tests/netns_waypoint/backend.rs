@@ -155,17 +155,7 @@ async fn answer(mut request: Request<Incoming>, name: &str, seen: &Seen) -> Answ
             seen.go_on.notified().await;
             say(StatusCode::OK, "let go")
         }
-        "/healthz" => {
-            let status = if seen.unwell.load(Ordering::SeqCst) { 503 } else { 200 };
-            say(status.try_into().unwrap(), "how I am")
-        }
-        "/grpc.health.v1.Health/Check" => {
-            let status = if seen.unwell.load(Ordering::SeqCst) { 2 } else { 1 };
-            let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
-            let message = Bytes::from(vec![0, 0, 0, 0, 2, 8, status]);
-            let frames = [Ok(Frame::data(message)), Ok(Frame::trailers(trailers))];
-            Response::new(StreamBody::new(futures(frames)).boxed())
-        }
+        "/healthz" | "/grpc.health.v1.Health/Check" => how_it_is(request.uri().path(), seen),
         path if path.strip_prefix("/slow-at/").is_some_and(|slow| name.starts_with(slow)) => {
             tokio::time::sleep(Duration::from_secs(30)).await;
             say(StatusCode::OK, "late")
@@ -190,24 +180,7 @@ async fn answer(mut request: Request<Incoming>, name: &str, seen: &Seen) -> Answ
             let body = request.body_mut().collect().await.unwrap().to_bytes();
             say(StatusCode::OK, &String::from_utf8_lossy(&body))
         }
-        "/trailers" => {
-            let frames = [Ok(Frame::data("body".into())), Ok(Frame::trailers(sum()))];
-            let body = StreamBody::new(futures(frames)).boxed();
-            let mut answer = Response::new(body);
-            answer.headers_mut().insert("trailer", "x-sum".parse().unwrap());
-            answer
-        }
-        "/large" => {
-            let piece = Bytes::from(vec![7; 64 * 1024]);
-            let frames: Vec<_> = (0..1024).map(|_| Ok(Frame::data(piece.clone()))).collect();
-            Response::new(StreamBody::new(futures(frames)).boxed())
-        }
-        "/stalled" => {
-            let frames = tokio_stream::once(Ok(Frame::data("half".into())));
-            Response::new(
-                StreamBody::new(tokio_stream::StreamExt::chain(frames, tokio_stream::pending())).boxed(),
-            )
-        }
+        path @ ("/trailers" | "/large" | "/stalled") => streamed(path),
         "/chat" => chat(&mut request),
         path if path.starts_with("/status/") => {
             say(path["/status/".len()..].parse::<u16>().unwrap().try_into().unwrap(), "as asked")
@@ -224,6 +197,43 @@ async fn answer(mut request: Request<Incoming>, name: &str, seen: &Seen) -> Answ
     seen.requests.fetch_add(1, Ordering::SeqCst);
     watch.1 = true;
     answer
+}
+
+/// What it says when it is asked how it is.
+fn how_it_is(path: &str, seen: &Seen) -> Answer {
+    let is_unwell = seen.unwell.load(Ordering::SeqCst);
+    if path == "/healthz" {
+        let status = if is_unwell { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        return say(status, "how I am");
+    }
+    let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
+    let message = Bytes::from(vec![0, 0, 0, 0, 2, 8, if is_unwell { 2 } else { 1 }]);
+    let frames = [Ok(Frame::data(message)), Ok(Frame::trailers(trailers))];
+    Response::new(StreamBody::new(futures(frames)).boxed())
+}
+
+/// A body that comes in pieces.
+fn streamed(path: &str) -> Answer {
+    match path {
+        "/trailers" => {
+            let frames = [Ok(Frame::data("body".into())), Ok(Frame::trailers(sum()))];
+            let body = StreamBody::new(futures(frames)).boxed();
+            let mut answer = Response::new(body);
+            answer.headers_mut().insert("trailer", "x-sum".parse().unwrap());
+            answer
+        }
+        "/large" => {
+            let piece = Bytes::from(vec![7; 64 * 1024]);
+            let frames: Vec<_> = (0..1024).map(|_| Ok(Frame::data(piece.clone()))).collect();
+            Response::new(StreamBody::new(futures(frames)).boxed())
+        }
+        _ => {
+            let frames = tokio_stream::once(Ok(Frame::data("half".into())));
+            Response::new(
+                StreamBody::new(tokio_stream::StreamExt::chain(frames, tokio_stream::pending())).boxed(),
+            )
+        }
+    }
 }
 
 fn futures<T, I: IntoIterator<Item = T>>(items: I) -> impl tokio_stream::Stream<Item = T>

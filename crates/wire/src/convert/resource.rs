@@ -208,11 +208,9 @@ pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Resul
             Decoded { key: ResourceKey::Route(route.key.clone()), change: Change::Route(Arc::new(route)) }
         }
         ResourceType::Policy => {
-            let policy = request_policy_from_pb(waypoint::Policy::decode(value)?)?;
-            Decoded {
-                key: ResourceKey::RequestPolicy(policy.key.clone()),
-                change: Change::RequestPolicy(Arc::new(policy)),
-            }
+            let noun = request_policy_from_pb(waypoint::Policy::decode(value)?)?;
+            let key = ResourceKey::RequestPolicy(noun.key.clone());
+            Decoded { key, change: Change::RequestPolicy(Arc::new(noun)) }
         }
         ResourceType::RateLimit => {
             let noun = rate_limit_from_pb(waypoint::RateLimit::decode(value)?)?;
