@@ -89,6 +89,10 @@ pub fn of(world: &World, at: &ObjectRef) -> Vec<Condition> {
             let limits = space.rate_limits.get(&at.name);
             limits.and_then(|it| bound::limited(world, it)).into_iter().collect()
         }
+        Kind::ExtProcPolicy => {
+            let policy = space.ext_procs.get(&at.name);
+            policy.and_then(|it| bound::processed(world, it)).into_iter().collect()
+        }
         Kind::RequestAuthentication => {
             space.authentications.get(&at.name).map(|it| tokens(world, it)).unwrap_or_default()
         }

@@ -22,6 +22,7 @@ use ambit_cluster::kinds::backend_tls::BackendTlsPolicy;
 use ambit_cluster::kinds::core::{Namespace, Node, Pod};
 use ambit_cluster::kinds::destination_rule::DestinationRule;
 use ambit_cluster::kinds::entry::{ServiceEntry, WorkloadEntry};
+use ambit_cluster::kinds::ext_proc::ExtProcPolicy;
 use ambit_cluster::kinds::gateway::{Gateway, GatewayClass};
 use ambit_cluster::kinds::mesh::{ConfigMap, Visible};
 use ambit_cluster::kinds::meta::Texts;
@@ -69,6 +70,8 @@ pub struct Space {
     pub authentications: Shelf<RequestAuthentication>,
     /// Policies of limits.
     pub rate_limits: Shelf<RateLimitPolicy>,
+    /// Policies of processors.
+    pub ext_procs: Shelf<ExtProcPolicy>,
     /// Gateways.
     pub gateways: Shelf<Gateway>,
     /// Routes of HTTP requests.
@@ -103,6 +106,7 @@ impl Space {
             && self.peers.is_empty()
             && self.authentications.is_empty()
             && self.rate_limits.is_empty()
+            && self.ext_procs.is_empty()
             && self.gateways.is_empty()
             && self.http_routes.is_empty()
             && self.grpc_routes.is_empty()
@@ -339,6 +343,7 @@ impl World {
             }
             Body::RequestAuthentication(it) => drop(space.authentications.insert(name, it)),
             Body::RateLimitPolicy(it) => drop(space.rate_limits.insert(name, it)),
+            Body::ExtProcPolicy(it) => drop(space.ext_procs.insert(name, it)),
             Body::Gateway(it) => drop(space.gateways.insert(name, it)),
             Body::HttpRoute(it) => drop(space.http_routes.insert(name, it)),
             Body::GrpcRoute(it) => drop(space.grpc_routes.insert(name, it)),
@@ -377,6 +382,7 @@ impl World {
             Kind::PeerAuthentication => self.peers -= usize::from(space.peers.remove(&at.name).is_some()),
             Kind::RequestAuthentication => drop(space.authentications.remove(&at.name)),
             Kind::RateLimitPolicy => drop(space.rate_limits.remove(&at.name)),
+            Kind::ExtProcPolicy => drop(space.ext_procs.remove(&at.name)),
             Kind::Gateway => drop(space.gateways.remove(&at.name)),
             Kind::HttpRoute => drop(space.http_routes.remove(&at.name)),
             Kind::GrpcRoute => drop(space.grpc_routes.remove(&at.name)),

@@ -60,6 +60,7 @@ const FOLLOWED: [Kind; 21] = [
     Kind::PeerAuthentication,
     Kind::RequestAuthentication,
     Kind::RateLimitPolicy,
+    Kind::ExtProcPolicy,
     Kind::ServiceEntry,
     Kind::WorkloadEntry,
     Kind::VirtualService,

@@ -26,6 +26,7 @@ const TOLD: [Kind; 16] = [
     Kind::AuthorizationPolicy,
     Kind::RequestAuthentication,
     Kind::RateLimitPolicy,
+    Kind::ExtProcPolicy,
     Kind::Service,
     Kind::ServiceEntry,
     Kind::WorkloadEntry,
@@ -210,9 +211,10 @@ fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
         Kind::EndpointSlice => world.fronts(at),
         // Of several at one place the oldest counts.
         Kind::Telemetry => own(at).chain(telling(home, space)).collect(),
-        Kind::AuthorizationPolicy | Kind::RequestAuthentication | Kind::RateLimitPolicy => {
-            own(at).chain(targets(world, space, at)).collect()
-        }
+        Kind::AuthorizationPolicy
+        | Kind::RequestAuthentication
+        | Kind::RateLimitPolicy
+        | Kind::ExtProcPolicy => own(at).chain(targets(world, space, at)).collect(),
         _ => own(at).collect(),
     }
 }
@@ -271,6 +273,7 @@ fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
     let policies = space.policies.keys().map(|name| (Kind::AuthorizationPolicy, name));
     let tokens = space.authentications.keys().map(|name| (Kind::RequestAuthentication, name));
     let limits = space.rate_limits.keys().map(|name| (Kind::RateLimitPolicy, name));
+    let processors = space.ext_procs.keys().map(|name| (Kind::ExtProcPolicy, name));
     let services = space.services.keys().map(|name| (Kind::Service, name));
     let entries = space.entries.keys().map(|name| (Kind::ServiceEntry, name));
     let workloads = space.workloads.keys().map(|name| (Kind::WorkloadEntry, name));
@@ -282,7 +285,7 @@ fn all_of(namespace: &str, space: &Space) -> Vec<ObjectRef> {
     let secured = space.backend_tls.keys().map(|name| (Kind::BackendTlsPolicy, name));
     let ordered = space.virtual_services.keys().map(|name| (Kind::VirtualService, name));
     let rules = space.destination_rules.keys().map(|name| (Kind::DestinationRule, name));
-    let policies = policies.chain(tokens).chain(limits).chain(ordered).chain(rules);
+    let policies = policies.chain(tokens).chain(limits).chain(processors).chain(ordered).chain(rules);
     let objects = policies
         .chain(services)
         .chain(entries)
@@ -306,6 +309,10 @@ fn known<'a>(world: &'a World, at: &ObjectRef) -> Option<Known<'a>> {
         }
         Kind::RateLimitPolicy => {
             let it = space.rate_limits.get(&at.name)?;
+            plain(&it.status.conditions, it.metadata.generation)
+        }
+        Kind::ExtProcPolicy => {
+            let it = space.ext_procs.get(&at.name)?;
             plain(&it.status.conditions, it.metadata.generation)
         }
         Kind::RequestAuthentication => {

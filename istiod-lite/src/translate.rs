@@ -7,6 +7,7 @@ mod balance;
 mod collector;
 pub mod demand;
 pub mod destination;
+pub mod ext_proc;
 mod gateway;
 mod hosts;
 mod membership;
@@ -89,6 +90,10 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
             UnitKind::RateLimit => {
                 let limit = rate_limit::rate_limit(world, space.rate_limits.get(&unit.name)?);
                 limit.map(|it| Change::RateLimit(Arc::new(it))).into_iter().collect()
+            }
+            UnitKind::ExtProc => {
+                let policy = ext_proc::ext_proc(world, space.ext_procs.get(&unit.name)?);
+                policy.map(|it| Change::ExtProc(Arc::new(it))).into_iter().collect()
             }
             UnitKind::Gateway => gateway::translate(&home, space.gateways.get(&unit.name)?),
             UnitKind::HttpRoute => routed(route::http(world, space.http_routes.get(&unit.name)?).route),

@@ -103,6 +103,7 @@ impl<'a> View<'a> {
             | Body::BackendTlsPolicy(_)
             | Body::RequestAuthentication(_)
             | Body::RateLimitPolicy(_)
+            | Body::ExtProcPolicy(_)
             | Body::VirtualService(_)
             | Body::DestinationRule(_)
             | Body::Telemetry(_)

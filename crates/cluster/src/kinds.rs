@@ -10,6 +10,7 @@ pub mod definition;
 pub mod destination_rule;
 pub mod duration;
 pub mod entry;
+pub mod ext_proc;
 pub mod gateway;
 pub mod mesh;
 pub mod meta;
@@ -68,6 +69,7 @@ fn straight(kind: Kind, text: &str) -> Option<Body> {
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
         | Kind::RateLimitPolicy
+        | Kind::ExtProcPolicy
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
         | Kind::VirtualService
@@ -112,6 +114,7 @@ pub(crate) fn read(kind: Kind, value: &Value) -> Result<Body, Wrong> {
             Body::RequestAuthentication(checked(value, authentication::RequestAuthentication::check)?)
         }
         Kind::RateLimitPolicy => Body::RateLimitPolicy(checked(value, rate_limit::RateLimitPolicy::check)?),
+        Kind::ExtProcPolicy => Body::ExtProcPolicy(checked(value, ext_proc::ExtProcPolicy::check)?),
         Kind::ConfigMap => Body::ConfigMap(checked(value, mesh::ConfigMap::check)?),
         Kind::ServiceEntry => Body::ServiceEntry(checked(value, entry::ServiceEntry::check)?),
         Kind::WorkloadEntry => Body::WorkloadEntry(checked(value, entry::WorkloadEntry::check)?),

@@ -10,6 +10,7 @@ use crate::kinds::backend_tls::BackendTlsPolicy;
 use crate::kinds::core::{Namespace, Node, Pod, ServiceAccount};
 use crate::kinds::destination_rule::DestinationRule;
 use crate::kinds::entry::{ServiceEntry, WorkloadEntry};
+use crate::kinds::ext_proc::ExtProcPolicy;
 use crate::kinds::gateway::{Gateway, GatewayClass};
 use crate::kinds::mesh::ConfigMap;
 use crate::kinds::meta::Meta;
@@ -58,6 +59,8 @@ pub enum Kind {
     RequestAuthentication,
     /// How many requests may come.
     RateLimitPolicy,
+    /// By which processor requests go.
+    ExtProcPolicy,
     /// A service outside of Kubernetes.
     ServiceEntry,
     /// A workload outside of Kubernetes.
@@ -92,6 +95,7 @@ impl Kind {
         Self::PeerAuthentication,
         Self::RequestAuthentication,
         Self::RateLimitPolicy,
+        Self::ExtProcPolicy,
         Self::ServiceEntry,
         Self::WorkloadEntry,
         Self::VirtualService,
@@ -121,6 +125,7 @@ impl Kind {
             Self::PeerAuthentication => "PeerAuthentication",
             Self::RequestAuthentication => "RequestAuthentication",
             Self::RateLimitPolicy => "RateLimitPolicy",
+            Self::ExtProcPolicy => "ExtProcPolicy",
             Self::ServiceEntry => "ServiceEntry",
             Self::WorkloadEntry => "WorkloadEntry",
             Self::VirtualService => "VirtualService",
@@ -148,7 +153,7 @@ impl Kind {
             | Self::TlsRoute
             | Self::TcpRoute
             | Self::BackendTlsPolicy => "gateway.networking.k8s.io",
-            Self::RateLimitPolicy => "ambit.io",
+            Self::RateLimitPolicy | Self::ExtProcPolicy => "ambit.io",
             Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
                 "security.istio.io"
             }
@@ -159,10 +164,16 @@ impl Kind {
         }
     }
 
+    /// Whether it is a kind of our own.
+    #[must_use]
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::RateLimitPolicy | Self::ExtProcPolicy)
+    }
+
     /// The version of its group: what is our own may still change.
     #[must_use]
     pub fn version(self) -> &'static str {
-        if self == Self::RateLimitPolicy { "v1alpha1" } else { "v1" }
+        if self.is_own() { "v1alpha1" } else { "v1" }
     }
 
     /// The `apiVersion` that is written.
@@ -275,6 +286,8 @@ pub enum Body {
     RequestAuthentication(Arc<RequestAuthentication>),
     /// How many requests may come.
     RateLimitPolicy(Arc<RateLimitPolicy>),
+    /// By which processor requests go.
+    ExtProcPolicy(Arc<ExtProcPolicy>),
     /// A service outside of Kubernetes.
     ServiceEntry(Arc<ServiceEntry>),
     /// A workload outside of Kubernetes.
@@ -310,6 +323,7 @@ impl Body {
             Self::PeerAuthentication(it) => &it.metadata,
             Self::RequestAuthentication(it) => &it.metadata,
             Self::RateLimitPolicy(it) => &it.metadata,
+            Self::ExtProcPolicy(it) => &it.metadata,
             Self::ServiceEntry(it) => &it.metadata,
             Self::WorkloadEntry(it) => &it.metadata,
             Self::VirtualService(it) => &it.metadata,

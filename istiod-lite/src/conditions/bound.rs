@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use ambit_cluster::kinds::authentication::RequestAuthentication;
+use ambit_cluster::kinds::ext_proc::ExtProcPolicy;
 use ambit_cluster::kinds::gateway::Gateway;
 use ambit_cluster::kinds::policy::{AuthorizationPolicy, PolicyAction, PolicyTarget};
 use ambit_cluster::kinds::rate_limit::RateLimitPolicy;
@@ -13,6 +14,7 @@ use crate::index::World;
 use crate::index::users::Named;
 use crate::translate::authentication::authentication;
 use crate::translate::demand::demand;
+use crate::translate::ext_proc::ext_proc;
 use crate::translate::provider::authorizer;
 use crate::translate::rate_limit::rate_limit;
 use crate::translate::waypoint::{
@@ -128,6 +130,20 @@ pub(super) fn limited(world: &World, object: &RateLimitPolicy) -> Option<Conditi
         (!is_there).then(|| format!("the service {} of global is not there, so requests {then}", global.at))
     };
     enforced(world, (&object.metadata.namespace, object.spec.target_refs.iter().collect()), uncounted)
+}
+
+/// The same of processors; one that is not there processes nothing.
+pub(super) fn processed(world: &World, object: &ExtProcPolicy) -> Option<Condition> {
+    let unprocessed = || {
+        let policy = ext_proc(world, object)?;
+        let then = if policy.fail_open { "go on unprocessed" } else { "are refused" };
+        let Some(at) = policy.at else {
+            return Some(format!("the service {:?} is none, so requests {then}", object.spec.service));
+        };
+        let is_there = world.claims(at.host.as_str()).next().is_some();
+        (!is_there).then(|| format!("the service {at} is not there, so requests {then}"))
+    };
+    enforced(world, (&object.metadata.namespace, object.spec.target_refs.iter().collect()), unprocessed)
 }
 
 pub(super) fn enforced(

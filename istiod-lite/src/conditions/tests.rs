@@ -144,6 +144,39 @@ fn whose_tokens_are_believed_reads_where_and_what_of_it_is_not_honoured() {
 }
 
 #[test]
+fn a_policy_of_a_processor_reads_who_enforces_it_and_whether_the_processor_is_there() {
+    let all = |spec: &str| {
+        format!(
+            "---
+{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: way, namespace: shop}}, spec: {{gatewayClassName: istio-waypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}, status: {{addresses: [{{type: IPAddress, value: 10.0.0.9}}]}}}}
+---
+{{apiVersion: v1, kind: Service, metadata: {{name: guard, namespace: shop}}, spec: {{ports: [{{port: 9002}}]}}}}
+---
+{{apiVersion: ambit.io/v1alpha1, kind: ExtProcPolicy, metadata: {{name: p, namespace: shop}}, spec: {{{spec}, port: 9002}}}}
+"
+        )
+    };
+    let (way, lost) =
+        ("{group: gateway.networking.k8s.io, kind: Gateway, name: way}", "{kind: Service, name: lost}");
+    for (spec, told, wanted) in [
+        (format!("targetRefs: [{way}], service: guard"), "True Accepted", "enforced by waypoints"),
+        (format!("targetRefs: [{way}], service: away"), "True PartiallyInvalid", "so requests are refused"),
+        (
+            format!("targetRefs: [{way}], service: away, failOpen: true"),
+            "True PartiallyInvalid",
+            "so requests go on unprocessed",
+        ),
+        (format!("targetRefs: [{way}], service: 'a b'"), "True PartiallyInvalid", "is none"),
+        (format!("targetRefs: [{lost}], service: guard"), "False TargetNotFound", "does not exist"),
+    ] {
+        let world = world(&all(&spec));
+        assert_eq!(said(&world, Kind::ExtProcPolicy, "p"), [format!("WaypointAccepted={told}")], "{spec}");
+        let conditions = of(&world, &ObjectRef::new(Kind::ExtProcPolicy, "shop", "p"));
+        assert!(conditions[0].message.contains(wanted), "{}", conditions[0].message);
+    }
+}
+
+#[test]
 fn policies_for_waypoints_read_that_nobody_enforces_them() {
     let policy = |namespace: &str, targets: &str| {
         format!(

@@ -83,6 +83,7 @@ impl World {
             | Kind::PeerAuthentication
             | Kind::RequestAuthentication
             | Kind::RateLimitPolicy
+            | Kind::ExtProcPolicy
             | Kind::ServiceEntry
             | Kind::WorkloadEntry
             | Kind::VirtualService
@@ -155,6 +156,7 @@ fn objects<'a>(namespace: &'a Arc<str>, space: &'a Space) -> impl Iterator<Item 
             Body::RequestAuthentication,
         ))
         .chain(all((namespace, Kind::RateLimitPolicy), &space.rate_limits, Body::RateLimitPolicy))
+        .chain(all((namespace, Kind::ExtProcPolicy), &space.ext_procs, Body::ExtProcPolicy))
         .chain(all((namespace, Kind::Gateway), &space.gateways, Body::Gateway))
         .chain(all((namespace, Kind::HttpRoute), &space.http_routes, Body::HttpRoute))
         .chain(all((namespace, Kind::GrpcRoute), &space.grpc_routes, Body::GrpcRoute))

@@ -1,5 +1,5 @@
-//! What is attached to other objects by reference: policies of requests, whose tokens are believed, and limits. Owns which kinds
-//! do that; what a reference means is `translate::target`'s.
+//! What is attached to other objects by reference: policies of requests, whose tokens are believed, limits, and
+//! processors. Owns which kinds do that; what a reference means is `translate::target`'s.
 
 use std::sync::Arc;
 
@@ -46,7 +46,11 @@ impl Space {
             let targets = it.spec.target_refs.iter().collect();
             Attached { kind: Kind::RateLimitPolicy, name, targets }
         });
-        policies.chain(tokens).chain(limits).filter(|it| !it.targets.is_empty())
+        let processors = self.ext_procs.iter().map(|(name, it)| {
+            let targets = it.spec.target_refs.iter().collect();
+            Attached { kind: Kind::ExtProcPolicy, name, targets }
+        });
+        policies.chain(tokens).chain(limits).chain(processors).filter(|it| !it.targets.is_empty())
     }
 
     /// What one object is attached to.
@@ -61,6 +65,9 @@ impl Space {
             }
             Kind::RateLimitPolicy => {
                 self.rate_limits.get(&at.name).into_iter().flat_map(|it| &it.spec.target_refs).collect()
+            }
+            Kind::ExtProcPolicy => {
+                self.ext_procs.get(&at.name).into_iter().flat_map(|it| &it.spec.target_refs).collect()
             }
             _ => Vec::new(),
         }

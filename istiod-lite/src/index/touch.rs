@@ -45,7 +45,9 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         Kind::EndpointSlice => slice(space, at, &mut units),
         Kind::AuthorizationPolicy => policy(world, space, at, &mut units),
         Kind::PeerAuthentication => peer(world, space, at, &mut units),
-        Kind::RequestAuthentication | Kind::RateLimitPolicy => targeted(world, space, at, &mut units),
+        Kind::RequestAuthentication | Kind::RateLimitPolicy | Kind::ExtProcPolicy => {
+            targeted(world, space, at, &mut units);
+        }
         Kind::DestinationRule => {
             let rule = space.destination_rules.get(&at.name);
             units.extend(rule.iter().flat_map(|it| world.governed_by(it)));
@@ -246,6 +248,7 @@ pub(super) fn all(world: &World, units: &mut BTreeSet<Unit>) {
         units.extend(named(UnitKind::Peer, name, space.peers.keys()));
         units.extend(named(UnitKind::Authentication, name, space.authentications.keys()));
         units.extend(named(UnitKind::RateLimit, name, space.rate_limits.keys()));
+        units.extend(named(UnitKind::ExtProc, name, space.ext_procs.keys()));
         units.extend(named(UnitKind::Telemetry, name, space.telemetries.keys()));
     }
 }

@@ -26,6 +26,8 @@ pub enum UnitKind {
     Authentication,
     /// A policy of limits: one.
     RateLimit,
+    /// A policy of a processor: one.
+    ExtProc,
     /// A gateway: workloads for its addresses, when it leads into another network.
     Gateway,
     /// A route of HTTP requests: a route.
@@ -71,6 +73,7 @@ impl Unit {
             Kind::PeerAuthentication => UnitKind::Peer,
             Kind::RequestAuthentication => UnitKind::Authentication,
             Kind::RateLimitPolicy => UnitKind::RateLimit,
+            Kind::ExtProcPolicy => UnitKind::ExtProc,
             Kind::Gateway => UnitKind::Gateway,
             Kind::HttpRoute => UnitKind::HttpRoute,
             Kind::GrpcRoute => UnitKind::GrpcRoute,

@@ -223,6 +223,7 @@ pub fn trigger(object: &ObjectRef) -> Trigger {
         | Kind::RequestAuthentication
         | Kind::RateLimitPolicy
         | Kind::BackendTlsPolicy
+        | Kind::ExtProcPolicy
         | Kind::VirtualService
         | Kind::DestinationRule
         | Kind::Telemetry => Trigger::config,

@@ -10,6 +10,7 @@ use ambit_model::provider::{
 };
 use ambit_model::request_policy::text_match;
 
+use crate::index::World;
 use crate::mesh::Mesh;
 use crate::translate::collector;
 
@@ -95,6 +96,13 @@ fn asked(given: &ExtAuthz, speaks: Speaks) -> Option<Authorizer> {
 /// Where a provider's service is.
 pub(super) fn reach(service: &str, port: u32) -> Option<Reach> {
     format!("{service}:{port}").parse().ok()
+}
+
+/// Where a service is that a policy names: one of its namespace by its name, or any by its host.
+pub(super) fn service(world: &World, home: &str, (name, port): (&str, u32)) -> Option<Reach> {
+    let is_short = !name.contains(['.', '/']);
+    let here = || format!("{home}/{}", world.hostname(home, name));
+    reach(&if is_short { here() } else { name.to_owned() }, port)
 }
 
 fn over_http(given: &ExtAuthz) -> OverHttp {

@@ -54,9 +54,7 @@ fn local(given: &GivenLocal, home: &str) -> Option<LocalLimit> {
 
 fn global(world: &World, given: &GivenGlobal, home: &str) -> Option<GlobalLimit> {
     let GivenGlobal { service, port, domain, descriptors, hits, timeout, on_failure } = given;
-    let is_short = !service.contains(['.', '/']);
-    let here = || format!("{home}/{}", world.hostname(home, service));
-    let at = provider::reach(&if is_short { here() } else { service.clone() }, *port)?;
+    let at = provider::service(world, home, (service, *port))?;
     Some(GlobalLimit {
         at,
         domain: domain.as_str().into(),

@@ -53,6 +53,7 @@ pub(crate) fn plural(kind: Kind) -> &'static str {
         Kind::PeerAuthentication => "peerauthentications",
         Kind::RequestAuthentication => "requestauthentications",
         Kind::RateLimitPolicy => "ratelimitpolicies",
+        Kind::ExtProcPolicy => "extprocpolicies",
         Kind::ServiceEntry => "serviceentries",
         Kind::WorkloadEntry => "workloadentries",
         Kind::VirtualService => "virtualservices",
@@ -83,6 +84,7 @@ pub(crate) fn definition(kind: Kind) -> Option<String> {
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
         | Kind::RateLimitPolicy
+        | Kind::ExtProcPolicy
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
         | Kind::VirtualService
@@ -113,6 +115,7 @@ pub(crate) fn accept(kind: Kind) -> (&'static str, &'static str) {
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
         | Kind::RateLimitPolicy
+        | Kind::ExtProcPolicy
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
         | Kind::VirtualService

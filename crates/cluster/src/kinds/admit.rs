@@ -6,6 +6,7 @@ mod authentication;
 mod backend_tls;
 mod destination_rule;
 mod entry;
+mod ext_proc;
 mod policy;
 mod rate_limit;
 mod telemetry;
@@ -65,6 +66,7 @@ pub fn review(object: &Value) -> Vec<Finding> {
         Ok(Body::RequestAuthentication(it)) => authentication::tokens(&it, &mut findings),
         Ok(Body::RateLimitPolicy(it)) => rate_limit::limits(&it, &mut findings),
         Ok(Body::BackendTlsPolicy(it)) => backend_tls::secured(&it, &mut findings),
+        Ok(Body::ExtProcPolicy(it)) => ext_proc::processor(&it, &mut findings),
         Ok(Body::DestinationRule(it)) => destination_rule::traffic(&it, &mut findings),
         Ok(Body::Telemetry(it)) => telemetry::told(&it, &mut findings),
         Ok(Body::ServiceEntry(it)) => entry::service(&it, &mut findings),
@@ -94,7 +96,7 @@ impl Findings {
 }
 
 fn is_defined_here(kind: Kind) -> bool {
-    kind.group().ends_with("istio.io") || kind == Kind::RateLimitPolicy
+    kind.group().ends_with("istio.io") || kind.is_own()
 }
 
 fn members(object: &Value, findings: &mut Findings) {

@@ -9,6 +9,7 @@ use crate::api::resource;
 use crate::kinds::authentication::TokenSpec;
 use crate::kinds::destination_rule::DestinationSpec;
 use crate::kinds::entry::{EntryEndpoint, ServiceEntrySpec, ServiceEntryStatus, WorkloadEntryStatus};
+use crate::kinds::ext_proc::ExtProcSpec;
 use crate::kinds::policy::{AuthorizationSpec, PeerSpec, PolicyStatus};
 use crate::kinds::rate_limit::RateLimitSpec;
 use crate::kinds::schema;
@@ -92,6 +93,15 @@ const LIMITS: Shape = Shape {
     columns: &[],
 };
 
+const PROCESSING: Shape = Shape {
+    kind: Kind::ExtProcPolicy,
+    about: "By which processor requests go.",
+    singular: "extprocpolicy",
+    short: "xpp",
+    versions: &["v1alpha1"],
+    columns: &[("Service", ".spec.service", "The processor")],
+};
+
 const SERVICE: Shape = Shape {
     kind: Kind::ServiceEntry,
     about: "A service outside of Kubernetes.",
@@ -152,6 +162,7 @@ pub fn all() -> Vec<Definition> {
         define::<PeerSpec, PolicyStatus>(&PEER),
         define::<TokenSpec, PolicyStatus>(&TOKENS),
         define::<RateLimitSpec, PolicyStatus>(&LIMITS),
+        define::<ExtProcSpec, PolicyStatus>(&PROCESSING),
         define::<ServiceEntrySpec, ServiceEntryStatus>(&SERVICE),
         define::<EntryEndpoint, WorkloadEntryStatus>(&WORKLOAD),
         define::<VirtualServiceSpec, PolicyStatus>(&ROUTES),
@@ -190,7 +201,7 @@ fn define<Spec: JsonSchema, Status: JsonSchema>(shape: &Shape) -> Definition {
                 "plural": plural,
                 "singular": shape.singular,
                 "shortNames": [shape.short],
-                "categories": [if kind == Kind::RateLimitPolicy { "ambit-io" } else { "istio-io" }],
+                "categories": [if kind.is_own() { "ambit-io" } else { "istio-io" }],
             },
             "versions": versions,
         },

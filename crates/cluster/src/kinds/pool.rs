@@ -48,6 +48,7 @@ impl Pool {
             | Body::PeerAuthentication(_)
             | Body::RequestAuthentication(_)
             | Body::RateLimitPolicy(_)
+            | Body::ExtProcPolicy(_)
             | Body::ServiceEntry(_)
             | Body::WorkloadEntry(_)
             | Body::VirtualService(_)

@@ -62,16 +62,7 @@ fn local(field: &str, limit: &LocalLimit, findings: &mut Findings) {
 }
 
 fn global(field: &str, limit: &GlobalLimit, findings: &mut Findings) {
-    let host = limit.service.rsplit('/').next().unwrap_or_default();
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '/');
-    if host.is_empty() || !limit.service.chars().all(plain) || limit.service.matches('/').count() > 1 {
-        let remedy = "name a service of this namespace, or write [<namespace>/]<host>";
-        findings.refuse(format!("{field}.service"), &limit.service, "not a service", remedy);
-    }
-    if !(1..=65535).contains(&limit.port) {
-        let remedy = "give a number from 1 to 65535";
-        findings.refuse(format!("{field}.port"), &limit.port.to_string(), "not a port", remedy);
-    }
+    service(field, (&limit.service, limit.port), findings);
     given(&format!("{field}.domain"), &limit.domain, findings);
     if limit.descriptors.is_empty() {
         let remedy = "say what the service is told of requests";
@@ -88,6 +79,20 @@ fn global(field: &str, limit: &GlobalLimit, findings: &mut Findings) {
     if !limit.timeout.is_empty() && patience.is_none() {
         let remedy = "give a time from 1ms to 10s";
         findings.refuse(format!("{field}.timeout"), &limit.timeout, "not such a duration", remedy);
+    }
+}
+
+/// A service by its name or host, and its port.
+pub(super) fn service(field: &str, (name, port): (&str, u32), findings: &mut Findings) {
+    let host = name.rsplit('/').next().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '/');
+    if host.is_empty() || !name.chars().all(plain) || name.matches('/').count() > 1 {
+        let remedy = "name a service of this namespace, or write [<namespace>/]<host>";
+        findings.refuse(format!("{field}.service"), name, "not a service", remedy);
+    }
+    if !(1..=65535).contains(&port) {
+        let remedy = "give a number from 1 to 65535";
+        findings.refuse(format!("{field}.port"), &port.to_string(), "not a port", remedy);
     }
 }
 
@@ -124,7 +129,7 @@ fn given(field: &str, text: &str, findings: &mut Findings) {
     }
 }
 
-fn attribute(field: &str, name: &str, findings: &mut Findings) {
+pub(super) fn attribute(field: &str, name: &str, findings: &mut Findings) {
     if name.parse::<Attribute>().is_err() {
         let remedy = "use one like source.principal, source.ip, request.path, request.headers[name] or \
                       request.auth.claims[name]";
@@ -132,7 +137,7 @@ fn attribute(field: &str, name: &str, findings: &mut Findings) {
     }
 }
 
-fn count(field: &str, found: usize, most: usize, findings: &mut Findings) {
+pub(super) fn count(field: &str, found: usize, most: usize, findings: &mut Findings) {
     if found > most {
         findings.refuse(field, &found.to_string(), "too many", &format!("give at most {most}"));
     }
