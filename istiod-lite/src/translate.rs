@@ -31,6 +31,7 @@ mod workload_entry;
 use std::sync::Arc;
 
 use ambit_cluster::kinds::meta::Texts;
+use ambit_cluster::kinds::route::connection::ConnectionRoute;
 use ambit_cluster::kinds::service::Service;
 use ambit_model::delta::Change;
 use ambit_model::http_route::RouteKind;
@@ -88,24 +89,17 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
                 reading.telemetry.map(|it| Change::Telemetry(Arc::new(it))).into_iter().collect()
             }
             UnitKind::RateLimit => {
-                let limit = rate_limit::rate_limit(world, space.rate_limits.get(&unit.name)?);
-                limit.map(|it| Change::RateLimit(Arc::new(it))).into_iter().collect()
+                let limit = rate_limit::rate_limit(world, space.rate_limits.get(&unit.name)?)?;
+                vec![Change::RateLimit(Arc::new(limit))]
             }
             UnitKind::ExtProc => {
-                let policy = ext_proc::ext_proc(world, space.ext_procs.get(&unit.name)?);
-                policy.map(|it| Change::ExtProc(Arc::new(it))).into_iter().collect()
+                vec![Change::ExtProc(Arc::new(ext_proc::ext_proc(world, space.ext_procs.get(&unit.name)?)?))]
             }
             UnitKind::Gateway => gateway::translate(&home, space.gateways.get(&unit.name)?),
             UnitKind::HttpRoute => routed(route::http(world, space.http_routes.get(&unit.name)?).route),
             UnitKind::GrpcRoute => routed(route::grpc(world, space.grpc_routes.get(&unit.name)?).route),
-            UnitKind::TlsRoute => {
-                let object = space.tls_routes.get(&unit.name)?;
-                routed(route::connections::connections(world, object, RouteKind::Tls).route)
-            }
-            UnitKind::TcpRoute => {
-                let object = space.tcp_routes.get(&unit.name)?;
-                routed(route::connections::connections(world, object, RouteKind::Tcp).route)
-            }
+            UnitKind::TlsRoute => connected(world, space.tls_routes.get(&unit.name)?, RouteKind::Tls),
+            UnitKind::TcpRoute => connected(world, space.tcp_routes.get(&unit.name)?, RouteKind::Tcp),
             UnitKind::VirtualService => {
                 let object = space.virtual_services.get(&unit.name)?;
                 routed(route::virtual_service::virtual_service(world, object).route)
@@ -125,6 +119,10 @@ fn served(home: &At<'_>, object: &Service) -> Vec<Change> {
     let traffic = destination::of_asker(home.world, asker, [&service.key()], members);
     let traffic = traffic.into_iter().map(|it| Change::Traffic(Arc::new(it)));
     std::iter::once(Change::Service(Arc::new(service))).chain(traffic).collect()
+}
+
+fn connected(world: &World, object: &ConnectionRoute, kind: RouteKind) -> Vec<Change> {
+    routed(route::connections::connections(world, object, kind).route)
 }
 
 fn routed(route: Option<ambit_model::http_route::Route>) -> Vec<Change> {

@@ -25,7 +25,7 @@ use crate::lane::Lane;
 use crate::messages::PREFIX;
 use crate::phases::route::protocol_of;
 use crate::upstream::{Failure, Got, Lines, endpoint, plan};
-pub(crate) use stream::Stream;
+pub(crate) use stream::{Stream, pour};
 
 /// Calls under way from one thread; more are not made.
 const CALLS: usize = 4096;
@@ -131,7 +131,7 @@ pub(crate) async fn grpc(
 }
 
 /// A message as gRPC sends it.
-fn framed(message: &Bytes) -> Result<Bytes, CallError> {
+pub(crate) fn framed(message: &Bytes) -> Result<Bytes, CallError> {
     let mut framed = BytesMut::with_capacity(PREFIX + message.len());
     framed.put_u8(0);
     framed.put_u32(u32::try_from(message.len()).map_err(|_| CallError::NoMessage)?);

@@ -10,16 +10,19 @@ use ambit_model::name::Label;
 use ambit_wire::process::{self, First, ProcessError};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::call::{CallError, Stream};
+use crate::call::{CallError, Stream, framed, pour};
 use crate::lane::Lane;
 use crate::metrics::Processed;
 use crate::refused::Refused;
 
 /// What an answer may hold beside a body.
 const BESIDE: usize = 256 << 10;
+
+/// Messages on their way to who only watches.
+const TO_WATCHERS: usize = 4;
 
 /// Why a processor has not answered.
 #[derive(Debug, thiserror::Error)]
@@ -56,13 +59,19 @@ pub(crate) struct Processor {
     /// Headers of requests that are judged, or that only the mesh sets.
     apart: Vec<HeaderName>,
     talk: Mutex<Talk>,
-    state: StdMutex<State>,
+    state: Arc<StdMutex<State>>,
 }
 
 enum Talk {
     /// Nothing was said yet; this goes with the first message.
     Unopened(Box<First>),
     Open(Box<Stream>),
+    /// It is told, and not listened to, for as long as there is more to tell.
+    Watched {
+        to: mpsc::Sender<Bytes>,
+        /// Dropped when there is nothing more to tell.
+        _alive: oneshot::Sender<()>,
+    },
     Over,
 }
 
@@ -92,7 +101,7 @@ impl Processor {
         let state = State { modes, outcome: Processed::Processed, refused: None, is_stopped: false };
         let first = Box::new(First { modes, attributes });
         let talk = Mutex::new(Talk::Unopened(first));
-        Self { policy, name, lane, apart, talk, state: StdMutex::new(state) }
+        Self { policy, name, lane, apart, talk, state: Arc::new(StdMutex::new(state)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -138,6 +147,10 @@ impl Processor {
             return Ok(None);
         }
         let patience = self.policy.patience;
+        if self.policy.watches {
+            self.show(&mut talk, message).await;
+            return Ok(None);
+        }
         let heard = match timeout(patience, Box::pin(self.exchange(&mut talk, step, message))).await {
             Ok(heard) => heard,
             Err(_) => Err(CallError::Silent(patience).into()),
@@ -183,7 +196,7 @@ impl Processor {
                 *talk = Talk::Open(Box::new(stream));
             }
             Talk::Open(stream) => stream.send(&message(None)).await?,
-            Talk::Over => return Ok(None),
+            Talk::Watched { .. } | Talk::Over => return Ok(None),
         }
         let Talk::Open(stream) = talk else { return Ok(None) };
         while let Some(bytes) = stream.next().await? {
@@ -194,6 +207,44 @@ impl Processor {
             }
         }
         Ok(None)
+    }
+
+    /// Tells one that only watches. What there is no room for in time, and all that follows, it is not told.
+    async fn show(&self, talk: &mut Talk, message: impl FnOnce(Option<&First>) -> Bytes) {
+        let message = match talk {
+            Talk::Unopened(first) => {
+                let message = message(Some(first));
+                *talk = self.watch();
+                message
+            }
+            _ => message(None),
+        };
+        let Talk::Watched { to, .. } = talk else { return };
+        let Ok(message) = framed(&process::watched(&message)) else { return };
+        if !matches!(timeout(self.policy.patience, to.send(message)).await, Ok(Ok(()))) {
+            *talk = Talk::Over;
+            self.state().outcome = Processed::FailedOpen;
+        }
+    }
+
+    fn watch(&self) -> Talk {
+        let (to, told) = mpsc::channel(TO_WATCHERS);
+        let (alive, ends) = oneshot::channel();
+        let (lane, at, state) = (Arc::clone(&self.lane), self.policy.at.clone(), Arc::clone(&self.state));
+        let name = self.name.clone();
+        self.lane.crew.add("watcher", async move {
+            let shown = match &at {
+                Some(at) => {
+                    Box::pin(pour(&lane, at, (process::METHOD, told), ends)).await.map_err(NoReply::from)
+                }
+                None => Err(NoReply::Unreadable),
+            };
+            if let Err(error) = shown {
+                tracing::debug!(policy = %name, error = ambit_proxy::fault::chain(&error), "nobody watches");
+                state.lock().unwrap_or_else(PoisonError::into_inner).outcome = Processed::FailedOpen;
+            }
+        });
+        Talk::Watched { to, _alive: alive }
     }
 
     fn answered(&self, answer: Box<Immediate>) {

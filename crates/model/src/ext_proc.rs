@@ -41,6 +41,8 @@ pub struct ExtProc {
     pub patience: Duration,
     /// Whether requests go on unprocessed when there is no answer.
     pub fail_open: bool,
+    /// Whether it only watches: nobody waits for its answers.
+    pub watches: bool,
     /// What it is told of.
     pub modes: Modes,
     /// Whether it may choose for a request what else it is told of.

@@ -140,6 +140,14 @@ fn message(first: Option<&First>, told: Told) -> Bytes {
     request.encode_to_vec().into()
 }
 
+/// The same message, to which no answer is waited for.
+#[must_use]
+pub fn watched(message: &Bytes) -> Bytes {
+    // What follows a message is read as more of it.
+    let more = pb::ProcessingRequest { observability_mode: true, ..Default::default() };
+    [message.as_ref(), &more.encode_to_vec()].concat().into()
+}
+
 const fn send_mode(mode: BodyMode) -> BodySendMode {
     match mode {
         BodyMode::None => BodySendMode::None,

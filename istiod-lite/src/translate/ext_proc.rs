@@ -37,7 +37,8 @@ pub fn ext_proc(world: &World, object: &ExtProcPolicy) -> Option<ExtProc> {
         at: service(world, home, (&spec.service, spec.port)),
         patience: duration(&spec.timeout).filter(|it| *it >= Duration::from_millis(1)).unwrap_or(PATIENCE),
         fail_open: spec.fail_open,
-        modes: modes(&spec.processing_mode),
+        watches: spec.observability_mode,
+        modes: modes(&spec.processing_mode, spec.observability_mode),
         may_choose: spec.allow_mode_override,
         body_most: body_most.unwrap_or(BODY_USUAL).min(BODY_MOST),
         shown: shown(&spec.forward_headers),
@@ -48,7 +49,7 @@ pub fn ext_proc(world: &World, object: &ExtProcPolicy) -> Option<ExtProc> {
     Some(policy)
 }
 
-fn modes(given: &ProcessingMode) -> Modes {
+fn modes(given: &ProcessingMode, watches: bool) -> Modes {
     let ProcessingMode {
         request_headers,
         response_headers,
@@ -57,12 +58,14 @@ fn modes(given: &ProcessingMode) -> Modes {
         request_trailers,
         response_trailers,
     } = *given;
+    // Nothing is kept for who only watches.
+    let kept = |mode: BodyMode| if watches && mode.is_kept() { BodyMode::Streamed } else { mode };
     let is_sent = |it: Option<Sending>, usual| it.map_or(usual, |it| it == Sending::Send);
     Modes {
         request_headers: is_sent(request_headers, true),
         response_headers: is_sent(response_headers, true),
-        request_body: body(request_body),
-        response_body: body(response_body),
+        request_body: kept(body(request_body)),
+        response_body: kept(body(response_body)),
         request_trailers: is_sent(request_trailers, false),
         response_trailers: is_sent(response_trailers, false),
     }
@@ -144,10 +147,17 @@ spec:
     }
 
     #[test]
+    fn who_only_watches_is_told_of_bodies_as_they_come() {
+        let policy = read(&POLICY.replace("port: 9002", "port: 9002\n  observabilityMode: true")).unwrap();
+        assert!(policy.watches);
+        assert_eq!(policy.modes.request_body, BodyMode::Streamed);
+    }
+
+    #[test]
     fn a_processor_that_cannot_be_found_is_one_that_never_answers() {
         let elsewhere = POLICY.replace("service: guard", "service: tools/guard.example");
         assert_eq!(read(&elsewhere).unwrap().at.unwrap().to_string(), "tools/guard.example:9002");
-        for wrong in ["service: a b", "service: ''"] {
+        for wrong in ["service: a b", "service: a/b/c"] {
             assert_eq!(read(&POLICY.replace("service: guard", wrong)).unwrap().at, None, "{wrong}");
         }
         let pod = POLICY.replace("kind: Service, name: web", "kind: Pod, name: web");

@@ -10,11 +10,11 @@ use ambit_model::provider::Reach;
 use ambit_model::route::Hints;
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::TE;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
 
 use super::{CALLS, CallError, TRIES, find, framed, head, is_success, post};
 use crate::body::Upload;
@@ -52,8 +52,7 @@ impl Stream {
     ) -> Result<Self, CallError> {
         let Some(seat) = lane.calls.add_below(CALLS) else { return Err(CallError::Full) };
         let to = find(lane, at)?;
-        let mut request = post(at, Uri::from_static(method), ("application/grpc", Bytes::new()), &[]);
-        request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+        let request = call_of(at, method);
         let first = framed(first)?;
         let mut hints = Hints::default();
         for last in (0..TRIES).map(|tried| tried + 1 == TRIES) {
@@ -141,4 +140,51 @@ impl Stream {
         // How it ends is nobody's concern any more.
         let _ = timeout(FAREWELL, rest).await;
     }
+}
+
+/// Calls a method with messages, and listens to nothing that it says; until there are no more messages, and somewhat
+/// longer.
+pub(crate) async fn pour(
+    lane: &Arc<Lane>,
+    at: &Reach,
+    (method, messages): (&'static str, mpsc::Receiver<Bytes>),
+    ends: oneshot::Receiver<()>,
+) -> Result<(), CallError> {
+    let Some(_seat) = lane.calls.add_below(CALLS) else { return Err(CallError::Full) };
+    let to = find(lane, at)?;
+    let planned = plan(lane, &to, &mut Hints::default()).await;
+    let plan = planned.map_err(|refusal| CallError::NoEndpoint(at.clone(), Box::new(refusal)))?;
+    let request = call_of(at, method);
+    let request = head(&request, true)?.map(|_| Upload::messages(messages));
+    let call = async {
+        let sent = Box::pin(Lines::send(lane, (&to, &plan), true, request)).await;
+        let Got { response, lease: _lease, .. } =
+            sent.map_err(|failure| CallError::Failed(Box::new(failure)))?;
+        let (parts, mut from) = response.into_parts();
+        if parts.status != StatusCode::OK {
+            return Err(CallError::Status(parts.status));
+        }
+        is_success(&parts.headers)?;
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut from).poll_frame(cx)).await {
+            if let Ok(trailers) = frame.map_err(CallError::Broken)?.into_trailers() {
+                is_success(&trailers)?;
+            }
+        }
+        Ok(())
+    };
+    let farewell = async {
+        // Told or forgotten, there is no more.
+        let _ = ends.await;
+        sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        called = call => called,
+        () = farewell => Ok(()),
+    }
+}
+
+fn call_of(at: &Reach, method: &'static str) -> Request<Bytes> {
+    let mut request = post(at, Uri::from_static(method), ("application/grpc", Bytes::new()), &[]);
+    request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    request
 }

@@ -183,7 +183,9 @@ impl Request<'_> {
             }
         } else if rest.body == BodyMode::Streamed || rest.trailers {
             let (from, to) = self.source.divert();
-            self.parts.headers.remove(CONTENT_LENGTH);
+            if !self.one.policy.watches {
+                self.parts.headers.remove(CONTENT_LENGTH);
+            }
             pieces::pump(self.one, Way::Request, (from, to));
         }
         Ok(())
@@ -314,7 +316,9 @@ impl Response<'_> {
         if rest.body == BodyMode::Streamed || rest.trailers {
             let (to, by) = crate::body::pipe();
             let from = std::mem::replace(&mut self.answer.body, by);
-            self.answer.response.headers_mut().remove(CONTENT_LENGTH);
+            if !self.one.policy.watches {
+                self.answer.response.headers_mut().remove(CONTENT_LENGTH);
+            }
             pieces::pump(self.one, Way::Response, (from.into(), to));
         }
         Ok(())

@@ -176,10 +176,7 @@ async fn answer(mut request: Request<Incoming>, name: &str, seen: &Seen) -> Answ
             seen.bodies.fetch_add(bytes, Ordering::SeqCst);
             say(StatusCode::OK, &format!("{bytes} {trailers:?}"))
         }
-        "/echo" => {
-            let body = request.body_mut().collect().await.unwrap().to_bytes();
-            say(StatusCode::OK, &String::from_utf8_lossy(&body))
-        }
+        "/echo" => echo(&mut request).await,
         path @ ("/trailers" | "/large" | "/stalled") => streamed(path),
         "/chat" => chat(&mut request),
         path if path.starts_with("/status/") => {
@@ -197,6 +194,11 @@ async fn answer(mut request: Request<Incoming>, name: &str, seen: &Seen) -> Answ
     seen.requests.fetch_add(1, Ordering::SeqCst);
     watch.1 = true;
     answer
+}
+
+async fn echo(request: &mut Request<Incoming>) -> Answer {
+    let body = request.body_mut().collect().await.unwrap().to_bytes();
+    say(StatusCode::OK, &String::from_utf8_lossy(&body))
 }
 
 /// What it says when it is asked how it is.

@@ -37,6 +37,17 @@ fn to_path(path: &str) -> RequestRule {
     RequestRule { to: vec![operation], ..RequestRule::default() }
 }
 
+/// What may not come in.
+fn no(rule: RequestRule) -> Change {
+    Change::RequestPolicy(Arc::new(RequestPolicy {
+        key: "shop/no".parse().unwrap(),
+        targets: vec![web()],
+        action: RequestAction::Deny,
+        rules: vec![rule],
+        dry_run: false,
+    }))
+}
+
 /// All requests go by the processor.
 fn guard() -> ExtProc {
     ExtProc {
@@ -47,6 +58,7 @@ fn guard() -> ExtProc {
         // Long enough for two cores that also compile.
         patience: Duration::from_secs(60),
         fail_open: false,
+        watches: false,
         modes: Modes::default(),
         may_choose: false,
         body_most: BODY_USUAL,
@@ -103,18 +115,12 @@ fn headers_go_by_a_processor_both_ways_and_it_changes_only_what_it_may() {
     policy.attributes = vec!["source.principal".parse().unwrap()];
     policy.shown.deny = Which::These(vec![text_match("cookie")]);
     let mut world = world(policy);
-    let of_header = TextOf::Header("x-judged".parse().unwrap());
-    let mut requirement = Requirement::Text { of: of_header, values: Default::default() };
+    let of = TextOf::Header("x-judged".parse().unwrap());
+    let mut requirement = Requirement::Text { of, values: Default::default() };
     if let Requirement::Text { values, .. } = &mut requirement {
         values.any.push(text_match("bad"));
     }
-    world.push(Change::RequestPolicy(Arc::new(RequestPolicy {
-        key: "shop/no".parse().unwrap(),
-        targets: vec![web()],
-        action: RequestAction::Deny,
-        rules: vec![RequestRule { when: vec![requirement], ..RequestRule::default() }],
-        dry_run: false,
-    })));
+    world.push(no(RequestRule { when: vec![requirement], ..RequestRule::default() }));
     scene(&world, async |scene| {
         let one = backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
         let them = processor(scene, "guard", "127.0.0.5").await;
@@ -151,24 +157,7 @@ fn headers_go_by_a_processor_both_ways_and_it_changes_only_what_it_may() {
             assert_eq!(seen.get(name), None, "{name}");
         }
         assert!(seen.get("x-forwarded-client-cert").is_none_or(|it| it != "forged"), "{seen:?}");
-        let told = them.told();
-        let [request, response] = told.as_slice() else { panic!("{told:?}") };
-        assert_eq!((request.part, response.part), (REQUEST_HEADERS, RESPONSE_HEADERS));
-        for (name, value) in [
-            (":method", "GET"),
-            (":path", "/p?q=1"),
-            (":authority", "web"),
-            (":scheme", "http"),
-            ("x-old", "o"),
-        ] {
-            assert!(request.shows(name, value), "{name}: {request:?}");
-        }
-        for hidden in ["secret", "x-envoy-max-retries"] {
-            assert!(!request.holds(hidden), "{hidden}: {request:?}");
-        }
-        assert!(request.holds(field(1, "envoy.filters.http.ext_proc")), "{request:?}");
-        assert!(request.holds("/ns/shop/sa/cart"), "{request:?}");
-        assert!(response.shows(":status", "200") && !response.holds("source.principal"), "{response:?}");
+        is_told_what_may_be_shown(&them.told());
         scene.logged(&["ext_proc=\"shop/guard: processed\""]);
         let metrics = scene.get(15020, "/metrics").await.unwrap();
         let line = "ambit_waypoint_ext_proc_total{policy=\"shop/guard\",outcome=\"processed\"} 1";
@@ -176,6 +165,22 @@ fn headers_go_by_a_processor_both_ways_and_it_changes_only_what_it_may() {
         let dump = scene.get(15000, "/config_dump").await.unwrap();
         assert!(dump.contains("extProcs") && dump.contains("\"responseHeaders\""), "{dump}");
     });
+}
+
+fn is_told_what_may_be_shown(told: &[Told]) {
+    let [request, response] = told else { panic!("{told:?}") };
+    assert_eq!((request.part, response.part), (REQUEST_HEADERS, RESPONSE_HEADERS));
+    for (name, value) in
+        [(":method", "GET"), (":path", "/p?q=1"), (":authority", "web"), (":scheme", "http"), ("x-old", "o")]
+    {
+        assert!(request.shows(name, value), "{name}: {request:?}");
+    }
+    for hidden in ["secret", "x-envoy-max-retries"] {
+        assert!(!request.holds(hidden), "{hidden}: {request:?}");
+    }
+    assert!(request.holds(field(1, "envoy.filters.http.ext_proc")), "{request:?}");
+    assert!(request.holds("/ns/shop/sa/cart"), "{request:?}");
+    assert!(response.shows(":status", "200") && !response.holds("source.principal"), "{response:?}");
 }
 
 #[test]
@@ -332,20 +337,22 @@ fn a_body_that_is_kept_is_seen_whole_and_may_be_replaced() {
         let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
         assert_eq!(client.get("/large").await.status, 500);
         scene.logged(&["response_payload_too_large"]);
-        let modes = Modes {
-            request_body: BodyMode::BufferedPartial,
-            response_body: BodyMode::BufferedPartial,
-            ..Modes::default()
-        };
-        publish(scene, [change(ExtProc { modes, body_most: 1000, ..guard() })]);
-        them.does(|told| match told.part {
-            REQUEST_BODY => Some(onward(told.part, &[body("y")])),
-            _ => None,
-        });
+    });
+}
+
+#[test]
+fn of_a_long_body_as_much_is_seen_as_is_kept_and_the_rest_follows() {
+    let modes = Modes {
+        request_body: BodyMode::BufferedPartial,
+        response_body: BodyMode::BufferedPartial,
+        ..Modes::default()
+    };
+    scene(&world(ExtProc { modes, body_most: 1000, ..guard() }), async |scene| {
+        let _one = backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
+        let them = processor(scene, "guard", "127.0.0.5").await;
+        them.does(of(REQUEST_BODY, &[body("y")]));
         let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
-        while post(&mut client, "/count", &"x".repeat(3000)).await.body != "2001 {}" {
-            client = http1(scene.open("cart", WEB).await.unwrap()).await;
-        }
+        assert_eq!(post(&mut client, "/count", &"x".repeat(3000)).await.body, "2001 {}");
         let told = them.told();
         let last = told.iter().rev().find(|it| it.part == REQUEST_BODY).unwrap();
         assert!(last.bytes.ends_with(b"x"), "it does not say that this is all: {last:?}");
@@ -452,16 +459,46 @@ fn a_processor_that_wants_nothing_more_replaces_bodies_with_the_headers_and_may_
 }
 
 #[test]
+fn who_only_watches_is_told_and_nobody_waits_for_it() {
+    let modes =
+        Modes { request_body: BodyMode::Streamed, response_body: BodyMode::Streamed, ..Modes::default() };
+    scene(&world(ExtProc { modes, watches: true, ..guard() }), async |scene| {
+        let _one = backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
+        let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
+        // Nobody is there, and nobody waits.
+        assert_eq!(post(&mut client, "/echo", "hello").await.body, "hello");
+        let them = processor(scene, "guard", "127.0.0.5").await;
+        them.does(|_| Some(Does::Nothing));
+        let answer = post(&mut client, "/echo", "hello").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
+        assert_eq!(header(&answer, "content-length"), Some("5"));
+        let mut told = Vec::new();
+        while told.len() < 4 {
+            told.extend(them.told());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let parts: Vec<u8> = told.iter().map(|it| it.part).collect();
+        assert_eq!(parts, [REQUEST_HEADERS, REQUEST_BODY, RESPONSE_HEADERS, RESPONSE_BODY]);
+        assert!(told.iter().all(|it| it.bytes.ends_with(&number(10, 1))), "{told:?}");
+        assert_eq!(them.talks.load(Ordering::Relaxed), 1);
+        // What it says changes nothing.
+        let says = Does::Say(field(7, [field(1, [8, 0x93, 0x03]), field(3, "no")].concat()));
+        them.does(move |_| Some(says.clone()));
+        assert_eq!(post(&mut client, "/echo", "hello").await.body, "hello");
+        them.does(|_| Some(Does::Fail));
+        assert_eq!(post(&mut client, "/echo", "hello").await.body, "hello");
+        assert_eq!(client.get("/large").await.body.len(), 64 << 20);
+        let metrics = scene.get(15020, "/metrics").await.unwrap();
+        assert!(!metrics.contains("shop/guard\",outcome=\"failed\""), "{metrics}");
+        assert!(metrics.contains("shop/guard\",outcome=\"failed_open\""), "{metrics}");
+    });
+}
+
+#[test]
 fn where_a_request_goes_is_changed_only_where_that_is_allowed_and_then_judged_again() {
     let routing = ChangeRules { routing: true, ..ChangeRules::default() };
     let mut world = world(ExtProc { changes: routing, ..guard() });
-    world.push(Change::RequestPolicy(Arc::new(RequestPolicy {
-        key: "shop/no".parse().unwrap(),
-        targets: vec![web()],
-        action: RequestAction::Deny,
-        rules: vec![to_path("/secret*")],
-        dry_run: false,
-    })));
+    world.push(no(to_path("/secret*")));
     scene(&world, async |scene| {
         let one = backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
         let them = processor(scene, "guard", "127.0.0.5").await;

@@ -42,6 +42,8 @@ pub struct ExtProcSpec {
     pub timeout: String,
     /// Whether requests go on unprocessed without an answer; else they are answered 500.
     pub fail_open: bool,
+    /// Whether it only watches: nobody waits for its answers, and it changes nothing.
+    pub observability_mode: bool,
     /// What it is told of.
     pub processing_mode: ProcessingMode,
     /// Whether it may choose with its answer to headers what else it is told of.

@@ -14,6 +14,7 @@ fn policy() -> ExtProc {
         at: None,
         patience: PATIENCE,
         fail_open: false,
+        watches: false,
         modes: Modes::default(),
         may_choose: true,
         body_most: BODY_USUAL,

@@ -31,6 +31,7 @@ pub fn ext_proc_from_pb(raw: pb::ExtProc) -> Result<ExtProc, ConvertError> {
         hidden,
         attributes,
         changes,
+        watches,
     } = raw;
     check_count("targets", limits::POLICY_TARGETS, targets.len())?;
     check_count("attributes", limits::LIMIT_LIST, attributes.len())?;
@@ -47,6 +48,7 @@ pub fn ext_proc_from_pb(raw: pb::ExtProc) -> Result<ExtProc, ConvertError> {
         at: (!at.is_empty()).then(|| reach(at)).transpose()?,
         patience: Duration::from_millis(patience_ms),
         fail_open,
+        watches,
         modes: modes.map(modes_from_pb).transpose()?.unwrap_or_default(),
         may_choose,
         body_most,
@@ -102,6 +104,7 @@ pub fn ext_proc_to_pb(policy: &ExtProc) -> pb::ExtProc {
         at,
         patience,
         fail_open,
+        watches,
         modes,
         may_choose,
         body_most,
@@ -124,6 +127,7 @@ pub fn ext_proc_to_pb(policy: &ExtProc) -> pb::ExtProc {
         hidden: Some(which_to_pb(deny)),
         attributes: attributes.iter().map(ToString::to_string).collect(),
         changes: Some(changes_to_pb(changes)),
+        watches: *watches,
     }
 }
 

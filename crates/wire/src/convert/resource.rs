@@ -169,8 +169,7 @@ impl fmt::Display for ResourceKey {
         match self {
             Self::Workload(uid) => uid.fmt(f),
             Self::Service(key) | Self::Traffic(key) => key.fmt(f),
-            Self::RateLimit(key) => key.fmt(f),
-            Self::ExtProc(key) => key.fmt(f),
+            Self::RateLimit(key) | Self::ExtProc(key) => key.fmt(f),
             Self::Policy(key) | Self::RequestPolicy(key) | Self::Authentication(key) => key.fmt(f),
             Self::Route(key) => key.fmt(f),
             Self::Provider(name) => name.fmt(f),
@@ -217,11 +216,7 @@ pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Resul
             let key = ResourceKey::RateLimit(noun.key.clone());
             Decoded { key, change: Change::RateLimit(Arc::new(noun)) }
         }
-        ResourceType::ExtProc => {
-            let noun = ext_proc_from_pb(waypoint::ExtProc::decode(value)?)?;
-            let key = ResourceKey::ExtProc(noun.key.clone());
-            Decoded { key, change: Change::ExtProc(Arc::new(noun)) }
-        }
+        ResourceType::ExtProc => processor(value)?,
         ResourceType::Authentication => {
             let noun = authentication_from_pb(waypoint::Authentication::decode(value)?)?;
             Decoded {
@@ -341,6 +336,11 @@ fn encode_service(service: &Service) -> Encoded {
 
 fn encode_policy(policy: &Policy) -> Encoded {
     plain(&policy_to_pb(policy))
+}
+
+fn processor(value: Bytes) -> Result<Decoded, ConvertError> {
+    let noun = ext_proc_from_pb(waypoint::ExtProc::decode(value)?)?;
+    Ok(Decoded { key: ResourceKey::ExtProc(noun.key.clone()), change: Change::ExtProc(Arc::new(noun)) })
 }
 
 fn encode_route(route: &Route) -> Encoded {

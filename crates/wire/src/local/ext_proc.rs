@@ -19,6 +19,7 @@ pub fn ext_proc(policy: &ExtProc) -> Value {
         at,
         patience,
         fail_open,
+        watches,
         modes,
         may_choose,
         body_most,
@@ -37,6 +38,9 @@ pub fn ext_proc(policy: &ExtProc) -> Value {
     put("at", at.as_ref().map_or_else(|| "unreadable".into(), ToString::to_string).into());
     put("timeout", format!("{patience:?}").into());
     put("failOpen", (*fail_open).into());
+    if *watches {
+        put("observabilityMode", true.into());
+    }
     put("processingMode", mode(modes));
     put("allowModeOverride", (*may_choose).into());
     put("maxBodyBytes", (*body_most).into());

@@ -46,6 +46,10 @@ fn a_request_is_told_by_the_fields_that_processors_read() {
     let config = [number(1, 2), number(2, 1)].concat();
     let wanted = [field(4, field(1, "abc")), field(9, by), field(11, config)].concat();
     assert_eq!(body(Way::Request, "abc".into(), false, Some(&first)), wanted);
+    let watching = watched(&body(Way::Request, "abc".into(), false, None));
+    assert_eq!(watching, [field(4, field(1, "abc")), number(10, 1)].concat());
+    let read = pb::ProcessingRequest::decode(watching).unwrap();
+    assert!(read.observability_mode && matches!(read.request, Some(Told::RequestBody(_))));
 }
 
 #[test]

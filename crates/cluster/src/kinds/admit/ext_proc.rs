@@ -80,6 +80,14 @@ fn told(spec: &ExtProcSpec, findings: &mut Findings) {
         let remedy = "tell it of something, or remove the policy";
         findings.refuse("spec.processingMode", "", "the processor is told of nothing", remedy);
     }
+    for (name, mode) in [("requestBody", mode.request_body), ("responseBody", mode.response_body)] {
+        if spec.observability_mode && matches!(mode, BodySending::Buffered | BodySending::BufferedPartial) {
+            let remedy = "use STREAMED, or NONE";
+            let value = if mode == BodySending::Buffered { "BUFFERED" } else { "BUFFERED_PARTIAL" };
+            let field = format!("spec.processingMode.{name}");
+            findings.refuse(field, value, "nothing is kept for who only watches", remedy);
+        }
+    }
     if spec.allow_mode_override && heads {
         let remedy = "send headers, with which it can choose";
         findings.warn("spec.allowModeOverride", "true", "has no effect without headers", remedy);
@@ -163,6 +171,7 @@ mod tests {
             ("/mutationRules/disallow/0", json!(""), "spec.mutationRules.disallow[0]: not a header"),
             ("/mutationRules/allow/0", json!("Host"), "spec.mutationRules.allow[0]: Host: belongs to"),
             ("/mutationRules/allowHost", json!(true), "spec.mutationRules.allowHost"),
+            ("/observabilityMode", json!(true), "spec.processingMode.requestBody: BUFFERED: nothing is kept"),
             (
                 "/processingMode",
                 json!({ "requestHeaders": "SKIP", "responseHeaders": "SKIP" }),

@@ -41,6 +41,7 @@ fn whole() -> pb::ExtProc {
         shown: Some(pb::HeaderNames { all: true, these: Vec::new() }),
         hidden: names(&["cookie"]),
         attributes: vec!["source.principal".into()],
+        watches: true,
         changes: Some(pb::ProcChanges {
             routing: true,
             nothing_else: true,
