@@ -90,6 +90,7 @@ fn key(noun: &Change) -> ResourceKey {
         Change::Authentication(it) => ResourceKey::Authentication(it.key.clone()),
         Change::Traffic(it) => ResourceKey::Traffic(it.service.clone()),
         Change::Provider(it) => ResourceKey::Provider(it.name.clone()),
+        Change::Credential(it) => ResourceKey::Credential(it.name.clone()),
         Change::Telemetry(it) => ResourceKey::Telemetry(it.key.clone()),
         gone => encode(gone).0,
     }

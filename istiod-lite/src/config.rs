@@ -92,6 +92,8 @@ impl Cluster {
             system_namespace: self.root_namespace.clone(),
             cluster: self.cluster_id.as_str().into(),
             revision: self.revision.clone(),
+            // A directory has read everything.
+            secrets: self.source.is_some(),
             ..Mesh::default()
         }
     }
@@ -192,6 +194,16 @@ pub struct Run {
     /// pods; * for any account.
     #[arg(long = "reader", env = "XDS_READERS", value_name = "NAMESPACE/NAME", value_delimiter = ',')]
     pub readers: Vec<String>,
+    /// Whether secrets are read that DestinationRules name (credentialName), each by its name, in the namespaces of the
+    /// waypoints that the rules are for. Those of a directory always are.
+    #[arg(
+        long,
+        env = "READ_SECRETS",
+        value_name = "BOOL",
+        default_value_t = false,
+        action = clap::ArgAction::Set
+    )]
+    pub read_secrets: bool,
     /// Waypoints.
     #[command(flatten)]
     pub waypoint: Waypoint,
@@ -214,7 +226,9 @@ impl Run {
     /// Mesh-wide settings, with the trust domain that was decided.
     #[must_use]
     pub fn mesh(&self, trust: Trust) -> Mesh {
-        Mesh { trust, system_namespace: self.namespace().into(), ..self.cluster.mesh() }
+        let mesh = self.cluster.mesh();
+        let secrets = mesh.secrets || self.read_secrets;
+        Mesh { trust, system_namespace: self.namespace().into(), secrets, ..mesh }
     }
 
     /// What waypoints that are deployed here have in common; none are, without an image.

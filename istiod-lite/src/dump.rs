@@ -8,13 +8,16 @@ use std::path::Path;
 use ambit_cluster::Fault;
 use ambit_cluster::files::{Event, Keep, WatchError, load_once};
 use ambit_wire::convert::{
-    ResourceKey, ResourceType, authentication_from_pb, ext_proc_from_pb, provider_from_pb,
-    rate_limit_from_pb, request_policy_from_pb, route_from_pb, telemetry_from_pb, traffic_from_pb,
+    ResourceKey, ResourceType, authentication_from_pb, credential_from_pb, ext_proc_from_pb,
+    provider_from_pb, rate_limit_from_pb, request_policy_from_pb, route_from_pb, telemetry_from_pb,
+    traffic_from_pb,
 };
 use ambit_wire::local;
 use ambit_wire::pb::security::Authorization;
 use ambit_wire::pb::telemetry::Telemetry;
-use ambit_wire::pb::waypoint::{Authentication, ExtProc, Policy, Provider, RateLimit, Route, Traffic};
+use ambit_wire::pb::waypoint::{
+    Authentication, Credential, ExtProc, Policy, Provider, RateLimit, Route, Traffic,
+};
 use ambit_wire::pb::workload::Address;
 use ambit_xds::library::{Library, Record};
 use prost::Message;
@@ -70,6 +73,7 @@ pub fn resources(library: &Library, node: Option<&str>) -> Vec<Value> {
         .chain(of(ResourceType::Authentication))
         .chain(of(ResourceType::Provider))
         .chain(of(ResourceType::Traffic))
+        .chain(of(ResourceType::Credential))
         .chain(of(ResourceType::Telemetry))
         .collect()
 }
@@ -92,6 +96,7 @@ pub fn sorted(library: &Library) -> Value {
         "authentications": of(ResourceType::Authentication, |_| true),
         "providers": of(ResourceType::Provider, |_| true),
         "traffic": of(ResourceType::Traffic, |_| true),
+        "credentials": of(ResourceType::Credential, |_| true),
         "telemetry": of(ResourceType::Telemetry, |_| true),
     })
 }
@@ -121,6 +126,8 @@ fn resource(kind: ResourceType, record: &Record) -> Value {
             .map(|it| authentication_from_pb(it).map(|it| local::authentication(&it)).unwrap_or_default()),
         ResourceType::Traffic => Traffic::decode(body)
             .map(|it| traffic_from_pb(it).map(|it| local::traffic(&it)).unwrap_or_default()),
+        ResourceType::Credential => Credential::decode(body)
+            .map(|it| credential_from_pb(it).map(|it| local::credential(&it)).unwrap_or_default()),
         ResourceType::Telemetry => Telemetry::decode(body)
             .map(|it| telemetry_from_pb(it).map(|it| local::telemetry(&it)).unwrap_or_default()),
         ResourceType::Provider => Provider::decode(body)

@@ -30,6 +30,7 @@ use ambit_cluster::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
 use ambit_cluster::kinds::rate_limit::RateLimitPolicy;
 use ambit_cluster::kinds::route::connection::ConnectionRoute;
 use ambit_cluster::kinds::route::{GrpcRoute, HttpRoute};
+use ambit_cluster::kinds::secret::Secret;
 use ambit_cluster::kinds::service::{EndpointSlice, Service};
 use ambit_cluster::kinds::telemetry::Telemetry;
 use ambit_cluster::kinds::virtual_service::VirtualService;
@@ -92,6 +93,8 @@ pub struct Space {
     pub telemetries: Shelf<Telemetry>,
     /// Config maps: of the mesh, and those that others refer to.
     pub configs: Shelf<ConfigMap>,
+    /// Secrets that others refer to.
+    pub secrets: Shelf<Secret>,
 }
 
 impl Space {
@@ -117,6 +120,7 @@ impl Space {
             && self.destination_rules.is_empty()
             && self.telemetries.is_empty()
             && self.configs.is_empty()
+            && self.secrets.is_empty()
     }
 
     /// An annotation of the namespace.
@@ -153,6 +157,8 @@ pub struct World {
     peers: usize,
     /// How many destination rules there are.
     rules: usize,
+    /// How many secrets.
+    secrets: usize,
     /// How what is made for gateways is to be; none where nobody reads that.
     pub overlays: Option<Arc<Overlays>>,
 }
@@ -177,6 +183,7 @@ impl World {
             asked: Asked::default(),
             peers: 0,
             rules: 0,
+            secrets: 0,
             overlays: None,
         }
     }
@@ -359,6 +366,7 @@ impl World {
             }
             Body::Telemetry(it) => drop(space.telemetries.insert(name, it)),
             Body::ConfigMap(it) => drop(space.configs.insert(name, it)),
+            Body::Secret(it) => self.secrets += usize::from(space.secrets.insert(name, it).is_none()),
             Body::Node(_) | Body::ServiceAccount(_) | Body::GatewayClass(_) => {}
         }
     }
@@ -397,6 +405,7 @@ impl World {
             }
             Kind::Telemetry => drop(space.telemetries.remove(&at.name)),
             Kind::ConfigMap => drop(space.configs.remove(&at.name)),
+            Kind::Secret => self.secrets -= usize::from(space.secrets.remove(&at.name).is_some()),
             Kind::Node | Kind::ServiceAccount | Kind::GatewayClass => {}
         }
         if space.is_empty() {

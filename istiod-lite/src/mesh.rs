@@ -35,6 +35,8 @@ pub struct Mesh {
     pub collectors: Vec<String>,
     /// Which requests spans are kept of, and what they say.
     pub tracing: Tracing,
+    /// Whether secrets are read that destination rules name.
+    pub secrets: bool,
 }
 
 impl Default for Mesh {
@@ -52,6 +54,7 @@ impl Default for Mesh {
             providers: Vec::new(),
             collectors: Vec::new(),
             tracing: Tracing::default(),
+            secrets: false,
         }
     }
 }

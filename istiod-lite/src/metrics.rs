@@ -65,6 +65,7 @@ enum Type {
     Authentication,
     Provider,
     Traffic,
+    Credential,
     Telemetry,
 }
 
@@ -80,6 +81,7 @@ impl From<ResourceType> for OfType {
             ResourceType::Authentication => Type::Authentication,
             ResourceType::Provider => Type::Provider,
             ResourceType::Traffic => Type::Traffic,
+            ResourceType::Credential => Type::Credential,
             ResourceType::Telemetry => Type::Telemetry,
         };
         Self { r#type }

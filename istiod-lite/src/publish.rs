@@ -375,7 +375,16 @@ impl Feed {
 
 /// Whether objects of a kind have a say in which others are referred to.
 fn refers(kind: Kind) -> bool {
-    matches!(kind, Kind::BackendTlsPolicy | Kind::Namespace)
+    matches!(
+        kind,
+        Kind::BackendTlsPolicy
+            | Kind::DestinationRule
+            | Kind::Gateway
+            | Kind::GatewayClass
+            | Kind::Namespace
+            | Kind::Service
+            | Kind::ServiceEntry
+    )
 }
 
 /// Cancel-safe: what was not taken is there the next time. Whoever reads ends with the program only.

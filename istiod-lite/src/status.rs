@@ -124,6 +124,10 @@ pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
     if at.kind == Kind::ConfigMap {
         return if world.is_own(at) { all(world) } else { referring(world, at) };
     }
+    if at.kind == Kind::Secret {
+        let rules = world.naming(&at.name).into_iter().map(|it| &it.metadata);
+        return rules.map(|it| ObjectRef::new(Kind::DestinationRule, &it.namespace, &it.name)).collect();
+    }
     let mut all = nearest(world, at);
     // What becomes of a route depends on what becomes of what it is attached to, and on others that are.
     let routes: Vec<_> = parents_of_all(&all, at).flat_map(|it| world.routes_of(it)).collect();

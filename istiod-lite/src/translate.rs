@@ -100,6 +100,10 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
             UnitKind::GrpcRoute => routed(route::grpc(world, space.grpc_routes.get(&unit.name)?).route),
             UnitKind::TlsRoute => connected(world, space.tls_routes.get(&unit.name)?, RouteKind::Tls),
             UnitKind::TcpRoute => connected(world, space.tcp_routes.get(&unit.name)?, RouteKind::Tcp),
+            UnitKind::Credential => {
+                let found = destination::credential::credential(world, space.secrets.get(&unit.name)?);
+                found.map(|it| Change::Credential(Arc::new(it))).into_iter().collect()
+            }
             UnitKind::VirtualService => {
                 let object = space.virtual_services.get(&unit.name)?;
                 routed(route::virtual_service::virtual_service(world, object).route)

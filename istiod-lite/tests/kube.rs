@@ -265,6 +265,64 @@ async fn a_policy_of_tls_goes_by_the_config_map_that_it_names_and_says_so() {
     assert!(!asked.iter().any(|line| line.contains("configmaps/others")), "nobody refers to it");
 }
 
+/// Secrets are read by their names, where that was switched on, and nothing of them is shown.
+#[tokio::test]
+async fn a_secret_that_a_rule_names_is_read_by_its_name_and_shown_to_nobody() {
+    const RULES: &str = "/apis/networking.istio.io/v1/destinationrules";
+    let leaf = ambit_kit::Authority::new().issue_host("gate.example");
+    for (flag, outcome) in [("--read-secrets=true", "Accepted"), ("--read-secrets=false", "PartiallyInvalid")]
+    {
+        let scene = Scene::with(None, &[flag]).await.unwrap();
+        let listener = json!({"name": "mesh", "port": 15008, "protocol": "HBONE"});
+        scene.fake.put(
+            "/apis/gateway.networking.k8s.io/v1/gateways",
+            json!({
+                "metadata": {"name": "way", "namespace": "shop"},
+                "spec": {"gatewayClassName": "istio-waypoint", "listeners": [listener]},
+                "status": {"addresses": [{"type": "IPAddress", "value": "10.0.0.9"}]},
+            }),
+        );
+        scene.fake.put(
+            "/api/v1/services",
+            json!({
+                "metadata": {"name": "api", "namespace": "shop", "labels": {"istio.io/use-waypoint": "way"}},
+                "spec": {"clusterIP": "10.9.0.1", "ports": [{"name": "http", "port": 80}]},
+            }),
+        );
+        let texts = json!({"tls.crt": leaf.chain_pem, "tls.key": leaf.key_pem});
+        for name in ["gate", "other"] {
+            let metadata = json!({"name": name, "namespace": "shop"});
+            scene.fake.put("/api/v1/secrets", json!({"metadata": metadata, "stringData": texts}));
+        }
+        let tls = json!({"mode": "MUTUAL", "credentialName": "gate"});
+        scene.fake.put(
+            RULES,
+            json!({
+                "metadata": {"name": "api", "namespace": "shop", "generation": 1},
+                "spec": {"host": "api", "trafficPolicy": {"tls": tls}},
+            }),
+        );
+        let said = || {
+            let object = scene.fake.object(RULES, "shop", "api")?;
+            let condition = object.pointer("/status/conditions/0")?.clone();
+            (condition["reason"] == outcome).then_some(condition)
+        };
+        let condition = eventually(said).await;
+        let dump = scene.dump().await;
+        let piece = leaf.key_pem.lines().nth(1).unwrap();
+        assert_eq!(dump.contains("sa/way"), outcome == "Accepted", "{dump}");
+        assert!(!dump.contains(piece) && !dump.contains("PRIVATE KEY"), "{dump}");
+        assert!(!condition.to_string().contains(piece), "{condition}");
+        let asked = scene.fake.asked();
+        let secrets: Vec<&String> = asked.iter().filter(|line| line.contains("/secrets")).collect();
+        let own = |line: &&&String| !line.contains("/istio-system/");
+        let of_rules: Vec<_> = secrets.iter().filter(own).collect();
+        assert_eq!(of_rules.is_empty(), outcome != "Accepted", "{of_rules:?}");
+        let by_name = |line: &&&&String| line.ends_with("/api/v1/namespaces/shop/secrets/gate");
+        assert!(of_rules.iter().all(|line| by_name(&line)), "{of_rules:?}");
+    }
+}
+
 /// As it gets in where no webhook is asked.
 #[tokio::test]
 async fn a_policy_that_does_not_read_says_so_itself_until_it_does_and_its_last_good_version_stays() {

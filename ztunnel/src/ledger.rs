@@ -304,6 +304,8 @@ impl<'a> Concerned<'a> {
                 | Change::Authentication(_)
                 | Change::Traffic(_)
                 | Change::TrafficGone(_)
+                | Change::Credential(_)
+                | Change::CredentialGone(_)
                 | Change::Telemetry(_)
                 | Change::TelemetryGone(_)
                 | Change::AuthenticationGone(_)

@@ -107,7 +107,8 @@ impl<'a> View<'a> {
             | Body::VirtualService(_)
             | Body::DestinationRule(_)
             | Body::Telemetry(_)
-            | Body::ConfigMap(_) => {}
+            | Body::ConfigMap(_)
+            | Body::Secret(_) => {}
         }
     }
 

@@ -22,6 +22,7 @@ pub mod rate_limit;
 pub mod route;
 pub mod scalar;
 pub mod schema;
+pub mod secret;
 pub mod service;
 pub mod telemetry;
 pub mod text;
@@ -65,6 +66,7 @@ fn straight(kind: Kind, text: &str) -> Option<Body> {
         | Kind::TcpRoute
         | Kind::BackendTlsPolicy
         | Kind::ConfigMap
+        | Kind::Secret
         | Kind::AuthorizationPolicy
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
@@ -116,6 +118,7 @@ pub(crate) fn read(kind: Kind, value: &Value) -> Result<Body, Wrong> {
         Kind::RateLimitPolicy => Body::RateLimitPolicy(checked(value, rate_limit::RateLimitPolicy::check)?),
         Kind::ExtProcPolicy => Body::ExtProcPolicy(checked(value, ext_proc::ExtProcPolicy::check)?),
         Kind::ConfigMap => Body::ConfigMap(checked(value, mesh::ConfigMap::check)?),
+        Kind::Secret => Body::Secret(typed(value).map_err(without_value)?),
         Kind::ServiceEntry => Body::ServiceEntry(checked(value, entry::ServiceEntry::check)?),
         Kind::WorkloadEntry => Body::WorkloadEntry(checked(value, entry::WorkloadEntry::check)?),
         Kind::DestinationRule => {
@@ -146,6 +149,12 @@ fn typed<T: DeserializeOwned>(value: &Value) -> Result<Arc<T>, Wrong> {
             inner.split_once("; ").unwrap_or((&inner, "see the field's description in the API"));
         Wrong::field(if field == "." { String::new() } else { field }, &shown, problem, remedy)
     })
+}
+
+/// Nothing of what is in a secret is repeated.
+fn without_value(wrong: Wrong) -> Wrong {
+    let remedy = "write it as the API has it: texts in base64 below data, or as they are below stringData";
+    Wrong::field(wrong.field, "", "not a secret's shape", remedy)
 }
 
 /// The value at a path like `spec.ports[0].port`; keys with dots in them are not found, which only costs the display.

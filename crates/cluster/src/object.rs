@@ -18,6 +18,7 @@ use crate::kinds::policy::{AuthorizationPolicy, PeerAuthentication};
 use crate::kinds::rate_limit::RateLimitPolicy;
 use crate::kinds::route::connection::ConnectionRoute;
 use crate::kinds::route::{GrpcRoute, HttpRoute};
+use crate::kinds::secret::Secret;
 use crate::kinds::service::{EndpointSlice, Service};
 use crate::kinds::telemetry::Telemetry;
 use crate::kinds::virtual_service::VirtualService;
@@ -73,11 +74,13 @@ pub enum Kind {
     Telemetry,
     /// Texts by name, of which one is the mesh's configuration.
     ConfigMap,
+    /// What is for few eyes: of it, what waypoints prove themselves by outside of the mesh.
+    Secret,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Node,
         Self::Namespace,
         Self::ServiceAccount,
@@ -102,6 +105,7 @@ impl Kind {
         Self::DestinationRule,
         Self::Telemetry,
         Self::ConfigMap,
+        Self::Secret,
     ];
 
     /// As written in `kind:`.
@@ -132,6 +136,7 @@ impl Kind {
             Self::DestinationRule => "DestinationRule",
             Self::Telemetry => "Telemetry",
             Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
         }
     }
 
@@ -144,7 +149,8 @@ impl Kind {
             | Self::ServiceAccount
             | Self::Pod
             | Self::Service
-            | Self::ConfigMap => "",
+            | Self::ConfigMap
+            | Self::Secret => "",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::Gateway
             | Self::GatewayClass
@@ -300,6 +306,8 @@ pub enum Body {
     Telemetry(Arc<Telemetry>),
     /// Texts by name.
     ConfigMap(Arc<ConfigMap>),
+    /// What waypoints prove themselves by outside of the mesh.
+    Secret(Arc<Secret>),
 }
 
 impl Body {
@@ -330,6 +338,7 @@ impl Body {
             Self::DestinationRule(it) => &it.metadata,
             Self::Telemetry(it) => &it.metadata,
             Self::ConfigMap(it) => &it.metadata,
+            Self::Secret(it) => &it.metadata,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::authentication::Authentication;
+use crate::credential::Credential;
 use crate::ext_proc::ExtProc;
 use crate::http_route::{Route, RouteKey};
 use crate::name::{Label, PolicyKey, ServiceKey, WorkloadUid};
@@ -59,6 +60,8 @@ pub enum Change {
     Provider(Arc<Provider>),
     /// How a service's traffic is handled is new or replaced.
     Traffic(Arc<Traffic>),
+    /// What a waypoint proves itself by outside of the mesh is new or replaced.
+    Credential(Arc<Credential>),
     /// What is told of requests is new or replaced.
     Telemetry(Arc<Telemetry>),
     /// A workload is gone.
@@ -81,6 +84,8 @@ pub enum Change {
     ProviderGone(Label),
     /// Nothing is said of a service's traffic any more.
     TrafficGone(ServiceKey),
+    /// A credential is gone.
+    CredentialGone(Label),
     /// Nothing is said any more of what is told of requests.
     TelemetryGone(PolicyKey),
 }

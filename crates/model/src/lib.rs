@@ -5,6 +5,7 @@
 pub mod address;
 pub mod authentication;
 pub mod balance;
+pub mod credential;
 pub mod delta;
 pub mod dns;
 pub mod ext_proc;

@@ -17,6 +17,7 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
 use crate::address::NetworkAddress;
 use crate::authentication::Authentication;
+use crate::credential::Credential;
 use crate::delta::{Change, Delta};
 use crate::ext_proc::ExtProc;
 use crate::http_route::{Route, RouteKey, Tables};
@@ -62,6 +63,7 @@ pub struct Snapshot {
     limits: Demands<RateLimit>,
     processors: Demands<ExtProc>,
     traffic: HashTrieMapSync<ServiceKey, Arc<Traffic>>,
+    credentials: HashTrieMapSync<Label, Arc<Credential>>,
     providers: HashTrieMapSync<Label, Arc<Provider>>,
     said: Said,
 }
@@ -269,6 +271,17 @@ impl Snapshot {
         self.traffic.get(service)
     }
 
+    /// What we prove ourselves by outside of the mesh, by its name.
+    #[must_use]
+    pub fn credential(&self, name: &str) -> Option<&Arc<Credential>> {
+        self.credentials.get(name)
+    }
+
+    /// All of that, in no order.
+    pub fn credentials(&self) -> impl Iterator<Item = &Arc<Credential>> {
+        self.credentials.values()
+    }
+
     /// How traffic is handled, of all services of which something was said, in no order.
     pub fn traffic(&self) -> impl Iterator<Item = &Arc<Traffic>> {
         self.traffic.values()
@@ -366,6 +379,12 @@ impl Snapshot {
             }
             Change::TrafficGone(key) => {
                 self.traffic.remove_mut(key);
+            }
+            Change::Credential(one) => {
+                self.credentials.insert_mut(one.name.clone(), Arc::clone(one));
+            }
+            Change::CredentialGone(name) => {
+                self.credentials.remove_mut(name);
             }
             Change::Telemetry(one) => self.said.put(one),
             Change::TelemetryGone(key) => self.said.take(key),

@@ -13,6 +13,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::configs::hbone::{self, Checks};
+use crate::configs::provider;
 use crate::configs::{Accepting, Algorithms, Dialling, Revocations};
 use crate::peer::{self, PeerError};
 
@@ -240,6 +241,20 @@ pub(crate) fn certificates(
 #[must_use]
 pub fn is_bundle(pem: &str) -> bool {
     certificates("root bundle", pem.as_bytes()).is_ok_and(|found| anchors(&found).is_ok())
+}
+
+/// Whether a chain and a key, as PEM, are each other's and can be used.
+#[must_use]
+pub fn is_pair(chain: &str, key: &str) -> bool {
+    pair(chain, key).is_some_and(|(chain, key)| {
+        CertifiedKey::from_der(chain, key, &provider::control_plane(Algorithms::Usual)).is_ok()
+    })
+}
+
+/// A chain and a key. What is wrong with them is not said: it could repeat a piece of the key.
+pub(crate) fn pair(chain: &str, key: &str) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let chain = certificates("certificate chain", chain.as_bytes()).ok()?;
+    Some((chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).ok()?))
 }
 
 /// The roots as rustls wants them. Every one must be usable: a bundle half understood hides mistakes.

@@ -5,6 +5,7 @@
 mod address;
 mod authentication;
 mod collector;
+mod credential;
 mod ext_proc;
 mod gateway;
 mod policy;
@@ -19,6 +20,7 @@ mod traffic;
 mod workload;
 
 pub use authentication::{authentication_from_pb, authentication_to_pb};
+pub use credential::{credential_from_pb, credential_to_pb};
 pub use ext_proc::{ext_proc_from_pb, ext_proc_to_pb};
 pub use policy::{policy_from_pb, policy_to_pb};
 pub use provider::{provider_from_pb, provider_to_pb};

@@ -117,6 +117,9 @@ pub const TRAFFIC_LIST: usize = 1_024;
 /// and in each subset may have its own.
 pub const TRAFFIC_ROOTS: usize = 64 << 10;
 
+/// Waypoints of one namespace that have the same credential.
+pub const CREDENTIAL_OWNERS: usize = 256;
+
 /// Names of which an endpoint proves one.
 pub const SUBJECT_NAMES: usize = 64;
 

@@ -3,6 +3,7 @@
 //! name the field. Reads no files.
 
 mod authentication;
+mod credential;
 mod ext_proc;
 mod fault;
 mod lines;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use authentication::authentication;
+pub use credential::credential;
 pub use ext_proc::ext_proc;
 pub use fault::{FieldFault, LocalError};
 pub use lines::{LinesError, read_lines, write_lines};

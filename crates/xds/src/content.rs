@@ -4,6 +4,7 @@
 //! The first answer to a subscriber that wants everything is one message however large, within what subscribers
 //! accept: they count as in step once they have it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use ambit_wire::convert::{ResourceKey, ResourceType};
@@ -22,8 +23,15 @@ const NAME_FRAME: usize = 6;
 const RESPONSE_FRAME: usize = 256;
 
 /// A response but for what is its subscriber's own.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Content(Bytes);
+
+/// Without the bytes, in which a key may be.
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Content").field("bytes", &self.0.len()).finish_non_exhaustive()
+    }
+}
 
 /// Responses, in order.
 pub(crate) type Contents = Vec<Arc<Content>>;

@@ -5,12 +5,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ambit_model::delta::Delta;
-use ambit_model::name::NodeName;
+use ambit_model::name::{Identity, NodeName};
 use ambit_wire::convert::{Encoded, ResourceKey, ResourceType, encode};
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -37,7 +38,7 @@ const TYPES: usize = ResourceType::ALL.len();
 pub type Name = Arc<str>;
 
 /// One resource.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Record {
     /// What it is about.
     pub key: ResourceKey,
@@ -51,8 +52,18 @@ pub struct Record {
     pub node: NodeName,
     /// Names of the services it is an endpoint of.
     pub services: Vec<String>,
+    /// Whom it is told to alone; nobody in particular: all who ask.
+    pub owners: Vec<Identity>,
     /// Its content.
     pub body: Bytes,
+}
+
+/// Without the content, which may be a key.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, version) = (&self.name, &self.version);
+        f.debug_struct("Record").field("name", name).field("version", version).finish_non_exhaustive()
+    }
 }
 
 impl Record {
@@ -113,6 +124,7 @@ pub struct Library {
     authentications: RedBlackTreeMapSync<Name, Arc<Record>>,
     providers: RedBlackTreeMapSync<Name, Arc<Record>>,
     traffic: RedBlackTreeMapSync<Name, Arc<Record>>,
+    credentials: RedBlackTreeMapSync<Name, Arc<Record>>,
     telemetry: RedBlackTreeMapSync<Name, Arc<Record>>,
     by_alias: Index,
     by_service: Index,
@@ -347,6 +359,7 @@ impl Library {
             ResourceType::Authentication => &self.authentications,
             ResourceType::Provider => &self.providers,
             ResourceType::Traffic => &self.traffic,
+            ResourceType::Credential => &self.credentials,
             ResourceType::Telemetry => &self.telemetry,
         }
     }
@@ -362,13 +375,14 @@ impl Library {
             ResourceType::Authentication => &mut self.authentications,
             ResourceType::Provider => &mut self.providers,
             ResourceType::Traffic => &mut self.traffic,
+            ResourceType::Credential => &mut self.credentials,
             ResourceType::Telemetry => &mut self.telemetry,
         }
     }
 
     fn put(&mut self, key: ResourceKey, name: &Name, encoded: Encoded) -> bool {
         let kind = key.kind();
-        let Encoded { aliases, node, services, body } = encoded;
+        let Encoded { aliases, node, services, owners, body } = encoded;
         if self.shelf(kind).get(name).is_some_and(|former| former.body == body) {
             return false;
         }
@@ -380,6 +394,7 @@ impl Library {
             aliases,
             node,
             services: services.iter().map(ToString::to_string).collect(),
+            owners,
             body,
         });
         if let Some(print) = self.prints.get_mut(place(kind)) {
@@ -422,6 +437,7 @@ fn place(kind: ResourceType) -> usize {
         ResourceType::RateLimit => 7,
         ResourceType::Telemetry => 8,
         ResourceType::ExtProc => 9,
+        ResourceType::Credential => 10,
     }
 }
 

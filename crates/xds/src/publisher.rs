@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ambit_model::name::NodeName;
+use ambit_model::name::{Identity, NodeName};
 use ambit_wire::convert::ResourceType;
 use ambit_wire::limits;
 use ambit_wire::pb::discovery::{DeltaDiscoveryRequest, Node};
@@ -69,6 +69,8 @@ pub struct Publisher {
     next_nonce: u64,
     library: Arc<Library>,
     node: Option<Node>,
+    /// As whom the subscriber was proven.
+    caller: Option<Identity>,
     topics: BTreeMap<ResourceType, Topic>,
     /// Until when the first answer about addresses waits for policies.
     waits_for_policies: Option<Instant>,
@@ -91,10 +93,17 @@ impl Publisher {
             next_nonce: 1,
             library,
             node: None,
+            caller: None,
             topics,
             waits_for_policies: None,
             unknown_types: 0,
         }
+    }
+
+    /// The subscriber was proven to be this one: what is its own is told to nobody else.
+    #[must_use]
+    pub fn proven(self, caller: Option<Identity>) -> Self {
+        Self { caller, ..self }
     }
 
     /// Who subscribes, once that was said.
@@ -203,6 +212,7 @@ impl Publisher {
             | ResourceType::Authentication
             | ResourceType::Provider
             | ResourceType::Traffic
+            | ResourceType::Credential
             | ResourceType::Telemetry => self.push(),
             ResourceType::Authorization => {
                 self.waits_for_policies = None;
@@ -227,6 +237,9 @@ impl Publisher {
         self.say(ResourceType::ExtProc, &processors.now, &mut actions);
         let issuers = self.due(ResourceType::Authentication, Farewell::Last);
         self.say(ResourceType::Authentication, &issuers.now, &mut actions);
+        // What is shown is there before anybody is to show it.
+        let own = self.due(ResourceType::Credential, Farewell::Last);
+        self.say(ResourceType::Credential, &own.now, &mut actions);
         let handled = self.due(ResourceType::Traffic, Farewell::Last);
         self.say(ResourceType::Traffic, &handled.now, &mut actions);
         let told = self.due(ResourceType::Telemetry, Farewell::InTurn);
@@ -242,6 +255,7 @@ impl Publisher {
         }
         // The removals are an answer of their own.
         self.say(ResourceType::Traffic, &handled.later, &mut actions);
+        self.say(ResourceType::Credential, &own.later, &mut actions);
         self.say(ResourceType::Authorization, &policies.later, &mut actions);
         self.say(ResourceType::Policy, &demands.later, &mut actions);
         self.say(ResourceType::RateLimit, &limits.later, &mut actions);
@@ -254,6 +268,9 @@ impl Publisher {
     fn due(&mut self, kind: ResourceType, farewell: Farewell) -> Arc<Told> {
         let own_node = self.node.as_ref().map(node_name).unwrap_or_default();
         match self.topics.get_mut(&kind) {
+            Some(Topic { interest: Interest::Own(own), .. }) => {
+                Arc::new(own.due(self.caller.as_ref(), &self.library).told(kind, farewell))
+            }
             Some(topic) => topic.interest.due((kind, farewell), &self.library, &own_node),
             None => Arc::default(),
         }

@@ -157,7 +157,7 @@ impl Ads {
         let mut library = library.ok_or_else(|| Status::unavailable("nobody is told of anything"))?;
         let newest = Arc::clone(&library.borrow_and_update());
         let talk = Talk::new(
-            Publisher::new(stream, newest),
+            Publisher::new(stream, newest).proven(caller.identity.clone()),
             Requests::new(body),
             library,
             self.streams.register(stream, caller.clone()),

@@ -6,6 +6,7 @@ use ambit_cluster::{Kind, ObjectRef};
 use super::{Condition, WAYPOINT_ACCEPTED};
 use crate::index::World;
 use crate::index::unit::{Unit, UnitKind};
+use crate::translate::destination::credential::{Within, namespaces};
 use crate::translate::destination::secured::secured;
 use crate::translate::destination::{Host, full_name, how_well, in_force, is_for_waypoints, notes};
 use crate::translate::waypoint::{Asker, Attachment, attach, class_of};
@@ -49,7 +50,7 @@ pub(super) fn said(world: &World, rule: &DestinationRule) -> Condition {
     if !behind.is_empty() {
         text += &format!("; another rule goes before it for {}", listed(&behind));
     }
-    let mut notes = notes(rule);
+    let mut notes = all_notes(world, rule);
     notes.extend(secured_otherwise(world, rule));
     if !notes.is_empty() {
         text += &format!("; not honoured: {}", notes.join("; "));
@@ -57,6 +58,22 @@ pub(super) fn said(world: &World, rule: &DestinationRule) -> Condition {
     let is_whole = behind.is_empty() && notes.is_empty();
     let reason = if is_whole { "Accepted" } else { "PartiallyInvalid" };
     Condition::new(WAYPOINT_ACCEPTED, "True", reason, text)
+}
+
+/// What of a rule waypoints do not go by; of which secrets there are, each namespace of waypoints has its own say.
+fn all_notes(world: &World, rule: &DestinationRule) -> Vec<String> {
+    let spaces = namespaces(world, rule);
+    let mut spaces: Vec<Option<&str>> = spaces.iter().map(|it| Some(it.as_str())).collect();
+    if spaces.is_empty() {
+        spaces.push(None);
+    }
+    let mut all = Vec::new();
+    for note in spaces.into_iter().flat_map(|namespace| notes(rule, Within { world, namespace })) {
+        if !all.contains(&note) {
+            all.push(note);
+        }
+    }
+    all
 }
 
 /// What is said of TLS by a rule, where policies of the Gateway API say something as well.

@@ -68,7 +68,7 @@ impl World {
         let discovered =
             || self.mesh.discovery.is_empty() || self.mesh.discovers(&self.labels_of(&at.namespace));
         match at.kind {
-            Kind::Node | Kind::Namespace | Kind::GatewayClass | Kind::ConfigMap => true,
+            Kind::Node | Kind::Namespace | Kind::GatewayClass | Kind::ConfigMap | Kind::Secret => true,
             Kind::ServiceAccount
             | Kind::Pod
             | Kind::Service

@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ambit_cluster::kinds::backend_tls::{BackendTarget, BackendTlsPolicy};
+use ambit_cluster::kinds::destination_rule::DestinationRule;
 use ambit_cluster::kinds::meta::is_object_name;
 use ambit_cluster::{Kind, ObjectRef};
 
 use crate::index::World;
+use crate::index::unit::Unit;
+use crate::translate::destination::credential::namespaces;
 
 /// The kind of a target that waypoints send to.
 #[must_use]
@@ -65,6 +68,35 @@ impl World {
         self.referring(map).flat_map(|it| targets(it)).collect()
     }
 
+    /// The destination rules that name a secret, of whichever namespace.
+    #[must_use]
+    pub fn naming(&self, secret: &str) -> Vec<&DestinationRule> {
+        let all = self.spaces().flat_map(|(_, space)| space.destination_rules.values());
+        all.filter(|it| it.credentials().any(|name| name == secret)).map(AsRef::as_ref).collect()
+    }
+
+    /// What those rules are about.
+    #[must_use]
+    pub fn governed_naming(&self, secret: &str) -> BTreeSet<Unit> {
+        self.naming(secret).into_iter().flat_map(|it| self.governed_by(it)).collect()
+    }
+
+    /// The secrets that destination rules name, in the namespaces of the waypoints that they are for.
+    fn secrets_named(&self) -> BTreeSet<ObjectRef> {
+        let mut named = BTreeSet::new();
+        if !self.mesh.secrets {
+            return named;
+        }
+        let rules = self.spaces().flat_map(|(_, space)| space.destination_rules.values());
+        for rule in rules.filter(|it| it.credentials().next().is_some()) {
+            for namespace in namespaces(self, rule) {
+                let names = rule.credentials().filter(|name| is_object_name(name));
+                named.extend(names.map(|name| ObjectRef::new(Kind::Secret, &namespace, name)));
+            }
+        }
+        named
+    }
+
     /// The objects that others refer to, beside the mesh's own configuration.
     #[must_use]
     pub fn referred(&self) -> BTreeSet<ObjectRef> {
@@ -75,6 +107,6 @@ impl World {
             let names = it.config_maps().filter(|name| is_object_name(name));
             names.map(move |name| ObjectRef::new(Kind::ConfigMap, home, name))
         });
-        maps.filter(|it| !self.is_own(it)).collect()
+        maps.filter(|it| !self.is_own(it)).chain(self.secrets_named()).collect()
     }
 }

@@ -15,6 +15,30 @@ use crate::index::{Space, World};
 /// The units that an object, as it is now, takes part in.
 #[must_use]
 pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
+    let mut units = of_object(world, at);
+    // Whose a credential is follows from rules, from what they are about, and from its waypoints.
+    let bears_on_it = matches!(
+        at.kind,
+        Kind::DestinationRule
+            | Kind::Gateway
+            | Kind::GatewayClass
+            | Kind::Namespace
+            | Kind::Service
+            | Kind::ServiceEntry
+    );
+    if bears_on_it && world.secrets > 0 {
+        credentials(world, &mut units);
+    }
+    units
+}
+
+fn credentials(world: &World, units: &mut BTreeSet<Unit>) {
+    for (name, space) in world.spaces() {
+        units.extend(named(UnitKind::Credential, name, space.secrets.keys()));
+    }
+}
+
+fn of_object(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
     let mut units = BTreeSet::new();
     if at.kind == Kind::Node {
         let pods = world.placed.get(at.name.as_ref()).into_iter().flatten();
@@ -68,6 +92,7 @@ pub fn of(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
         | Kind::TlsRoute
         | Kind::TcpRoute => {}
         Kind::BackendTlsPolicy => units.extend(world.secured_near(at).iter().filter_map(Unit::new)),
+        Kind::Secret => units.extend(world.governed_naming(&at.name)),
         Kind::ConfigMap => units.extend(world.secured_by(at).iter().filter_map(Unit::new)),
         Kind::VirtualService => beside(world, at, &mut units),
         // Of several at one place the oldest counts.
@@ -242,6 +267,7 @@ pub(super) fn workloads(world: &World, units: &mut BTreeSet<Unit>) {
 /// Everything that is translated.
 pub(super) fn all(world: &World, units: &mut BTreeSet<Unit>) {
     everything(world, units);
+    credentials(world, units);
     units.insert(Unit::providers());
     for (name, space) in world.spaces() {
         units.extend(named(UnitKind::Policy, name, space.policies.keys()));

@@ -38,6 +38,8 @@ pub enum UnitKind {
     TlsRoute,
     /// A route of connections: a route.
     TcpRoute,
+    /// A secret: a credential.
+    Credential,
     /// A virtual service: a route.
     VirtualService,
     /// What is told of requests: one.
@@ -79,6 +81,7 @@ impl Unit {
             Kind::GrpcRoute => UnitKind::GrpcRoute,
             Kind::TlsRoute => UnitKind::TlsRoute,
             Kind::TcpRoute => UnitKind::TcpRoute,
+            Kind::Secret => UnitKind::Credential,
             Kind::VirtualService => UnitKind::VirtualService,
             Kind::Telemetry => UnitKind::Telemetry,
             Kind::Node
@@ -90,6 +93,17 @@ impl Unit {
             | Kind::ConfigMap => return None,
         };
         Some(Self { kind, namespace: object.namespace.clone(), name: object.name.clone() })
+    }
+
+    /// The service or service entry that it is of.
+    #[must_use]
+    pub fn object(&self) -> Option<ObjectRef> {
+        let kind = match self.kind {
+            UnitKind::Service => Kind::Service,
+            UnitKind::ServiceEntry => Kind::ServiceEntry,
+            _ => return None,
+        };
+        Some(ObjectRef::new(kind, &self.namespace, &self.name))
     }
 
     /// The unit of the strict policy.

@@ -2,6 +2,7 @@
 //! host, who is in a subset, and which of a rule's parts goes before which. What a part means is `handling`'s, what
 //! policies of the Gateway API say instead of a part `secured`'s.
 
+pub mod credential;
 mod handling;
 pub mod secured;
 mod tls;
@@ -19,6 +20,7 @@ use ambit_cluster::kinds::service::Service;
 use ambit_model::name::{ServiceKey, WorkloadUid};
 use ambit_model::traffic::{Handling, Subset, Traffic};
 
+use self::credential::Within;
 use self::handling::{Parts, handling};
 use self::secured::{Secured, secured};
 use crate::index::World;
@@ -50,7 +52,8 @@ pub fn traffic(
     let own = Parts::of(policy);
     let resilience = rules.iter().map(|rule| rule.resilience().0).find(|it| *it != Resilience::default());
     let resilience = resilience.unwrap_or_default();
-    let handled = |parts: Parts<'_>| resilient(&resilience, handling(parts, &mut Vec::new()));
+    let within = Within { world, namespace: host.waypoint };
+    let handled = |parts: Parts<'_>| resilient(&resilience, handling(parts.within(within), &mut Vec::new()));
     let mut traffic = Traffic::unsaid(host.key.clone());
     traffic.handling = handled(own.begun(secured.whole()));
     let on_port = |port: u16| handled(own.on(policy, port).begun(secured.on(port)));
@@ -60,7 +63,8 @@ pub fn traffic(
         // Of one name, the first: the oldest rule's.
         let known = traffic.subsets.contains_key(subset.name.as_str());
         if !known {
-            let made = self::subset((own, policy, secured), subset, (members(&subset.labels), &resilience));
+            let members = (members(&subset.labels), &resilience);
+            let made = self::subset((own.within(within), policy, secured), subset, members);
             traffic.subsets.insert(subset.name.as_str().into(), made);
         }
     }
@@ -178,18 +182,18 @@ pub fn full_name<'a>(world: &World, rule: &'a DestinationRule) -> Cow<'a, str> {
 
 /// What of a rule waypoints do not go by, for its author.
 #[must_use]
-pub fn notes(rule: &DestinationRule) -> Vec<String> {
+pub fn notes(rule: &DestinationRule, within: Within<'_>) -> Vec<String> {
     let unread = rule.resilience().1.into_iter();
     let mut notes: Vec<_> =
         unread.map(|(key, unread)| format!("annotation {key} has no effect: {unread}")).collect();
     let mut read = |field: &str, policy: Option<&TrafficPolicy>| {
         let mut own = Vec::new();
         let parts = Parts::of(policy);
-        handling(parts, &mut own);
+        handling(parts.within(within), &mut own);
         notes.extend(own.iter().map(|note| format!("{field}.{note}")));
         for (at, port) in policy.iter().flat_map(|it| &it.port_level_settings).enumerate() {
             let mut own = Vec::new();
-            handling(Parts::of_port(port), &mut own);
+            handling(Parts::of_port(port).within(within), &mut own);
             notes.extend(own.iter().map(|note| format!("{field}.portLevelSettings[{at}].{note}")));
         }
     };

@@ -103,6 +103,7 @@ impl Place {
             hosts: vec!["127.0.0.1".into()],
             trusted: vec!["istio-system/ztunnel".into()],
             readers: Vec::new(),
+            read_secrets: false,
             waypoint: Default::default(),
         }
     }
@@ -248,6 +249,8 @@ fn told(change: &Change) -> String {
         Change::ProviderGone(name) => format!("-provider {name}"),
         Change::Traffic(it) => format!("+traffic {}", it.service),
         Change::TrafficGone(key) => format!("-traffic {key}"),
+        Change::Credential(it) => format!("+credential {}", it.name),
+        Change::CredentialGone(name) => format!("-credential {name}"),
         Change::Telemetry(it) => format!("+telemetry {}", it.key),
         Change::TelemetryGone(key) => format!("-telemetry {key}"),
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_model::delta::Delta;
+use ambit_model::name::Identity;
 use ambit_process::net::TcpListener;
 use ambit_process::stop::Stop;
 use ambit_tls::configs::{Served, control_plane};
@@ -26,23 +27,25 @@ pub struct Plane {
     library: watch::Sender<Arc<Library>>,
     streams: Streams,
     stop: Stop,
+    caller: Option<Identity>,
 }
 
 impl Plane {
-    /// Serves what `world` says, on loopback in `namespace`.
+    /// Serves what `world` says, on loopback in `namespace`; to whoever comes as if it were proven to be `caller`.
     #[must_use]
-    pub fn start(namespace: &Namespace, world: &Delta) -> Self {
-        Self::start_at(namespace, 0, Arc::new(Library::default().with(world)))
+    pub fn start(namespace: &Namespace, world: &Delta, caller: Option<Identity>) -> Self {
+        Self::start_at((namespace, 0), Arc::new(Library::default().with(world)), caller)
     }
 
     /// Ends, and begins again at the same address under another certificate, knowing what it knew.
     #[must_use]
     pub fn restart(self, namespace: &Namespace) -> Self {
         self.stop.stop();
-        Self::start_at(namespace, self.address.port(), Arc::clone(&self.library.borrow()))
+        let library = Arc::clone(&self.library.borrow());
+        Self::start_at((namespace, self.address.port()), library, self.caller.clone())
     }
 
-    fn start_at(namespace: &Namespace, port: u16, world: Arc<Library>) -> Self {
+    fn start_at((namespace, port): (&Namespace, u16), world: Arc<Library>, caller: Option<Identity>) -> Self {
         let bind = || std::net::TcpListener::bind(("127.0.0.1", port));
         let listener = namespace.within(|| eventually(PATIENCE, bind)).expect("a port");
         listener.set_nonblocking(true).expect("a listener that does not block");
@@ -52,7 +55,9 @@ impl Plane {
         let tls = control_plane::server(root_pem.as_bytes(), key_pem.as_bytes()).expect("TLS");
         let (library, view) = watch::channel(world);
         let stop = Stop::new();
-        let ads = Ads::new(view, Arc::new(|_, _| Ok(Caller::default())), stop.clone());
+        let identity = caller.clone();
+        let admit = move || Ok(Caller { identity: identity.clone(), ..Caller::default() });
+        let ads = Ads::new(view, Arc::new(move |_, _| admit()), stop.clone());
         let (streams, until) = (ads.streams(), stop.clone());
         let serve = async move {
             let listener = TcpListener::from_std(listener).expect("a listener on the runtime");
@@ -69,7 +74,7 @@ impl Plane {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(serve);
         });
-        Self { address, root_pem, library, streams, stop }
+        Self { address, root_pem, library, streams, stop, caller }
     }
 
     /// `XDS_ADDRESS` of its clients.

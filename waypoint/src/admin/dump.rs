@@ -40,6 +40,7 @@ pub(super) fn dump(world: &Snapshot, waypoint: &Waypoint, vault: &Vault) -> Valu
         ("routes", shelf(world.routes(), |it| it.key.to_string(), local::route)),
         ("requestPolicies", shelf(world.request_policies(), |it| it.key.to_string(), local::request_policy)),
         ("traffic", shelf(world.traffic(), |it| it.service.to_string(), local::traffic)),
+        ("credentials", shelf(world.credentials(), |it| it.name.to_string(), local::credential)),
         ("telemetry", shelf(world.telemetry(), |it| it.key.to_string(), local::telemetry)),
         ("rateLimits", shelf(world.rate_limits(), |it| it.key.to_string(), local::rate_limit)),
         ("extProcs", shelf(world.ext_procs(), |it| it.key.to_string(), local::ext_proc)),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ambit_kit::Authority;
+use ambit_model::credential::{Credential, Secret, Shown};
 use ambit_model::delta::Change;
 use ambit_model::service::{AppProtocol, Service};
 use ambit_model::traffic::{Handling, Origination, Roots, SubjectName, Traffic};
@@ -17,7 +18,7 @@ use http::Request;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::client::{Answer, Client, empty, http1};
-use crate::scene::{HOSTS, PATIENCE, Scene, endpoint, scene, scene_with, service};
+use crate::scene::{HOSTS, PATIENCE, Scene, credential, endpoint, identity, scene, scene_with, service};
 
 const WEB: &str = "10.1.0.1:80";
 /// Where the server is that is no part of the mesh.
@@ -109,7 +110,7 @@ fn tls_begins_to_an_endpoint_that_proves_its_name_and_nothing_is_sent_to_one_tha
     let roots = || Roots::Given(authority.root_pem().into());
     let said = |server: Option<&str>, names: &[&str], roots| {
         let names = names.iter().map(|it| SubjectName::Any((*it).into())).collect();
-        Some(Origination { server: server.map(Into::into), names, roots })
+        Some(Origination { server: server.map(Into::into), names, roots, shown: None })
     };
     let world = [
         Change::Service(Arc::new(service("web", "10.1.0.1", AppProtocol::Http11))),
@@ -145,6 +146,103 @@ fn tls_begins_to_an_endpoint_that_proves_its_name_and_nothing_is_sent_to_one_tha
             assert_eq!(ask(&mut client, "other.example.com").await.status, status, "{what}");
         }
         assert!(count.load(Ordering::SeqCst) > before);
+    });
+}
+
+/// Carries back what comes, over TLS and from those alone who show a certificate that it believes.
+async fn mutual(scene: &mut Scene, tls: Arc<ServerConfig>) {
+    let listener = TcpListener::bind((OUTSIDE, 8080)).await.unwrap();
+    scene.tasks.spawn("mutual", move |stop| async move {
+        let mut open = ambit_process::tasks::Tasks::new(&stop);
+        loop {
+            let tcp = tokio::select! {
+                taken = listener.accept() => taken.unwrap().0,
+                () = stop.stopped() => return,
+            };
+            let tls = Arc::clone(&tls);
+            open.spawn("one", |stop| async move {
+                let echo = async {
+                    let Ok(mut stream) = Served::accept(tls, tcp).await else { return };
+                    let mut bytes = [0; 64];
+                    while let Ok(got @ 1..) = stream.read(&mut bytes).await {
+                        let _ = stream.write_all(&bytes[..got]).await;
+                    }
+                };
+                tokio::select! {
+                    () = echo => {}
+                    () = stop.stopped() => {}
+                }
+            });
+        }
+    });
+}
+
+/// Whether what is sent comes back.
+async fn comes_back(scene: &Scene) -> bool {
+    let Ok(mut stream) = scene.open("cart", WEB).await else { return false };
+    let mut back = [0; 4];
+    let there =
+        async { stream.write_all(b"ping").await.is_ok() && stream.read_exact(&mut back).await.is_ok() };
+    tokio::time::timeout(PATIENCE, there).await.unwrap() && back == *b"ping"
+}
+
+#[test]
+fn a_certificate_is_shown_to_an_endpoint_that_asks_for_one_and_its_key_is_shown_to_nobody() {
+    let authority = Authority::new();
+    let leaf = authority.issue("spiffe://cluster.local/ns/shop/sa/gate");
+    let strange = Authority::new().issue("spiffe://cluster.local/ns/shop/sa/gate");
+    let told = |leaf: &ambit_kit::Leaf, owner: &str| {
+        Change::Credential(Arc::new(Credential {
+            name: "shop/gate".into(),
+            owners: vec![identity(owner)],
+            shown: Some(Shown { chain: leaf.chain_pem.as_str().into(), key: Secret::new(&leaf.key_pem) }),
+            roots: Some(authority.root_pem().into()),
+        }))
+    };
+    let shows = |shown: Option<&str>| {
+        begun(Some(Origination {
+            server: Some("server.example.com".into()),
+            names: vec![SubjectName::Uri("spiffe://cluster.local/ns/shop/sa/server".into())],
+            roots: Roots::Credential("shop/gate".into()),
+            shown: shown.map(Into::into),
+        }))
+    };
+    let world = [
+        Change::Service(Arc::new(service("web", "10.1.0.1", AppProtocol::Tcp))),
+        Change::Workload(Arc::new(plain("one", OUTSIDE))),
+        told(&leaf, "way"),
+        shows(Some("shop/gate")),
+    ];
+    let server = credential(&authority, &identity("server")).server();
+    scene(&world, async |scene| {
+        mutual(scene, server).await;
+        assert!(comes_back(scene).await);
+        for (what, change, wanted) in [
+            ("nothing is shown", shows(None), false),
+            ("a secret that is not there", shows(Some("shop/other")), false),
+            ("it is there again", shows(Some("shop/gate")), true),
+            ("one that the endpoint does not believe", told(&strange, "way"), false),
+            ("the former one", told(&leaf, "way"), true),
+            ("it is another waypoint's now", told(&leaf, "other"), false),
+            ("ours once more", told(&leaf, "way"), true),
+            ("it was taken away", Change::CredentialGone("shop/gate".into()), false),
+        ] {
+            scene.plane.publish(&[change].into_iter().collect());
+            let end = tokio::time::Instant::now() + PATIENCE;
+            while comes_back(scene).await != wanted {
+                assert!(tokio::time::Instant::now() < end, "{what}:\n{}", scene.log());
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        }
+        scene.logged(&["the secret shop/gate is not known here"]);
+        scene.plane.publish(&[told(&leaf, "way")].into_iter().collect());
+        let dump = scene.get(15000, "/config_dump").await.unwrap();
+        assert!(dump.contains("shop/gate"), "{dump}");
+        let resources = scene.get(15000, "/resources").await.unwrap_or_default();
+        let piece = leaf.key_pem.lines().nth(1).unwrap();
+        for text in [dump, resources, scene.log()] {
+            assert!(!text.contains(piece) && !text.contains("PRIVATE KEY"), "{text}");
+        }
     });
 }
 

@@ -84,7 +84,7 @@ pub(crate) fn scene_with(
     let namespace = Namespace::new();
     let dir = tempfile::tempdir().unwrap();
     let authority = Arc::new(Authority::new());
-    let plane = Plane::start(&namespace, &world.iter().cloned().collect::<Delta>());
+    let plane = Plane::start(&namespace, &world.iter().cloned().collect::<Delta>(), Some(identity("way")));
     namespace.within(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {

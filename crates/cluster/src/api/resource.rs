@@ -60,6 +60,7 @@ pub(crate) fn plural(kind: Kind) -> &'static str {
         Kind::DestinationRule => "destinationrules",
         Kind::Telemetry => "telemetries",
         Kind::ConfigMap => "configmaps",
+        Kind::Secret => "secrets",
     }
 }
 
@@ -72,7 +73,8 @@ pub(crate) fn definition(kind: Kind) -> Option<String> {
         | Kind::Pod
         | Kind::Service
         | Kind::EndpointSlice
-        | Kind::ConfigMap => None,
+        | Kind::ConfigMap
+        | Kind::Secret => None,
         Kind::Gateway
         | Kind::GatewayClass
         | Kind::HttpRoute
@@ -121,7 +123,8 @@ pub(crate) fn accept(kind: Kind) -> (&'static str, &'static str) {
         | Kind::VirtualService
         | Kind::DestinationRule
         | Kind::Telemetry
-        | Kind::ConfigMap => ("application/json", "application/json"),
+        | Kind::ConfigMap
+        | Kind::Secret => ("application/json", "application/json"),
     }
 }
 

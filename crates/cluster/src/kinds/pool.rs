@@ -54,7 +54,8 @@ impl Pool {
             | Body::VirtualService(_)
             | Body::DestinationRule(_)
             | Body::Telemetry(_)
-            | Body::ConfigMap(_) => {}
+            | Body::ConfigMap(_)
+            | Body::Secret(_) => {}
         }
         let held = self.words.len() + self.texts.len() + self.containers.len() + self.owners.len();
         if held >= self.look_at.max(LOOKED_THROUGH) {

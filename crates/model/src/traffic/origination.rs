@@ -19,6 +19,8 @@ pub struct Origination {
     pub names: Vec<SubjectName>,
     /// Who vouches for it.
     pub roots: Roots,
+    /// The credential whose certificate is shown; none: none is.
+    pub shown: Option<Label>,
 }
 
 /// A name that a certificate may hold.
@@ -39,6 +41,8 @@ pub enum Roots {
     System,
     /// These, as PEM.
     Given(Box<str>),
+    /// Those of a credential.
+    Credential(Label),
     /// Nobody has to: whoever answers is believed. Somebody asked for this in so many words.
     Unchecked,
 }
@@ -83,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_name_that_is_asked_for_is_the_one_written_down_or_the_requests_or_the_services() {
-        let plain = Origination { server: None, names: Vec::new(), roots: Roots::System };
+        let plain = Origination { server: None, names: Vec::new(), roots: Roots::System, shown: None };
         for (asked, wanted) in [
             (Some("api.example.com"), "api.example.com"),
             (Some("api.example.com:8080"), "api.example.com"),

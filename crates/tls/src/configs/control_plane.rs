@@ -59,6 +59,9 @@ pub enum ConnectError {
     /// The roots are no usable certificates.
     #[error("the roots of the control plane are not usable")]
     Roots(#[source] CredentialError),
+    /// What is to be shown cannot be used. Why is not said: it could repeat a piece of a key.
+    #[error("the certificate that is to be shown, or its key, is not usable")]
+    Shown,
     /// rustls refuses the roots.
     #[error("TLS to the control plane cannot be configured")]
     Config(#[source] Error),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ambit_model::traffic::SubjectName;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -42,11 +42,16 @@ pub struct Origin {
 
 impl Origin {
     /// Believes those for whom `roots` vouch, as they are now, and who prove one of `names`; where there are none, the
-    /// name that is asked for. Without roots whoever answers is believed.
+    /// name that is asked for. Without roots whoever answers is believed. To servers that ask for it, `shown` is shown: a
+    /// chain and its key, as PEM.
     ///
     /// # Errors
     /// When they do not read, or are no usable certificates.
-    pub fn new(roots: Option<&RootSource>, names: Vec<SubjectName>) -> Result<Self, ConnectError> {
+    pub fn new(
+        roots: Option<&RootSource>,
+        names: Vec<SubjectName>,
+        shown: Option<(&str, &str)>,
+    ) -> Result<Self, ConnectError> {
         /// Each is another: what was begun by one is not to be taken for what another would have begun.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let anchors = match roots {
@@ -64,8 +69,18 @@ impl Origin {
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(ConnectError::Config)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(proof))
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::new(proof));
+        let mut config = match shown {
+            None => config.with_no_client_auth(),
+            Some((chain, key)) => {
+                let (chain, key) = credential::pair(chain, key).ok_or(ConnectError::Shown)?;
+                config.with_client_auth_cert(chain, key).map_err(|_| ConnectError::Shown)?
+            }
+        };
+        if shown.is_some() {
+            // A session that is taken up again shows what was shown when it began, which may have been withdrawn.
+            config.resumption = Resumption::disabled();
+        }
         let speaking = |alpn: &[&[u8]]| {
             let mut config = config.clone();
             config.alpn_protocols = alpn.iter().map(|it| it.to_vec()).collect();

@@ -9,7 +9,7 @@ use ambit_model::authentication::Authentication;
 use ambit_model::delta::Change;
 use ambit_model::ext_proc::ExtProc;
 use ambit_model::http_route::{Route, RouteKey};
-use ambit_model::name::{Label, NodeName, PolicyKey, ServiceKey, WorkloadUid};
+use ambit_model::name::{Identity, Label, NodeName, PolicyKey, ServiceKey, WorkloadUid};
 use ambit_model::policy::Policy;
 use ambit_model::provider::Provider;
 use ambit_model::rate_limit::RateLimit;
@@ -21,10 +21,11 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    ConvertError, authentication_from_pb, authentication_to_pb, ext_proc_from_pb, ext_proc_to_pb,
-    policy_from_pb, policy_to_pb, provider_from_pb, provider_to_pb, rate_limit_from_pb, rate_limit_to_pb,
-    request_policy_from_pb, request_policy_to_pb, route_from_pb, route_to_pb, service_from_pb, service_to_pb,
-    telemetry_from_pb, telemetry_to_pb, traffic_from_pb, traffic_to_pb, workload_from_pb, workload_to_pb,
+    ConvertError, authentication_from_pb, authentication_to_pb, credential_from_pb, credential_to_pb,
+    ext_proc_from_pb, ext_proc_to_pb, policy_from_pb, policy_to_pb, provider_from_pb, provider_to_pb,
+    rate_limit_from_pb, rate_limit_to_pb, request_policy_from_pb, request_policy_to_pb, route_from_pb,
+    route_to_pb, service_from_pb, service_to_pb, telemetry_from_pb, telemetry_to_pb, traffic_from_pb,
+    traffic_to_pb, workload_from_pb, workload_to_pb,
 };
 use crate::limits;
 use crate::pb::discovery::Payload;
@@ -54,18 +55,21 @@ pub enum ResourceType {
     Provider,
     /// How services' traffic is handled; only waypoints ask for it.
     Traffic,
+    /// What a waypoint proves itself by outside of the mesh; told to its owners alone.
+    Credential,
     /// What is told of requests; only waypoints ask for it.
     Telemetry,
 }
 
 impl ResourceType {
     /// All types, in the order a subscriber asks for them: what judges requests is known before what they are for.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Provider,
         Self::Policy,
         Self::RateLimit,
         Self::ExtProc,
         Self::Authentication,
+        Self::Credential,
         Self::Traffic,
         Self::Telemetry,
         Self::Address,
@@ -89,6 +93,7 @@ impl ResourceType {
             Self::Authentication => "type.googleapis.com/ambit.waypoint.v1.Authentication",
             Self::Provider => "type.googleapis.com/ambit.waypoint.v1.Provider",
             Self::Traffic => "type.googleapis.com/ambit.waypoint.v1.Traffic",
+            Self::Credential => "type.googleapis.com/ambit.waypoint.v1.Credential",
             Self::Telemetry => "type.googleapis.com/ambit.telemetry.v1.Telemetry",
         }
     }
@@ -123,6 +128,8 @@ pub enum ResourceKey {
     Provider(Label),
     /// How a service's traffic is handled.
     Traffic(ServiceKey),
+    /// A credential.
+    Credential(Label),
     /// What an object says of what is told of requests.
     Telemetry(PolicyKey),
 }
@@ -141,6 +148,7 @@ impl ResourceKey {
             Self::Authentication(_) => ResourceType::Authentication,
             Self::Provider(_) => ResourceType::Provider,
             Self::Traffic(_) => ResourceType::Traffic,
+            Self::Credential(_) => ResourceType::Credential,
             Self::Telemetry(_) => ResourceType::Telemetry,
         }
     }
@@ -159,6 +167,7 @@ impl ResourceKey {
             Self::Authentication(key) => Change::AuthenticationGone(key),
             Self::Provider(name) => Change::ProviderGone(name),
             Self::Traffic(key) => Change::TrafficGone(key),
+            Self::Credential(name) => Change::CredentialGone(name),
             Self::Telemetry(key) => Change::TelemetryGone(key),
         }
     }
@@ -172,7 +181,7 @@ impl fmt::Display for ResourceKey {
             Self::RateLimit(key) | Self::ExtProc(key) => key.fmt(f),
             Self::Policy(key) | Self::RequestPolicy(key) | Self::Authentication(key) => key.fmt(f),
             Self::Route(key) => key.fmt(f),
-            Self::Provider(name) => name.fmt(f),
+            Self::Provider(name) | Self::Credential(name) => name.fmt(f),
             Self::Telemetry(key) => key.fmt(f),
         }
     }
@@ -234,6 +243,11 @@ pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Resul
             let key = ResourceKey::Traffic(noun.service.clone());
             Decoded { key, change: Change::Traffic(Arc::new(noun)) }
         }
+        ResourceType::Credential => {
+            let noun = credential_from_pb(waypoint::Credential::decode(value)?)?;
+            let key = ResourceKey::Credential(noun.name.clone());
+            Decoded { key, change: Change::Credential(Arc::new(noun)) }
+        }
         ResourceType::Telemetry => {
             let noun = telemetry_from_pb(telemetry::Telemetry::decode(value)?)?;
             let key = ResourceKey::Telemetry(noun.key.clone());
@@ -265,7 +279,7 @@ fn address(value: Bytes) -> Result<Decoded, ConvertError> {
 }
 
 /// A noun as it is published.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Encoded {
     /// Other names an on-demand subscriber may ask for it by: `<network>/<ip>[/<prefix length>]`.
     pub aliases: Vec<String>,
@@ -273,8 +287,19 @@ pub struct Encoded {
     pub node: NodeName,
     /// The services a workload is an endpoint of.
     pub services: Vec<ServiceKey>,
+    /// Whom it is told to alone; nobody in particular: all who ask.
+    pub owners: Vec<Identity>,
     /// The content; the same noun always has the same bytes.
     pub body: Bytes,
+}
+
+/// Without the content, which may be a key.
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (aliases, owners, bytes) = (&self.aliases, &self.owners, self.body.len());
+        let mut shown = f.debug_struct("Encoded");
+        shown.field("aliases", aliases).field("owners", owners).field("bytes", &bytes).finish_non_exhaustive()
+    }
 }
 
 /// What a change publishes, and under which key. Nothing: the key is gone.
@@ -295,6 +320,11 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
         }
         Change::Traffic(noun) => (ResourceKey::Traffic(noun.service.clone()), Some(encode_traffic(noun))),
         Change::Provider(noun) => (ResourceKey::Provider(noun.name.clone()), Some(encode_provider(noun))),
+        Change::Credential(noun) => {
+            let owners = noun.owners.clone();
+            let encoded = Encoded { owners, ..plain(&credential_to_pb(noun)) };
+            (ResourceKey::Credential(noun.name.clone()), Some(encoded))
+        }
         Change::Telemetry(noun) => {
             (ResourceKey::Telemetry(noun.key.clone()), Some(plain(&telemetry_to_pb(noun))))
         }
@@ -307,6 +337,7 @@ pub fn encode(change: &Change) -> (ResourceKey, Option<Encoded>) {
         Change::ExtProcGone(key) => (ResourceKey::ExtProc(key.clone()), None),
         Change::AuthenticationGone(key) => (ResourceKey::Authentication(key.clone()), None),
         Change::TrafficGone(key) => (ResourceKey::Traffic(key.clone()), None),
+        Change::CredentialGone(name) => (ResourceKey::Credential(name.clone()), None),
         Change::TelemetryGone(key) => (ResourceKey::Telemetry(key.clone()), None),
         Change::ProviderGone(name) => (ResourceKey::Provider(name.clone()), None),
     }
@@ -318,6 +349,7 @@ fn encode_workload(workload: &Workload) -> Encoded {
         aliases: workload.addresses.iter().map(|ip| format!("{}/{ip}", workload.network)).collect(),
         node: workload.node.clone(),
         services: workload.services.keys().cloned().collect(),
+        owners: Vec::new(),
         body: message.encode_to_vec().into(),
     }
 }
@@ -330,6 +362,7 @@ fn encode_service(service: &Service) -> Encoded {
         aliases: vips.chain(ranges).collect(),
         node: NodeName::default(),
         services: Vec::new(),
+        owners: Vec::new(),
         body: message.encode_to_vec().into(),
     }
 }
@@ -377,6 +410,7 @@ fn plain(message: &impl Message) -> Encoded {
         aliases: Vec::new(),
         node: NodeName::default(),
         services: Vec::new(),
+        owners: Vec::new(),
         body: message.encode_to_vec().into(),
     }
 }

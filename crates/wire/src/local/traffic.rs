@@ -182,20 +182,22 @@ fn probe(probe: &Probe) -> Value {
 }
 
 fn tls(tls: &Origination) -> Value {
-    let Origination { server, names, roots } = tls;
+    let Origination { server, names, roots, shown } = tls;
     let names = names.iter().map(|it| match it {
         SubjectName::Host(name) | SubjectName::Any(name) => name.to_string(),
         SubjectName::Uri(uri) => format!("URI {uri}"),
     });
     let roots = match roots {
-        Roots::System => "the system's",
-        Roots::Given(_) => "given",
-        Roots::Unchecked => "nobody: whoever answers is believed",
+        Roots::System => "the system's".to_owned(),
+        Roots::Given(_) => "given".into(),
+        Roots::Credential(name) => format!("of the secret {name}"),
+        Roots::Unchecked => "nobody: whoever answers is believed".into(),
     };
     json!({
         "server": server.as_ref().map_or("as asked for", |it| it.as_str()),
         "names": names.collect::<Vec<_>>(),
         "roots": roots,
+        "shown": shown.as_ref().map_or_else(|| "nothing".into(), |name| format!("of the secret {name}")),
     })
 }
 

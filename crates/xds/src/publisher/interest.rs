@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ambit_model::name::NodeName;
+use ambit_model::name::{Identity, NodeName};
 use ambit_wire::convert::ResourceType;
 
 use super::reported::Reported;
@@ -22,6 +22,17 @@ pub(super) enum Interest {
     Everything { told: Arc<Library>, asked: BTreeSet<String> },
     /// What it names.
     Named(Named),
+    /// What is its own, of a type of which nobody is told everything.
+    Own(Own),
+}
+
+/// A subscriber to what is its own.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    /// What it has: canonical names and versions.
+    has: BTreeMap<Name, Box<str>>,
+    /// An answer is owed.
+    owed: bool,
 }
 
 /// A subscriber that names what it wants.
@@ -47,6 +58,11 @@ impl Interest {
         unsubscribe: &[String],
         reported: Reported,
     ) -> Self {
+        if kind == ResourceType::Credential {
+            let held = reported.into_map().into_iter();
+            let has = held.map(|(name, version)| (Name::from(name), version.into())).collect();
+            return Self::Own(Own { has, owed: true });
+        }
         let asks_all = subscribe.is_empty() || subscribe.iter().any(|name| name == ALL);
         let drops_all = unsubscribe.iter().any(|name| name == ALL);
         if kind != ResourceType::Address || (asks_all && !drops_all) {
@@ -71,6 +87,8 @@ impl Interest {
         match self {
             Self::Returning { reported } => *reported = std::mem::take(reported).with_names(names),
             Self::Everything { asked, .. } => asked.extend(names),
+            // It has all that it may have.
+            Self::Own(own) => own.owed = true,
             Self::Named(named) => {
                 named.drop(unsubscribe);
                 named.ask(names.collect());
@@ -85,6 +103,7 @@ impl Interest {
             Self::Returning { reported } => reported.count(),
             Self::Everything { asked, .. } => asked.len(),
             Self::Named(named) => named.asked.len(),
+            Self::Own(own) => own.has.len(),
         }
     }
 
@@ -107,6 +126,8 @@ impl Interest {
                 Arc::new(due.told(kind, farewell))
             }
             Self::Named(named) => return Arc::new(named.due(library, own_node).told(kind, farewell)),
+            // Nobody is known whose it would be.
+            Self::Own(own) => return Arc::new(own.due(None, library).told(kind, farewell)),
         };
         *self = Self::Everything { told: Arc::clone(library), asked: BTreeSet::new() };
         told
@@ -178,6 +199,32 @@ fn answer_asked(due: &mut Due, asked: BTreeSet<String>, library: &Library) {
     }
     due.changed.sort_by(|one, other| one.name.cmp(&other.name));
     due.changed.dedup_by(|one, other| one.name == other.name);
+}
+
+impl Own {
+    /// What is to be said now; it counts as said. Whoever was not proven has nothing.
+    pub(super) fn due(&mut self, caller: Option<&Identity>, library: &Library) -> Due {
+        let mut due = Due { owed: std::mem::take(&mut self.owed), ..Due::default() };
+        let all = library.records(ResourceType::Credential);
+        let own: BTreeMap<&Name, &Arc<Record>> = all
+            .filter(|record| caller.is_some_and(|caller| record.owners.contains(caller)))
+            .map(|record| (&record.name, record))
+            .collect();
+        self.has.retain(|name, _| {
+            let stays = own.contains_key(name);
+            if !stays {
+                due.removed.push(name.to_string());
+            }
+            stays
+        });
+        for (name, record) in own {
+            let former = self.has.insert(Arc::clone(name), record.version.clone());
+            if former.as_ref() != Some(&record.version) {
+                due.changed.push(Arc::clone(record));
+            }
+        }
+        due
+    }
 }
 
 impl Named {

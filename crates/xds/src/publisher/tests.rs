@@ -51,6 +51,7 @@ fn said(actions: Vec<Action>) -> Vec<String> {
             ResourceType::Authentication => "issuer",
             ResourceType::Provider => "provider",
             ResourceType::Traffic => "traffic",
+            ResourceType::Credential => "credential",
             ResourceType::Telemetry => "telemetry",
         };
         let added = response.resources.iter().map(|resource| format!(" +{}", short(&resource.name)));
@@ -418,4 +419,37 @@ fn print_of(library: &Library) -> crate::library::Print {
     let mut print = crate::library::Print::default();
     library.records(ADDRESS).for_each(|it| print.add(&it.name, &it.version));
     print
+}
+
+#[test]
+fn a_credential_is_told_to_its_owner_alone_and_taken_back_when_it_is_no_more() {
+    use ambit_model::credential::{Credential, Secret, Shown};
+    let who = |account: &str| format!("spiffe://cluster.local/ns/shop/sa/{account}").parse().unwrap();
+    let credential = |key: &str, owners: &[&str]| {
+        Change::Credential(Arc::new(Credential {
+            name: "shop/c".into(),
+            owners: owners.iter().map(|it| who(it)).collect(),
+            shown: Some(Shown { chain: "chain".into(), key: Secret::new(key) }),
+            roots: None,
+        }))
+    };
+    let told = |caller: Option<&str>, held: bool| {
+        let mut publisher =
+            Publisher::new(1, library(&delta([credential("one", &["way"])]))).proven(caller.map(who));
+        let mut asked = request(ResourceType::Credential);
+        // Whoever says that it has one that is not its own loses it.
+        if held {
+            asked.initial_resource_versions.insert("shop/c".into(), "0".into());
+        }
+        let mut all = said(publisher.on_request(asked, Instant::now()).unwrap());
+        for next in [credential("two", &["way"]), credential("two", &["other"])] {
+            all.extend(said(publisher.on_library(library(&delta([next])))));
+        }
+        all
+    };
+    assert_eq!(told(Some("way"), false), ["credential +c", "credential +c", "credential -c"]);
+    assert_eq!(told(Some("other"), false), ["credential", "credential +c"]);
+    assert_eq!(told(Some("third"), false), ["credential"]);
+    assert_eq!(told(None, false), ["credential"]);
+    assert_eq!(told(None, true), ["credential", "credential -c"]);
 }

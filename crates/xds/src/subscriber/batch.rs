@@ -86,6 +86,7 @@ fn removed(kind: ResourceType, name: &str, subscriber: &mut Subscriber) -> Optio
         ResourceType::Authentication => [name.parse().ok().map(ResourceKey::Authentication), None],
         ResourceType::Traffic => [name.parse().ok().map(ResourceKey::Traffic), None],
         ResourceType::Provider => [Some(ResourceKey::Provider(name.into())), None],
+        ResourceType::Credential => [Some(ResourceKey::Credential(name.into())), None],
         ResourceType::Telemetry => [name.parse().ok().map(ResourceKey::Telemetry), None],
     };
     let held = candidates.into_iter().flatten().find(|key| subscriber.retained.contains_key(key))?;

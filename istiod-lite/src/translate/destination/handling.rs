@@ -15,6 +15,7 @@ use ambit_model::traffic::{
 };
 use serde_json::Number;
 
+use super::credential::Within;
 use super::secured::Begun;
 use super::tls::origination;
 
@@ -42,6 +43,8 @@ pub(super) struct Parts<'a> {
     whole: Option<&'a TrafficPolicy>,
     /// What a policy of the Gateway API says of TLS, which goes before all that.
     begun: Option<&'a Begun>,
+    /// Where secrets are looked for.
+    within: Option<Within<'a>>,
 }
 
 impl<'a> Parts<'a> {
@@ -53,6 +56,7 @@ impl<'a> Parts<'a> {
             tls: policy.and_then(|it| it.tls.as_ref()),
             whole: policy,
             begun: None,
+            within: None,
         }
     }
 
@@ -64,6 +68,7 @@ impl<'a> Parts<'a> {
             tls: port.tls.as_ref(),
             whole: None,
             begun: None,
+            within: None,
         }
     }
 
@@ -71,7 +76,7 @@ impl<'a> Parts<'a> {
     pub(super) fn on(self, policy: Option<&'a TrafficPolicy>, port: u16) -> Self {
         let mut settings = policy.into_iter().flat_map(|it| &it.port_level_settings);
         let own = settings.find(|it| it.port.as_ref().is_some_and(|it| it.number.0 == port));
-        own.map_or(self, |own| Self { whole: self.whole, ..Self::of_port(own) })
+        own.map_or(self, |own| Self { whole: self.whole, within: self.within, ..Self::of_port(own) })
     }
 
     /// These go before others, part by part.
@@ -83,7 +88,13 @@ impl<'a> Parts<'a> {
             tls: self.tls.or(around.tls),
             whole: self.whole.or(around.whole),
             begun: self.begun.or(around.begun),
+            within: self.within.or(around.within),
         }
+    }
+
+    /// With secrets of a namespace.
+    pub(super) fn within(self, within: Within<'a>) -> Self {
+        Self { within: Some(within), ..self }
     }
 
     /// With what a policy of the Gateway API says of TLS.
@@ -122,16 +133,16 @@ fn begun(parts: &Parts<'_>, notes: &mut Vec<String>) -> (Option<Origination>, Op
     let proxied = parts.whole.is_some_and(|it| it.proxy_protocol.is_some());
     let said = match parts.begun {
         Some(Ok(tls)) => Ok(Some(tls.clone())),
-        Some(Err(unfit)) => Err(unfit.text.as_str()),
-        None => origination(parts.tls),
+        Some(Err(unfit)) => Err(unfit.text.clone().into()),
+        None => origination(parts.tls, parts.within),
     };
     let why = match said {
         Err(why) => why,
-        Ok(_) if proxied => "proxyProtocol: waypoints do not send that header",
+        Ok(_) if proxied => "proxyProtocol: waypoints do not send that header".into(),
         Ok(tls) => return (tls, None),
     };
     notes.push(format!("{why}, so nothing is sent"));
-    (None, Some(Broken::because(why)))
+    (None, Some(Broken::because(&why)))
 }
 
 fn beside(policy: &TrafficPolicy, notes: &mut Vec<String>) {

@@ -168,7 +168,7 @@ pub fn read(world: &World, policy: &BackendTlsPolicy) -> Reading {
     let (roots, unresolved) = roots(world, policy);
     let begun = names(policy).and_then(|names| {
         let server = Some(policy.spec.validation.hostname.as_str().into());
-        Ok(Origination { server, names, roots: roots? })
+        Ok(Origination { server, names, roots: roots?, shown: None })
     });
     let mut notes = Vec::new();
     if policy.spec.options.iter().next().is_some() {

@@ -36,7 +36,7 @@ fn read(policy: &str) -> (Handling, Vec<String>) {
     let text = rule("shop", "a", &format!("host: web, trafficPolicy: {{{policy}}}"));
     let world = world(&format!("{SERVICE}{text}"));
     let rule = &world.space("shop").unwrap().destination_rules["a"];
-    (web(&text, None).unwrap().handling, notes(rule))
+    (web(&text, None).unwrap().handling, notes(rule, Within { world: &world, namespace: None }))
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn what_is_not_gone_by_is_told_and_what_must_not_go_on_otherwise_is_closed() {
         ("tls: {mode: DISABLE}", false, ""),
         ("tls: {mode: SIMPLE}", false, ""),
         ("tls: {mode: SIMPLE, credentialName: c}", true, "trafficPolicy.tls.credentialName"),
-        ("tls: {mode: MUTUAL, credentialName: c}", true, "trafficPolicy.tls.mode MUTUAL"),
+        ("tls: {mode: MUTUAL, credentialName: c}", true, "trafficPolicy.tls.credentialName"),
         ("proxyProtocol: {version: V2}", true, "trafficPolicy.proxyProtocol"),
         ("tunnel: {protocol: CONNECT, targetHost: a, targetPort: 1}", false, "trafficPolicy.tunnel"),
         ("loadBalancer: {simple: PASSTHROUGH}", false, "trafficPolicy.loadBalancer.simple PASSTHROUGH"),

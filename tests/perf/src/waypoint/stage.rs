@@ -90,7 +90,7 @@ impl Stage {
         let world = world()?;
         let mut started = Vec::new();
         for (pod, place) in [(&self.client, CLIENT), (&self.server, SERVER), (&self.ours, OURS)] {
-            let plane = Plane::start(pod.namespace(), &world);
+            let plane = Plane::start(pod.namespace(), &world, None);
             let ours = place.name == OURS.name;
             let program = if ours { &programs.waypoint } else { &programs.ztunnel };
             let mut command = pod.proxy(program, place, (&self.authority, self.dir.path()))?;

@@ -63,9 +63,10 @@ fn tls(field: &str, tls: &ClientTls, findings: &mut Findings) {
     for (name, file, _) in files.iter().filter(|(_, file, matters)| begins && *matters && !file.is_empty()) {
         findings.warn(format!("{field}.{name}"), file, problem, "leave it out");
     }
-    if tls.mode == TlsMode::Mutual {
-        let problem = "waypoints have no certificate to show outside of the mesh, and send nothing";
-        findings.warn(format!("{field}.mode"), "MUTUAL", problem, "write SIMPLE");
+    if tls.mode == TlsMode::Mutual && tls.credential_name.is_empty() {
+        let problem = "waypoints have no certificate to show, and send nothing";
+        let remedy = "name a secret of the waypoint's namespace with credentialName";
+        findings.warn(format!("{field}.mode"), "MUTUAL", problem, remedy);
     }
 }
 

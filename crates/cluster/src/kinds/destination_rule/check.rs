@@ -9,6 +9,17 @@ use crate::fault::Wrong;
 use crate::kinds::duration::span;
 
 impl DestinationRule {
+    /// The secrets that it names.
+    pub fn credentials(&self) -> impl Iterator<Item = &str> {
+        let subsets = self.spec.subsets.iter().filter_map(|it| it.traffic_policy.as_ref());
+        let policies = self.spec.traffic_policy.iter().chain(subsets);
+        let all = policies.flat_map(|it| {
+            let ports = it.port_level_settings.iter().filter_map(|it| it.tls.as_ref());
+            it.tls.iter().chain(ports)
+        });
+        all.map(|it| it.credential_name.as_str()).filter(|it| !it.is_empty())
+    }
+
     /// What a rule cannot be without, or with.
     pub(crate) fn check(&self) -> Result<(), Wrong> {
         let spec = &self.spec;

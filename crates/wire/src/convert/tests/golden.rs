@@ -181,6 +181,7 @@ fn everything_upstream_sends_is_read_and_written_back_as_it_was() {
                 | ResourceType::Authentication
                 | ResourceType::Provider
                 | ResourceType::Traffic
+                | ResourceType::Credential
                 | ResourceType::Telemetry => {
                     panic!("of our own schema: {name}")
                 }

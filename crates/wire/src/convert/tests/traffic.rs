@@ -102,9 +102,15 @@ fn tls() -> impl Strategy<Value = Origination> {
         Just(Roots::System),
         Just(Roots::Unchecked),
         PART.prop_map(|it| Roots::Given(it.into())),
+        PART.prop_map(|it| Roots::Credential(it.into())),
     ];
-    (option::of("[a-z]{1,9}".prop_map(Into::into)), vec(name, 0..3), roots)
-        .prop_map(|(server, names, roots)| Origination { server, names, roots })
+    (
+        option::of("[a-z]{1,9}".prop_map(Into::into)),
+        vec(name, 0..3),
+        roots,
+        option::of("[a-z]{1,9}".prop_map(Into::into)),
+    )
+        .prop_map(|(server, names, roots, shown)| Origination { server, names, roots, shown })
 }
 
 fn probe() -> impl Strategy<Value = Probe> {

@@ -9,7 +9,9 @@ use crate::pb::waypoint as pb;
 
 pub(super) fn origination_from_pb(raw: pb::Origination) -> Result<Origination, ConvertError> {
     use pb::origination::Roots as Raw;
-    let pb::Origination { server, names, roots } = raw;
+    let pb::Origination { server, names, roots, shown } = raw;
+    let credential =
+        |name: String| Ok::<_, ConvertError>(text("tls.credential", limits::ROUTE_TEXT, name)?.into());
     check_count("tls.names", limits::SUBJECT_NAMES, names.len())?;
     if !server.is_empty() && !is_host(&server) {
         return Err(ConvertError::Value { field: "tls.server", value: server, wanted: "a host's name" });
@@ -21,7 +23,9 @@ pub(super) fn origination_from_pb(raw: pb::Origination) -> Result<Origination, C
             Raw::System(_) => Roots::System,
             Raw::Given(pem) => Roots::Given(text("tls.given", limits::TRAFFIC_ROOTS, pem)?.into()),
             Raw::Unchecked(_) => Roots::Unchecked,
+            Raw::Credential(name) => Roots::Credential(credential(name)?),
         },
+        shown: Some(shown).filter(|it| !it.is_empty()).map(credential).transpose()?,
     })
 }
 
@@ -39,7 +43,7 @@ fn name(raw: pb::SubjectName) -> Result<SubjectName, ConvertError> {
 pub(super) fn origination_to_pb(tls: &Origination) -> pb::Origination {
     use pb::origination::Roots as Raw;
     use pb::subject_name::Kind;
-    let Origination { server, names, roots } = tls;
+    let Origination { server, names, roots, shown } = tls;
     let name = |name: &SubjectName| {
         let kind = match name {
             SubjectName::Host(name) => Kind::Host(name.to_string()),
@@ -55,6 +59,8 @@ pub(super) fn origination_to_pb(tls: &Origination) -> pb::Origination {
             Roots::System => Raw::System(true),
             Roots::Given(pem) => Raw::Given(pem.to_string()),
             Roots::Unchecked => Raw::Unchecked(true),
+            Roots::Credential(name) => Raw::Credential(name.to_string()),
         }),
+        shown: shown.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
