@@ -43,7 +43,7 @@ const LEASE: &str = "ambit-istiod-leader";
 const REPLICA: &str = "ambit-istiod-replica-";
 
 /// Kinds that are followed in a cluster, besides the mesh's own configuration.
-const FOLLOWED: [Kind; 21] = [
+const FOLLOWED: [Kind; 22] = [
     Kind::Node,
     Kind::Namespace,
     Kind::Pod,

@@ -22,7 +22,7 @@ use crate::translate::waypoint::class_of;
 use crate::vips::{self, Given};
 
 /// The kinds whose authors are told something.
-const TOLD: [Kind; 16] = [
+const TOLD: [Kind; 17] = [
     Kind::AuthorizationPolicy,
     Kind::RequestAuthentication,
     Kind::RateLimitPolicy,

@@ -141,7 +141,7 @@ fn headers_go_by_a_processor_both_ways_and_it_changes_only_what_it_may() {
         let to_answer = headers(&[set("x-back", "b"), set(":status", "202")]);
         them.does(move |told| match told.part {
             REQUEST_HEADERS => Some(onward(told.part, &[to_request.clone(), number(5, 1)])),
-            RESPONSE_HEADERS => Some(onward(told.part, &[to_answer.clone()])),
+            RESPONSE_HEADERS => Some(onward(told.part, std::slice::from_ref(&to_answer))),
             _ => None,
         });
         let sent = [("x-old", "o"), ("x-judged", "good"), ("cookie", "secret"), ("x-envoy-max-retries", "9")];

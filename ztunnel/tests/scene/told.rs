@@ -64,7 +64,7 @@ impl Told {
             authority.borrow().issue(&identity).write(&dir.path().join(name));
         }
         let echo = Echo::start_in(&namespace, target());
-        let plane = Plane::start(&namespace, &world(&[]));
+        let plane = Plane::start(&namespace, &world(&[]), None);
         std::fs::write(dir.path().join("xds-root.pem"), plane.root_pem()).unwrap();
         let log = File::create(dir.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ztunnel"));

@@ -286,7 +286,10 @@ fn what_annotations_ask_for_is_of_all_ports_and_subsets_and_what_cannot_be_read_
     let text = annotated("ambit.io/health-check: ping, ambit.io/hedging: after=80ms");
     let world = world(&format!("{SERVICE}{text}"));
     let rule = &world.space("shop").unwrap().destination_rules["a"];
-    assert_eq!(notes(rule), ["annotation ambit.io/health-check has no effect: ping: not understood"]);
+    assert_eq!(
+        notes(rule, Within { world: &world, namespace: None }),
+        ["annotation ambit.io/health-check has no effect: ping: not understood"]
+    );
     let traffic = web(&text, None).unwrap();
     assert_eq!(
         (&traffic.handling.probe, traffic.handling.hedge_after),
