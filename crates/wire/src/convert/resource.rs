@@ -243,11 +243,7 @@ pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Resul
             let key = ResourceKey::Traffic(noun.service.clone());
             Decoded { key, change: Change::Traffic(Arc::new(noun)) }
         }
-        ResourceType::Credential => {
-            let noun = credential_from_pb(waypoint::Credential::decode(value)?)?;
-            let key = ResourceKey::Credential(noun.name.clone());
-            Decoded { key, change: Change::Credential(Arc::new(noun)) }
-        }
+        ResourceType::Credential => credential(value)?,
         ResourceType::Telemetry => {
             let noun = telemetry_from_pb(telemetry::Telemetry::decode(value)?)?;
             let key = ResourceKey::Telemetry(noun.key.clone());
@@ -258,6 +254,12 @@ pub fn decode(kind: ResourceType, name: &str, payload: Option<Payload>) -> Resul
         return Err(ConvertError::Misnamed { name: name.into(), key: decoded.key });
     }
     Ok(decoded)
+}
+
+fn credential(value: Bytes) -> Result<Decoded, ConvertError> {
+    let noun = credential_from_pb(waypoint::Credential::decode(value)?)?;
+    let key = ResourceKey::Credential(noun.name.clone());
+    Ok(Decoded { key, change: Change::Credential(Arc::new(noun)) })
 }
 
 fn address(value: Bytes) -> Result<Decoded, ConvertError> {
