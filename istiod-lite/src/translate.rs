@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use ambit_cluster::kinds::meta::Texts;
 use ambit_cluster::kinds::route::connection::ConnectionRoute;
+use ambit_cluster::kinds::secret::Secret;
 use ambit_cluster::kinds::service::Service;
 use ambit_model::delta::Change;
 use ambit_model::http_route::RouteKind;
@@ -100,10 +101,7 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
             UnitKind::GrpcRoute => routed(route::grpc(world, space.grpc_routes.get(&unit.name)?).route),
             UnitKind::TlsRoute => connected(world, space.tls_routes.get(&unit.name)?, RouteKind::Tls),
             UnitKind::TcpRoute => connected(world, space.tcp_routes.get(&unit.name)?, RouteKind::Tcp),
-            UnitKind::Credential => {
-                let found = destination::credential::credential(world, space.secrets.get(&unit.name)?);
-                found.map(|it| Change::Credential(Arc::new(it))).into_iter().collect()
-            }
+            UnitKind::Credential => shown(world, space.secrets.get(&unit.name)?),
             UnitKind::VirtualService => {
                 let object = space.virtual_services.get(&unit.name)?;
                 routed(route::virtual_service::virtual_service(world, object).route)
@@ -127,6 +125,12 @@ fn served(home: &At<'_>, object: &Service) -> Vec<Change> {
 
 fn connected(world: &World, object: &ConnectionRoute, kind: RouteKind) -> Vec<Change> {
     routed(route::connections::connections(world, object, kind).route)
+}
+
+/// A certificate that endpoints are shown.
+fn shown(world: &World, object: &Secret) -> Vec<Change> {
+    let found = destination::credential::credential(world, object);
+    found.map(|it| Change::Credential(Arc::new(it))).into_iter().collect()
 }
 
 fn routed(route: Option<ambit_model::http_route::Route>) -> Vec<Change> {

@@ -189,11 +189,10 @@ async fn a_policy_is_served_and_told_what_became_of_it_once_its_kind_is_installe
     assert!(scene.dump().await.contains("shop/deny"));
 }
 
-/// Whoever vouches is in a config map, which is followed by its name: what is in there now is in force.
-#[tokio::test]
-async fn a_policy_of_tls_goes_by_the_config_map_that_it_names_and_says_so() {
-    const POLICIES: &str = "/apis/gateway.networking.k8s.io/v1/backendtlspolicies";
-    let scene = Scene::new().await;
+const TLS_POLICIES: &str = "/apis/gateway.networking.k8s.io/v1/backendtlspolicies";
+
+/// A service behind a waypoint, and a policy by which its endpoints speak TLS, of which somebody else has said something.
+fn put_policy_of_tls(scene: &Scene) {
     let group = |kind: &str| format!("/apis/gateway.networking.k8s.io/v1/{kind}");
     let listener = json!({"name": "mesh", "port": 15008, "protocol": "HBONE"});
     scene.fake.put(
@@ -216,13 +215,20 @@ async fn a_policy_of_tls_goes_by_the_config_map_that_it_names_and_says_so() {
     let validation = json!({
         "hostname": "api.example", "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "roots"}],
     });
-    scene.fake.put(POLICIES, json!({
+    scene.fake.put(TLS_POLICIES, json!({
         "metadata": {"name": "api", "namespace": "shop", "generation": 3},
         "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": "api"}], "validation": validation},
         "status": {"ancestors": [theirs]},
     }));
+}
+
+/// Whoever vouches is in a config map, which is followed by its name: what is in there now is in force.
+#[tokio::test]
+async fn a_policy_of_tls_goes_by_the_config_map_that_it_names_and_says_so() {
+    let scene = Scene::new().await;
+    put_policy_of_tls(&scene);
     let said = |wanted: [&str; 2]| {
-        let object = scene.fake.object(POLICIES, "shop", "api")?;
+        let object = scene.fake.object(TLS_POLICIES, "shop", "api")?;
         let all = object.pointer("/status/ancestors")?.as_array()?.clone();
         assert_eq!(all[0]["controllerName"], "example.com/it", "{all:#?}");
         let ours = all.get(1)?;

@@ -316,9 +316,7 @@ impl Response<'_> {
         if rest.body == BodyMode::Streamed || rest.trailers {
             let (to, by) = crate::body::pipe();
             let from = std::mem::replace(&mut self.answer.body, by);
-            if !self.one.policy.watches {
-                self.answer.response.headers_mut().remove(CONTENT_LENGTH);
-            }
+            self.answer.response.headers_mut().remove(CONTENT_LENGTH);
             pieces::pump(self.one, Way::Response, (from.into(), to));
         }
         Ok(())

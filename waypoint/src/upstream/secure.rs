@@ -43,7 +43,10 @@ pub(crate) enum Unproven {
 
 /// How connections to one service begin, as was said last, and with what was told last.
 #[derive(Default)]
-pub(crate) struct Origins(Mutex<Option<(Origination, Vec<Arc<Credential>>, Arc<Origin>)>>);
+pub(crate) struct Origins(Mutex<Option<Made>>);
+
+/// What was said and told, and how connections begin by it.
+type Made = (Origination, Vec<Arc<Credential>>, Arc<Origin>);
 
 impl Origins {
     fn of(&self, said: &Origination, shared: &Shared) -> Result<Arc<Origin>, Unproven> {

@@ -71,7 +71,7 @@ impl Secret {
 }
 
 impl Parts {
-    fn of(texts: BTreeMap<String, String>, text: impl Fn(&str) -> Option<String>) -> Self {
+    fn of(texts: &BTreeMap<String, String>, text: impl Fn(&str) -> Option<String>) -> Self {
         let mut parts = BTreeMap::new();
         for (name, part) in NAMES {
             if let Some(found) = texts.get(name) {
@@ -92,13 +92,13 @@ impl fmt::Debug for Parts {
 impl<'de> Deserialize<'de> for Coded {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let plain = |coded: &str| String::from_utf8(STANDARD.decode(coded.trim()).ok()?).ok();
-        BTreeMap::deserialize(input).map(|texts| Self(Parts::of(texts, plain)))
+        BTreeMap::deserialize(input).map(|texts| Self(Parts::of(&texts, plain)))
     }
 }
 
 impl<'de> Deserialize<'de> for Plain {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        BTreeMap::deserialize(input).map(|texts| Self(Parts::of(texts, |text| Some(text.to_owned()))))
+        BTreeMap::deserialize(input).map(|texts| Self(Parts::of(&texts, |text| Some(text.to_owned()))))
     }
 }
 

@@ -181,7 +181,7 @@ fn a_config_map_that_changes_is_told_to_the_services_of_those_who_refer_to_it_an
     let roots = ObjectRef::new(Kind::ConfigMap, "shop", "roots");
     let refers = "hostname: a.example, caCertificateRefs: [{group: '', kind: ConfigMap, name: roots}, {group: '', kind: Secret, name: no}]";
     let mut world = world(&format!("{SERVICE}{}{}", policy("p", "", refers), map("roots", "")));
-    assert_eq!(world.referred().into_iter().collect::<Vec<_>>(), [roots.clone()]);
+    assert_eq!(world.referred().into_iter().collect::<Vec<_>>(), std::slice::from_ref(&roots));
     let touched = world.remove(&roots);
     assert!(touched.iter().any(|it| &*it.name == "api"), "{touched:?}");
     let touched = world.remove(&ObjectRef::new(Kind::BackendTlsPolicy, "shop", "p"));
