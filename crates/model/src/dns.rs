@@ -54,7 +54,7 @@ pub enum Family {
 pub enum Reply {
     /// The name is ours, and this is all there is.
     Ours {
-        /// What the name stands for, where a search domain had been appended to it.
+        /// What the name stands for, where a search domain had been appended to it and there are addresses.
         alias: Option<String>,
         /// Its addresses, in an order of chance; none is an answer too.
         addresses: Vec<IpAddr>,
@@ -74,7 +74,9 @@ pub fn resolve(
         let Some(found) = find(world, asker, &candidate) else { continue };
         let mut addresses = found.addresses(world, asker, family);
         shuffle(&mut addresses, pick);
-        let alias = stripped.filter(|_| !found.is_wildcard()).map(str::to_owned);
+        // A resolver asks for both families, and as a pod joins, the one question may have gone elsewhere, where nobody
+        // completes names. An alias without an address would then pass for an answer, and its search would end.
+        let alias = stripped.filter(|_| !found.is_wildcard() && !addresses.is_empty()).map(str::to_owned);
         return Reply::Ours { alias, addresses };
     }
     Reply::NotOurs

@@ -96,6 +96,15 @@ fn search_domains_are_taken_off_in_their_order_and_what_is_left_is_completed() {
 }
 
 #[test]
+fn what_a_name_stands_for_is_said_only_with_an_address() {
+    let case = Case::new([vips("shop/web.shop.svc.cluster.local", &["10.1.0.1"]).into()]);
+    let completed = "web.shop.shop.svc.cluster.local";
+    assert_eq!(case.a(completed), "web.shop > 10.1.0.1");
+    // A resolver whose other question was asked elsewhere, as the pod joined, goes on with the next name.
+    assert_eq!(case.reply(completed, Family::V6), Reply::Ours { alias: None, addresses: Vec::new() });
+}
+
+#[test]
 fn a_service_is_found_by_its_whole_name_and_by_every_shorter_one() {
     let case = Case::new([
         vips("shop/web.shop.svc.cluster.local", &["10.1.0.1"]).into(),
