@@ -191,12 +191,11 @@ async fn a_policy_is_served_and_told_what_became_of_it_once_its_kind_is_installe
 
 const TLS_POLICIES: &str = "/apis/gateway.networking.k8s.io/v1/backendtlspolicies";
 
-/// A service behind a waypoint, and a policy by which its endpoints speak TLS, of which somebody else has said something.
-fn put_policy_of_tls(scene: &Scene) {
-    let group = |kind: &str| format!("/apis/gateway.networking.k8s.io/v1/{kind}");
+/// The service `api`, which goes through a waypoint.
+fn put_service_behind_waypoint(scene: &Scene) {
     let listener = json!({"name": "mesh", "port": 15008, "protocol": "HBONE"});
     scene.fake.put(
-        &group("gateways"),
+        "/apis/gateway.networking.k8s.io/v1/gateways",
         json!({
             "metadata": {"name": "way", "namespace": "shop"},
             "spec": {"gatewayClassName": "istio-waypoint", "listeners": [listener]},
@@ -210,6 +209,11 @@ fn put_policy_of_tls(scene: &Scene) {
             "spec": {"clusterIP": "10.9.0.1", "ports": [{"name": "http", "port": 80}]},
         }),
     );
+}
+
+/// That service, and a policy by which its endpoints speak TLS, of which somebody else has said something.
+fn put_policy_of_tls(scene: &Scene) {
+    put_service_behind_waypoint(scene);
     let theirs =
         json!({"ancestorRef": {"name": "front"}, "controllerName": "example.com/it", "conditions": []});
     let validation = json!({
@@ -279,22 +283,7 @@ async fn a_secret_that_a_rule_names_is_read_by_its_name_and_shown_to_nobody() {
     for (flag, outcome) in [("--read-secrets=true", "Accepted"), ("--read-secrets=false", "PartiallyInvalid")]
     {
         let scene = Scene::with(None, &[flag]).await.unwrap();
-        let listener = json!({"name": "mesh", "port": 15008, "protocol": "HBONE"});
-        scene.fake.put(
-            "/apis/gateway.networking.k8s.io/v1/gateways",
-            json!({
-                "metadata": {"name": "way", "namespace": "shop"},
-                "spec": {"gatewayClassName": "istio-waypoint", "listeners": [listener]},
-                "status": {"addresses": [{"type": "IPAddress", "value": "10.0.0.9"}]},
-            }),
-        );
-        scene.fake.put(
-            "/api/v1/services",
-            json!({
-                "metadata": {"name": "api", "namespace": "shop", "labels": {"istio.io/use-waypoint": "way"}},
-                "spec": {"clusterIP": "10.9.0.1", "ports": [{"name": "http", "port": 80}]},
-            }),
-        );
+        put_service_behind_waypoint(&scene);
         let texts = json!({"tls.crt": leaf.chain_pem, "tls.key": leaf.key_pem});
         for name in ["gate", "other"] {
             let metadata = json!({"name": name, "namespace": "shop"});

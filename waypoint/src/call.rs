@@ -93,8 +93,7 @@ pub(crate) async fn call(
     patience: Duration,
 ) -> Result<Called, CallError> {
     let to = find(lane, at)?;
-    let http2 = matches!(protocol_of(&to), AppProtocol::Http2 | AppProtocol::Grpc);
-    within(lane, patience, exchange(lane, (at, &to), &request, http2)).await
+    within(lane, patience, exchange(lane, (at, &to), &request, speaks_http2(&to))).await
 }
 
 /// A body for somebody, and headers beside those that it needs.
@@ -155,8 +154,7 @@ pub(crate) async fn get(
     (path, host): (&str, &str),
 ) -> Result<Called, CallError> {
     let request = Request::builder().uri(path).header(HOST, host).body(Bytes::new());
-    let http2 = matches!(protocol_of(to), AppProtocol::Http2 | AppProtocol::Grpc);
-    at_one(lane, (to, plan), &request.map_err(CallError::Target)?, http2).await
+    at_one(lane, (to, plan), &request.map_err(CallError::Target)?, speaks_http2(to)).await
 }
 
 /// Asks one endpoint of a host by gRPC's health checking protocol. Whoever asks bounds the time.
@@ -200,6 +198,11 @@ fn message_of(called: &Called) -> Result<Bytes, CallError> {
         return Err(CallError::NoMessage);
     }
     Ok(called.body.slice(PREFIX..))
+}
+
+/// What is spoken at a port, where the caller has no version of its own.
+fn speaks_http2(to: &Bound) -> bool {
+    matches!(protocol_of(to), AppProtocol::Http2 | AppProtocol::Grpc)
 }
 
 fn find(lane: &Lane, at: &Reach) -> Result<Bound, CallError> {

@@ -36,10 +36,6 @@ pub(crate) struct Metered<S> {
 }
 
 impl<S> Metered<S> {
-    fn came(&self, bytes: usize) {
-        self.count((&self.passed.to_server, &self.counters.0), bytes);
-    }
-
     fn count(&self, (own, all): (&AtomicU64, &Counter), bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         own.fetch_add(bytes, Ordering::Relaxed);
@@ -56,7 +52,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     ) -> Poll<io::Result<()>> {
         let before = to.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, to))?;
-        self.came(to.filled().len() - before);
+        self.count((&self.passed.to_server, &self.counters.0), to.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }
