@@ -33,12 +33,15 @@ use crate::upstream::{Begin, Counted, Failure, Guide, Met, connect, endpoint, lo
 /// Endpoints tried for one connection; more would only hide that a service is down.
 const TRIES: usize = 3;
 
-/// Follows routes of connections.
-pub(crate) async fn lead(inbound: &Arc<Inbound>, arrival: Arrival, table: &Table) {
+/// Follows routes of connections, where there are any.
+pub(crate) async fn lead(inbound: &Arc<Inbound>, arrival: Arrival, table: Option<&Table>) {
     if !routed::asks_for_server(inbound, table) {
-        return dial_first(inbound, arrival, routed::target(inbound, table, None)).await;
+        return dial_first(inbound, arrival, routed::target(inbound, table)).await;
     }
-    if let Err(denied) = authorize::admit(inbound) {
+    // What policies say of a server is known only once it was heard.
+    if !routed::policies_ask_for_server(inbound)
+        && let Err(denied) = authorize::admit(inbound)
+    {
         arrival.refuse(Refusal::Denied);
         return refuse(inbound, &denied, now());
     }
@@ -48,17 +51,16 @@ pub(crate) async fn lead(inbound: &Arc<Inbound>, arrival: Arrival, table: &Table
 }
 
 /// Follows them with a stream that is open already.
-pub(crate) async fn follow(inbound: &Arc<Inbound>, mut line: Line, table: &Table) {
-    if !routed::asks_for_server(inbound, table) {
-        return carry(inbound, line, routed::target(inbound, table, None)).await;
+pub(crate) async fn follow(inbound: &Arc<Inbound>, mut line: Line, table: Option<&Table>) {
+    if routed::asks_for_server(inbound, table) {
+        let Ok(server) = routed::server(&mut line).await else { return };
+        inbound.heard(server);
     }
-    if let Ok(server) = routed::server(&mut line).await {
-        carry(inbound, line, routed::target(inbound, table, server.as_deref())).await;
-    }
+    carry(inbound, line, routed::target(inbound, table)).await;
 }
 
 /// Reaches an endpoint first and only then opens the stream, so that the client learns when there is none.
-pub(crate) async fn dial_first(inbound: &Arc<Inbound>, mut arrival: Arrival, to: Result<Bound, Refused>) {
+async fn dial_first(inbound: &Arc<Inbound>, mut arrival: Arrival, to: Result<Bound, Refused>) {
     let began = now();
     if let Err(denied) = authorize::admit(inbound) {
         arrival.refuse(Refusal::Denied);
@@ -82,7 +84,7 @@ pub(crate) async fn dial_first(inbound: &Arc<Inbound>, mut arrival: Arrival, to:
 }
 
 /// Carries a stream that is open already.
-pub(crate) async fn carry(inbound: &Arc<Inbound>, line: Line, to: Result<Bound, Refused>) {
+async fn carry(inbound: &Arc<Inbound>, line: Line, to: Result<Bound, Refused>) {
     let began = now();
     if let Err(denied) = authorize::admit(inbound) {
         return refuse(inbound, &denied, began);
@@ -113,8 +115,8 @@ async fn reach(inbound: &Inbound, to: Result<Bound, Refused>) -> Result<Reached,
     }
     let seat = guide.as_ref().map(|it| it.connect(lane)).transpose().map_err(Failure::from)?;
     let hash = guide.as_ref().and_then(|it| it.hash_of(inbound.client.from.ip()));
-    // Which host of a wildcard is meant, nobody says here.
-    look_up(lane, &to, None, &mut hints).await?;
+    // Which host of a wildcard is meant, only TLS says here.
+    look_up(lane, &to, inbound.server(), &mut hints).await?;
     let tls = Begin::of(lane, guide.as_ref(), None)?;
     let mut failed = None;
     for _ in 0..TRIES {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ambit_model::http_route::{Led, Table};
 use ambit_model::route::Bound;
+use ambit_model::service::AppProtocol;
 use ambit_model::tls_hello::{Hello, LONGEST, read};
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
@@ -39,16 +40,28 @@ pub(crate) async fn server(line: &mut Line) -> io::Result<Option<Box<str>>> {
     Ok(name)
 }
 
-/// Whether a connection's way depends on the server that it asks for.
-pub(crate) fn asks_for_server(inbound: &Inbound, table: &Table) -> bool {
+/// Whether it has to be known which server a connection asks for: its way depends on that, or whether it may be.
+pub(crate) fn asks_for_server(inbound: &Inbound, table: Option<&Table>) -> bool {
+    let of_wildcard = inbound.service().is_some_and(|service| service.hostname.as_str().starts_with('*'));
     let world = inbound.lane.shared.world.load();
-    table.asks_for_server(&inbound.opening(&world, table))
+    of_wildcard
+        || table.is_some_and(|table| table.asks_for_server(&inbound.opening(&world, table)))
+        || policies_ask_for_server(inbound)
+}
+
+/// Whether a policy looks at it. Of a port where nobody says that TLS is spoken it is not heard: the client may wait for
+/// the server to begin, and what policies say of it is read strictly there.
+pub(crate) fn policies_ask_for_server(inbound: &Inbound) -> bool {
+    let world = inbound.lane.shared.world.load();
+    inbound.protocol() == AppProtocol::Tls
+        && world.request_policies_of(&inbound.targets).iter().any(|policy| policy.asks_for_server())
 }
 
 /// Where a connection goes: as a rule says, or on to what it was opened to, if no rule is for it.
-pub(crate) fn target(inbound: &Inbound, table: &Table, server: Option<&str>) -> Result<Bound, Refused> {
+pub(crate) fn target(inbound: &Inbound, table: Option<&Table>) -> Result<Bound, Refused> {
+    let Some(table) = table else { return Ok(inbound.bound.clone()) };
     let world = inbound.lane.shared.world.load();
-    let found = match table.lead(&inbound.opening(&world, table), server) {
+    let found = match table.lead(&inbound.opening(&world, table), inbound.server()) {
         Led::Unsaid => return Ok(inbound.bound.clone()),
         Led::Nobody => return Err(Refused::NoRoute),
         Led::Found(found) => found,

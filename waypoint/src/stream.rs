@@ -3,7 +3,7 @@
 //! HTTP is `inner`'s, everything else `opaque`'s.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ambit_hbone::accept::Arrival;
 use ambit_hbone::head::{Connect, HeadError, Opened, Refusal};
@@ -56,6 +56,8 @@ pub(crate) struct Inbound {
     pub(crate) dialled: SocketAddr,
     /// Whose policies it comes under.
     pub(crate) targets: Vec<Target>,
+    /// The server that was asked for with TLS, once it was heard.
+    server: OnceLock<Box<str>>,
 }
 
 /// Why a stream is not opened.
@@ -74,6 +76,18 @@ impl Inbound {
         match &self.bound {
             Bound::Service { service, .. } => Some(service),
             Bound::Workload { .. } => None,
+        }
+    }
+
+    /// The server that is asked for with TLS, if that was listened for and there is one.
+    pub(crate) fn server(&self) -> Option<&str> {
+        self.server.get().map(AsRef::as_ref)
+    }
+
+    /// Keeps which server is asked for: the first one that was heard.
+    pub(crate) fn heard(&self, server: Option<Box<str>>) {
+        if let Some(server) = server {
+            self.server.get_or_init(|| server);
         }
     }
 
@@ -162,6 +176,7 @@ fn admit(lane: &Arc<Lane>, caller: &Arc<Caller>, arrival: &Arrival) -> Result<In
         caller: Arc::clone(caller),
         client,
         bound,
+        server: OnceLock::new(),
     })
 }
 
@@ -201,15 +216,11 @@ fn source(client: &Asker, (head, known): (&Connect, Option<&Arc<Workload>>)) -> 
 async fn open(inbound: Arc<Inbound>, arrival: Arrival, accepting: Stop) {
     let table = inbound.table_in(&inbound.lane.shared.world.load()).map(Arc::clone);
     if let Some(table) = table.as_ref().filter(|table| table.kind().is_of_connections()) {
-        return opaque::lead(&inbound, arrival, table).await;
+        return opaque::lead(&inbound, arrival, Some(table)).await;
     }
-    let as_asked = Ok(inbound.bound.clone());
     let spoken = match inbound.protocol() {
         AppProtocol::Tcp | AppProtocol::Tls => {
-            return match &table {
-                Some(table) => opaque::lead(&inbound, arrival, table).await,
-                None => opaque::dial_first(&inbound, arrival, as_asked).await,
-            };
+            return opaque::lead(&inbound, arrival, table.as_deref()).await;
         }
         AppProtocol::Http11 | AppProtocol::Http2 | AppProtocol::Grpc | AppProtocol::Unknown => {
             inbound.protocol()
@@ -222,10 +233,9 @@ async fn open(inbound: Arc<Inbound>, arrival: Arrival, accepting: Stop) {
     let of_requests = table.as_ref().is_some_and(|it| it.is_of_requests());
     let patience = if spoken == AppProtocol::Unknown && !of_requests { SILENCE } else { inner::IDLE };
     match sniff(&mut line, patience).await {
-        Ok(Spoken::Other) if spoken == AppProtocol::Unknown => match &table {
-            Some(table) => opaque::follow(&inbound, line, table).await,
-            None => opaque::carry(&inbound, line, as_asked).await,
-        },
+        Ok(Spoken::Other) if spoken == AppProtocol::Unknown => {
+            opaque::follow(&inbound, line, table.as_deref()).await;
+        }
         // What is no HTTP on a port of HTTP is answered as HTTP/1.1 answers what it cannot read.
         Ok(Spoken::Other | Spoken::Http1) => inner::serve_http1(inbound, line, accepting).await,
         Ok(Spoken::Http2) => inner::serve_http2(inbound, line, accepting).await,

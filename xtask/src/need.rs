@@ -29,6 +29,10 @@ pub(crate) const IPTABLES: Tool = Tool { program: "iptables-nft", package: "ipta
 /// Shows programs a clock that is wrong.
 pub(crate) const FAKETIME: Tool = Tool { program: "faketime", package: "faketime" };
 
+/// Clients of HTTP that others wrote, who are to find it at a waypoint as they know it.
+pub(crate) const CURL: Tool = Tool { program: "curl", package: "curl" };
+pub(crate) const H2LOAD: Tool = Tool { program: "h2load", package: "nghttp2-client" };
+
 /// Asks the dashboards' questions; `promtool`, in the same package, tries the alerts.
 pub(crate) const PROMETHEUS: Tool = Tool { program: "prometheus", package: "prometheus" };
 

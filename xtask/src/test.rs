@@ -102,7 +102,8 @@ fn run_tier(workspace: &Workspace, tier: Tier, seeds: Option<&str>) -> Result<Ta
         }
         Tier::Netns => {
             need::root("the netns tier")?;
-            need::tools(&[&need::IPROUTE, &need::NFT, &need::IPTABLES, &need::FAKETIME])?;
+            let looks = [&need::IPROUTE, &need::NFT, &need::IPTABLES];
+            need::tools(&[looks.as_slice(), &[&need::FAKETIME, &need::CURL, &need::H2LOAD]].concat())?;
             need::kernel()?;
             demo::programs(workspace)?;
             let mut test = integration(&targets)?;

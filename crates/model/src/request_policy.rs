@@ -105,6 +105,13 @@ pub struct Source {
 }
 
 impl RequestPolicy {
+    /// Whether it looks at the server that is asked for with TLS.
+    #[must_use]
+    pub fn asks_for_server(&self) -> bool {
+        let is_server = |it: &Requirement| matches!(it, Requirement::Text { of: TextOf::Sni, .. });
+        self.rules.iter().flat_map(|rule| &rule.when).any(is_server)
+    }
+
     /// Headers that it looks at.
     pub fn headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.rules.iter().flat_map(|rule| &rule.when).filter_map(|it| match it {

@@ -38,7 +38,7 @@ pub(crate) fn authorize(record: &mut Record, seen: &Seen<'_>) -> Result<(), Refu
     }
 }
 
-/// Judges a connection of which only its ends are known. What policies say of requests is read strictly.
+/// Judges a connection of which only its ends are known, and the server that it asks for if that was heard. What policies say of requests is read strictly.
 pub(crate) fn admit(inbound: &Inbound) -> Result<(), Refused> {
     match opinion(inbound, None)?.map(|opinion| opinion.verdict) {
         None | Some(Verdict::Allow(_)) => Ok(()),
@@ -85,6 +85,7 @@ pub(super) fn facts<'a>(inbound: &'a Inbound, http: Option<Http<'a>>) -> Facts<'
     // Whom a stranger came by is only its own word.
     let passed_on = http.as_ref().filter(|_| client.identity.is_some());
     facts.remote = passed_on.and_then(|http| remote(http.headers)).unwrap_or(from);
+    facts.sni = inbound.server().filter(|_| http.is_none());
     facts.http = http;
     facts
 }

@@ -14,6 +14,8 @@ mod connections;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod grpc;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod limits;
@@ -39,6 +41,8 @@ mod routed;
 mod routes;
 #[cfg(test)]
 mod scene;
+#[cfg(test)]
+mod servers;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]

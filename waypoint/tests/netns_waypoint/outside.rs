@@ -22,10 +22,10 @@ use crate::scene::{HOSTS, PATIENCE, Scene, credential, endpoint, identity, scene
 
 const WEB: &str = "10.1.0.1:80";
 /// Where the server is that is no part of the mesh.
-const OUTSIDE: &str = "127.0.0.50";
+pub(crate) const OUTSIDE: &str = "127.0.0.50";
 
 /// An endpoint without a tunnel.
-fn plain(name: &str, ip: &str) -> Workload {
+pub(crate) fn plain(name: &str, ip: &str) -> Workload {
     Workload { tunnel: Tunnel::None, ..endpoint(name, ip) }
 }
 
@@ -247,11 +247,9 @@ fn a_certificate_is_shown_to_an_endpoint_that_asks_for_one_and_its_key_is_shown_
 }
 
 /// `*.example.com` behind the waypoint, each of whose hosts is its own endpoint.
-fn wildcard() -> [Change; 2] {
-    let hosts = Service {
-        hostname: "*.example.com".parse().unwrap(),
-        ..service("web", "10.1.0.1", AppProtocol::Http11)
-    };
+pub(crate) fn wildcard(protocol: AppProtocol) -> [Change; 2] {
+    let hosts =
+        Service { hostname: "*.example.com".parse().unwrap(), ..service("web", "10.1.0.1", protocol) };
     let itself = Workload {
         addresses: Vec::new(),
         hostname: "*.example.com".into(),
@@ -269,7 +267,7 @@ fn a_host_below_a_wildcard_is_asked_where_it_is_and_nowhere_that_only_we_can_rea
     let names = "127.0.0.50 a.example.com.\n127.0.0.60 private.example.com.\n127.0.0.49 pod.example.com.\n\
                  127.0.0.50 a.example.org.\n127.0.0.50 example.com.\n";
     std::fs::write(&file, names).unwrap();
-    let mut world = wildcard().to_vec();
+    let mut world = wildcard(AppProtocol::Http11).to_vec();
     world.push(Change::Workload(Arc::new(plain("pod", "127.0.0.49"))));
     let settings = [("DYNAMIC_DNS_RANGES", "127.0.0.48/30"), (HOSTS, file.to_str().unwrap())];
     scene_with(&settings, &world, async |scene| {
@@ -300,7 +298,7 @@ fn without_a_word_no_private_address_is_asked_for_a_host_below_a_wildcard() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("hosts");
     std::fs::write(&file, "127.0.0.50 a.example.com.\n").unwrap();
-    scene_with(&[(HOSTS, file.to_str().unwrap())], &wildcard(), async |scene| {
+    scene_with(&[(HOSTS, file.to_str().unwrap())], &wildcard(AppProtocol::Http11), async |scene| {
         let there = server(scene, OUTSIDE, None).await;
         let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
         assert_eq!(ask(&mut client, "a.example.com").await.status, 503);

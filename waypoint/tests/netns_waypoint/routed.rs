@@ -61,7 +61,7 @@ fn route(key: &str, rules: Vec<Arc<Rule>>) -> Change {
 }
 
 /// How a client of TLS begins that asks for a server, or for none.
-fn hello(server: &str) -> Vec<u8> {
+pub(crate) fn hello(server: &str) -> Vec<u8> {
     let counted =
         |width: usize, bytes: Vec<u8>| [bytes.len().to_be_bytes()[8 - width..].to_vec(), bytes].concat();
     let name = counted(2, [vec![0], counted(2, server.into())].concat());

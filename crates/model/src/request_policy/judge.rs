@@ -250,7 +250,7 @@ impl Eye<'_> {
             }
             // Of a connection of which nobody looked, nobody knows for whom it is.
             TextOf::Sni if self.facts.sni.is_none() && self.facts.http.is_none() => self.in_doubt,
-            TextOf::Sni => holds(values, |it| self.facts.sni.is_some_and(|sni| is_of(it, sni))),
+            TextOf::Sni => holds(values, |it| self.facts.sni.is_some_and(|sni| is_of_any_case(it, sni))),
             TextOf::Audiences => claims(&["aud".into()]),
             TextOf::Presenter => claims(&["azp".into()]),
             TextOf::Claim(path) => claims(path),

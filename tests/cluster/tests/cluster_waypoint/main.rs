@@ -51,6 +51,8 @@ fn story(lab: &Lab) -> Result<()> {
     policies_change(lab, &client)?;
     reader.follow_section(PAGE, "It is replaced, and there are more of it")?;
     the_waypoint_is_who_asks(lab)?;
+    let wrong = reader.follow("egress.md")?;
+    ensure!(wrong.is_empty(), "not as egress.md says:\n{}", wrong.join("\n"));
     reader.follow_section(PAGE, "How its pods are")?;
     reader.follow_section(PAGE, "What runs as an account")?;
     reader.follow_section(PAGE, "One service alone")?;

@@ -1,6 +1,7 @@
 //! The mesh on this machine, for real: two nodes, pods, programs, sockets. The demo's story as a test, and the
 //! invariants that need a live mesh, each with somebody who tries to break it. Needs root and the built programs.
 
+mod clients;
 mod clock;
 mod flapping;
 mod kubelet;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::CART;
 use crate::mesh::{Mesh, SOON, ticket};
 
-const WAYPOINT: &str = include_str!("waypoints.yaml");
+pub(crate) const WAYPOINT: &str = include_str!("waypoints.yaml");
 
 const TRACES: &str = "
 apiVersion: v1
@@ -27,7 +27,7 @@ fn with_annotations(annotations: &str) -> String {
 }
 
 /// Whether the route's rewriting is seen by the application.
-fn goes_through(mesh: &Mesh, url: &str, wanted: bool) -> Result<(), String> {
+pub(crate) fn goes_through(mesh: &Mesh, url: &str, wanted: bool) -> Result<(), String> {
     let ticket = ticket();
     let answer = mesh.fetch("shop/web", &format!("{url}/{ticket}"))?;
     let path = if wanted { format!("/through/{ticket}") } else { format!("/{ticket}") };

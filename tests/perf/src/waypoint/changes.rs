@@ -143,13 +143,23 @@ pub(super) fn added(stage: &Stage, (routes, rate): (usize, u32)) -> Result<Optio
         machine.taken_since()?
     );
     println!("{}", LOST.shown(0.0));
+    // What is measured after it is measured without them.
+    let gone = (0..routes).map(|number| {
+        let name = format!("HTTPRoute/perf/{}", added_name(number));
+        Ok(Change::RouteGone(name.parse()?))
+    });
+    stage.tell_ours(&gone.collect::<Result<Vec<Change>>>()?.into_iter().collect())?;
     Ok(None)
+}
+
+fn added_name(number: usize) -> String {
+    format!("added-{number}")
 }
 
 fn add(stage: &Stage, routes: usize) -> Result<Duration> {
     let begun = Instant::now();
     for number in 0..routes {
-        let one = [route(&format!("added-{number}"), &format!("/added/{number}"), None)?];
+        let one = [route(&added_name(number), &format!("/added/{number}"), None)?];
         stage.tell_ours(&one.into_iter().collect())?;
     }
     Ok(begun.elapsed())
