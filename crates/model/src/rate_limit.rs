@@ -52,8 +52,8 @@ pub struct LocalLimit {
 /// Limits that a service counts, with whom it speaks Envoy's protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GlobalLimit {
-    /// Where it is.
-    pub at: Reach,
+    /// Where it is; none: that could not be read, and nobody counts there.
+    pub at: Option<Reach>,
     /// What the descriptors are of, in its configuration.
     pub domain: Box<str>,
     /// What it is told of a request.

@@ -125,9 +125,13 @@ pub(super) fn believed(world: &World, object: &RequestAuthentication) -> Option<
 pub(super) fn limited(world: &World, object: &RateLimitPolicy) -> Option<Condition> {
     let uncounted = || {
         let global = rate_limit(world, object)?.global?;
-        let is_there = world.claims(global.at.host.as_str()).next().is_some();
         let then = if global.fail_closed { "are refused" } else { "go on uncounted" };
-        (!is_there).then(|| format!("the service {} of global is not there, so requests {then}", global.at))
+        let Some(at) = global.at else {
+            let given = object.spec.global.as_ref().map_or("", |it| it.service.as_str());
+            return Some(format!("spec.global.service: {given:?} is none, so requests {then}"));
+        };
+        let is_there = world.claims(at.host.as_str()).next().is_some();
+        (!is_there).then(|| format!("the service {at} of global is not there, so requests {then}"))
     };
     enforced(world, (&object.metadata.namespace, object.spec.target_refs.iter().collect()), uncounted)
 }
@@ -138,7 +142,7 @@ pub(super) fn processed(world: &World, object: &ExtProcPolicy) -> Option<Conditi
         let policy = ext_proc(world, object)?;
         let then = if policy.fail_open { "go on unprocessed" } else { "are refused" };
         let Some(at) = policy.at else {
-            return Some(format!("the service {:?} is none, so requests {then}", object.spec.service));
+            return Some(format!("spec.service: {:?} is none, so requests {then}", object.spec.service));
         };
         let is_there = world.claims(at.host.as_str()).next().is_some();
         (!is_there).then(|| format!("the service {at} is not there, so requests {then}"))

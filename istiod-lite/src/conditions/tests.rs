@@ -177,6 +177,40 @@ fn a_policy_of_a_processor_reads_who_enforces_it_and_whether_the_processor_is_th
 }
 
 #[test]
+fn a_policy_of_limits_reads_whether_who_counts_is_there_and_what_of_it_does_not_read() {
+    let all = |global: &str| {
+        format!(
+            "---
+{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: way, namespace: shop}}, spec: {{gatewayClassName: istio-waypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}, status: {{addresses: [{{type: IPAddress, value: 10.0.0.9}}]}}}}
+---
+{{apiVersion: v1, kind: Service, metadata: {{name: limits, namespace: shop}}, spec: {{ports: [{{port: 8081}}]}}}}
+---
+{{apiVersion: ambit.io/v1alpha1, kind: RateLimitPolicy, metadata: {{name: p, namespace: shop}}, spec: {{targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: way}}], global: {{{global}, port: 8081, domain: d, descriptors: [{{entries: [{{key: a, value: b}}]}}]}}}}}}
+"
+        )
+    };
+    for (global, told, wanted) in [
+        ("service: limits", "True Accepted", "enforced by waypoints"),
+        ("service: away", "True PartiallyInvalid", "of global is not there, so requests go on uncounted"),
+        (
+            "service: 'a b'",
+            "True PartiallyInvalid",
+            "spec.global.service: \"a b\" is none, so requests go on",
+        ),
+        ("service: 'a b', onFailure: Deny", "True PartiallyInvalid", "is none, so requests are refused"),
+    ] {
+        let world = world(&all(global));
+        assert_eq!(
+            said(&world, Kind::RateLimitPolicy, "p"),
+            [format!("WaypointAccepted={told}")],
+            "{global}"
+        );
+        let conditions = of(&world, &ObjectRef::new(Kind::RateLimitPolicy, "shop", "p"));
+        assert!(conditions[0].message.contains(wanted), "{}", conditions[0].message);
+    }
+}
+
+#[test]
 fn policies_for_waypoints_read_that_nobody_enforces_them() {
     let policy = |namespace: &str, targets: &str| {
         format!(

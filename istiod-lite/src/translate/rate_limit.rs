@@ -1,6 +1,7 @@
 //! Policies of limits to what waypoints count by (`waypoint.md` 4.10): pure. Owns what is meant where something is left
 //! out. Conditions that cannot be read do not keep a limit from being a request's; what admission refuses and got in all
-//! the same - an attribute that nobody knows, numbers that are no rate - is left out of what is told.
+//! the same - an attribute that nobody knows, numbers that are no rate - is left out of what is told, and a service that
+//! does not read is one that never answers.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub fn rate_limit(world: &World, object: &RateLimitPolicy) -> Option<RateLimit> 
         key: PolicyKey { namespace: meta.namespace.parse().ok()?, name: meta.name.parse().ok()? },
         targets,
         local: spec.local.iter().filter_map(|it| local(it, home)).collect(),
-        global: spec.global.as_ref().and_then(|it| global(world, it, home)),
+        global: spec.global.as_ref().map(|it| global(world, it, home)),
         tell: spec.tell_limits,
         exhausted: spec.grpc_status == GrpcStatus::ResourceExhausted,
     };
@@ -52,17 +53,16 @@ fn local(given: &GivenLocal, home: &str) -> Option<LocalLimit> {
     })
 }
 
-fn global(world: &World, given: &GivenGlobal, home: &str) -> Option<GlobalLimit> {
+fn global(world: &World, given: &GivenGlobal, home: &str) -> GlobalLimit {
     let GivenGlobal { service, port, domain, descriptors, hits, timeout, on_failure } = given;
-    let at = provider::service(world, home, (service, *port))?;
-    Some(GlobalLimit {
-        at,
+    GlobalLimit {
+        at: provider::service(world, home, (service, *port)),
         domain: domain.as_str().into(),
         descriptors: descriptors.iter().filter_map(|it| descriptor(it, home)).collect(),
         hits: hits.unwrap_or(1),
         patience: duration(timeout).filter(|it| *it > Duration::ZERO).unwrap_or(PATIENCE),
         fail_closed: *on_failure == OnFailure::Deny,
-    })
+    }
 }
 
 /// With all of its parts, or not at all: with fewer it would be another one.
@@ -124,7 +124,7 @@ spec:
         assert_eq!(cart.key, ["source.principal".parse().unwrap()]);
         assert_eq!((all.rate.burst(), all.key.len()), (5, 0));
         let global = limit.global.unwrap();
-        assert_eq!(global.at.to_string(), "shop/limits.shop.svc.cluster.local:8081");
+        assert_eq!(global.at.unwrap().to_string(), "shop/limits.shop.svc.cluster.local:8081");
         assert_eq!((global.hits, global.patience, global.fail_closed), (1, PATIENCE, true));
         assert_eq!(global.descriptors[0].entries.len(), 2);
     }
@@ -132,8 +132,17 @@ spec:
     #[test]
     fn a_service_elsewhere_is_meant_by_its_host_and_what_is_attached_to_nothing_is_not_told() {
         let elsewhere = POLICY.replace("service: limits", "service: tools/limits.example");
-        assert_eq!(read(&elsewhere).unwrap().global.unwrap().at.to_string(), "tools/limits.example:8081");
+        let at = |text: &str| read(text).unwrap().global.unwrap().at.map(|it| it.to_string());
+        assert_eq!(at(&elsewhere).as_deref(), Some("tools/limits.example:8081"));
         let pod = POLICY.replace("kind: Service, name: web", "kind: Pod, name: web");
         assert_eq!(read(&pod), None);
+    }
+
+    #[test]
+    fn a_service_that_does_not_read_is_one_that_never_answers() {
+        for wrong in ["service: a b", "service: a/b/c"] {
+            let global = read(&POLICY.replace("service: limits", wrong)).unwrap().global.unwrap();
+            assert_eq!((global.at, global.fail_closed), (None, true), "{wrong}");
+        }
     }
 }

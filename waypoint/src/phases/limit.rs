@@ -5,6 +5,7 @@
 //! After policies have let a request in - who may not ask takes nothing from those who may - and before anything is done
 //! for it. All limits that are counted here come before anybody is asked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_model::name::{Label, PolicyKey};
@@ -20,6 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::authorize::{Seen, facts};
 use super::record::Record;
 use crate::call::{self, CallError};
+use crate::lane::Lane;
 use crate::metrics::{LimitLabels, Metrics, Outcome};
 use crate::refused::Refused;
 use crate::stream::Inbound;
@@ -36,12 +38,20 @@ const GLOBAL: &str = "global";
 /// What a service is asked, for one policy.
 pub(crate) struct Question {
     by: Label,
-    at: Reach,
+    at: Option<Reach>,
     message: Bytes,
     patience: Duration,
     fail_closed: bool,
     tell: bool,
     exhausted: bool,
+}
+
+impl Question {
+    async fn ruling(&self, lane: &Arc<Lane>) -> Result<Ruling, NoCount> {
+        let at = self.at.as_ref().ok_or(NoCount::Unreadable)?;
+        let said = call::grpc(lane, at, (quota::METHOD, &self.message), &[], self.patience).await?;
+        Ok(quota::answer(said)?)
+    }
 }
 
 /// There are too many.
@@ -75,6 +85,9 @@ pub(crate) enum NoCount {
     /// It is none.
     #[error(transparent)]
     Quota(#[from] QuotaError),
+    /// Where it is could not be read.
+    #[error("its service could not be read")]
+    Unreadable,
 }
 
 impl Limited {
@@ -180,9 +193,7 @@ pub(crate) async fn ask(
     let lane = record.lane();
     let metrics = &lane.shared.metrics;
     for one in questions {
-        let said = call::grpc(&lane, &one.at, (quota::METHOD, &one.message), &[], one.patience).await;
-        let ruling = said.map_err(NoCount::from).and_then(|bytes| Ok(quota::answer(bytes)?));
-        match ruling {
+        match one.ruling(&lane).await {
             Ok(ruling) if ruling.is_over => {
                 metrics.limited(&one.by, GLOBAL, Outcome::Denied);
                 return Err(over(one, ruling));

@@ -54,7 +54,7 @@ fn global(fail_closed: bool) -> GlobalLimit {
         entry("what", EntryValue::Fixed("cart".into())),
     ];
     GlobalLimit {
-        at: "shop/limits.shop.svc.cluster.local:80".parse().unwrap(),
+        at: Some("shop/limits.shop.svc.cluster.local:80".parse().unwrap()),
         domain: "shop".into(),
         descriptors: vec![Descriptor { rule: to_path("/g*"), entries }],
         hits: 1,
@@ -272,6 +272,13 @@ fn without_a_word_of_who_counts_requests_go_on_or_are_refused_as_it_was_said() {
             them.say(says.clone());
             assert_eq!(get(&mut client, "/g", &user).await.status, 500);
         }
+        // A service that could not be read counts nothing, whoever is there.
+        them.say(Says::Message(number(1, 1)));
+        assert_eq!(get(&mut client, "/g", &user).await.status, 200);
+        publish(scene, change(limits(Vec::new(), Some(GlobalLimit { at: None, ..global(true) }))));
+        while get(&mut client, "/g", &user).await.status != 500 {}
+        publish(scene, change(limits(Vec::new(), Some(GlobalLimit { at: None, ..global(false) }))));
+        while get(&mut client, "/g", &user).await.status != 200 {}
         scene.logged(&["response_flags=\"RLSE\"", "response_code_details=\"rate_limiter_error\""]);
         let metrics = scene.get(15020, "/metrics").await.unwrap();
         for outcome in ["failed", "failed_open"] {

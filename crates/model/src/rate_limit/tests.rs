@@ -202,7 +202,7 @@ fn a_service_is_told_of_requests_that_a_descriptor_is_of_and_of_which_all_parts_
     let of = |name: &str| EntryValue::Of(name.parse().unwrap());
     let descriptor = |path: &str, entries| Descriptor { rule: of_path(path), entries };
     let limit = GlobalLimit {
-        at: "limits.shop:8081".parse().unwrap(),
+        at: Some("limits.shop:8081".parse().unwrap()),
         domain: "shop".into(),
         descriptors: vec![
             descriptor(

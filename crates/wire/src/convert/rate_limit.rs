@@ -45,7 +45,7 @@ fn global_limit(raw: pb::GlobalLimit) -> Result<GlobalLimit, ConvertError> {
     let pb::GlobalLimit { at, domain, descriptors, hits, patience_ms, fail_closed } = raw;
     check_count("global.descriptors", limits::LIMIT_LIST, descriptors.len())?;
     Ok(GlobalLimit {
-        at: reach(at)?,
+        at: (!at.is_empty()).then(|| reach(at)).transpose()?,
         domain: text("global.domain", limits::LIMIT_TEXT, domain)?.into(),
         descriptors: descriptors.into_iter().map(descriptor).collect::<Result<_, _>>()?,
         hits,
@@ -113,7 +113,7 @@ fn global_to_pb(limit: &GlobalLimit) -> pb::GlobalLimit {
         entries: it.entries.iter().map(entry_to_pb).collect(),
     };
     pb::GlobalLimit {
-        at: at.to_string(),
+        at: at.as_ref().map(ToString::to_string).unwrap_or_default(),
         domain: domain.to_string(),
         descriptors: descriptors.iter().map(descriptor).collect(),
         hits: *hits,

@@ -50,7 +50,7 @@ fn asked(limit: &GlobalLimit) -> Value {
         Value::Object(members)
     });
     json!({
-        "at": at.to_string(),
+        "at": at.as_ref().map_or_else(|| "unreadable".into(), ToString::to_string),
         "domain": domain,
         "descriptors": descriptors.collect::<Value>(),
         "hits": hits,

@@ -64,6 +64,12 @@ fn a_policy_of_limits_comes_back_as_it_went() {
     let shown = crate::local::rate_limit(&read);
     assert_eq!(shown["local"][0]["key"][1], "request.auth.claims[a][b]");
     assert_eq!(shown["global"]["onFailure"], "Deny");
+    // Where it is not known, nobody counts, and that is not the same as no limit.
+    let mut lost = whole();
+    lost.global.as_mut().unwrap().at.clear();
+    let read = rate_limit_from_pb(lost.clone()).unwrap();
+    assert_eq!((read.global.as_ref().unwrap().at.as_ref(), rate_limit_to_pb(&read)), (None, lost));
+    assert_eq!(crate::local::rate_limit(&read)["global"]["at"], "unreadable");
 }
 
 #[test]
