@@ -15,6 +15,7 @@ use ambit_cluster::{Fault, Kind, ObjectRef, Writer};
 use serde_json::{Value, json};
 
 use crate::conditions::{self, Condition, KINDS};
+use crate::index::attached::route_kind;
 use crate::index::users::Named;
 use crate::index::{Space, World};
 use crate::translate::provider;
@@ -132,7 +133,10 @@ pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
     // What becomes of a route depends on what becomes of what it is attached to, and on others that are.
     let routes: Vec<_> = parents_of_all(&all, at).flat_map(|it| world.routes_of(it)).collect();
     let rules: Vec<_> = parents_of_all(&all, at).flat_map(|it| world.rules_of(it)).collect();
+    // And what becomes of a policy that is attached to a route, on what becomes of that.
+    let limits: Vec<_> = routes.iter().flat_map(|it| world.attached_to_route(it)).collect();
     all.extend(routes);
+    all.extend(limits);
     all.extend(rules);
     // Policies say who goes before whom, and rules that a policy goes before them.
     let secured: Vec<_> =
@@ -219,6 +223,11 @@ fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
         | Kind::RequestAuthentication
         | Kind::RateLimitPolicy
         | Kind::ExtProcPolicy => own(at).chain(targets(world, space, at)).collect(),
+        Kind::HttpRoute | Kind::GrpcRoute => {
+            let attached: Vec<_> = world.attached_to_route(at).collect();
+            let services = if attached.is_empty() { Vec::new() } else { world.own_parents(at) };
+            own(at).chain(attached).chain(services).collect()
+        }
         _ => own(at).collect(),
     }
 }
@@ -252,6 +261,10 @@ fn targets(world: &World, space: &Space, policy: &ObjectRef) -> Vec<ObjectRef> {
         "ServiceEntry" => vec![ObjectRef::new(Kind::ServiceEntry, namespace, &target.name)],
         "Gateway" => told_of(world, Named { namespace, name: &target.name }),
         "GatewayClass" => world.gateways_of(&target.name).flat_map(|it| told_of(world, it)).collect(),
+        "HTTPRoute" | "GRPCRoute" => {
+            let route = route_kind(target).map(|kind| ObjectRef::new(kind, namespace, &target.name));
+            route.map(|it| world.own_parents(&it)).unwrap_or_default()
+        }
         _ => Vec::new(),
     });
     told.collect()

@@ -33,6 +33,7 @@ use authorize::Seen;
 use identify::Asked;
 pub(crate) use identify::{HEADERS_MOST, is_last};
 pub(crate) use limit::{Limited, NoCount};
+use process::Processors;
 use record::Record;
 use tokio::time::timeout_at;
 
@@ -70,29 +71,23 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     });
     let by = former.as_ref().unwrap_or(&parts);
     let request = route::Seen { parts: by, asked: &asked, target: &target, token: token.as_deref() };
-    let route::Routed { route: mut routed, mut fault } =
-        route::route(record.inbound(), &request, &mut Chance);
+    let mut routed = route::route(record.inbound(), &request, &mut Chance);
     // A browser asks without saying who it is, and is told nothing but what pages may ask. Everything else that a
     // route says is for those only who may ask at all.
-    let (mut questions, mut processors) = (Vec::new(), Vec::new());
-    if !matches!(routed, Err(Refused::Preflight { .. })) {
+    let mut processors = Processors::new();
+    if !matches!(routed.route, Err(Refused::Preflight { .. })) {
         let seen = Seen { parts: &parts, asked: &asked, path: &target.path, token: token.as_deref() };
         authorize::authorize(record, &seen)?;
-        questions = limit::count(record, &seen)?;
-        processors = process::who(record, &seen);
+        let others = self::others(record, &seen, std::slice::from_ref(&routed.by))?;
+        if !others.is_nobody() {
+            let coming = Coming { parts: &mut parts, asked: &mut asked, token: token.as_deref() };
+            Box::pin(go_by(record, coming, &source, (&mut routed, others), &mut processors)).await?;
+        }
     }
-    if !questions.is_empty() {
-        Box::pin(limit::ask(record, &mut parts, questions)).await?;
-    }
-    if !processors.is_empty()
-        && Box::pin(process::request((&mut parts, &mut asked), &source, &processors)).await?
-    {
-        route::Routed { route: routed, fault } = again(record, (&parts, &asked), token.as_deref())?;
-    }
-    if let Some(fault) = fault {
+    if let Some(fault) = routed.fault {
         Box::pin(fault::inject(record, &fault)).await?;
     }
-    let mut route = routed?;
+    let mut route = routed.route?;
     record.routed(&route);
     if let Some(whom) = route.asks() {
         Box::pin(ask::ask_of_route(record, &mut parts, (&asked, &source), (&mut route, whom))).await?;
@@ -110,14 +105,60 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     Ok(answer)
 }
 
-/// The route of a request that is no longer addressed as it was. Who may not ask for that gets there by nobody's help.
-fn again(
+/// Who else has a say about a request that may come in.
+struct Others {
+    /// Who counts.
+    questions: Vec<limit::Question>,
+    /// Who sees it.
+    processors: Processors,
+}
+
+impl Others {
+    fn is_nobody(&self) -> bool {
+        self.questions.is_empty() && self.processors.is_empty()
+    }
+}
+
+/// Counts a request, and says who else has a say: those of the last rule that it is of, and had none before.
+fn others(record: &mut Record, seen: &Seen<'_>, rules: &[Option<route::By>]) -> Result<Others, Refused> {
+    let questions = limit::count(record, seen, rules)?;
+    Ok(Others { questions, processors: process::who(record, seen, rules) })
+}
+
+/// A request that others change on its way.
+struct Coming<'a> {
+    parts: &'a mut Parts,
+    asked: &'a mut Asked,
+    token: Option<&'a Token>,
+}
+
+/// Has a request go by others. Where one addresses it anew, policies judge it again - who may not ask for that gets there
+/// by nobody's help - and those of its new route have their say as well, each once: so this ends.
+async fn go_by(
     record: &mut Record,
-    (parts, asked): (&Parts, &Asked),
-    token: Option<&Token>,
-) -> Result<route::Routed, Refused> {
-    let target = route::target(parts)?;
-    authorize::authorize(record, &Seen { parts, asked, path: &target.path, token })?;
-    let request = route::Seen { parts, asked, target: &target, token };
-    Ok(route::route(record.inbound(), &request, &mut Chance))
+    coming: Coming<'_>,
+    source: &Source,
+    (routed, mut others): (&mut route::Routed, Others),
+    processors: &mut Processors,
+) -> Result<(), Refused> {
+    let Coming { parts, asked, token } = coming;
+    let mut rules = vec![routed.by.clone()];
+    loop {
+        if !others.questions.is_empty() {
+            limit::ask(record, parts, others.questions).await?;
+        }
+        let is_addressed_anew =
+            process::request((&mut *parts, &mut *asked), source, &others.processors).await?;
+        processors.append(&mut others.processors);
+        if !is_addressed_anew {
+            return Ok(());
+        }
+        let target = route::target(parts)?;
+        let seen = Seen { parts: &*parts, asked: &*asked, path: &target.path, token };
+        authorize::authorize(record, &seen)?;
+        let request = route::Seen { parts: &*parts, asked: &*asked, target: &target, token };
+        *routed = route::route(record.inbound(), &request, &mut Chance);
+        rules.push(routed.by.clone());
+        others = self::others(record, &seen, &rules)?;
+    }
 }

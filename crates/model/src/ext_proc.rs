@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::http_route::RouteTarget;
 use crate::name::PolicyKey;
 use crate::provider::{Reach, Which};
 use crate::rate_limit::Attribute;
@@ -33,6 +34,8 @@ pub struct ExtProc {
     pub key: PolicyKey,
     /// Whose requests they are.
     pub targets: Vec<Target>,
+    /// Of which routes they are as well.
+    pub routes: Vec<RouteTarget>,
     /// Which of them.
     pub rule: RequestRule,
     /// Where the processor is; none: that could not be read, and nobody answers there.

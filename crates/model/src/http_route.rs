@@ -86,6 +86,24 @@ pub struct RouteKey {
     pub name: RouteName,
 }
 
+/// A rule, by its route and its own name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleName<'a> {
+    /// Its route.
+    pub route: &'a RouteKey,
+    /// Its name in there; empty without one.
+    pub rule: &'a str,
+}
+
+/// A route that something is attached to, all of it or the rules of one name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RouteTarget {
+    /// The route.
+    pub route: RouteKey,
+    /// Only its rules of this name; none: all of them.
+    pub rule: Option<Label>,
+}
+
 /// A service that a route is attached to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Parent {
@@ -193,6 +211,14 @@ impl RouteKind {
     }
 }
 
+impl RouteTarget {
+    /// Whether a rule is one of those.
+    #[must_use]
+    pub fn covers(&self, name: RuleName<'_>) -> bool {
+        self.route == *name.route && self.rule.as_ref().is_none_or(|rule| rule.as_str() == name.rule)
+    }
+}
+
 impl TimeLimit {
     /// How long, where it is said.
     #[must_use]
@@ -234,6 +260,13 @@ impl fmt::Display for RouteKind {
 impl fmt::Display for RouteKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+impl fmt::Display for RouteTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.route.fmt(f)?;
+        self.rule.iter().try_for_each(|rule| write!(f, " ({rule})"))
     }
 }
 

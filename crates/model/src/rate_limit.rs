@@ -11,6 +11,7 @@ mod buckets;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use crate::http_route::RouteTarget;
 use crate::name::PolicyKey;
 use crate::provider::{HeaderChanges, Reach};
 use crate::request_policy::{Facts, RequestRule, Target, fires};
@@ -28,6 +29,8 @@ pub struct RateLimit {
     pub key: PolicyKey,
     /// Whose requests it limits.
     pub targets: Vec<Target>,
+    /// Of which routes requests are limited as well.
+    pub routes: Vec<RouteTarget>,
     /// Limits that are counted here, of which every one that matches must have room.
     pub local: Vec<LocalLimit>,
     /// Who else counts; none: nobody.

@@ -20,7 +20,7 @@ use crate::authentication::Authentication;
 use crate::credential::Credential;
 use crate::delta::{Change, Delta};
 use crate::ext_proc::ExtProc;
-use crate::http_route::{Route, RouteKey, Tables};
+use crate::http_route::{Route, RouteKey, RuleName, Tables};
 use crate::name::{Hostname, Label, Namespace, NodeName, PolicyKey, ServiceAccount, ServiceKey, WorkloadUid};
 use crate::policy::{Policy, PolicyScope};
 use crate::provider::Provider;
@@ -247,16 +247,16 @@ impl Snapshot {
         self.authentications.get(key)
     }
 
-    /// The policies of limits that are attached to any of these, each once.
+    /// The policies of limits that are attached to any of these, or to the rule that a request is of, each once.
     #[must_use]
-    pub fn rate_limits_of(&self, targets: &[Target]) -> Vec<&RateLimit> {
-        self.limits.of(targets)
+    pub fn rate_limits_of(&self, targets: &[Target], rule: Option<RuleName<'_>>) -> Vec<&Arc<RateLimit>> {
+        self.limits.of_rule(targets, rule)
     }
 
-    /// The processors that requests to any of these go by, each once.
+    /// The processors that requests to any of these go by, or those of a rule, each once.
     #[must_use]
-    pub fn ext_procs_of(&self, targets: &[Target]) -> Vec<&Arc<ExtProc>> {
-        self.processors.shared(targets)
+    pub fn ext_procs_of(&self, targets: &[Target], rule: Option<RuleName<'_>>) -> Vec<&Arc<ExtProc>> {
+        self.processors.of_rule(targets, rule)
     }
 
     /// The provider of a name.

@@ -7,10 +7,12 @@ use ambit_cluster::kinds::ext_proc::ExtProcPolicy;
 use ambit_cluster::kinds::gateway::Gateway;
 use ambit_cluster::kinds::policy::{AuthorizationPolicy, PolicyAction, PolicyTarget};
 use ambit_cluster::kinds::rate_limit::RateLimitPolicy;
+use ambit_cluster::{Kind, ObjectRef};
 use ambit_model::request_policy::Requirement;
 
 use super::{Condition, WAYPOINT_ACCEPTED, WAYPOINT_BOUND};
 use crate::index::World;
+use crate::index::attached::route_kind;
 use crate::index::users::Named;
 use crate::translate::authentication::authentication;
 use crate::translate::demand::demand;
@@ -133,7 +135,8 @@ pub(super) fn limited(world: &World, object: &RateLimitPolicy) -> Option<Conditi
         let is_there = world.claims(at.host.as_str()).next().is_some();
         (!is_there).then(|| format!("the service {at} of global is not there, so requests {then}"))
     };
-    enforced(world, (&object.metadata.namespace, object.spec.target_refs.iter().collect()), uncounted)
+    let targets = object.spec.target_refs.iter().collect();
+    enforced_by(world, (&object.metadata.namespace, targets), unbound_or_route, uncounted)
 }
 
 /// The same of processors; one that is not there processes nothing.
@@ -147,12 +150,22 @@ pub(super) fn processed(world: &World, object: &ExtProcPolicy) -> Option<Conditi
         let is_there = world.claims(at.host.as_str()).next().is_some();
         (!is_there).then(|| format!("the service {at} is not there, so requests {then}"))
     };
-    enforced(world, (&object.metadata.namespace, object.spec.target_refs.iter().collect()), unprocessed)
+    let targets = object.spec.target_refs.iter().collect();
+    enforced_by(world, (&object.metadata.namespace, targets), unbound_or_route, unprocessed)
 }
 
 pub(super) fn enforced(
     world: &World,
+    targets: (&str, Vec<&PolicyTarget>),
+    otherwise: impl FnOnce() -> Option<String>,
+) -> Option<Condition> {
+    enforced_by(world, targets, unbound, otherwise)
+}
+
+fn enforced_by(
+    world: &World,
     (home, targets): (&str, Vec<&PolicyTarget>),
+    unbound: impl Fn(&World, &str, &PolicyTarget) -> Result<(), NotEnforced>,
     otherwise: impl FnOnce() -> Option<String>,
 ) -> Option<Condition> {
     let fault = |target: &&PolicyTarget| unbound(world, home, target).err();
@@ -160,7 +173,9 @@ pub(super) fn enforced(
     let listed = |targets: &[&PolicyTarget]| {
         let named = |target: &&PolicyTarget| {
             let group = if target.group.is_empty() { "core" } else { &target.group };
-            format!("{}.{group}:{home}/{}", target.kind, target.name)
+            let section = Some(&target.section_name).filter(|it| !it.is_empty());
+            let section = section.map(|it| format!(" ({it})")).unwrap_or_default();
+            format!("{}.{group}:{home}/{}{section}", target.kind, target.name)
         };
         targets.iter().map(named).collect::<Vec<_>>().join(", ")
     };
@@ -244,17 +259,50 @@ const NOT_BOUND: (&str, &str) =
 /// Why a policy is not enforced for a target.
 type NotEnforced = (&'static str, &'static str);
 
-fn unbound(world: &World, home: &str, target: &PolicyTarget) -> Result<(), NotEnforced> {
-    let name = target.name.as_str();
+const NOT_FOUND: (&str, &str) = ("TargetNotFound", "the target does not exist");
+
+/// Limits and processors may be attached to routes as well: where one of those services is bound that a route is attached
+/// to, it is in force, and with it what is attached to it.
+fn unbound_or_route(world: &World, home: &str, target: &PolicyTarget) -> Result<(), NotEnforced> {
+    let Some(kind) = route_kind(target) else { return unbound(world, home, target) };
+    let (name, section) = (target.name.as_str(), target.section_name.as_str());
     let space = world.space(home);
-    let standing = |asker| match attach(world, asker) {
+    let has_rule = match kind {
+        Kind::GrpcRoute => space
+            .and_then(|it| it.grpc_routes.get(name))
+            .map(|it| it.spec.rules.iter().any(|it| it.name == section)),
+        _ => space
+            .and_then(|it| it.http_routes.get(name))
+            .map(|it| it.spec.rules.iter().any(|it| it.name == section)),
+    };
+    match has_rule {
+        None => return Err(NOT_FOUND),
+        Some(false) if !section.is_empty() => {
+            return Err(("TargetNotFound", "the route has no rule of the name that sectionName gives"));
+        }
+        Some(_) => {}
+    }
+    let parents = world.parents_of(&ObjectRef::new(kind, home, name));
+    let mut said = parents.iter().filter_map(|it| Some(standing(world, Asker::of(world, it)?)));
+    let first = said.next().unwrap_or(Err(NOT_BOUND));
+    said.fold(first, |one, other| one.or(other))
+}
+
+fn standing(world: &World, asker: Asker<'_>) -> Result<(), NotEnforced> {
+    match attach(world, asker) {
         Attachment::Bound(it) => {
             let waypoint =
                 world.space(it.waypoint.namespace).and_then(|space| space.gateways.get(it.waypoint.name));
             waypoint.map_or(Err(NOT_BOUND), |it| judged(world, it))
         }
         Attachment::Unasked | Attachment::Unbound(_) => Err(NOT_BOUND),
-    };
+    }
+}
+
+fn unbound(world: &World, home: &str, target: &PolicyTarget) -> Result<(), NotEnforced> {
+    let name = target.name.as_str();
+    let space = world.space(home);
+    let standing = |asker| standing(world, asker);
     let found = match (target.group.as_str(), target.kind.as_str()) {
         ("" | "core", "Service") => {
             space.and_then(|it| it.services.get(name)).map(|it| standing(Asker::Service(it)))
@@ -271,7 +319,7 @@ fn unbound(world: &World, home: &str, target: &PolicyTarget) -> Result<(), NotEn
         ("gateway.networking.k8s.io", "GatewayClass") => Some(of_class(world, name)),
         _ => return Err(("Invalid", "a policy cannot be attached to objects of this kind")),
     };
-    found.unwrap_or(Err(("TargetNotFound", "the target does not exist")))
+    found.unwrap_or(Err(NOT_FOUND))
 }
 
 fn of_class(world: &World, class: &str) -> Result<(), NotEnforced> {

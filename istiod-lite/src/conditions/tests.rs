@@ -177,6 +177,42 @@ fn a_policy_of_a_processor_reads_who_enforces_it_and_whether_the_processor_is_th
 }
 
 #[test]
+fn a_policy_of_a_route_reads_whether_the_route_and_its_rule_are_there_and_in_force() {
+    let all = |target: &str| {
+        format!(
+            "{WAY}---
+{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: r, namespace: shop}}, spec: {{parentRefs: [{{group: '', kind: Service, name: s}}], rules: [{{name: pay, backendRefs: [{{name: s, port: 80}}]}}]}}}}
+---
+{{apiVersion: gateway.networking.k8s.io/v1, kind: GRPCRoute, metadata: {{name: lost, namespace: shop}}, spec: {{parentRefs: [{{group: '', kind: Service, name: bare}}], rules: [{{backendRefs: [{{name: s, port: 80}}]}}]}}}}
+---
+{{apiVersion: ambit.io/v1alpha1, kind: RateLimitPolicy, metadata: {{name: p, namespace: shop}}, spec: {{targetRefs: [{{group: gateway.networking.k8s.io, {target}}}], local: [{{requests: 1, per: 1s}}]}}}}
+---
+{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, namespace: shop}}, spec: {{targetRefs: [{{group: gateway.networking.k8s.io, {target}}}], rules: [{{}}]}}}}
+"
+        )
+    };
+    for (target, told, wanted) in [
+        ("kind: HTTPRoute, name: r", "True Accepted", "HTTPRoute.gateway.networking.k8s.io:shop/r"),
+        ("kind: HTTPRoute, name: r, sectionName: pay", "True Accepted", "shop/r (pay)"),
+        ("kind: HTTPRoute, name: r, sectionName: buy", "False TargetNotFound", "no rule of the name"),
+        ("kind: HTTPRoute, name: q", "False TargetNotFound", "does not exist"),
+        ("kind: GRPCRoute, name: r", "False TargetNotFound", "does not exist"),
+        ("kind: GRPCRoute, name: lost", "False AncestorNotBound", "none is attached"),
+        ("kind: TCPRoute, name: r", "False Invalid", "objects of this kind"),
+    ] {
+        let world = world(&all(target));
+        assert_eq!(
+            said(&world, Kind::RateLimitPolicy, "p"),
+            [format!("WaypointAccepted={told}")],
+            "{target}"
+        );
+        let conditions = of(&world, &ObjectRef::new(Kind::RateLimitPolicy, "shop", "p"));
+        assert!(conditions[0].message.contains(wanted), "{}", conditions[0].message);
+        assert_eq!(said(&world, Kind::AuthorizationPolicy, "p"), ["WaypointAccepted=False Invalid"]);
+    }
+}
+
+#[test]
 fn a_policy_of_limits_reads_whether_who_counts_is_there_and_what_of_it_does_not_read() {
     let all = |global: &str| {
         format!(

@@ -8,6 +8,7 @@ use ambit_cluster::kinds::meta::{Texts, selects};
 use ambit_cluster::kinds::waypoint::USE;
 use ambit_cluster::{Kind, ObjectRef};
 
+use crate::index::attached::route_kind;
 use crate::index::unit::{Unit, UnitKind};
 use crate::index::users::Named;
 use crate::index::{Space, World};
@@ -84,13 +85,8 @@ fn of_object(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
             let labels = space.workloads.get(&at.name).map(|it| world.parted(space, &it.labels()));
             units.extend(labels.into_iter().flatten());
         }
-        Kind::Node
-        | Kind::ServiceAccount
-        | Kind::GatewayClass
-        | Kind::HttpRoute
-        | Kind::GrpcRoute
-        | Kind::TlsRoute
-        | Kind::TcpRoute => {}
+        Kind::Node | Kind::ServiceAccount | Kind::GatewayClass | Kind::TlsRoute | Kind::TcpRoute => {}
+        Kind::HttpRoute | Kind::GrpcRoute => routed(world, at, &mut units),
         Kind::BackendTlsPolicy => units.extend(world.secured_near(at).iter().filter_map(Unit::new)),
         Kind::Secret => units.extend(world.governed_naming(&at.name)),
         Kind::ConfigMap => units.extend(world.secured_by(at).iter().filter_map(Unit::new)),
@@ -224,8 +220,19 @@ fn targeted(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<U
             "ServiceEntry" => drop(units.insert(unit(UnitKind::ServiceEntry))),
             "Gateway" => going_through(world, Named { namespace: home, name }, units),
             "GatewayClass" => world.gateways_of(name).for_each(|it| going_through(world, it, units)),
-            _ => {}
+            _ => {
+                let route = route_kind(target).map(|kind| ObjectRef::new(kind, home, name));
+                let services = route.map(|it| world.own_parents(&it)).unwrap_or_default();
+                units.extend(services.iter().filter_map(Unit::new));
+            }
         }
+    }
+}
+
+/// A limit of a route is one of the services that the route is attached to.
+fn routed(world: &World, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
+    if world.attached_to_route(at).next().is_some() {
+        units.extend(world.own_parents(at).iter().filter_map(Unit::new));
     }
 }
 

@@ -127,3 +127,35 @@ fn policies_that_want_somebody_to_be_asked_are_looked_at_when_their_service_come
         assert_eq!((all.contains(&asks), all.contains(&denies)), (wanted, false), "{kind:?} {name}: {all:?}");
     }
 }
+
+#[test]
+fn policies_of_routes_are_looked_at_when_the_route_or_what_it_is_attached_to_changes() {
+    let world = crate::testing::world(
+        "
+{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: own}, spec: {parentRefs: [{group: '', kind: Service, name: web, namespace: shop}], rules: [{}]}}
+---
+{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: shop}, spec: {parentRefs: [{group: '', kind: Service, name: web}], rules: [{}]}}
+---
+{apiVersion: ambit.io/v1alpha1, kind: RateLimitPolicy, metadata: {name: p, namespace: own}, spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}], local: [{requests: 1, per: 1s}]}}
+---
+{apiVersion: ambit.io/v1alpha1, kind: ExtProcPolicy, metadata: {name: p, namespace: shop}, spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}], service: guard, port: 1}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{port: 80}]}}
+",
+    );
+    let (theirs, ours) =
+        (ObjectRef::new(Kind::RateLimitPolicy, "own", "p"), ObjectRef::new(Kind::ExtProcPolicy, "shop", "p"));
+    let web = ObjectRef::new(Kind::Service, "shop", "web");
+    for (kind, namespace, name, wanted) in [
+        (Kind::Service, "shop", "web", (true, true)),
+        (Kind::HttpRoute, "own", "r", (true, false)),
+        // With the service, all that is attached to it is looked at again.
+        (Kind::HttpRoute, "shop", "r", (true, true)),
+        (Kind::GrpcRoute, "own", "r", (false, false)),
+    ] {
+        let all = affected(&world, &ObjectRef::new(kind, namespace, name));
+        assert_eq!((all.contains(&theirs), all.contains(&ours)), wanted, "{kind:?} {namespace}: {all:?}");
+    }
+    // While its waypoint is not there, what becomes of the service depends on whether something is attached.
+    assert!(affected(&world, &ours).contains(&web) && !affected(&world, &theirs).contains(&web));
+}

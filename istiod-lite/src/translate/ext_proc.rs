@@ -17,22 +17,19 @@ use crate::index::World;
 use crate::translate::alias;
 use crate::translate::demand::rule;
 use crate::translate::provider::service;
-use crate::translate::target::targets;
+use crate::translate::target::{Attached, attached};
 
 /// As waypoints go by it; nothing, if it is attached to nothing of theirs.
 #[must_use]
 pub fn ext_proc(world: &World, object: &ExtProcPolicy) -> Option<ExtProc> {
     let (meta, spec) = (&object.metadata, &object.spec);
-    let targets: Vec<_> =
-        spec.target_refs.iter().flat_map(|it| targets(world, &meta.namespace, it)).collect();
-    if targets.is_empty() {
-        return None;
-    }
+    let Attached { targets, routes } = attached(world, &meta.namespace, &spec.target_refs)?;
     let home: &str = &meta.namespace;
     let body_most = spec.max_body_bytes.and_then(|it| usize::try_from(it).ok());
     let mut policy = ExtProc {
         key: PolicyKey { namespace: meta.namespace.parse().ok()?, name: meta.name.parse().ok()? },
         targets,
+        routes,
         rule: rule(&spec.matching, home),
         at: service(world, home, (&spec.service, spec.port)),
         patience: duration(&spec.timeout).filter(|it| *it >= Duration::from_millis(1)).unwrap_or(PATIENCE),

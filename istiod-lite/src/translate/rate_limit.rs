@@ -17,22 +17,19 @@ use ambit_model::rate_limit::{
 
 use crate::index::World;
 use crate::translate::demand::rule;
-use crate::translate::target::targets;
+use crate::translate::target::{Attached, attached};
 use crate::translate::{alias, provider};
 
 /// As waypoints count by it; nothing, if it is attached to nothing of theirs.
 #[must_use]
 pub fn rate_limit(world: &World, object: &RateLimitPolicy) -> Option<RateLimit> {
     let (meta, spec) = (&object.metadata, &object.spec);
-    let targets: Vec<_> =
-        spec.target_refs.iter().flat_map(|it| targets(world, &meta.namespace, it)).collect();
-    if targets.is_empty() {
-        return None;
-    }
+    let Attached { targets, routes } = attached(world, &meta.namespace, &spec.target_refs)?;
     let home: &str = &meta.namespace;
     let mut limit = RateLimit {
         key: PolicyKey { namespace: meta.namespace.parse().ok()?, name: meta.name.parse().ok()? },
         targets,
+        routes,
         local: spec.local.iter().filter_map(|it| local(it, home)).collect(),
         global: spec.global.as_ref().map(|it| global(world, it, home)),
         tell: spec.tell_limits,

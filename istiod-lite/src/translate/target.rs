@@ -1,10 +1,42 @@
 //! What a policy is attached to, to those whose requests come under it: pure. Owns which references mean something.
 
+use ambit_cluster::Kind;
 use ambit_cluster::kinds::policy::PolicyTarget;
 use ambit_cluster::kinds::waypoint::CLASSES;
+use ambit_model::http_route::{RouteKey, RouteKind, RouteTarget};
 use ambit_model::request_policy::Target;
 
 use crate::index::World;
+use crate::index::attached::route_kind;
+
+/// What limits and processors are attached to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Attached {
+    /// Whose requests come under it.
+    pub(super) targets: Vec<Target>,
+    /// Of which routes they do.
+    pub(super) routes: Vec<RouteTarget>,
+}
+
+/// What references name that may name routes as well; nothing, if none means anything.
+pub(super) fn attached(world: &World, namespace: &str, refs: &[PolicyTarget]) -> Option<Attached> {
+    let found = Attached {
+        targets: refs.iter().flat_map(|it| targets(world, namespace, it)).collect(),
+        routes: refs.iter().filter_map(|it| route(namespace, it)).collect(),
+    };
+    (found != Attached::default()).then_some(found)
+}
+
+/// A route's name is known whether it is there or not, as a service's is.
+fn route(namespace: &str, target: &PolicyTarget) -> Option<RouteTarget> {
+    let kind = match route_kind(target)? {
+        Kind::GrpcRoute => RouteKind::Grpc,
+        _ => RouteKind::Http,
+    };
+    let route = RouteKey { kind, namespace: namespace.parse().ok()?, name: target.name.parse().ok()? };
+    let section = target.section_name.as_str();
+    Some(RouteTarget { route, rule: (!section.is_empty()).then(|| section.into()) })
+}
 
 /// Whose requests come under what a reference names. A service's name is known whether it is there or not.
 pub(super) fn targets(world: &World, namespace: &str, target: &PolicyTarget) -> Vec<Target> {
@@ -62,5 +94,36 @@ mod tests {
             let target = PolicyTarget { group, kind, name, ..PolicyTarget::default() };
             assert_eq!(targets(&world, namespace, &target), wanted, "{namespace} {target:?}");
         }
+    }
+
+    #[test]
+    fn limits_and_processors_are_attached_to_routes_as_well_or_to_rules_of_them() {
+        let world = world("{apiVersion: v1, kind: Namespace, metadata: {name: shop}}");
+        let gateway = "gateway.networking.k8s.io";
+        let target = |(group, kind, section): (&str, &str, &str)| PolicyTarget {
+            group: group.into(),
+            kind: kind.into(),
+            name: "cart".into(),
+            section_name: section.into(),
+            ..PolicyTarget::default()
+        };
+        let found = |these: &[(&str, &str, &str)]| {
+            let refs: Vec<_> = these.iter().copied().map(target).collect();
+            let found = attached(&world, "shop", &refs).unwrap_or_default();
+            let routes: Vec<_> = found.routes.iter().map(ToString::to_string).collect();
+            (found.targets.len(), routes.join(", "))
+        };
+        for (refs, wanted) in [
+            (&[(gateway, "HTTPRoute", "")][..], (0, "HTTPRoute/shop/cart")),
+            (&[(gateway, "GRPCRoute", "pay")], (0, "GRPCRoute/shop/cart (pay)")),
+            (
+                &[("", "Service", ""), (gateway, "HTTPRoute", "pay"), (gateway, "HTTPRoute", "")],
+                (1, "HTTPRoute/shop/cart (pay), HTTPRoute/shop/cart"),
+            ),
+            (&[("", "HTTPRoute", ""), (gateway, "TCPRoute", ""), (gateway, "Service", "")], (0, "")),
+        ] {
+            assert_eq!(found(refs), (wanted.0, wanted.1.to_owned()), "{refs:?}");
+        }
+        assert_eq!(attached(&world, "shop", &[target((gateway, "TLSRoute", ""))]), None);
     }
 }

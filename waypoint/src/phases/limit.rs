@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::authorize::{Seen, facts};
 use super::record::Record;
+use super::route::{self, By};
 use crate::call::{self, CallError};
 use crate::lane::Lane;
 use crate::metrics::{LimitLabels, Metrics, Outcome};
@@ -106,9 +107,14 @@ impl Limited {
     }
 }
 
-/// Counts a request here, and says who has to be asked about it; nobody, where no limit is.
-pub(crate) fn count(record: &mut Record, seen: &Seen<'_>) -> Result<Vec<Question>, Refused> {
-    let (questions, left) = counted(record.inbound(), seen)?;
+/// Counts a request here, and says who has to be asked about it; nobody, where no limit is. Limits are the last rule's,
+/// but for those that were another's before.
+pub(crate) fn count(
+    record: &mut Record,
+    seen: &Seen<'_>,
+    rules: &[Option<By>],
+) -> Result<Vec<Question>, Refused> {
+    let (questions, left) = counted(record.inbound(), seen, rules)?;
     if let Some(left) = left {
         record.answer_with(told(left));
     }
@@ -116,9 +122,13 @@ pub(crate) fn count(record: &mut Record, seen: &Seen<'_>) -> Result<Vec<Question
 }
 
 /// Who has to be asked, and what is left of the scarcest limit, where that is to be told.
-fn counted(inbound: &Inbound, seen: &Seen<'_>) -> Result<(Vec<Question>, Option<Left>), Refused> {
+fn counted(
+    inbound: &Inbound,
+    seen: &Seen<'_>,
+    rules: &[Option<By>],
+) -> Result<(Vec<Question>, Option<Left>), Refused> {
     let world = inbound.lane.shared.world.load();
-    let policies = world.rate_limits_of(&inbound.targets);
+    let policies = route::only_last(rules, |rule| world.rate_limits_of(&inbound.targets, rule));
     if policies.is_empty() {
         return Ok((Vec::new(), None));
     }

@@ -24,6 +24,7 @@ use super::authorize::{Seen, facts};
 use super::identify::{self, Asked, scheme_of};
 use super::record::Record;
 use super::rewrite;
+use super::route::{self, By};
 use crate::body::{Coming, Source};
 use crate::processor::{NoReply, Processor, Stopped};
 use crate::refused::Refused;
@@ -31,11 +32,11 @@ use crate::refused::Refused;
 /// By whom a request goes.
 pub(crate) type Processors = Vec<Arc<Processor>>;
 
-/// By whom a request goes; nobody, where no policy is.
-pub(crate) fn who(record: &mut Record, seen: &Seen<'_>) -> Processors {
+/// By whom a request goes; nobody, where no policy is. Those are the last rule's, but for those that were another's before.
+pub(crate) fn who(record: &mut Record, seen: &Seen<'_>, rules: &[Option<By>]) -> Processors {
     let inbound = record.inbound();
     let world = inbound.lane.shared.world.load();
-    let policies = world.ext_procs_of(&inbound.targets);
+    let policies = route::only_last(rules, |rule| world.ext_procs_of(&inbound.targets, rule));
     if policies.is_empty() {
         return Vec::new();
     }

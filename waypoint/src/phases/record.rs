@@ -205,7 +205,7 @@ impl Record {
 
     /// It goes by these.
     pub(crate) fn processed_by(&mut self, all: &[Arc<Processor>]) {
-        self.processors = all.to_vec();
+        self.processors.extend_from_slice(all);
     }
 
     /// Why somebody whom it goes by has stopped it.

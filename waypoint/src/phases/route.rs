@@ -7,7 +7,7 @@ use ambit_model::balance::Pick;
 use ambit_model::http_path::{Normalization, RequestTarget};
 use ambit_model::http_route::{
     Around, Backend, Broken, Choice, Fault, Filters, Found, Redirected, Retry, Rewrite, RouteKind, Rule,
-    Scheme, Timeouts, Upstream,
+    RuleName, Scheme, Timeouts, Upstream,
 };
 use ambit_model::name::{Label, WorkloadUid};
 use ambit_model::provider::{Authorizer, QueryChanges};
@@ -182,14 +182,48 @@ pub(crate) struct Seen<'a> {
 pub(crate) struct Routed {
     /// Where it goes, or what it is answered.
     pub(crate) route: Result<Route, Refused>,
+    /// The rule that says so; none: it goes on as it was asked for, or is of no rule.
+    pub(crate) by: Option<By>,
     /// What is put in its way first.
     pub(crate) fault: Option<Fault>,
 }
 
 impl From<Result<Route, Refused>> for Routed {
     fn from(route: Result<Route, Refused>) -> Self {
-        Self { route, fault: None }
+        Self { route, by: None, fault: None }
     }
+}
+
+/// The rule that a request is of.
+#[derive(Debug, Clone)]
+pub(crate) struct By {
+    route: Arc<ambit_model::http_route::Route>,
+    rule: Arc<Rule>,
+}
+
+impl By {
+    fn of(found: &Found<'_>) -> Self {
+        Self { route: Arc::clone(found.route), rule: Arc::clone(found.rule) }
+    }
+
+    pub(crate) fn name(&self) -> RuleName<'_> {
+        RuleName { route: &self.route.key, rule: self.rule.name.as_str() }
+    }
+}
+
+/// What is attached to the rule that a request is of now, the last one of these, and was not to those before: what has
+/// had its say about a request does not have it twice.
+pub(crate) fn only_last<'w, T>(
+    rules: &[Option<By>],
+    all: impl Fn(Option<RuleName<'_>>) -> Vec<&'w Arc<T>>,
+) -> Vec<&'w Arc<T>> {
+    let Some((now, before)) = rules.split_last() else { return Vec::new() };
+    let mut found = all(now.as_ref().map(By::name));
+    for rule in before {
+        let had = all(rule.as_ref().map(By::name));
+        found.retain(|one| !had.iter().any(|it| Arc::ptr_eq(it, one)));
+    }
+    found
 }
 
 /// Finds it.
@@ -220,7 +254,7 @@ pub(crate) fn route(inbound: &Inbound, seen: &Seen<'_>, pick: &mut impl Pick) ->
             let from = Follower { lane: &inbound.lane, world: &world, service, port: *port, seen };
             let filters = found.rule.filters.as_ref().ok();
             let fault = filters.and_then(|filters| filters.fault.as_deref().copied());
-            Routed { route: from.follow(&found, pick), fault }
+            Routed { route: from.follow(&found, pick), by: Some(By::of(&found)), fault }
         }
     }
 }

@@ -29,7 +29,7 @@ fn to_path(path: &str) -> RequestRule {
 }
 
 /// So many requests to a path in an hour, of each that is told apart by these.
-fn local(path: &str, key: &[&str], requests: u32) -> LocalLimit {
+pub(crate) fn local(path: &str, key: &[&str], requests: u32) -> LocalLimit {
     LocalLimit {
         rule: to_path(path),
         key: key.iter().map(|it| it.parse().unwrap()).collect(),
@@ -37,12 +37,12 @@ fn local(path: &str, key: &[&str], requests: u32) -> LocalLimit {
     }
 }
 
-fn limits(local: Vec<LocalLimit>, global: Option<GlobalLimit>) -> RateLimit {
+pub(crate) fn limits(local: Vec<LocalLimit>, global: Option<GlobalLimit>) -> RateLimit {
     let key = "shop/limits".parse().unwrap();
-    RateLimit { key, targets: vec![web()], local, global, tell: true, exhausted: false }
+    RateLimit { key, targets: vec![web()], routes: Vec::new(), local, global, tell: true, exhausted: false }
 }
 
-fn change(limit: RateLimit) -> Change {
+pub(crate) fn change(limit: RateLimit) -> Change {
     Change::RateLimit(Arc::new(limit))
 }
 
@@ -65,7 +65,7 @@ fn global(fail_closed: bool) -> GlobalLimit {
 }
 
 /// The shop, and who counts at 127.0.0.5.
-fn world() -> Vec<Change> {
+pub(crate) fn world() -> Vec<Change> {
     let mut world = shop(AppProtocol::Http11);
     world.push(Change::Service(Arc::new(service("limits", "10.1.0.5", AppProtocol::Grpc))));
     let endpoint = Workload { tunnel: Tunnel::Hbone, ..endpoint_of("limits", "limits", "127.0.0.5") };
@@ -73,11 +73,11 @@ fn world() -> Vec<Change> {
     world
 }
 
-fn publish(scene: &Scene, change: Change) {
+pub(crate) fn publish(scene: &Scene, change: Change) {
     scene.plane.publish(&[change].into_iter().collect());
 }
 
-async fn get(client: &mut Client, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn get(client: &mut Client, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut request = client.request(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -85,7 +85,7 @@ async fn get(client: &mut Client, path: &str, headers: &[(&str, &str)]) -> Answe
     client.ask(request.body(empty()).unwrap()).await
 }
 
-fn told<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+pub(crate) fn told<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
     answer.headers.get(name).map(|it| it.to_str().unwrap())
 }
 

@@ -22,6 +22,8 @@ mod limits;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
+mod of_routes;
+#[cfg(test)]
 mod outside;
 #[cfg(test)]
 mod policies;

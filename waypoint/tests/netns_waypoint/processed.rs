@@ -49,10 +49,11 @@ fn no(rule: RequestRule) -> Change {
 }
 
 /// All requests go by the processor.
-fn guard() -> ExtProc {
+pub(crate) fn guard() -> ExtProc {
     ExtProc {
         key: "shop/guard".parse().unwrap(),
         targets: vec![web()],
+        routes: Vec::new(),
         rule: RequestRule::default(),
         at: Some("shop/guard.shop.svc.cluster.local:80".parse().unwrap()),
         // Long enough for two cores that also compile.
@@ -68,12 +69,12 @@ fn guard() -> ExtProc {
     }
 }
 
-fn change(policy: ExtProc) -> Change {
+pub(crate) fn change(policy: ExtProc) -> Change {
     Change::ExtProc(Arc::new(policy))
 }
 
 /// The shop, and a processor at 127.0.0.5.
-fn world(policy: ExtProc) -> Vec<Change> {
+pub(crate) fn world(policy: ExtProc) -> Vec<Change> {
     let mut world = shop(AppProtocol::Http11);
     world.push(Change::Service(Arc::new(service("guard", "10.1.0.5", AppProtocol::Grpc))));
     let endpoint = Workload { tunnel: Tunnel::Hbone, ..endpoint_of("guard", "guard", "127.0.0.5") };
@@ -104,7 +105,7 @@ fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
 }
 
 /// Says this of one part, and lets the rest go on as it is.
-fn of(part: u8, common: &[Vec<u8>]) -> impl Fn(&Told) -> Option<Does> + Send + Sync + use<> {
+pub(crate) fn of(part: u8, common: &[Vec<u8>]) -> impl Fn(&Told) -> Option<Does> + Send + Sync + use<> {
     let common = common.to_vec();
     move |told| (told.part == part).then(|| onward(part, &common))
 }

@@ -10,6 +10,7 @@ fn policy() -> ExtProc {
     ExtProc {
         key: "shop/guard".parse().unwrap(),
         targets: Vec::new(),
+        routes: Vec::new(),
         rule: RequestRule::default(),
         at: None,
         patience: PATIENCE,

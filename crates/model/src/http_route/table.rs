@@ -18,7 +18,7 @@ pub use self::miss::Miss;
 use self::rank::{Rank, rank};
 use self::servers::Servers;
 use super::connection::is_of_connections;
-use super::{Match, PathMatch, Route, RouteKey, RouteKind, Rule, ValueMatch};
+use super::{Match, PathMatch, Route, RouteKey, RouteKind, Rule, RuleName, ValueMatch};
 
 /// The rules of some routes, in order.
 pub struct Table {
@@ -242,6 +242,12 @@ impl Found<'_> {
     #[must_use]
     pub fn key(&self) -> &RouteKey {
         &self.route.key
+    }
+
+    /// What the rule is called.
+    #[must_use]
+    pub fn name(&self) -> RuleName<'_> {
+        RuleName { route: &self.route.key, rule: self.rule.name.as_str() }
     }
 }
 

@@ -7,7 +7,7 @@ use ambit_model::ext_proc::{BODY_MOST, BodyMode, ChangeRules, ExtProc, Modes, Sh
 use ambit_model::name::PolicyKey;
 
 use super::provider::{reach, which, which_to_pb};
-use super::rate_limit::{attribute, given_rule, millis};
+use super::rate_limit::{attribute, given_rule, millis, route_target_to_pb, route_targets};
 use super::request_policy::{rule_to_pb, target, target_to_pb};
 use super::{ConvertError, check_count, name};
 use crate::limits;
@@ -32,6 +32,7 @@ pub fn ext_proc_from_pb(raw: pb::ExtProc) -> Result<ExtProc, ConvertError> {
         attributes,
         changes,
         watches,
+        routes,
     } = raw;
     check_count("targets", limits::POLICY_TARGETS, targets.len())?;
     check_count("attributes", limits::LIMIT_LIST, attributes.len())?;
@@ -44,6 +45,7 @@ pub fn ext_proc_from_pb(raw: pb::ExtProc) -> Result<ExtProc, ConvertError> {
     Ok(ExtProc {
         key: PolicyKey { namespace: name("namespace", &namespace)?, name: name("name", &own_name)? },
         targets: targets.into_iter().map(target).collect::<Result<_, _>>()?,
+        routes: route_targets(routes)?,
         rule: given_rule(rule)?,
         at: (!at.is_empty()).then(|| reach(at)).transpose()?,
         patience: Duration::from_millis(patience_ms),
@@ -100,6 +102,7 @@ pub fn ext_proc_to_pb(policy: &ExtProc) -> pb::ExtProc {
     let ExtProc {
         key: PolicyKey { namespace, name },
         targets,
+        routes,
         rule,
         at,
         patience,
@@ -128,6 +131,7 @@ pub fn ext_proc_to_pb(policy: &ExtProc) -> pb::ExtProc {
         attributes: attributes.iter().map(ToString::to_string).collect(),
         changes: Some(changes_to_pb(changes)),
         watches: *watches,
+        routes: routes.iter().map(route_target_to_pb).collect(),
     }
 }
 

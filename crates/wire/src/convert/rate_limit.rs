@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ambit_model::http_route::RouteTarget;
 use ambit_model::name::PolicyKey;
 use ambit_model::rate_limit::{
     Attribute, Descriptor, Entry, EntryValue, GlobalLimit, LocalLimit, Rate, RateLimit,
@@ -17,17 +18,31 @@ use crate::pb::waypoint as pb;
 
 /// A policy of limits from its message.
 pub fn rate_limit_from_pb(raw: pb::RateLimit) -> Result<RateLimit, ConvertError> {
-    let pb::RateLimit { namespace, name: own_name, targets, local, global, tell, exhausted } = raw;
+    let pb::RateLimit { namespace, name: own_name, targets, local, global, tell, exhausted, routes } = raw;
     check_count("targets", limits::POLICY_TARGETS, targets.len())?;
     check_count("local", limits::LOCAL_LIMITS, local.len())?;
     Ok(RateLimit {
         key: PolicyKey { namespace: name("namespace", &namespace)?, name: name("name", &own_name)? },
         targets: targets.into_iter().map(target).collect::<Result<_, _>>()?,
+        routes: route_targets(routes)?,
         local: local.into_iter().map(local_limit).collect::<Result<_, _>>()?,
         global: global.map(global_limit).transpose()?,
         tell,
         exhausted,
     })
+}
+
+/// Routes that something is attached to.
+pub(super) fn route_targets(raw: Vec<pb::RouteTarget>) -> Result<Vec<RouteTarget>, ConvertError> {
+    check_count("routes", limits::POLICY_TARGETS, raw.len())?;
+    let one = |pb::RouteTarget { route, rule }| {
+        let rule = text("routes.rule", limits::ROUTE_TEXT, rule)?;
+        Ok(RouteTarget {
+            route: name("routes.route", &route)?,
+            rule: (!rule.is_empty()).then(|| rule.into()),
+        })
+    };
+    raw.into_iter().map(one).collect()
 }
 
 fn local_limit(raw: pb::LocalLimit) -> Result<LocalLimit, ConvertError> {
@@ -83,7 +98,8 @@ pub(super) fn given_rule(raw: Option<pb::PolicyRule>) -> Result<RequestRule, Con
 /// Its message.
 #[must_use]
 pub fn rate_limit_to_pb(limit: &RateLimit) -> pb::RateLimit {
-    let RateLimit { key: PolicyKey { namespace, name }, targets, local, global, tell, exhausted } = limit;
+    let RateLimit { key: PolicyKey { namespace, name }, targets, routes, local, global, tell, exhausted } =
+        limit;
     pb::RateLimit {
         namespace: namespace.to_string(),
         name: name.to_string(),
@@ -92,6 +108,15 @@ pub fn rate_limit_to_pb(limit: &RateLimit) -> pb::RateLimit {
         global: global.as_ref().map(global_to_pb),
         tell: *tell,
         exhausted: *exhausted,
+        routes: routes.iter().map(route_target_to_pb).collect(),
+    }
+}
+
+pub(super) fn route_target_to_pb(target: &RouteTarget) -> pb::RouteTarget {
+    let RouteTarget { route, rule } = target;
+    pb::RouteTarget {
+        route: route.to_string(),
+        rule: rule.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

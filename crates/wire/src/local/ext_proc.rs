@@ -6,6 +6,7 @@ use ambit_model::request_policy::RequestRule;
 use serde_json::{Map, Value, json};
 
 use super::provider::which;
+use super::rate_limit::route;
 use super::request_policy::{rule, target};
 use ambit_model::provider::Which;
 
@@ -15,6 +16,7 @@ pub fn ext_proc(policy: &ExtProc) -> Value {
     let ExtProc {
         key,
         targets,
+        routes,
         rule: matching,
         at,
         patience,
@@ -32,6 +34,9 @@ pub fn ext_proc(policy: &ExtProc) -> Value {
     put("namespace", key.namespace.as_str().into());
     put("name", key.name.as_str().into());
     put("targets", targets.iter().map(target).collect());
+    if !routes.is_empty() {
+        put("routes", routes.iter().map(route).collect());
+    }
     if *matching != RequestRule::default() {
         put("match", rule(matching));
     }

@@ -1,6 +1,7 @@
 //! Policies of limits as people read them in dumps: shaped as the objects they come from, what is not set left out.
 //! Written, never read back.
 
+use ambit_model::http_route::RouteTarget;
 use ambit_model::rate_limit::{Entry, EntryValue, GlobalLimit, LocalLimit, RateLimit};
 use ambit_model::request_policy::RequestRule;
 use serde_json::{Map, Value, json};
@@ -10,11 +11,14 @@ use super::request_policy::{rule, target};
 /// One policy of limits.
 #[must_use]
 pub fn rate_limit(limit: &RateLimit) -> Value {
-    let RateLimit { key, targets, local, global, tell, exhausted } = limit;
+    let RateLimit { key, targets, routes, local, global, tell, exhausted } = limit;
     let mut members = Map::new();
     members.insert("namespace".into(), key.namespace.as_str().into());
     members.insert("name".into(), key.name.as_str().into());
     members.insert("targets".into(), targets.iter().map(target).collect());
+    if !routes.is_empty() {
+        members.insert("routes".into(), routes.iter().map(route).collect());
+    }
     if !local.is_empty() {
         members.insert("local".into(), local.iter().map(counted).collect());
     }
@@ -28,6 +32,14 @@ pub fn rate_limit(limit: &RateLimit) -> Value {
         members.insert("grpcStatus".into(), "ResourceExhausted".into());
     }
     Value::Object(members)
+}
+
+/// A route that something is attached to.
+pub(super) fn route(target: &RouteTarget) -> Value {
+    match &target.rule {
+        Some(rule) => json!({ "route": target.route.to_string(), "rule": rule.as_str() }),
+        None => json!({ "route": target.route.to_string() }),
+    }
 }
 
 fn counted(limit: &LocalLimit) -> Value {

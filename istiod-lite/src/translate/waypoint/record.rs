@@ -205,6 +205,7 @@ pub(super) fn has_policy(world: &World, waypoint: Named<'_>, asker: Asker<'_>) -
     };
     is_demanded(world, (waypoint.namespace, "Gateway", waypoint.name))
         || is_demanded(world, (asker.namespace(), kind, name))
+        || asker.object().is_some_and(|it| world.is_limited_by_route(&it))
         || class_name(world, waypoint).is_some_and(|class| is_demanded_of_class(world, class))
 }
 

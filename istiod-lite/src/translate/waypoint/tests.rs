@@ -183,6 +183,52 @@ fn what_is_not_there_is_gone_past_unless_something_is_demanded_of_it() {
 }
 
 #[test]
+fn a_limit_of_a_route_is_demanded_of_the_services_of_its_namespace_that_the_route_is_attached_to() {
+    let closed = "gw/main.gw.svc.cluster.local";
+    let route = |namespace: &str, to: &str| {
+        format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: r, namespace: {namespace}}}, \
+             spec: {{parentRefs: [{{group: '', kind: Service, name: {to}, namespace: shop}}], rules: [{{name: pay}}]}}}}"
+        )
+    };
+    let attached = |kind: &str, namespace: &str, target: &str| {
+        let (version, spec) = match kind {
+            "RateLimitPolicy" => ("ambit.io/v1alpha1", "local: [{requests: 1, per: 1s}]"),
+            "ExtProcPolicy" => ("ambit.io/v1alpha1", "service: guard, port: 1"),
+            _ => ("security.istio.io/v1", "rules: [{}]"),
+        };
+        format!(
+            "{{apiVersion: {version}, kind: {kind}, metadata: {{name: p, namespace: {namespace}}}, \
+             spec: {{targetRefs: [{{group: gateway.networking.k8s.io, {target}}}], {spec}}}}}"
+        )
+    };
+    let asks = || service(&through("main"));
+    let to_rule = "kind: HTTPRoute, name: r, sectionName: pay";
+    for (manifests, wanted) in [
+        (vec![route("shop", "cart"), attached("RateLimitPolicy", "shop", to_rule)], closed),
+        (vec![route("shop", "cart"), attached("ExtProcPolicy", "shop", "kind: HTTPRoute, name: r")], closed),
+        // Without the route, with one that is attached elsewhere, or of another kind, nothing is demanded.
+        (vec![attached("RateLimitPolicy", "shop", to_rule)], ""),
+        (vec![route("shop", "other"), attached("RateLimitPolicy", "shop", to_rule)], ""),
+        (vec![route("shop", "cart"), attached("RateLimitPolicy", "shop", "kind: GRPCRoute, name: r")], ""),
+        // What another namespace wants of its own requests closes nobody else's way.
+        (vec![route("other", "cart"), attached("RateLimitPolicy", "other", to_rule)], ""),
+        // Other policies cannot be attached to a route.
+        (vec![route("shop", "cart"), attached("AuthorizationPolicy", "shop", to_rule)], ""),
+    ] {
+        let all: Vec<_> = manifests.into_iter().chain([asks()]).collect();
+        assert_eq!(sent(&all), wanted, "{all:#?}");
+    }
+    // When either comes or goes, the service is looked at again.
+    let world = world(&[route("shop", "cart"), attached("RateLimitPolicy", "shop", to_rule), asks()]);
+    let cart = Unit { kind: UnitKind::Service, namespace: "shop".into(), name: "cart".into() };
+    for (kind, name) in [(Kind::HttpRoute, "r"), (Kind::RateLimitPolicy, "p")] {
+        let touched = crate::index::touch::of(&world, &ObjectRef::new(kind, "shop", name));
+        assert!(touched.contains(&cart), "{name}: {touched:?}");
+    }
+}
+
+#[test]
 fn a_part_of_all_connections_goes_through_a_second_waypoint() {
     let weighted = |manifests: &[String]| -> Vec<(String, u32)> {
         let service = translated(&world(manifests));

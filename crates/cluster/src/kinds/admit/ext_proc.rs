@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Findings;
-use super::policy::{rule, targets};
+use super::policy::{rule, targets_or_routes};
 use super::rate_limit::{attribute, count, service};
 use crate::kinds::ext_proc::{BodySending, ExtProcPolicy, ExtProcSpec, Sending};
 use crate::kinds::route::duration;
@@ -35,7 +35,7 @@ pub(super) fn processor(policy: &ExtProcPolicy, findings: &mut Findings) {
         let remedy = "attach it to a waypoint, or to what goes through one";
         findings.refuse("spec.targetRefs", "", "missing: nobody enforces it", remedy);
     }
-    targets(None, &spec.target_refs, findings);
+    targets_or_routes(&spec.target_refs, findings);
     rule("spec.match", &spec.matching, findings);
     service("spec", (&spec.service, spec.port), findings);
     let patience = duration(&spec.timeout).filter(|it| !it.is_zero() && *it <= PATIENCE_MOST);
@@ -149,6 +149,14 @@ mod tests {
     #[test]
     fn a_policy_of_a_processor_that_means_what_it_says_is_admitted() {
         assert_eq!(said(&whole()), Vec::<String>::new());
+        // It may be attached to a route as well, and to rules of a name.
+        let mut routed = whole();
+        let group = "gateway.networking.k8s.io";
+        routed["targetRefs"] = json!([
+            { "group": group, "kind": "HTTPRoute", "name": "cart", "sectionName": "pay" },
+            { "group": group, "kind": "GRPCRoute", "name": "cart" },
+        ]);
+        assert_eq!(said(&routed), Vec::<String>::new());
     }
 
     #[test]
@@ -156,6 +164,8 @@ mod tests {
         for (at, value, wanted) in [
             ("/targetRefs", json!([]), "spec.targetRefs: missing"),
             ("/targetRefs/0/kind", json!("Pod"), "spec.targetRefs[0].kind: /Pod"),
+            ("/targetRefs/0/kind", json!("HTTPRoute"), "spec.targetRefs[0].kind: /HTTPRoute"),
+            ("/targetRefs/0/sectionName", json!("pay"), "spec.targetRefs[0].sectionName: pay: only routes"),
             ("/match/to/0/operation", json!({}), "spec.match.to[0].operation: {}: says nothing"),
             ("/service", json!("a b"), "spec.service: a b: not a service"),
             ("/service", json!(""), "spec.service: not a service"),

@@ -19,6 +19,13 @@ const TARGET_KINDS: [(&str, &str); 5] = [
     ("gateway.networking.k8s.io", "GatewayClass"),
 ];
 
+/// Routes, by whose rules requests are told apart.
+const ROUTE_KINDS: [(&str, &str); 2] =
+    [("gateway.networking.k8s.io", "HTTPRoute"), ("gateway.networking.k8s.io", "GRPCRoute")];
+
+/// What may be attached to there, with routes.
+const WITH_ROUTES: &str = "Gateway, GatewayClass, HTTPRoute or GRPCRoute";
+
 /// Attributes that a condition may be about; those that end with a bracket take a name in it.
 const KEYS: [&str; 15] = [
     "request.headers[",
@@ -72,6 +79,27 @@ pub(super) fn peer(policy: &PeerAuthentication, object: &Value, findings: &mut F
 }
 
 pub(super) fn targets(one: Option<&PolicyTarget>, many: &[PolicyTarget], findings: &mut Findings) {
+    attached((one, many), &[], findings);
+}
+
+/// The same of kinds of our own, which may be attached to routes as well, and to rules of them by name.
+pub(super) fn targets_or_routes(many: &[PolicyTarget], findings: &mut Findings) {
+    attached((None, many), &ROUTE_KINDS, findings);
+    for (at, target) in many.iter().enumerate() {
+        let is_route = ROUTE_KINDS.contains(&(target.group.as_str(), target.kind.as_str()));
+        if !is_route && !target.section_name.is_empty() {
+            let field = format!("spec.targetRefs[{at}].sectionName");
+            let remedy = "remove it; it names a rule of an HTTPRoute or a GRPCRoute";
+            findings.refuse(field, &target.section_name, "only routes have rules", remedy);
+        }
+    }
+}
+
+fn attached(
+    (one, many): (Option<&PolicyTarget>, &[PolicyTarget]),
+    more: &[(&str, &str)],
+    findings: &mut Findings,
+) {
     if one.is_some() && !many.is_empty() {
         findings.refuse("spec.targetRef", "", "given together with targetRefs", "keep targetRefs");
     }
@@ -88,11 +116,14 @@ pub(super) fn targets(one: Option<&PolicyTarget>, many: &[PolicyTarget], finding
             let remedy = "remove it; a policy is attached to objects of its own namespace";
             findings.refuse(format!("{field}.namespace"), &target.namespace, "not supported", remedy);
         }
-        if !TARGET_KINDS.contains(&(target.group.as_str(), target.kind.as_str())) {
+        let kind = (target.group.as_str(), target.kind.as_str());
+        if !TARGET_KINDS.contains(&kind) && !more.contains(&kind) {
             let value = format!("{}/{}", target.group, target.kind);
-            let remedy = "attach it to a Service, or a networking.istio.io ServiceEntry, or a \
-                          gateway.networking.k8s.io Gateway or GatewayClass";
-            findings.refuse(format!("{field}.kind"), &value, "a policy cannot be attached to that", remedy);
+            let also = if more.is_empty() { "Gateway or GatewayClass" } else { WITH_ROUTES };
+            let remedy = format!(
+                "attach it to a Service, or a networking.istio.io ServiceEntry, or a gateway.networking.k8s.io {also}"
+            );
+            findings.refuse(format!("{field}.kind"), &value, "a policy cannot be attached to that", &remedy);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ambit_model::rate_limit::{Attribute, Rate, RateError};
 
 use super::Findings;
-use super::policy::{rule, targets};
+use super::policy::{rule, targets_or_routes};
 use crate::kinds::rate_limit::{Descriptor, Entry, GlobalLimit, LocalLimit, RateLimitPolicy};
 use crate::kinds::route::duration;
 
@@ -24,7 +24,7 @@ pub(super) fn limits(policy: &RateLimitPolicy, findings: &mut Findings) {
         let remedy = "attach it to a waypoint, or to what goes through one";
         findings.refuse("spec.targetRefs", "", "missing: nobody enforces it", remedy);
     }
-    targets(None, &spec.target_refs, findings);
+    targets_or_routes(&spec.target_refs, findings);
     count("spec.local", spec.local.len(), LIMITS, findings);
     for (at, limit) in spec.local.iter().enumerate() {
         local(&format!("spec.local[{at}]"), limit, findings);
@@ -188,6 +188,14 @@ mod tests {
     #[test]
     fn a_policy_of_limits_that_means_what_it_says_is_admitted() {
         assert_eq!(said(&whole()), Vec::<String>::new());
+        // It may be attached to a route as well, and to rules of a name.
+        let mut routed = whole();
+        let group = "gateway.networking.k8s.io";
+        routed["targetRefs"] = json!([
+            { "group": group, "kind": "HTTPRoute", "name": "cart", "sectionName": "pay" },
+            { "group": group, "kind": "GRPCRoute", "name": "cart" },
+        ]);
+        assert_eq!(said(&routed), Vec::<String>::new());
     }
 
     #[test]
@@ -195,6 +203,8 @@ mod tests {
         for (at, value, wanted) in [
             ("/targetRefs", json!([]), "spec.targetRefs: missing"),
             ("/targetRefs/0/kind", json!("Pod"), "spec.targetRefs[0].kind: /Pod"),
+            ("/targetRefs/0/kind", json!("HTTPRoute"), "spec.targetRefs[0].kind: /HTTPRoute"),
+            ("/targetRefs/0/sectionName", json!("pay"), "spec.targetRefs[0].sectionName: pay: only routes"),
             ("/local/0/requests", json!(0), "spec.local[0].requests: 0: out of range"),
             ("/local/0/per", json!("soon"), "spec.local[0].per: soon: not a duration"),
             ("/local/0/per", json!("1ms"), "spec.local[0].per: 1ms: out of range"),
@@ -225,7 +235,13 @@ mod tests {
             ("/local", json!(null), ""),
         ] {
             let mut spec = whole();
-            *spec.pointer_mut(at).unwrap() = value;
+            match spec.pointer_mut(at) {
+                Some(place) => *place = value,
+                None => {
+                    let (parent, name) = at.rsplit_once('/').unwrap();
+                    spec.pointer_mut(parent).unwrap()[name] = value;
+                }
+            }
             let found = said(&spec);
             let is_told = if wanted.is_empty() {
                 found.is_empty()

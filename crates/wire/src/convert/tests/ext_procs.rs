@@ -48,6 +48,7 @@ fn whole() -> pb::ExtProc {
             allow: names(&["x-mine-*"]),
             deny: names(&["*-no"]),
         }),
+        routes: vec![pb::RouteTarget { route: "HTTPRoute/shop/cart".into(), rule: "pay".into() }],
     }
 }
 

@@ -1,6 +1,7 @@
 //! Policies of limits on the wire and back, and what of one is refused.
 
 use prost::Message;
+use serde_json::Value;
 
 use crate::convert::{
     ConvertError, ResourceKey, ResourceType, decode, encode, rate_limit_from_pb, rate_limit_to_pb,
@@ -47,6 +48,10 @@ fn whole() -> pb::RateLimit {
         }),
         tell: true,
         exhausted: true,
+        routes: vec![
+            pb::RouteTarget { route: "HTTPRoute/shop/cart".into(), rule: "pay".into() },
+            pb::RouteTarget { route: "GRPCRoute/shop/cart".into(), rule: String::new() },
+        ],
     }
 }
 
@@ -64,6 +69,7 @@ fn a_policy_of_limits_comes_back_as_it_went() {
     let shown = crate::local::rate_limit(&read);
     assert_eq!(shown["local"][0]["key"][1], "request.auth.claims[a][b]");
     assert_eq!(shown["global"]["onFailure"], "Deny");
+    assert_eq!((&shown["routes"][0]["rule"], &shown["routes"][1]["rule"]), (&"pay".into(), &Value::Null));
     // Where it is not known, nobody counts, and that is not the same as no limit.
     let mut lost = whole();
     lost.global.as_mut().unwrap().at.clear();
@@ -85,6 +91,14 @@ fn what_is_no_limit_is_refused_by_field() {
         local(|it| it.key = vec!["source.ip".into(); 17]),
         ConvertError::TooMany { field: "local.key", .. }
     ));
+    let routes = |routes: Vec<pb::RouteTarget>| rate_limit_from_pb(pb::RateLimit { routes, ..whole() });
+    let cart = || pb::RouteTarget { route: "HTTPRoute/shop/cart".into(), rule: String::new() };
+    let lost = routes(vec![pb::RouteTarget { route: "shop/cart".into(), ..cart() }]);
+    assert!(matches!(lost, Err(ConvertError::Name { field: "routes.route", .. })), "{lost:?}");
+    let long = routes(vec![pb::RouteTarget { rule: "x".repeat(5000), ..cart() }]);
+    assert!(matches!(long, Err(ConvertError::TooLong { field: "routes.rule", .. })), "{long:?}");
+    let many = routes(vec![cart(); 17]);
+    assert!(matches!(many, Err(ConvertError::TooMany { field: "routes", .. })), "{many:?}");
     let global = |change: fn(&mut pb::GlobalLimit)| {
         let mut raw = whole();
         change(raw.global.as_mut().unwrap());
