@@ -1,7 +1,8 @@
 //! What becomes of a request at a waypoint, by what that knows: the waypoint's own decisions (`model::http_route`,
 //! `model::request_policy`), made here again in the order of its phases. Owns that order and what is told of each; the
-//! words are `words`'. Tokens are not checked: there is none to check.
+//! words are `words`'. Tokens are not checked: there is none to check; limits and processors are named (`others`), not asked.
 
+mod others;
 mod words;
 
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use serde_json::Value;
 use super::told::{Told, ToldError};
 use super::{Explanation, Path, find};
 use crate::pod::Url;
+pub(crate) use others::{LimitTold, ProcessorTold};
 
 /// Rules that are told of although a request is not of them.
 const PASSED_OVER_TOLD: usize = 5;
@@ -82,7 +84,11 @@ pub(crate) struct AtWaypoint {
     pub(crate) passed_over_more: usize,
     /// What each policy says.
     pub(crate) policies: Vec<PolicyTold>,
-    /// What becomes of it.
+    /// Limits that count it.
+    pub(crate) limits: Vec<LimitTold>,
+    /// Processors that it goes by.
+    pub(crate) processors: Vec<ProcessorTold>,
+    /// What becomes of it, if those let it pass as it is.
     pub(crate) end: End,
 }
 
@@ -242,6 +248,8 @@ impl Eye<'_> {
             passed_over: Vec::new(),
             passed_over_more: 0,
             policies: Vec::new(),
+            limits: Vec::new(),
+            processors: Vec::new(),
             end: answered(404, "it goes through another waypoint, or through none"),
         };
         let bound = match bound(self.world, self.waypoint, asked, &self.source.namespace) {
@@ -300,7 +308,14 @@ impl Eye<'_> {
         let peer = self.source.identity();
         let facts = self.facts((&peer, &host), target);
         seen.policies = policies.iter().map(|it| policy(it, &facts)).collect();
-        seen.end = match self.judge(&policies, &facts) {
+        let verdict = self.judge(&policies, &facts);
+        // Who may not ask is counted by nobody, and goes by nobody.
+        if !matches!(verdict, Err(End::Answered { .. })) {
+            let whose = (targets.as_slice(), routed.found.as_ref().map(Found::name));
+            seen.limits = others::limits(self.world, whose, &facts);
+            seen.processors = others::processors(self.world, whose, &facts);
+        }
+        seen.end = match verdict {
             Err(end) => end,
             Ok(verdict) => self.follow(bound, &routed, (target, &host), verdict),
         };

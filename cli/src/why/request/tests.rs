@@ -167,6 +167,93 @@ fn the_text_names_the_rule_those_passed_over_the_policies_and_the_shares() {
     assert_eq!(json["connection"]["path"]["kind"], "waypoint", "{json:#}");
 }
 
+/// The same mesh with limits and processors, of the service and of its route.
+fn told_with_others() -> Told {
+    use ambit_model::ext_proc::{BODY_USUAL, ChangeRules, ExtProc, Modes, PATIENCE, Shown};
+    use ambit_model::http_route::RouteTarget;
+    use ambit_model::rate_limit::{
+        Descriptor, Entry, EntryValue, GlobalLimit, LocalLimit, PATIENCE as SOON, Rate, RateLimit,
+    };
+    let service = || vec![Target::Service("shop/cart.shop.svc.cluster.local".parse().unwrap())];
+    let route = || vec![RouteTarget { route: "HTTPRoute/shop/cart".parse().unwrap(), rule: None }];
+    let rate = Rate::new(10, std::time::Duration::from_secs(60), 10).unwrap();
+    let local = LocalLimit { rule: RequestRule::default(), key: Vec::new(), rate };
+    let entries = vec![Entry { key: "what".into(), value: EntryValue::Fixed("cart".into()) }];
+    let global = GlobalLimit {
+        at: Some("shop/limits.example:8081".parse().unwrap()),
+        domain: "shop".into(),
+        descriptors: vec![Descriptor { rule: RequestRule::default(), entries }],
+        hits: 1,
+        patience: SOON,
+        fail_closed: false,
+    };
+    let limit = |name: &str, targets, routes, local, global| RateLimit {
+        key: name.parse().unwrap(),
+        targets,
+        routes,
+        local,
+        global,
+        tell: false,
+        exhausted: false,
+    };
+    let guard = ExtProc {
+        key: "shop/guard".parse().unwrap(),
+        targets: Vec::new(),
+        routes: route(),
+        rule: RequestRule::default(),
+        at: None,
+        patience: PATIENCE,
+        fail_open: false,
+        watches: true,
+        modes: Modes::default(),
+        may_choose: false,
+        body_most: BODY_USUAL,
+        shown: Shown::default(),
+        attributes: Vec::new(),
+        changes: ChangeRules::default(),
+    };
+    let more = local::write_lines([
+        Change::RateLimit(Arc::new(limit(
+            "shop/all",
+            service(),
+            Vec::new(),
+            vec![local],
+            Some(global.clone()),
+        ))),
+        Change::RateLimit(Arc::new(limit("shop/route", Vec::new(), route(), Vec::new(), Some(global)))),
+        Change::ExtProc(Arc::new(guard)),
+    ]);
+    let Told { dump, resources } = told();
+    Told { dump, resources: resources + &more }
+}
+
+#[test]
+fn limits_and_processors_of_a_request_are_named_where_it_gets_to_them() {
+    let said = |url: &str| {
+        let wanted = Wanted::read("GET", url, &[]).unwrap();
+        let connection = explain(&mesh(), "client", &wanted.dialled()).unwrap();
+        explain_request(&wanted, connection, Some(&told_with_others())).unwrap()
+    };
+    let text = said("http://cart/beta").to_string();
+    assert!(
+        text.contains(
+            "\n  limits   shop/all: local[0] (10 in 60s), and shop/limits.example:8081 counts\n           \
+             shop/route: shop/limits.example:8081 counts\n  \
+             goes by  shop/guard at a service that cannot be read, which only watches\n           \
+             none of those was asked: each may still refuse it or change it\n  verdict  "
+        ),
+        "{text}"
+    );
+    // Of no rule of the route, only those of the service have a say; and nobody has of what is denied.
+    for (url, wanted) in [("http://cart/other", &["shop/all"][..]), ("http://cart/canary/admin", &[])] {
+        let seen = said(url).waypoint.unwrap();
+        let names: Vec<_> = seen.limits.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!((names.as_slice(), seen.processors.len()), (wanted, 0), "{url}");
+    }
+    let json = serde_json::to_value(said("http://cart/beta")).unwrap();
+    assert_eq!(json["waypoint"]["processors"][0]["name"], "shop/guard", "{json:#}");
+}
+
 #[test]
 fn a_request_past_any_waypoint_is_looked_at_by_nobody() {
     let said = explained("client", "GET", "http://v1/");

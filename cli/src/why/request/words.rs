@@ -47,6 +47,15 @@ impl fmt::Display for AtWaypoint {
         for (at, policy) in self.policies.iter().enumerate() {
             writeln!(f, "  {} {policy}", if at == 0 { "policies" } else { "        " })?;
         }
+        for (at, limit) in self.limits.iter().enumerate() {
+            writeln!(f, "  {}   {limit}", if at == 0 { "limits" } else { "      " })?;
+        }
+        for (at, processor) in self.processors.iter().enumerate() {
+            writeln!(f, "  {}  {processor}", if at == 0 { "goes by" } else { "       " })?;
+        }
+        if !(self.limits.is_empty() && self.processors.is_empty()) {
+            writeln!(f, "           none of those was asked: each may still refuse it or change it")?;
+        }
         match &self.end {
             End::Sent { shares, verdict } => {
                 write!(f, "  verdict  {verdict}")?;
