@@ -14,6 +14,7 @@ pub mod http_path;
 pub mod http_route;
 pub mod judge;
 pub mod name;
+pub mod operator;
 pub mod outside;
 pub mod policy;
 pub mod provider;
