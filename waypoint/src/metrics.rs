@@ -1,7 +1,11 @@
 //! Every metric of the waypoint, declared (`waypoint.md` 5.1). Owns names and labels, which are closed: kinds, status
-//! codes, and names of mesh objects. Who counts what is `phases::record`'s and the callers'.
+//! codes, and names of mesh objects; but for those that somebody wants otherwise (`relabelled`). Who counts what is
+//! `phases::record`'s and the callers'.
+
+mod relabelled;
 
 use std::fmt;
+use std::sync::Arc;
 
 use ambit_hbone::head::Baggage;
 use ambit_model::name::{Identity, Label};
@@ -13,6 +17,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+
+use self::relabelled::Apart;
 
 /// Upper bounds of milliseconds and of bytes, as dashboards know them.
 const BUCKETS: [f64; 19] = [
@@ -67,6 +73,8 @@ pub struct Metrics {
     pub lines_told: Family<Reason, Counter>,
     /// Streams of discovery that ended.
     pub xds_ended: Family<Reason, Counter>,
+    /// Values of labels that are not of our making.
+    pub(crate) apart: Apart,
 }
 
 impl Default for Metrics {
@@ -94,6 +102,7 @@ impl Default for Metrics {
             spans: Family::default(),
             lines_told: Family::default(),
             xds_ended: Family::default(),
+            apart: Apart::default(),
         }
     }
 }
@@ -155,6 +164,22 @@ pub struct ConnectionLabels {
     pub flags: &'static str,
 }
 
+impl ConnectionLabels {
+    /// The labels, and what they say.
+    fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let [host, namespace, name] = &self.service;
+        let ends = self.source.as_source().chain(self.destination.as_destination());
+        std::iter::once(("reporter", "waypoint")).chain(ends).chain([
+            ("destination_service", host.as_str()),
+            ("destination_service_name", name.as_str()),
+            ("destination_service_namespace", namespace.as_str()),
+            ("request_protocol", self.protocol),
+            ("response_flags", self.flags),
+            ("connection_security_policy", "mutual_tls"),
+        ])
+    }
+}
+
 /// A request's, and how it went.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RequestLabels {
@@ -164,6 +189,9 @@ pub struct RequestLabels {
     pub code: u16,
     /// The status that gRPC gave; none for others.
     pub grpc: Option<u16>,
+    /// All labels and what they say, in order of their names, where somebody wants some of them otherwise; then the rest
+    /// of this is empty.
+    pub others: Option<Arc<[(Label, Label)]>>,
 }
 
 /// Who was asked about a request, and what came of it.
@@ -272,16 +300,7 @@ pub fn names(service: Option<&Service>) -> [Label; 3] {
 
 impl EncodeLabelSet for ConnectionLabels {
     fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        put(e, "reporter", "waypoint")?;
-        self.source.put_as_source(e)?;
-        self.destination.put_as_destination(e)?;
-        let [host, namespace, name] = &self.service;
-        put(e, "destination_service", host.as_str())?;
-        put(e, "destination_service_name", name.as_str())?;
-        put(e, "destination_service_namespace", namespace.as_str())?;
-        put(e, "request_protocol", self.protocol)?;
-        put(e, "response_flags", self.flags)?;
-        put(e, "connection_security_policy", "mutual_tls")
+        self.all().try_for_each(|(name, value)| put(e, name, value))
     }
 }
 
@@ -328,6 +347,10 @@ impl EncodeLabelSet for Governed {
 
 impl EncodeLabelSet for RequestLabels {
     fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        if let Some(others) = &self.others {
+            let mut all = others.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            return all.try_for_each(|label| label.encode(e.encode_label()));
+        }
         EncodeLabelSet::encode(&self.ends, e)?;
         put(e, "response_code", &self.code.to_string())?;
         let grpc = self.grpc.map(|status| status.to_string()).unwrap_or_default();
@@ -362,7 +385,7 @@ mod tests {
             protocol: "http",
             flags: "-",
         };
-        metrics.requests.get_or_create(&RequestLabels { ends, code: 200, grpc: None }).inc();
+        metrics.requests.get_or_create(&RequestLabels { ends, code: 200, grpc: None, others: None }).inc();
         let text = ambit_process::observe::encode(&registry);
         let line = text.lines().find(|l| l.starts_with("istio_requests_total{")).unwrap();
         for part in [

@@ -1,8 +1,9 @@
 //! What is told of requests, where somebody has a say in it (`waypoint.md` 4.6): which spans, which lines of the access
-//! log, which counters. Owns whom a say is for, which of several counts, and the conditions of lines (`filter`). What
-//! spans, lines and counters are is the waypoint's.
+//! log, which counters. Owns whom a say is for, which of several counts, the conditions of lines (`filter`) and the values
+//! of labels. What spans, lines and counters are is the waypoint's.
 
 mod filter;
+mod label;
 mod levels;
 
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use std::sync::Arc;
 use crate::name::{Label, Namespace, PolicyKey, ServiceKey};
 use crate::provider::{Tag, Traced};
 use crate::trace::Sampling;
-pub use filter::{Attribute, Facts, Filter, FilterError, Value};
+pub use filter::{Attribute, Facts, Filter, FilterError, Formula, Value};
+pub use label::{LabelWord, OTHER, Relabel, UNKNOWN, is_label_name};
 pub use levels::{Levels, TracingSaid};
 
 /// What one object says.
@@ -28,11 +30,15 @@ pub struct Telemetry {
     pub uncounted: Vec<Metric>,
     /// Counters that are kept, whatever was said where it is less special.
     pub counted: Vec<Metric>,
+    /// Labels of counters that are otherwise than usual; of two words about one label the later one counts.
+    pub labels: Vec<LabelWord>,
 }
 
 /// Whose requests something is about, from the least to the most special.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
+    /// All of the mesh, where nobody says anything: what its configuration says.
+    Usual,
     /// All of the mesh.
     Mesh,
     /// Those through the waypoints of a namespace, and those to its services.

@@ -68,7 +68,7 @@ impl Side {
     /// # Errors
     /// As the encoder's.
     pub fn put_as_source(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        self.put(e, SOURCE)
+        self.as_source().try_for_each(|(name, value)| put(e, name, value))
     }
 
     /// Writes it as the server's.
@@ -76,21 +76,22 @@ impl Side {
     /// # Errors
     /// As the encoder's.
     pub fn put_as_destination(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        self.put(e, DESTINATION)
+        self.as_destination().try_for_each(|(name, value)| put(e, name, value))
     }
 
-    fn put(&self, e: &mut LabelSetEncoder<'_>, names: [&str; 8]) -> fmt::Result {
-        let values = [
-            &self.workload,
-            &self.canonical,
-            &self.revision,
-            &self.namespace,
-            &self.principal,
-            &self.app,
-            &self.revision,
-            &self.cluster,
-        ];
-        names.into_iter().zip(values).try_for_each(|(name, value)| put(e, name, value.as_str()))
+    /// Its labels as the client's, and what they say.
+    pub fn as_source(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        SOURCE.into_iter().zip(self.values())
+    }
+
+    /// Its labels as the server's.
+    pub fn as_destination(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        DESTINATION.into_iter().zip(self.values())
+    }
+
+    fn values(&self) -> [&str; 8] {
+        let Self { workload, canonical, revision, namespace, principal, app, cluster } = self;
+        [workload, canonical, revision, namespace, principal, app, revision, cluster].map(Label::as_str)
     }
 }
 

@@ -2,17 +2,20 @@
 //! about, which of several at one place counts, and reading each part. A part that cannot be read is as if it were not
 //! there, which tells more rather than less; its author is told of it.
 
+mod counters;
+
 use std::sync::Arc;
 
 use ambit_cluster::kinds::telemetry::{
-    LoggingWord, MetricsOverride, Mode, ModeMatch, ProviderName, TagWord, Telemetry as Object, TracingWord,
+    LoggingWord, ModeMatch, ProviderName, TagWord, Telemetry as Object, TracingWord,
 };
 use ambit_model::name::{Label, PolicyKey};
 use ambit_model::provider::Tag;
 use ambit_model::request_policy::Target;
-use ambit_model::telemetry::{Filter, LogWord, Metric, Scope, Sink, Telemetry, Tracing};
+use ambit_model::telemetry::{Filter, LogWord, Scope, Sink, Telemetry, Tracing};
 use ambit_model::trace::Sampling;
 
+use self::counters::Counters;
 use crate::index::World;
 use crate::mesh::Mesh;
 use crate::translate::target::targets;
@@ -20,8 +23,6 @@ use crate::translate::{collector, provider};
 
 /// The provider that there is without a word: the log of the program.
 const OWN_LOG: &str = "envoy";
-/// The provider of counters that there is without a word.
-const OWN_METRICS: &str = "prometheus";
 
 /// What became of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,28 +51,7 @@ pub fn telemetry(world: &World, object: &Object) -> Reading {
     let spec = &object.spec;
     let tracing = tracing(world, &spec.tracing, &mut notes);
     let logging = logging(&world.mesh, &spec.access_logging, &mut notes);
-    let (mut uncounted, mut counted) = (Vec::new(), Vec::new());
-    for (at, word) in spec.metrics.iter().enumerate() {
-        let note = |why: String| format!("metrics[{at}].{why}");
-        let others = word.providers.iter().filter(|it| it.name != OWN_METRICS);
-        notes.extend(others.map(|it| note(format!("providers: {:?} is not told of counters", it.name))));
-        if !word.providers.is_empty() && word.providers.iter().all(|it| it.name != OWN_METRICS) {
-            continue;
-        }
-        if !word.reporting_interval.is_empty() {
-            notes.push(note("reportingInterval: waypoints count as things happen".into()));
-        }
-        for one in &word.overrides {
-            let (list, why) = counters(one);
-            notes.extend(why.map(note));
-            match one.disabled {
-                Some(true) => uncounted.extend(list),
-                Some(false) => counted.extend(list),
-                None => {}
-            }
-        }
-    }
-    [&mut uncounted, &mut counted].into_iter().for_each(once);
+    let Counters { uncounted, counted, labels } = counters::counters(&spec.metrics, &mut notes);
     let meta = &object.metadata;
     let key = || Some(PolicyKey { namespace: meta.namespace.parse().ok()?, name: meta.name.parse().ok()? });
     let telemetry = key().filter(|_| !own.is_empty()).map(|key| Telemetry {
@@ -81,6 +61,7 @@ pub fn telemetry(world: &World, object: &Object) -> Reading {
         logging,
         uncounted,
         counted,
+        labels,
     });
     Reading { telemetry, notes, outdone }
 }
@@ -238,30 +219,6 @@ fn logging(mesh: &Mesh, words: &[LoggingWord], notes: &mut Vec<String>) -> Vec<L
         all.push(LogWord { to, disabled: word.disabled, filter: filter.map(Arc::new) });
     }
     all
-}
-
-/// Those that it names, and what of it is not honoured.
-fn counters(given: &MetricsOverride) -> (Vec<Metric>, Option<String>) {
-    let of = given.r#match.as_ref();
-    if of.is_some_and(|it| it.mode == Mode::Client) {
-        return (Vec::new(), Some("overrides: waypoints are on the side of SERVER".into()));
-    }
-    let labels = (!given.tag_overrides.is_empty())
-        .then(|| "overrides.tagOverrides: waypoints keep the labels that there are".to_owned());
-    match of.map(|it| (it.metric.as_str(), it.custom_metric.as_str())) {
-        Some((_, custom)) if !custom.is_empty() => {
-            (Vec::new(), Some(format!("overrides.match.customMetric: {custom:?} is not known")))
-        }
-        None | Some(("" | "ALL_METRICS", _)) => (Metric::ALL.to_vec(), labels),
-        Some((name, _)) => match Metric::named(name) {
-            Some(metric) => (vec![metric], labels),
-            None => (Vec::new(), Some(format!("overrides.match.metric: {name:?} is always kept"))),
-        },
-    }
-}
-
-fn once(all: &mut Vec<Metric>) {
-    *all = Metric::ALL.into_iter().filter(|it| all.contains(it)).collect();
 }
 
 #[cfg(test)]

@@ -389,7 +389,7 @@ impl Record {
             protocol: if self.grpc { "grpc" } else { "http" },
             flags: self.flags,
         };
-        RequestLabels { ends, code: self.status, grpc: self.grpc_status }
+        RequestLabels { ends, code: self.status, grpc: self.grpc_status, others: None }
     }
 
     fn count(&self, labels: &RequestLabels) {
@@ -398,24 +398,25 @@ impl Record {
             let labels = ProcessedLabels { policy: one.name.clone(), outcome: one.outcome() };
             metrics.processed.get_or_create(&labels).inc();
         }
-        if self.counts(Metric::Requests) {
-            metrics.requests.get_or_create(labels).inc();
+        let counted = |metric: Metric| self.counts(metric).then(|| self.labels_of(metric, labels));
+        if let Some(labels) = counted(Metric::Requests) {
+            metrics.requests.get_or_create(&labels).inc();
         }
         for (metric, family, value) in [
             (Metric::Duration, &metrics.duration, self.began.elapsed().as_secs_f64() * 1000.0),
             (Metric::RequestSize, &metrics.request_bytes, float(self.source.bytes())),
             (Metric::ResponseSize, &metrics.response_bytes, float(self.sent)),
         ] {
-            if self.counts(metric) {
-                family.get_or_create(labels).observe(value);
+            if let Some(labels) = counted(metric) {
+                family.get_or_create(&labels).observe(value);
             }
         }
         for (metric, family, count) in [
             (Metric::RequestMessages, &metrics.request_messages, self.source.messages()),
             (Metric::ResponseMessages, &metrics.response_messages, self.messages.count()),
         ] {
-            if self.grpc && self.counts(metric) {
-                family.get_or_create(labels).inc_by(count);
+            if let Some(labels) = self.grpc.then(|| counted(metric)).flatten() {
+                family.get_or_create(&labels).inc_by(count);
             }
         }
     }

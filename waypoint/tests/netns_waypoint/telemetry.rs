@@ -9,7 +9,7 @@ use ambit_model::delta::Change;
 use ambit_model::name::PolicyKey;
 use ambit_model::provider::{Takes, Traced};
 use ambit_model::service::AppProtocol;
-use ambit_model::telemetry::{LogWord, Metric, Scope, Sink, Telemetry, Tracing};
+use ambit_model::telemetry::{LabelWord, LogWord, Metric, Relabel, Scope, Sink, Telemetry, Tracing};
 use ambit_model::trace::Sampling;
 use serde_json::Value;
 
@@ -23,7 +23,15 @@ const WEB: &str = "10.1.0.1:80";
 
 fn said(name: &str, scope: Scope) -> Telemetry {
     let key = PolicyKey { namespace: "shop".parse().unwrap(), name: name.parse().unwrap() };
-    Telemetry { key, scopes: vec![scope], tracing: None, logging: vec![], uncounted: vec![], counted: vec![] }
+    Telemetry {
+        key,
+        scopes: vec![scope],
+        tracing: None,
+        logging: vec![],
+        uncounted: vec![],
+        counted: vec![],
+        labels: vec![],
+    }
 }
 
 fn told(telemetry: &Telemetry) -> Change {
@@ -175,6 +183,50 @@ fn what_is_not_to_be_counted_is_not_and_the_rest_is() {
         assert!(has("istio_requests_total") && has("istio_response_bytes_bucket"), "{metrics}");
         let left_out = ["istio_request_duration_milliseconds_bucket", "istio_request_bytes_bucket"];
         assert!(!left_out.into_iter().any(has), "{metrics}");
+    });
+}
+
+#[test]
+fn labels_of_counters_are_as_somebody_wants_them_and_the_usual_ones_for_the_rest() {
+    let set = |text: &str| Relabel::Set(Arc::new(text.parse().unwrap()));
+    let word = |of: &[Metric], name: &str, to| LabelWord { of: of.to_vec(), name: name.into(), to };
+    let user = "has(request.headers['x-user']) ? request.headers['x-user'] : 'nobody'";
+    let labels = vec![
+        word(&Metric::ALL, "user", set(user)),
+        word(&[Metric::Requests], "asked", set("request.method + ' ' + string(destination.port)")),
+        word(&[Metric::Requests], "source_canonical_revision", Relabel::Removed),
+        word(&[Metric::Requests], "response_flags", set("'mine'")),
+    ];
+    let service = Scope::Service("shop/web.shop.svc.cluster.local".parse().unwrap());
+    let own = Telemetry { labels, ..said("own", service) };
+    let mut world = shop(AppProtocol::Http11);
+    world.push(told(&own));
+    scene(&world, async |scene| {
+        backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
+        assert_eq!(logged(scene, &[("/a", "ada"), ("/b", "a\"b"), ("/c", "ada")]).await, ["/a", "/b", "/c"]);
+        let metrics = scene.get(15020, "/metrics").await.unwrap();
+        let find = |metrics: &str, name: &str, wanted: &str| {
+            let of = |line: &&str| line.starts_with(&format!("{name}{{")) && line.contains(wanted);
+            let found: Vec<String> = metrics.lines().filter(of).map(str::to_owned).collect();
+            assert_eq!(found.len(), 1, "{name} {wanted} in {metrics}");
+            found[0].clone()
+        };
+        let line = find(&metrics, "istio_requests_total", "user=\"ada\"");
+        for part in ["asked=\"GET 80\"", "response_flags=\"mine\"", "response_code=\"200\"", "} 2"] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        assert!(
+            !line.contains("source_canonical_revision") && !line.contains("response_flags=\"-\""),
+            "{line}"
+        );
+        find(&metrics, "istio_requests_total", "user=\"a\\\"b\"");
+        let line = find(&metrics, "istio_request_duration_milliseconds_count", "user=\"ada\"");
+        assert!(line.contains("source_canonical_revision=") && !line.contains("asked="), "{line}");
+        in_force(scene, vec![Change::TelemetryGone(own.key.clone())], &[]).await;
+        assert_eq!(logged(scene, &[("/d", "ada")]).await, ["/d"]);
+        let metrics = scene.get(15020, "/metrics").await.unwrap();
+        let line = find(&metrics, "istio_requests_total", "response_flags=\"-\"");
+        assert!(!line.contains("user=") && line.ends_with("} 1"), "{line}");
     });
 }
 

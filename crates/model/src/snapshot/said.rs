@@ -26,8 +26,8 @@ impl Said {
         self.by_key.values()
     }
 
-    /// From the least to the most special: the mesh, the waypoint's namespace, the service's, the class, the waypoint,
-    /// the service.
+    /// From the least to the most special: the mesh's configuration, the mesh, the waypoint's namespace, the service's, the
+    /// class, the waypoint, the service.
     pub(super) fn of(
         &self,
         (namespace, name): (&Namespace, &str),
@@ -39,6 +39,7 @@ impl Said {
         let at = |scope: &Scope| self.by_scope.best(scope).cloned();
         let elsewhere = service.filter(|it| it.namespace != *namespace);
         let levels = Levels([
+            at(&Scope::Usual),
             at(&Scope::Mesh),
             at(&Scope::Namespace(namespace.clone())),
             elsewhere.and_then(|it| at(&Scope::Namespace(it.namespace.clone()))),
@@ -79,6 +80,7 @@ mod tests {
             logging: vec![],
             uncounted: vec![uncounted],
             counted: Metric::ALL.into_iter().filter(|it| *it != uncounted).collect(),
+            labels: vec![],
         })
     }
 
@@ -102,6 +104,10 @@ mod tests {
             levels.and_then(|levels| Metric::ALL.into_iter().position(|it| !levels.counts(it)))
         };
         assert_eq!(counted(&shelf), None);
+        let usual = said("usual", Scope::Usual, Metric::ResponseMessages);
+        shelf.put(&usual);
+        assert_eq!(counted(&shelf), Some(Metric::ALL.len() - 1));
+        shelf.take(&usual.key);
         for (at, (scope, metric)) in &all {
             shelf.put(&said(&format!("it-{at}"), scope.clone(), *metric));
             assert_eq!(counted(&shelf), Some(*at), "{scope:?}");

@@ -1,7 +1,9 @@
 //! Conditions of lines of the access log: a small part of CEL, as objects write it. Owns which attributes there are and
 //! what a condition is for one request. What is no part of it is refused with the place and the remedy (`read`), rather
 //! than read as something else. What is not known of a request makes what it is compared with neither true nor false.
+//! Values of labels (`formula`) are made of the same attributes.
 
+mod formula;
 mod read;
 
 use std::fmt;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use crate::name::Label;
+pub use formula::Formula;
 
 /// Characters of one condition.
 const LONGEST: usize = 1_024;
@@ -53,6 +56,16 @@ pub enum Attribute {
     RouteName,
     /// `connection.mtls`.
     Mtls,
+    /// `connection.uri_san_peer_certificate`: who asks.
+    Peer,
+    /// `request.protocol`.
+    Protocol,
+    /// `request.query`, without the question mark.
+    Query,
+    /// `destination.port`: the one that was asked for.
+    Port,
+    /// `upstream.address`: the endpoint.
+    Endpoint,
 }
 
 /// What is known of an attribute.
@@ -184,13 +197,21 @@ impl Attribute {
             "response.code_details" => Self::CodeDetails,
             "xds.route_name" => Self::RouteName,
             "connection.mtls" => Self::Mtls,
+            "connection.uri_san_peer_certificate" => Self::Peer,
+            "request.referer" => Self::Header(http::header::REFERER),
+            "request.protocol" => Self::Protocol,
+            "request.query" => Self::Query,
+            "destination.port" => Self::Port,
+            "upstream.address" => Self::Endpoint,
             _ => return None,
         })
     }
 
     fn sort(&self) -> Sort {
         match self {
-            Self::ResponseCode | Self::GrpcStatus | Self::ResponseSize | Self::RequestSize => Sort::Number,
+            Self::ResponseCode | Self::GrpcStatus | Self::ResponseSize | Self::RequestSize | Self::Port => {
+                Sort::Number
+            }
             Self::RequestDuration | Self::BackendLatency => Sort::Time,
             Self::Method
             | Self::Path
@@ -198,7 +219,11 @@ impl Attribute {
             | Self::Host
             | Self::Header(_)
             | Self::CodeDetails
-            | Self::RouteName => Sort::Text,
+            | Self::RouteName
+            | Self::Peer
+            | Self::Protocol
+            | Self::Query
+            | Self::Endpoint => Sort::Text,
             Self::Mtls => Sort::Bool,
         }
     }
@@ -274,6 +299,10 @@ impl Term {
             Self::Time(_) => Sort::Time,
             Self::Bool(_) => Sort::Bool,
         }
+    }
+
+    fn header(&self) -> Option<&HeaderName> {
+        if let Some(Attribute::Header(name)) = self.attribute() { Some(name) } else { None }
     }
 
     fn attribute(&self) -> Option<&Attribute> {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::filter::{Facts, Filter};
-use super::{LogWord, Metric, Sink, Telemetry};
+use super::label::MOST;
+use super::{Formula, LogWord, Metric, Relabel, Sink, Telemetry};
 use crate::name::Label;
 use crate::provider::{Tag, Traced};
 use crate::trace::Sampling;
 
 /// Levels at which something may be said of one request.
-pub(crate) const LEVELS: usize = 6;
+pub(crate) const LEVELS: usize = 7;
 
 /// All that is said of one request, the least special first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,6 +88,33 @@ impl Levels {
         });
         said.unwrap_or(true)
     }
+
+    /// Whether any label of any counter is otherwise than usual.
+    #[must_use]
+    pub fn relabels(&self) -> bool {
+        self.all().any(|it| !it.labels.is_empty())
+    }
+
+    /// The labels of a counter that are otherwise than usual, each once.
+    #[must_use]
+    pub fn labels(&self, metric: Metric) -> Vec<(&Label, &Relabel)> {
+        let words = self.all().flat_map(|it| it.labels.iter().rev());
+        let mut all: Vec<(&Label, &Relabel)> = Vec::new();
+        for word in words.filter(|it| it.of.contains(&metric)) {
+            if all.len() < MOST && all.iter().all(|(name, _)| **name != word.name) {
+                all.push((&word.name, &word.to));
+            }
+        }
+        all
+    }
+
+    /// The values of labels.
+    pub fn formulas(&self) -> impl Iterator<Item = &Formula> {
+        self.all().flat_map(|it| &it.labels).filter_map(|it| match &it.to {
+            Relabel::Set(formula) => Some(formula.as_ref()),
+            Relabel::Removed => None,
+        })
+    }
 }
 
 /// What is said of where a line goes: by its name before what is said of all.
@@ -100,7 +128,7 @@ mod tests {
     use super::super::filter::{Attribute, Value};
     use super::*;
     use crate::name::PolicyKey;
-    use crate::telemetry::Tracing;
+    use crate::telemetry::{LabelWord, Tracing};
 
     struct Code(i64);
 
@@ -112,7 +140,15 @@ mod tests {
 
     fn said(name: &str) -> Telemetry {
         let key = PolicyKey { namespace: "shop".parse().unwrap(), name: name.parse().unwrap() };
-        Telemetry { key, scopes: vec![], tracing: None, logging: vec![], uncounted: vec![], counted: vec![] }
+        Telemetry {
+            key,
+            scopes: vec![],
+            tracing: None,
+            logging: vec![],
+            uncounted: vec![],
+            counted: vec![],
+            labels: vec![],
+        }
     }
 
     fn levels(all: impl IntoIterator<Item = Telemetry>) -> Levels {
@@ -203,6 +239,35 @@ mod tests {
             let found = levels.sinks().filter(|it| levels.is_logged(it, &Code(code))).cloned();
             assert_eq!(found.collect::<Vec<_>>(), wanted, "{code} {levels:?}");
         }
+    }
+
+    #[test]
+    fn a_label_is_as_the_most_special_one_says_that_names_it_and_of_one_object_the_later_word_counts() {
+        let set = |text: &str| Relabel::Set(Arc::new(text.parse().unwrap()));
+        let word =
+            |of: &[Metric], name: &str, to: Relabel| LabelWord { of: of.to_vec(), name: name.into(), to };
+        let mesh = vec![
+            word(&Metric::ALL, "host", set("request.host")),
+            word(&Metric::ALL, "user", set("'a'")),
+            word(&[Metric::Requests], "user", set("'b'")),
+        ];
+        let own = vec![word(&[Metric::Duration], "host", Relabel::Removed)];
+        let mesh = Telemetry { labels: mesh, ..said("a") };
+        let both = levels([mesh, Telemetry { labels: own, ..said("b") }]);
+        let found = |metric: Metric| {
+            let shown = |(name, to): (&Label, &Relabel)| match to {
+                Relabel::Removed => format!("-{name}"),
+                Relabel::Set(formula) => format!("{name}={formula}"),
+            };
+            both.labels(metric).into_iter().map(shown).collect::<Vec<_>>()
+        };
+        assert_eq!(found(Metric::Requests), ["user='b'", "host=request.host"]);
+        assert_eq!(found(Metric::Duration), ["-host", "user='a'"]);
+        assert!(both.relabels() && !Levels::default().relabels());
+        assert_eq!(both.formulas().count(), 3);
+        let many = (0..40).map(|at| word(&Metric::ALL, &format!("l{at}"), Relabel::Removed)).collect();
+        let many = levels([Telemetry { labels: many, ..said("a") }]);
+        assert_eq!(many.labels(Metric::Requests).len(), MOST);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use ambit_model::name::{Label, PolicyKey};
 use ambit_model::provider::{Tag, Traced};
-use ambit_model::telemetry::{LogWord, Metric, Scope, Sink, Telemetry, Tracing};
+use ambit_model::telemetry::{
+    LabelWord, LogWord, Metric, Relabel, Scope, Sink, Telemetry, Tracing, is_label_name,
+};
 use ambit_model::trace::Sampling;
 
 use super::{ConvertError, check_count, name};
@@ -14,10 +16,12 @@ use crate::pb::telemetry as pb;
 
 /// What is told of requests, from its message.
 pub fn telemetry_from_pb(raw: pb::Telemetry) -> Result<Telemetry, ConvertError> {
-    let pb::Telemetry { namespace, name: own_name, scopes, tracing, logging, uncounted, counted } = raw;
+    let pb::Telemetry { namespace, name: own_name, scopes, tracing, logging, uncounted, counted, labels } =
+        raw;
     check_count("scopes", limits::POLICY_TARGETS, scopes.len())?;
     check_count("logging", limits::PROVIDER_LIST, logging.len())?;
     check_count("counted", Metric::ALL.len(), uncounted.len().max(counted.len()))?;
+    check_count("labels", limits::PROVIDER_LIST, labels.len())?;
     Ok(Telemetry {
         key: PolicyKey { namespace: name("namespace", &namespace)?, name: name("name", &own_name)? },
         scopes: scopes.into_iter().map(scope).collect::<Result<_, _>>()?,
@@ -25,13 +29,34 @@ pub fn telemetry_from_pb(raw: pb::Telemetry) -> Result<Telemetry, ConvertError> 
         logging: logging.into_iter().map(word).collect::<Result<_, _>>()?,
         uncounted: uncounted.into_iter().map(metric).collect::<Result<_, _>>()?,
         counted: counted.into_iter().map(metric).collect::<Result<_, _>>()?,
+        labels: labels.into_iter().map(label).collect::<Result<_, _>>()?,
     })
+}
+
+fn label(raw: pb::LabelWord) -> Result<LabelWord, ConvertError> {
+    let pb::LabelWord { of, name, value } = raw;
+    check_count("labels.of", Metric::ALL.len(), of.len())?;
+    if !is_label_name(&name) {
+        return Err(ConvertError::Value { field: "labels.name", value: name, wanted: "a label's name" });
+    }
+    let to = match value.as_str() {
+        "" => Relabel::Removed,
+        text => match text.parse() {
+            Ok(formula) => Relabel::Set(Arc::new(formula)),
+            Err(_) => {
+                let wanted = "a value that is understood here";
+                return Err(ConvertError::Value { field: "labels.value", value, wanted });
+            }
+        },
+    };
+    Ok(LabelWord { of: of.into_iter().map(metric).collect::<Result<_, _>>()?, name: name.into(), to })
 }
 
 fn scope(raw: pb::Scope) -> Result<Scope, ConvertError> {
     use pb::scope::Kind;
     let pb::Scope { kind } = raw;
     Ok(match kind.ok_or(ConvertError::NoAlternative { field: "scopes" })? {
+        Kind::Usual(_) => Scope::Usual,
         Kind::Mesh(_) => Scope::Mesh,
         Kind::Namespace(text) => Scope::Namespace(name("scopes.namespace", &text)?),
         Kind::Class(_) => Scope::Class,
@@ -121,8 +146,8 @@ fn metric(name: String) -> Result<Metric, ConvertError> {
 /// The message of what is told of requests.
 #[must_use]
 pub fn telemetry_to_pb(telemetry: &Telemetry) -> pb::Telemetry {
-    let Telemetry { key: PolicyKey { namespace, name }, scopes, tracing, logging, uncounted, counted } =
-        telemetry;
+    let Telemetry { key, scopes, tracing, logging, uncounted, counted, labels } = telemetry;
+    let PolicyKey { namespace, name } = key;
     let names = |all: &[Metric]| all.iter().map(|it| it.name().to_owned()).collect();
     pb::Telemetry {
         namespace: namespace.to_string(),
@@ -132,12 +157,23 @@ pub fn telemetry_to_pb(telemetry: &Telemetry) -> pb::Telemetry {
         logging: logging.iter().map(word_to_pb).collect(),
         uncounted: names(uncounted),
         counted: names(counted),
+        labels: labels.iter().map(label_to_pb).collect(),
     }
+}
+
+fn label_to_pb(word: &LabelWord) -> pb::LabelWord {
+    let LabelWord { of, name, to } = word;
+    let value = match to {
+        Relabel::Removed => String::new(),
+        Relabel::Set(formula) => formula.to_string(),
+    };
+    pb::LabelWord { of: of.iter().map(|it| it.name().to_owned()).collect(), name: name.to_string(), value }
 }
 
 fn scope_to_pb(scope: &Scope) -> pb::Scope {
     use pb::scope::Kind;
     let kind = match scope {
+        Scope::Usual => Kind::Usual(true),
         Scope::Mesh => Kind::Mesh(true),
         Scope::Namespace(namespace) => Kind::Namespace(namespace.to_string()),
         Scope::Class => Kind::Class(true),
@@ -183,5 +219,51 @@ fn word_to_pb(word: &LogWord) -> pb::LogWord {
         to: to.iter().map(|it| pb::Sink { kind: Some(sink(it)) }).collect(),
         disabled: *disabled,
         filter: filter.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw() -> pb::Telemetry {
+        let word = |name: &str, value: &str| pb::LabelWord {
+            of: vec!["REQUEST_COUNT".into(), "REQUEST_SIZE".into()],
+            name: name.into(),
+            value: value.into(),
+        };
+        pb::Telemetry {
+            namespace: "shop".into(),
+            name: "own".into(),
+            scopes: vec![scope_to_pb(&Scope::Usual), scope_to_pb(&Scope::Class)],
+            labels: vec![word("host", "request.host + '!'"), word("reporter", "")],
+            ..pb::Telemetry::default()
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_labels_reads_back_as_it_was_written() {
+        let read = telemetry_from_pb(raw()).unwrap();
+        assert_eq!(read.scopes, [Scope::Usual, Scope::Class]);
+        assert_eq!(read.labels[1].to, Relabel::Removed);
+        assert_eq!(telemetry_to_pb(&read), raw());
+    }
+
+    #[test]
+    fn a_label_that_is_none_is_refused_by_its_field() {
+        for (name, value, of, field) in [
+            ("a-b", "", "REQUEST_COUNT", "labels.name"),
+            ("a", "request.hots", "REQUEST_COUNT", "labels.value"),
+            ("a", "", "REQUESTS", "counted"),
+        ] {
+            let mut telemetry = raw();
+            telemetry.labels =
+                vec![pb::LabelWord { of: vec![of.into()], name: name.into(), value: value.into() }];
+            let error = telemetry_from_pb(telemetry).unwrap_err();
+            assert!(matches!(&error, ConvertError::Value { field: found, .. } if *found == field), "{error}");
+        }
+        let mut telemetry = raw();
+        telemetry.labels = vec![telemetry.labels[0].clone(); limits::PROVIDER_LIST + 1];
+        assert!(matches!(telemetry_from_pb(telemetry), Err(ConvertError::TooMany { field: "labels", .. })));
     }
 }

@@ -1,13 +1,13 @@
 //! What is told of requests as people read it in dumps, what is not said left out. Written, never read back.
 
 use ambit_model::provider::Tag;
-use ambit_model::telemetry::{LogWord, Metric, Scope, Sink, Telemetry, Tracing};
+use ambit_model::telemetry::{LabelWord, LogWord, Metric, Relabel, Scope, Sink, Telemetry, Tracing};
 use serde_json::{Map, Value, json};
 
 /// What one object says.
 #[must_use]
 pub fn telemetry(telemetry: &Telemetry) -> Value {
-    let Telemetry { key, scopes, tracing, logging, uncounted, counted } = telemetry;
+    let Telemetry { key, scopes, tracing, logging, uncounted, counted, labels } = telemetry;
     let mut members = Map::new();
     let mut put = |name: &str, value: Value| members.insert(name.into(), value);
     put("namespace", key.namespace.as_str().into());
@@ -24,11 +24,26 @@ pub fn telemetry(telemetry: &Telemetry) -> Value {
             put(name, all.iter().copied().map(Metric::name).collect());
         }
     }
+    if !labels.is_empty() {
+        put("labels", labels.iter().map(label).collect());
+    }
     Value::Object(members)
+}
+
+fn label(word: &LabelWord) -> Value {
+    let LabelWord { of, name, to } = word;
+    let of: Vec<_> = of.iter().copied().map(Metric::name).collect();
+    match to {
+        Relabel::Removed => json!({ "metrics": of, "name": name.as_str(), "removed": true }),
+        Relabel::Set(formula) => {
+            json!({ "metrics": of, "name": name.as_str(), "value": formula.to_string() })
+        }
+    }
 }
 
 fn scope(scope: &Scope) -> Value {
     match scope {
+        Scope::Usual => json!("configuration"),
         Scope::Mesh => json!("mesh"),
         Scope::Class => json!("class"),
         Scope::Namespace(it) => json!({ "namespace": it.as_str() }),

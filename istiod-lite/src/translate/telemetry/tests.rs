@@ -4,6 +4,8 @@ use ambit_cluster::kinds::mesh::MeshConfig;
 use ambit_cluster::{Body, Kind, ObjectRef};
 use ambit_model::delta::Change;
 
+use ambit_model::telemetry::{Metric, Relabel};
+
 use super::*;
 use crate::conditions;
 use crate::index::unit::{Unit, UnitKind};
@@ -166,8 +168,36 @@ fn what_is_said_of_counters_is_read() {
     let Reading { telemetry, notes, .. } = read(&world, "shop", "it");
     let telemetry = telemetry.unwrap();
     assert_eq!((telemetry.uncounted, telemetry.counted), (vec![Metric::RequestSize], vec![Metric::Requests]));
-    assert_eq!(notes.len(), 3, "{notes:?}");
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert_eq!(telemetry.labels.len(), 1);
     let world = shop(&of("it", "shop", "{metrics: [{overrides: [{disabled: true}]}]}"));
     assert_eq!(read(&world, "shop", "it").telemetry.unwrap().uncounted, Metric::ALL);
     assert!(matches!(objects(&of("it", "shop", "{}")).remove(0).body, Body::Telemetry(_)));
+}
+
+#[test]
+fn labels_are_read_one_by_one_and_what_is_none_is_said_and_leaves_them_as_they_are() {
+    let spec = "{metrics: [{overrides: [{tagOverrides: {host: {value: request.host}, 'no-name': {value: \"'a'\"}, \
+        what: {value: request.hots}, how: {operation: INSERT, value: \"'a'\"}}}, \
+        {match: {metric: REQUEST_COUNT, mode: SERVER}, tagOverrides: {host: {operation: REMOVE}, source_app: {operation: UPSERT, value: \"'x'\"}}}, \
+        {match: {metric: REQUEST_COUNT, mode: CLIENT}, tagOverrides: {a: {operation: REMOVE}}}]}]}";
+    let world = shop(&of("it", "shop", spec));
+    let Reading { telemetry, notes, .. } = read(&world, "shop", "it");
+    let labels = telemetry.unwrap().labels;
+    let shown = labels.iter().map(|it| match &it.to {
+        Relabel::Removed => (it.of.len(), it.name.to_string(), String::new()),
+        Relabel::Set(formula) => (it.of.len(), it.name.to_string(), formula.to_string()),
+    });
+    let word = |of: usize, name: &str, value: &str| (of, name.to_owned(), value.to_owned());
+    let wanted = [word(6, "host", "request.host"), word(1, "host", ""), word(1, "source_app", "'x'")];
+    assert_eq!(shown.collect::<Vec<_>>(), wanted);
+    for wanted in [
+        "metrics[0].overrides.tagOverrides.no-name: not a label's name",
+        "tagOverrides.what: value: at character 1: \"request.hots\" is not known here",
+        "tagOverrides.how: operation: \"INSERT\" is none",
+        "overrides: waypoints are on the side of SERVER",
+    ] {
+        assert!(notes.iter().any(|it| it.contains(wanted)), "{wanted} in {notes:?}");
+    }
+    assert_eq!(notes.len(), 4, "{notes:?}");
 }

@@ -1,22 +1,26 @@
 //! What is said of what is told of one request (`waypoint.md` 4.6), held from its beginning to its end: what changes in
-//! between is for the next one. Owns which of its headers are kept for conditions, and what conditions see of it. What
-//! is said is `ambit_model::telemetry`'s.
+//! between is for the next one. Owns which of its headers are kept for conditions and labels, and what those see of it.
+//! What is said is `ambit_model::telemetry`'s.
+
+use std::borrow::Cow;
 
 use ambit_model::name::Label;
 use ambit_model::snapshot::Snapshot;
-use ambit_model::telemetry::{Attribute, Facts, Levels, Metric, Sink, TracingSaid, Value};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use ambit_model::telemetry::{Attribute, Facts, Levels, Metric, Relabel, Sink, TracingSaid, UNKNOWN, Value};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::Record;
 use crate::metrics::RequestLabels;
 use crate::stream::Inbound;
 
-/// Headers of one request that are kept for conditions.
-const HEADERS: usize = 16;
+/// Headers of one request that are kept.
+const HEADERS: usize = 32;
 
 /// What is said, and what it is about.
 pub(super) struct Said {
     levels: Levels,
+    /// Whether labels of counters are otherwise than usual.
+    relabels: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -26,10 +30,14 @@ pub(super) fn begin(world: &Snapshot, inbound: &Inbound, headers: &HeaderMap) ->
     let waypoint = &inbound.lane.shared.waypoint;
     let service = inbound.service().map(|it| it.key());
     let levels = world.telemetry_of((&waypoint.service.namespace, waypoint.name()), service.as_ref())?;
-    let wanted = levels.filters().flat_map(|it| it.headers());
-    let kept = wanted.filter_map(|name| Some((name.clone(), headers.get(name)?.clone())));
-    let headers = kept.take(HEADERS).collect();
-    Some(Box::new(Said { levels, headers }))
+    let of_labels = levels.formulas().flat_map(|it| it.headers());
+    let wanted = levels.filters().flat_map(|it| it.headers()).chain(of_labels);
+    let mut kept: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for name in wanted {
+        let is_new = kept.len() < HEADERS && kept.iter().all(|(it, _)| it != name);
+        kept.extend(headers.get(name).filter(|_| is_new).map(|value| (name.clone(), value.clone())));
+    }
+    Some(Box::new(Said { relabels: levels.relabels(), levels, headers: kept }))
 }
 
 impl Said {
@@ -60,9 +68,39 @@ impl Record {
     pub(super) fn counts(&self, metric: Metric) -> bool {
         self.said.as_deref().is_none_or(|it| it.levels.counts(metric))
     }
+
+    /// The labels of one counter, which are the usual ones where nobody wants them otherwise.
+    pub(super) fn labels_of<'a>(&self, metric: Metric, labels: &'a RequestLabels) -> Cow<'a, RequestLabels> {
+        let Some(said) = self.said.as_deref().filter(|it| it.relabels) else {
+            return Cow::Borrowed(labels);
+        };
+        let seen = Seen { record: self, said, labels };
+        let value = |to: &Relabel| match to {
+            Relabel::Removed => None,
+            Relabel::Set(formula) => Some(formula.value(&seen).map_or_else(|| UNKNOWN.into(), Label::from)),
+        };
+        let changes = said.levels.labels(metric).into_iter().map(|(name, to)| (name.clone(), value(to)));
+        let mut changes: Vec<_> = changes.collect();
+        if changes.is_empty() {
+            return Cow::Borrowed(labels);
+        }
+        self.inbound.lane.shared.metrics.apart.limit(&mut changes);
+        Cow::Owned(labels.with(&changes))
+    }
 }
 
-/// What conditions see of a request.
+/// As Envoy calls it.
+const fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// What conditions and labels see of a request.
 struct Seen<'a> {
     record: &'a Record,
     said: &'a Said,
@@ -98,6 +136,14 @@ impl Facts for Seen<'_> {
             Attribute::RouteName => Value::Text(record.route.as_str()),
             // Whoever is nobody came in plaintext.
             Attribute::Mtls => Value::Bool(record.inbound.principal().is_some()),
+            Attribute::Peer => {
+                let principal = self.labels.ends.source.principal.as_str();
+                Value::Text(Some(principal).filter(|it| !it.is_empty())?)
+            }
+            Attribute::Protocol => Value::Text(protocol(record.version)),
+            Attribute::Query => Value::Text(record.uri.query()?),
+            Attribute::Port => number(record.inbound.dialled.port().into()),
+            Attribute::Endpoint => Value::Text(record.target.as_deref()?),
         })
     }
 }

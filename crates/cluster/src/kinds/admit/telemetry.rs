@@ -1,12 +1,12 @@
 //! Rules of what is told of requests: which parts of it waypoints understand, and what is worth a word because it does
 //! nothing.
 
-use ambit_model::telemetry::{Filter, Metric};
+use ambit_model::telemetry::{Filter, Formula, Metric, is_label_name};
 
 use super::policy::targets;
 use super::{Findings, selector};
 use crate::kinds::telemetry::{
-    MetricsWord, Mode, ModeMatch, NamedTag, ProviderName, TagWord, Telemetry, TracingWord,
+    MetricsWord, Mode, ModeMatch, NamedTag, ProviderName, TagOverride, TagWord, Telemetry, TracingWord,
 };
 
 pub(super) fn told(telemetry: &Telemetry, findings: &mut Findings) {
@@ -100,13 +100,44 @@ fn metrics(field: &str, word: &MetricsWord, findings: &mut Findings) {
             let remedy = "say SERVER, or leave it out";
             findings.warn(format!("{field}.match.mode"), "CLIENT", "waypoints are on the other side", remedy);
         }
-        if !one.tag_overrides.is_empty() {
-            let problem = "waypoints keep the labels that there are";
+        for (name, tag) in &one.tag_overrides {
+            label(&format!("{field}.tagOverrides.{name}"), (name, tag), findings);
+        }
+    }
+}
+
+/// A label of counters that is otherwise than usual.
+fn label(field: &str, (name, given): (&str, &TagOverride), findings: &mut Findings) {
+    let TagOverride { operation, value } = given;
+    if !is_label_name(name) {
+        let remedy = "use letters, digits and _, without __ in front; le is taken";
+        findings.warn(field, name, "not a label's name, and left out by waypoints", remedy);
+    }
+    match operation.as_str() {
+        "REMOVE" if value.is_empty() => {}
+        "REMOVE" => {
             findings.warn(
-                format!("{field}.tagOverrides"),
-                "",
-                problem,
-                "leave it out, or disable the counter",
+                format!("{field}.value"),
+                value,
+                "a label that is left out has none",
+                "leave it out",
+            );
+        }
+        "" | "UPSERT" => {
+            if let Err(error) = value.parse::<Formula>() {
+                let problem = format!(
+                    "not understood by waypoints, which leave the label as it is: at character {}: {}",
+                    error.at, error.problem
+                );
+                findings.warn(format!("{field}.value"), value, &problem, error.remedy);
+            }
+        }
+        other => {
+            findings.refuse(
+                format!("{field}.operation"),
+                other,
+                "not an operation",
+                "write UPSERT or REMOVE",
             );
         }
     }
@@ -123,5 +154,52 @@ fn providers(field: &str, all: &[ProviderName], findings: &mut Findings) {
     if let Some(at) = all.iter().position(|it| it.name.is_empty()) {
         let remedy = "name an extension provider of the mesh's configuration";
         findings.refuse(format!("{field}.providers[{at}].name"), "", "missing", remedy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::review;
+
+    fn told(spec: &str) -> Vec<String> {
+        let head =
+            "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: own, namespace: shop}\n";
+        let object = yaml_serde::from_str(&format!("{head}spec: {spec}\n")).unwrap();
+        let refused = |it: &super::super::Finding| if it.refused { "refused" } else { "warned" };
+        review(&object).iter().map(|it| format!("{}: {it}", refused(it))).collect()
+    }
+
+    #[test]
+    fn each_label_that_is_none_is_said_by_its_field_and_those_that_are_pass() {
+        let label = |name: &str, of: &str| {
+            told(&format!("{{metrics: [{{overrides: [{{tagOverrides: {{{name}: {of}}}}}]}}]}}"))
+        };
+        for (name, of, wanted) in [
+            ("host", "{value: request.host}", ""),
+            ("source_app", "{operation: REMOVE}", ""),
+            (
+                "a-b",
+                "{operation: REMOVE}",
+                "warned: spec.metrics[0].overrides[0].tagOverrides.a-b: a-b: not a label's name",
+            ),
+            (
+                "host",
+                "{operation: REMOVE, value: request.host}",
+                "tagOverrides.host.value: request.host: a label that is left out",
+            ),
+            ("host", "{value: request.hots}", "at character 1: \"request.hots\" is not known here"),
+            ("host", "{operation: UPSERT}", "at character 1: a value is missing"),
+            (
+                "host",
+                "{operation: ADD, value: request.host}",
+                "refused: spec.metrics[0].overrides[0].tagOverrides.host.operation: ADD",
+            ),
+        ] {
+            let found = label(name, of);
+            match wanted {
+                "" => assert_eq!(found, [String::new(); 0], "{name} {of}"),
+                wanted => assert!(found.len() == 1 && found[0].contains(wanted), "{wanted} in {found:?}"),
+            }
+        }
     }
 }

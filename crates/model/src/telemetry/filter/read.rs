@@ -1,16 +1,18 @@
-//! Reads a condition. Bounded in depth by what parentheses and `!` may hold of each other, in length by `LONGEST`.
+//! Reads a condition, or a value. Bounded in depth by what parentheses, `!` and `?` may hold of each other, in length by
+//! `LONGEST`.
 
 use std::time::Duration;
 
+use super::formula::{Part, Pick};
 use super::{Attribute, Expr, FilterError, How, Order, Sort, Term};
 
-/// How deep parentheses and `!` may be in each other.
+/// How deep parentheses, `!` and `?` may be in each other.
 const DEEPEST: usize = 16;
 
 const ATTRIBUTES: &str = "there are response.code, response.grpc_status, response.size, response.code_details, \
     response.backend_latency, request.method, request.path, request.url_path, request.host, request.headers['name'], \
-    request.useragent, request.id, request.size, request.duration, xds.route_name and \
-    connection.mtls";
+    request.useragent, request.id, request.size, request.duration, request.protocol, request.query, request.referer, \
+    destination.port, upstream.address, xds.route_name, connection.uri_san_peer_certificate and connection.mtls";
 
 pub(super) fn read(text: &str) -> Result<Expr, FilterError> {
     let mut reader = Reader { text, rest: text, depth: 0 };
@@ -19,6 +21,15 @@ pub(super) fn read(text: &str) -> Result<Expr, FilterError> {
         return Ok(expr);
     }
     Err(reader.wrong("nothing more is expected here", "join conditions by && or ||"))
+}
+
+pub(super) fn read_value(text: &str) -> Result<Pick, FilterError> {
+    let mut reader = Reader { text, rest: text, depth: 0 };
+    let pick = reader.pick()?;
+    if reader.blank().is_empty() {
+        return Ok(pick);
+    }
+    Err(reader.wrong("nothing more is expected here", "join texts by +, or choose with ? and :"))
 }
 
 struct Reader<'a> {
@@ -51,6 +62,58 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         Err(self.wrong(format!("{token:?} is missing"), "write it there"))
+    }
+
+    /// One value, or the one of two that a condition says.
+    fn pick(&mut self) -> Result<Pick, FilterError> {
+        self.depth += 1;
+        // A condition is one step deeper.
+        if self.depth >= DEEPEST {
+            return Err(self.wrong("too many choices in each other", "write it with fewer ? and :"));
+        }
+        let (rest, depth) = (self.rest, self.depth);
+        let condition = self.condition();
+        let pick = match condition {
+            Some(condition) => {
+                let then = self.pick()?;
+                self.expect(":")?;
+                Pick::If(condition, Box::new(then), Box::new(self.pick()?))
+            }
+            None => {
+                (self.rest, self.depth) = (rest, depth);
+                self.joined()?
+            }
+        };
+        self.depth -= 1;
+        Ok(pick)
+    }
+
+    /// A condition and its question mark; what is none is a value.
+    fn condition(&mut self) -> Option<Expr> {
+        let condition = self.any().ok()?;
+        self.takes("?").then_some(condition)
+    }
+
+    fn joined(&mut self) -> Result<Pick, FilterError> {
+        let mut all = vec![self.part()?];
+        while self.takes("+") {
+            all.push(self.part()?);
+        }
+        let is_text = |it: &Part| it.shown || it.of.sort() == Sort::Text;
+        if all.len() > 1 && !all.iter().all(is_text) {
+            let remedy = "put numbers, times and the like into string(…)";
+            return Err(self.wrong("only texts are joined by +", remedy));
+        }
+        Ok(Pick::Joined(all.into_iter().map(|it| it.of).collect()))
+    }
+
+    fn part(&mut self) -> Result<Part, FilterError> {
+        if self.takes("string(") {
+            let of = self.term()?;
+            self.expect(")")?;
+            return Ok(Part { of, shown: true });
+        }
+        Ok(Part { of: self.term()?, shown: false })
     }
 
     fn any(&mut self) -> Result<Expr, FilterError> {

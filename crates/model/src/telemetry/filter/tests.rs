@@ -14,6 +14,7 @@ impl Facts for Failed {
             Attribute::UrlPath => Value::Text("/shop/cart"),
             Attribute::Header(name) if name == "x-user" => Value::Text("ada"),
             Attribute::Mtls => Value::Bool(true),
+            Attribute::Port => Value::Number(80),
             Attribute::GrpcStatus
             | Attribute::ResponseSize
             | Attribute::RequestSize
@@ -22,7 +23,11 @@ impl Facts for Failed {
             | Attribute::Host
             | Attribute::Header(_)
             | Attribute::CodeDetails
-            | Attribute::RouteName => return None,
+            | Attribute::RouteName
+            | Attribute::Peer
+            | Attribute::Protocol
+            | Attribute::Query
+            | Attribute::Endpoint => return None,
         })
     }
 }
