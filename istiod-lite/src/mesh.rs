@@ -1,6 +1,7 @@
 //! What is configured for the mesh as a whole: by flags, and over them by the mesh's config map.
 
 use ambit_cluster::kinds::collector::Tracing;
+use ambit_cluster::kinds::line::AccessLog;
 use ambit_cluster::kinds::mesh::{EntryVisibility, MeshConfig, Visible};
 use ambit_cluster::kinds::meta::{LabelSelector, Texts};
 use ambit_cluster::kinds::provider::ExtensionProvider;
@@ -35,6 +36,10 @@ pub struct Mesh {
     pub collectors: Vec<String>,
     /// Which requests spans are kept of, and what they say.
     pub tracing: Tracing,
+    /// Lines of access logs, where nobody says otherwise.
+    pub access_log: AccessLog,
+    /// Which providers are told of all requests by lines.
+    pub loggers: Vec<String>,
     /// Whether secrets are read that destination rules name.
     pub secrets: bool,
 }
@@ -54,6 +59,8 @@ impl Default for Mesh {
             providers: Vec::new(),
             collectors: Vec::new(),
             tracing: Tracing::default(),
+            access_log: AccessLog::default(),
+            loggers: Vec::new(),
             secrets: false,
         }
     }
@@ -78,6 +85,7 @@ impl Mesh {
             extension_providers,
             default_providers,
             default_config,
+            access_log,
         } = config;
         let mut mesh = self.clone();
         mesh.trust = self.trust.saying(trust_domain.and_then(|it| it.parse().ok()));
@@ -91,6 +99,8 @@ impl Mesh {
         mesh.providers = extension_providers;
         mesh.collectors = default_providers.tracing;
         mesh.tracing = default_config.tracing;
+        mesh.access_log = access_log;
+        mesh.loggers = default_providers.access_logging;
         mesh
     }
 

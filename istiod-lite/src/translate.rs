@@ -10,6 +10,7 @@ pub mod destination;
 pub mod ext_proc;
 mod gateway;
 mod hosts;
+mod line;
 mod membership;
 mod names;
 mod peer;
@@ -41,6 +42,7 @@ use ambit_model::workload::{Health, Locality, Tunnel, Workload, WorkloadKind};
 
 use crate::index::World;
 use crate::index::unit::{Unit, UnitKind};
+use crate::mesh::Mesh;
 
 pub use self::policy::{Reason, Verdict, verdict};
 
@@ -57,8 +59,7 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
             return peer::strict(world).map(|it| vec![Change::Policy(Arc::new(it))]);
         }
         if unit.kind == UnitKind::Providers {
-            let all = provider::providers(&world.mesh);
-            return Some(all.map(|it| Change::Provider(Arc::new(it))).collect());
+            return Some(configured(&world.mesh));
         }
         let space = world.space(&unit.namespace)?;
         let home = At { world, space, namespace: &unit.namespace, name: &unit.name };
@@ -110,6 +111,13 @@ pub fn unit(world: &World, unit: &Unit) -> Vec<Change> {
         })
     };
     nouns().unwrap_or_default()
+}
+
+/// What waypoints are told of the mesh's configuration.
+fn configured(mesh: &Mesh) -> Vec<Change> {
+    let all = provider::providers(mesh).map(|it| Change::Provider(Arc::new(it)));
+    let usual = line::usual(mesh).map(|it| Change::Telemetry(Arc::new(it)));
+    all.chain(usual).collect()
 }
 
 /// A service, and how its traffic is handled.

@@ -12,6 +12,7 @@ pub mod duration;
 pub mod entry;
 pub mod ext_proc;
 pub mod gateway;
+pub mod line;
 pub mod mesh;
 pub mod meta;
 pub mod pem;

@@ -17,6 +17,9 @@ pub use line::{LineFormat, LineKind};
 pub use read::TemplateError;
 use time::TimeForm;
 
+/// Bytes of one value; what is longer is cut off.
+const LONGEST_VALUE: usize = 8_192;
+
 /// A text with operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
@@ -162,10 +165,14 @@ impl Template {
         self.operators().filter_map(|it| if let What::Unknown(name) = it { Some(&**name) } else { None })
     }
 
-    /// Whether it says the same of every request.
+    /// What it says of every request, if it says the same of all.
     #[must_use]
-    pub fn is_plain(&self) -> bool {
-        self.operators().next().is_none()
+    pub fn plain(&self) -> Option<&str> {
+        match &*self.parts {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
     }
 
     /// The headers of requests that it is made of.
@@ -255,7 +262,7 @@ impl Operator {
         match value {
             Shown::Number(_) => Some(value),
             Shown::Text(text) => {
-                let text = cut(text, self.most);
+                let text = cut(text, Some(self.most.unwrap_or(LONGEST_VALUE).min(LONGEST_VALUE)));
                 (!text.is_empty()).then_some(Shown::Text(text))
             }
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use crate::name::Label;
+use crate::operator::LineFormat;
 use crate::policy::TextMatch;
 pub use answer::{Allowed, Answer, Failed, Refusing, from_http};
 pub use changes::{HeaderChange, HeaderChanges, How, QueryChanges};
@@ -34,6 +35,8 @@ pub enum ProviderKind {
     Authorizer(Arc<Authorizer>),
     /// It is told of requests when they are over.
     Collector(Arc<Collector>),
+    /// It is the log of the program, whose lines of requests are written so.
+    Log(Arc<LineFormat>),
 }
 
 impl Provider {
@@ -42,7 +45,7 @@ impl Provider {
     pub fn authorizer(&self) -> Option<&Arc<Authorizer>> {
         match &self.kind {
             ProviderKind::Authorizer(it) => Some(it),
-            ProviderKind::Collector(_) => None,
+            ProviderKind::Collector(_) | ProviderKind::Log(_) => None,
         }
     }
 
@@ -51,7 +54,16 @@ impl Provider {
     pub fn collector(&self) -> Option<&Arc<Collector>> {
         match &self.kind {
             ProviderKind::Collector(it) => Some(it),
-            ProviderKind::Authorizer(_) => None,
+            ProviderKind::Authorizer(_) | ProviderKind::Log(_) => None,
+        }
+    }
+
+    /// How lines are written, if it is a log.
+    #[must_use]
+    pub fn log(&self) -> Option<&Arc<LineFormat>> {
+        match &self.kind {
+            ProviderKind::Log(it) => Some(it),
+            ProviderKind::Authorizer(_) | ProviderKind::Collector(_) => None,
         }
     }
 }

@@ -87,8 +87,10 @@ pub struct LogWord {
 /// Where lines of the access log go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sink {
-    /// To the log of the program.
+    /// To the log of the program, in its own form.
     Log,
+    /// To the log of the program, as the provider of this name has lines.
+    File(Label),
     /// To a collector.
     Collector(Label),
 }

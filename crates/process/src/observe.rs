@@ -18,6 +18,9 @@ use crate::config::{Faults, Key, Source, text};
 use line::Lines;
 use queue::Queue;
 
+/// The name of an event whose message is a whole line, which is written as it is in either format.
+pub const AS_IT_IS: &str = "as it is";
+
 const RUST_LOG: Key<String> =
     Key::new("RUST_LOG", "log levels: a level, or target=level, comma-separated", text, || "info".into());
 const LOG_FORMAT: Key<bool> = Key::new(

@@ -8,6 +8,7 @@ mod collector;
 mod credential;
 mod ext_proc;
 mod gateway;
+mod line;
 mod policy;
 mod provider;
 mod rate_limit;

@@ -98,6 +98,9 @@ pub const TOKEN_RULES: usize = 64;
 /// Headers of one sort that a provider names.
 pub const PROVIDER_LIST: usize = 256;
 
+/// Members of a line of an access log.
+pub const LINE_MEMBERS: usize = 128;
+
 /// Rules, or parts of one, or values of one condition, in a policy of requests. Objects of Kubernetes are smaller.
 pub const POLICY_LIST: usize = 4096;
 

@@ -12,11 +12,11 @@ use ambit_model::request_policy::text_match;
 
 use crate::index::World;
 use crate::mesh::Mesh;
-use crate::translate::collector;
+use crate::translate::{collector, line};
 
 /// All that waypoints are told of.
 pub fn providers(mesh: &Mesh) -> impl Iterator<Item = Provider> {
-    mesh.providers.iter().filter_map(|it| provider(mesh, it))
+    mesh.providers.iter().filter_map(|it| provider(mesh, it)).chain(line::own(mesh))
 }
 
 /// Who is asked by this name.
@@ -33,8 +33,6 @@ pub(super) enum Of {
     Spans,
     /// Lines of access logs, which it is told of.
     Lines,
-    /// Lines of access logs, in the log of the program.
-    File,
 }
 
 /// Whether the mesh knows somebody by this name who collects that.
@@ -43,7 +41,6 @@ pub(super) fn collects(mesh: &Mesh, name: &str, what: Of) -> bool {
     given.is_some_and(|it| match what {
         Of::Spans => it.opentelemetry.is_some() || it.zipkin.is_some(),
         Of::Lines => it.envoy_otel_als.is_some(),
-        Of::File => it.envoy_file_access_log.is_some(),
     })
 }
 
@@ -66,7 +63,10 @@ fn provider(mesh: &Mesh, given: &ExtensionProvider) -> Option<Provider> {
             let told = opentelemetry.as_ref().map(|it| collector::opentelemetry(mesh, name, it));
             let told = told.or_else(|| zipkin.as_ref().map(|it| collector::zipkin(mesh, name, it)));
             let told = told.or_else(|| envoy_otel_als.as_ref().map(|it| collector::lines(it)));
-            ProviderKind::Collector(Arc::new(told??))
+            match told {
+                Some(told) => ProviderKind::Collector(Arc::new(told?)),
+                None => ProviderKind::Log(Arc::new(line::format(mesh, given)?)),
+            }
         }
     };
     Some(Provider { name: name.as_str().into(), kind })

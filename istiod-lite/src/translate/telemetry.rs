@@ -19,10 +19,7 @@ use self::counters::Counters;
 use crate::index::World;
 use crate::mesh::Mesh;
 use crate::translate::target::targets;
-use crate::translate::{collector, provider};
-
-/// The provider that there is without a word: the log of the program.
-const OWN_LOG: &str = "envoy";
+use crate::translate::{collector, line, provider};
 
 /// What became of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,13 +189,12 @@ fn logging(mesh: &Mesh, words: &[LoggingWord], notes: &mut Vec<String>) -> Vec<L
         }
         let mut to = Vec::new();
         for ProviderName { name } in &word.providers {
-            let sink = if name == OWN_LOG || provider::collects(mesh, name, provider::Of::File) {
-                Some(Sink::Log)
-            } else {
-                let is = provider::collects(mesh, name, provider::Of::Lines);
-                is.then(|| Sink::Collector(name.as_str().into()))
-            };
-            match sink {
+            for unknown in line::unknown(mesh, name) {
+                notes.push(format!(
+                    "accessLogging[{at}].providers: {name:?} has {unknown} in its lines, which waypoints do not know; - is written in its place"
+                ));
+            }
+            match line::sink(mesh, name) {
                 // What was said before of the same place counts.
                 Some(sink) if to.contains(&sink) || all.iter().any(|it| it.to.contains(&sink)) => {}
                 Some(sink) => to.push(sink),
@@ -216,7 +212,9 @@ fn logging(mesh: &Mesh, words: &[LoggingWord], notes: &mut Vec<String>) -> Vec<L
             notes.push(format!("accessLogging[{at}].filter.expression: {error}; every line is written"));
             None
         });
-        all.push(LogWord { to, disabled: word.disabled, filter: filter.map(Arc::new) });
+        // Whoever names somebody where nobody is told wants them to be.
+        let wanted = (line::is_silent(mesh) && !to.is_empty()).then_some(false);
+        all.push(LogWord { to, disabled: word.disabled.or(wanted), filter: filter.map(Arc::new) });
     }
     all
 }

@@ -2,6 +2,7 @@
 //! and the labels; what happened is told to it. Ends exactly once: by word, or as left by the client when dropped.
 
 mod line;
+mod operators;
 mod said;
 mod spans;
 
@@ -12,7 +13,7 @@ use ambit_model::name::{Label, PolicyKey};
 use ambit_model::provider::HeaderChanges;
 use ambit_model::request_policy::{Opinion, Rehearsal, RuleRef, Verdict};
 use ambit_model::route::Plan;
-use ambit_model::telemetry::{Metric, Sink};
+use ambit_model::telemetry::Metric;
 use ambit_model::trace::TraceId;
 use ambit_process::clock::{Instant, now};
 use ambit_proxy::side::Side;
@@ -219,8 +220,11 @@ impl Record {
     }
 
     /// Changes an answer as others have said.
-    pub(crate) fn finish(&self, answer: &mut HeaderMap) {
+    pub(crate) fn finish(&mut self, answer: &mut HeaderMap) {
         self.back.apply(answer);
+        if let Some(said) = &mut self.said {
+            said.answered(answer);
+        }
     }
 
     /// Policies have been asked.
@@ -487,7 +491,7 @@ impl Drop for Record {
         let id = self.traced.as_ref().filter(|it| it.is_kept()).map(|it| it.id());
         self.end_trace(&labels);
         self.tell_line(&labels, id);
-        if enabled!(target: "access", Level::INFO) && self.is_logged(&Sink::Log, &labels) {
+        if enabled!(target: "access", Level::INFO) && self.say_as_asked(&labels, id) {
             self.say(&labels, id);
         }
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use ambit_model::delta::Change;
 use ambit_model::name::PolicyKey;
-use ambit_model::provider::{Takes, Traced};
+use ambit_model::operator::{LineFormat, LineKind};
+use ambit_model::provider::{Provider, ProviderKind, Takes, Traced};
 use ambit_model::service::AppProtocol;
 use ambit_model::telemetry::{LabelWord, LogWord, Metric, Relabel, Scope, Sink, Telemetry, Tracing};
 use ambit_model::trace::Sampling;
@@ -164,6 +165,86 @@ fn lines_are_told_to_those_who_collect_them_and_no_others() {
                 break;
             }
             assert!(tokio::time::Instant::now() < until, "{metrics}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
+/// A log whose lines are so.
+fn log(name: &str, of: LineKind) -> Change {
+    let kind = ProviderKind::Log(Arc::new(LineFormat { of, omit_empty: false }));
+    Change::Provider(Arc::new(Provider { name: name.into(), kind }))
+}
+
+/// A log whose lines are texts, and one whose lines are objects.
+fn logs() -> [Change; 2] {
+    let text = "L %REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL% %RESPONSE_CODE% \"%REQ(X-USER)%\" %RESP(CONTENT-TYPE?SERVER)% \
+        %UPSTREAM_HOST% %UPSTREAM_CLUSTER% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_ADDRESS% \
+        %DOWNSTREAM_PEER_URI_SAN% %RESPONSE_CODE_DETAILS% %RESPONSE_FLAGS% %HOSTNAME%";
+    let members = [
+        ("path", "%REQ(:PATH)%"),
+        ("code", "%RESPONSE_CODE%"),
+        ("user", "%REQ(X-USER):3%"),
+        ("at", "%START_TIME%"),
+        ("took", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"),
+        ("none", "%TRACE_ID%"),
+    ];
+    let members = members.map(|(name, text)| (name.into(), text.parse().unwrap())).to_vec();
+    [log("envoy", LineKind::Text(text.parse().unwrap())), log("json", LineKind::Json(members))]
+}
+
+#[test]
+fn lines_are_written_in_the_forms_that_somebody_asks_for_and_a_client_cannot_forge_one() {
+    let word = |to: &[&str]| LogWord {
+        to: to.iter().map(|name| Sink::File((*name).into())).collect(),
+        disabled: None,
+        filter: None,
+    };
+    let usual = Telemetry { logging: vec![word(&["envoy"])], ..said("mesh:configuration", Scope::Usual) };
+    let both = Telemetry {
+        logging: vec![word(&["envoy", "json"])],
+        ..said("own", Scope::Service("shop/web.shop.svc.cluster.local".parse().unwrap()))
+    };
+    let mut world = shop(AppProtocol::Http11);
+    world.extend(logs());
+    world.push(told(&usual));
+    scene(&world, async |scene| {
+        backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
+        let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
+        let request = client.request("/a?b").header("x-user", "x\" 200 \\\t\"");
+        assert_eq!(client.ask(request.body(empty()).unwrap()).await.status, 200);
+        scene.logged(&["L GET /a?b"]);
+        let log = scene.log();
+        let line = log.lines().find(|line| line.starts_with("L GET")).unwrap();
+        let wanted = "L GET /a?b HTTP/1.1 200 \"x\\\" 200 \\\\\\x09\\\"\" ";
+        assert!(line.starts_with(wanted), "{wanted} in {line}");
+        let wanted = " 127.0.0.2:8080 web.shop.svc.cluster.local ";
+        assert!(line.contains(wanted), "{wanted} in {line}");
+        let wanted = " 10.1.0.1:80 spiffe://cluster.local/ns/shop/sa/cart via_upstream - -";
+        assert!(line.ends_with(wanted), "{wanted} in {line}");
+        assert!(!log.contains("request complete"), "{log}");
+        in_force(scene, vec![told(&both)], &["mesh:configuration", "own"]).await;
+        let user = http::HeaderValue::from_bytes("é\"da".as_bytes()).unwrap();
+        let request = client.request("/status/503").header("x-user", user);
+        assert_eq!(client.ask(request.body(empty()).unwrap()).await.status, 503);
+        scene.logged(&["\"path\":\"/status/503\""]);
+        scene.logged(&["L GET /status/503"]);
+        let log = scene.log();
+        let line = log.lines().find(|line| line.starts_with("{\"path\"")).unwrap();
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&line["code"], &line["none"]), (&503.into(), &Value::Null));
+        assert_eq!(line["user"], "é\"");
+        assert!(
+            line["at"].as_str().is_some_and(|it| it.ends_with('Z')) && line["took"].is_string(),
+            "{line}"
+        );
+        // A form that is not there is no reason to write nothing.
+        let gone = vec![Change::ProviderGone("envoy".into()), Change::TelemetryGone(both.key.clone())];
+        in_force(scene, gone, &["mesh:configuration"]).await;
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while !scene.log().contains("request complete") {
+            assert!(tokio::time::Instant::now() < until, "{}", scene.log());
+            assert_eq!(client.get("/own").await.status, 200);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });

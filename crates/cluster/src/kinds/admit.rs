@@ -7,6 +7,7 @@ mod backend_tls;
 mod destination_rule;
 mod entry;
 mod ext_proc;
+mod mesh;
 mod policy;
 mod rate_limit;
 mod telemetry;
@@ -69,6 +70,7 @@ pub fn review(object: &Value) -> Vec<Finding> {
         Ok(Body::ExtProcPolicy(it)) => ext_proc::processor(&it, &mut findings),
         Ok(Body::DestinationRule(it)) => destination_rule::traffic(&it, &mut findings),
         Ok(Body::Telemetry(it)) => telemetry::told(&it, &mut findings),
+        Ok(Body::ConfigMap(it)) => mesh::configured(&it, &mut findings),
         Ok(Body::ServiceEntry(it)) => entry::service(&it, &mut findings),
         Ok(Body::WorkloadEntry(it)) => entry::workload(&it, &mut findings),
         Ok(Body::VirtualService(it)) => virtual_service::routes(&it, &mut findings),

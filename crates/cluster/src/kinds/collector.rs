@@ -81,20 +81,14 @@ pub struct OtelAls {
     pub log_name: String,
 }
 
-/// Lines of access logs are written where the waypoint writes what it has to say.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct FileLog {
-    /// The file.
-    pub path: String,
-}
-
 /// Who is told of what, unless somebody says otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DefaultProviders {
     /// Who collects spans of all requests.
     pub tracing: Vec<String>,
+    /// Where lines of all requests go.
+    pub access_logging: Vec<String>,
 }
 
 /// What is read of the configuration of all proxies.

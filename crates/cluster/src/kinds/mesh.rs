@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::fault::Wrong;
 use crate::kinds::collector::{DefaultProviders, ProxyConfig};
+use crate::kinds::line::AccessLog;
 use crate::kinds::meta::{LabelSelector, Meta};
 use crate::kinds::pem::Pem;
 use crate::kinds::provider::{self, ExtensionProvider};
@@ -74,6 +75,9 @@ pub struct MeshConfig {
     pub default_providers: DefaultProviders,
     /// What all proxies are told.
     pub default_config: ProxyConfig,
+    /// Lines of access logs.
+    #[serde(flatten)]
+    pub access_log: AccessLog,
 }
 
 impl MeshConfig {
@@ -85,6 +89,7 @@ impl MeshConfig {
             return Err(Wrong::field(field, domain, "not a trust domain", remedy));
         }
         provider::check(&self.extension_providers)?;
+        self.access_log.format()?;
         self.default_config.tracing.check()?;
         let selectors = self.discovery_selectors.iter();
         let policies = self.service_entry_visibility.iter().flat_map(|it| &it.policies);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::collector::{FileLog, OpenTelemetry, OtelAls, Zipkin};
+use super::collector::{OpenTelemetry, OtelAls, Zipkin};
+use super::line::FileLog;
 use super::route::duration;
 use crate::fault::Wrong;
 
@@ -143,6 +144,8 @@ pub(super) fn check(all: &[ExtensionProvider]) -> Result<(), Wrong> {
         provider.opentelemetry.iter().try_for_each(|it| it.check(&field("opentelemetry")))?;
         provider.zipkin.iter().try_for_each(|it| it.check(&field("zipkin")))?;
         provider.envoy_otel_als.iter().try_for_each(|it| it.check(&field("envoyOtelAls")))?;
+        let files = provider.envoy_file_access_log.iter();
+        files.map(|it| it.format(&field("envoyFileAccessLog"))).try_for_each(|it| it.map(drop))?;
     }
     Ok(())
 }

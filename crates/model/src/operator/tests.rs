@@ -147,7 +147,9 @@ fn what_is_no_operator_is_refused_with_its_place_and_what_nobody_knows_is_told_b
         ]
     );
     assert_eq!(template.to_string(), given);
-    assert!(!template.is_plain() && "100%%".parse::<Template>().unwrap().is_plain());
+    assert_eq!(template.plain(), None);
+    assert_eq!("100%%".parse::<Template>().unwrap().plain(), Some("100%"));
+    assert_eq!("".parse::<Template>().unwrap().plain(), Some(""));
 }
 
 #[test]

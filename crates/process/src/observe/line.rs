@@ -43,6 +43,11 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
+        if event.metadata().name() == super::AS_IT_IS {
+            let mut found = Pairs::default();
+            event.record(&mut found);
+            return writeln!(writer, "{}", found.message);
+        }
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
         let level = event.metadata().level().as_str().to_ascii_lowercase();
@@ -216,6 +221,16 @@ mod tests {
             tracing::warn!("stream ended");
         });
         assert!(line.contains("\twarn\tobserve::line::tests:xds{id=7}\tstream ended\n"), "{line}");
+    }
+
+    #[test]
+    fn a_line_that_is_whole_is_written_as_it_is() {
+        for json in [false, true] {
+            let line = "[now] \"GET /\" 200";
+            let written =
+                written(json, || tracing::info!(name: super::super::AS_IT_IS, target: "access", "{line}"));
+            assert_eq!(written, format!("{line}\n"));
+        }
     }
 
     #[test]

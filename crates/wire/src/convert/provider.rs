@@ -12,6 +12,7 @@ use ambit_model::request_policy::{text_match, written};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::collector::{collector_from_pb, collector_to_pb};
+use super::line::{format_from_pb, format_to_pb};
 use super::{ConvertError, check_count};
 use crate::limits;
 use crate::pb::waypoint as pb;
@@ -26,6 +27,7 @@ pub fn provider_from_pb(raw: pb::Provider) -> Result<Provider, ConvertError> {
     let kind = match kind.ok_or(ConvertError::NoAlternative { field: "kind" })? {
         Kind::Authorizer(raw) => ProviderKind::Authorizer(Arc::new(authorizer(raw)?)),
         Kind::Collector(raw) => ProviderKind::Collector(Arc::new(collector_from_pb(raw)?)),
+        Kind::Log(raw) => ProviderKind::Log(Arc::new(format_from_pb(raw)?)),
     };
     Ok(Provider { name: name.into(), kind })
 }
@@ -119,6 +121,7 @@ pub fn provider_to_pb(provider: &Provider) -> pb::Provider {
     let kind = match kind {
         ProviderKind::Authorizer(it) => Kind::Authorizer(authorizer_to_pb(it)),
         ProviderKind::Collector(it) => Kind::Collector(collector_to_pb(it)),
+        ProviderKind::Log(it) => Kind::Log(format_to_pb(it)),
     };
     pb::Provider { name: name.to_string(), kind: Some(kind) }
 }

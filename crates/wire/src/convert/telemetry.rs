@@ -122,6 +122,7 @@ fn word(raw: pb::LogWord) -> Result<LogWord, ConvertError> {
         Ok(match kind.ok_or(ConvertError::NoAlternative { field: "logging.to" })? {
             pb::sink::Kind::Log(_) => Sink::Log,
             pb::sink::Kind::Collector(name) => Sink::Collector(name.into()),
+            pb::sink::Kind::File(name) => Sink::File(name.into()),
         })
     });
     let to = to.collect::<Result<_, ConvertError>>()?;
@@ -214,6 +215,7 @@ fn word_to_pb(word: &LogWord) -> pb::LogWord {
     let sink = |it: &Sink| match it {
         Sink::Log => Kind::Log(true),
         Sink::Collector(name) => Kind::Collector(name.to_string()),
+        Sink::File(name) => Kind::File(name.to_string()),
     };
     pb::LogWord {
         to: to.iter().map(|it| pb::Sink { kind: Some(sink(it)) }).collect(),
@@ -236,6 +238,11 @@ mod tests {
             namespace: "shop".into(),
             name: "own".into(),
             scopes: vec![scope_to_pb(&Scope::Usual), scope_to_pb(&Scope::Class)],
+            logging: vec![word_to_pb(&LogWord {
+                to: vec![Sink::Log, Sink::File("file".into()), Sink::Collector("otel".into())],
+                disabled: None,
+                filter: None,
+            })],
             labels: vec![word("host", "request.host + '!'"), word("reporter", "")],
             ..pb::Telemetry::default()
         }
@@ -245,6 +252,7 @@ mod tests {
     fn what_is_said_of_labels_reads_back_as_it_was_written() {
         let read = telemetry_from_pb(raw()).unwrap();
         assert_eq!(read.scopes, [Scope::Usual, Scope::Class]);
+        assert_eq!(read.logging[0].to[1], Sink::File("file".into()));
         assert_eq!(read.labels[1].to, Relabel::Removed);
         assert_eq!(telemetry_to_pb(&read), raw());
     }

@@ -1,5 +1,6 @@
 //! Providers as people read them in dumps, what is not set left out. Written, never read back.
 
+use ambit_model::operator::{LineFormat, LineKind};
 use ambit_model::provider::{
     Authorizer, Collector, OverHttp, Provider, ProviderKind, Speaks, Tag, Takes, Traced, Which,
 };
@@ -21,8 +22,25 @@ pub fn provider(provider: &Provider) -> Value {
             let kind = if matches!(it.takes, Takes::Zipkin { .. }) { "zipkin" } else { "opentelemetry" };
             members.insert(kind.into(), collector(it));
         }
+        ProviderKind::Log(it) => {
+            members.insert("envoyFileAccessLog".into(), log(it));
+        }
     }
     Value::Object(members)
+}
+
+/// How lines are written.
+fn log(format: &LineFormat) -> Value {
+    let LineFormat { of, omit_empty } = format;
+    let format = match of {
+        LineKind::Text(text) => json!({ "text": text.to_string() }),
+        LineKind::Json(members) => {
+            let member =
+                |(name, text): &(_, _)| (ToString::to_string(name), ToString::to_string(text).into());
+            json!({ "labels": Value::Object(members.iter().map(member).collect()) })
+        }
+    };
+    json!({ "logFormat": format, "omitEmptyValues": omit_empty })
 }
 
 /// An authorizer. What is added to its requests is left out: that may be a secret.

@@ -76,7 +76,7 @@ fn word(word: &LogWord) -> Value {
     let mut members = Map::new();
     let sink = |it: &Sink| match it {
         Sink::Log => json!("log"),
-        Sink::Collector(name) => json!({ "provider": name.as_str() }),
+        Sink::Collector(name) | Sink::File(name) => json!({ "provider": name.as_str() }),
     };
     if !to.is_empty() {
         members.insert("to".into(), to.iter().map(sink).collect());

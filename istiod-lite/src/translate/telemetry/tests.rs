@@ -160,6 +160,28 @@ fn what_is_said_of_lines_is_read_and_what_is_no_condition_writes_every_line() {
 }
 
 #[test]
+fn lines_go_to_logs_in_the_form_that_the_configuration_says_and_what_of_it_is_not_known_is_said() {
+    let spec = "{accessLogging: [{providers: [{name: own}]}, {providers: [{name: envoy}], filter: {expression: 'response.code > 400'}}]}";
+    let mut world = shop(&of("it", "shop", spec));
+    let config: MeshConfig = yaml_serde::from_str(
+        "accessLogFile: ''\naccessLogEncoding: TEXT\n\
+         extensionProviders: [{name: own, envoyFileAccessLog: {logFormat: {labels: {a: '%HOSTNAME%'}}}}]\n",
+    )
+    .unwrap();
+    world.mesh = world.mesh.with(config);
+    let Reading { telemetry, notes, .. } = read(&world, "shop", "it");
+    let found: Vec<_> = telemetry.unwrap().logging.into_iter().map(|it| (it.to, it.disabled)).collect();
+    let file = |name: &str| vec![Sink::File(name.into())];
+    assert_eq!(found, [(file("own"), Some(false)), (file("envoy"), Some(false))]);
+    let [note] = notes.as_slice() else { panic!("{notes:?}") };
+    assert!(note.starts_with("accessLogging[0].providers: \"own\" has %HOSTNAME% in its lines"), "{note}");
+    let told = super::super::unit(&world, &Unit::providers());
+    let usual = told.iter().filter_map(|it| if let Change::Telemetry(it) = it { Some(it) } else { None });
+    let usual: Vec<_> = usual.map(|it| (it.scopes.clone(), it.logging[0].disabled)).collect();
+    assert_eq!(usual, [(vec![Scope::Usual], Some(true))]);
+}
+
+#[test]
 fn what_is_said_of_counters_is_read() {
     let spec = "{metrics: [{providers: [{name: prometheus}], overrides: [{match: {metric: REQUEST_COUNT}, disabled: false}, \
         {match: {metric: REQUEST_SIZE}, disabled: true, tagOverrides: {a: {operation: REMOVE}}}, \

@@ -3,8 +3,10 @@
 //! What is said is `ambit_model::telemetry`'s.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use ambit_model::name::Label;
+use ambit_model::operator::LineFormat;
 use ambit_model::snapshot::Snapshot;
 use ambit_model::telemetry::{Attribute, Facts, Levels, Metric, Relabel, Sink, TracingSaid, UNKNOWN, Value};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
@@ -22,6 +24,10 @@ pub(super) struct Said {
     /// Whether labels of counters are otherwise than usual.
     relabels: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Lines that somebody wants in a form of theirs; none: that is not known.
+    pub(super) lines: Vec<(Sink, Option<Arc<LineFormat>>)>,
+    /// Headers of the answer that those are made of.
+    pub(super) told: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What is said of a request with these headers; none where nobody has a say.
@@ -30,19 +36,43 @@ pub(super) fn begin(world: &Snapshot, inbound: &Inbound, headers: &HeaderMap) ->
     let waypoint = &inbound.lane.shared.waypoint;
     let service = inbound.service().map(|it| it.key());
     let levels = world.telemetry_of((&waypoint.service.namespace, waypoint.name()), service.as_ref())?;
+    let form = |name: &Label| world.provider(name.as_str()).and_then(|it| it.log()).map(Arc::clone);
+    let lines = levels.sinks().filter_map(|sink| match sink {
+        Sink::File(name) => Some((sink.clone(), form(name))),
+        Sink::Log | Sink::Collector(_) => None,
+    });
+    let lines: Vec<_> = lines.collect();
     let of_labels = levels.formulas().flat_map(|it| it.headers());
-    let wanted = levels.filters().flat_map(|it| it.headers()).chain(of_labels);
+    let of_lines = lines.iter().filter_map(|(_, form)| form.as_deref()).flat_map(LineFormat::request_headers);
+    let wanted = levels.filters().flat_map(|it| it.headers()).chain(of_labels).chain(of_lines);
     let mut kept: Vec<(HeaderName, HeaderValue)> = Vec::new();
     for name in wanted {
         let is_new = kept.len() < HEADERS && kept.iter().all(|(it, _)| it != name);
         kept.extend(headers.get(name).filter(|_| is_new).map(|value| (name.clone(), value.clone())));
     }
-    Some(Box::new(Said { relabels: levels.relabels(), levels, headers: kept }))
+    Some(Box::new(Said { relabels: levels.relabels(), levels, headers: kept, lines, told: Vec::new() }))
 }
 
 impl Said {
     pub(super) fn tracing(&self) -> TracingSaid<'_> {
         self.levels.tracing()
+    }
+
+    /// A header of the request, if it was kept.
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value)
+    }
+
+    /// The client is answered with these headers.
+    pub(super) fn answered(&mut self, headers: &HeaderMap) {
+        let Self { lines, told, .. } = self;
+        told.clear();
+        for name in
+            lines.iter().filter_map(|(_, form)| form.as_deref()).flat_map(LineFormat::response_headers)
+        {
+            let is_new = told.len() < HEADERS && told.iter().all(|(it, _)| it != name);
+            told.extend(headers.get(name).filter(|_| is_new).map(|value| (name.clone(), value.clone())));
+        }
     }
 }
 
@@ -59,7 +89,7 @@ impl Record {
         let all = self.said.as_deref().into_iter().flat_map(|said| said.levels.sinks());
         let named = all.filter_map(|it| match it {
             Sink::Collector(name) => Some((it, name)),
-            Sink::Log => None,
+            Sink::Log | Sink::File(_) => None,
         });
         named.filter(|(it, _)| self.is_logged(it, labels)).map(|(_, name)| name)
     }
@@ -90,7 +120,7 @@ impl Record {
 }
 
 /// As Envoy calls it.
-const fn protocol(version: Version) -> &'static str {
+pub(super) const fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_09 => "HTTP/0.9",
         Version::HTTP_10 => "HTTP/1.0",
@@ -125,10 +155,7 @@ impl Facts for Seen<'_> {
                 (Some(authority), _) => Value::Text(authority.as_str()),
                 (None, host) => Value::Text(host.as_ref()?.to_str().ok()?),
             },
-            Attribute::Header(name) => {
-                let (_, value) = self.said.headers.iter().find(|(it, _)| it == name)?;
-                Value::Text(value.to_str().ok()?)
-            }
+            Attribute::Header(name) => Value::Text(self.said.header(name)?.to_str().ok()?),
             Attribute::CodeDetails => {
                 let judged = record.judged.as_deref().and_then(|it| it.details.as_deref());
                 Value::Text(judged.unwrap_or(record.details))
