@@ -6,6 +6,7 @@ mod ask;
 mod authenticate;
 pub(crate) mod authorize;
 mod fault;
+mod filled;
 mod forward;
 mod hedge;
 mod identify;

@@ -28,7 +28,7 @@ use crate::name::{Label, NameError, Namespace, RouteName, ServiceKey};
 pub use connection::{ConnectionMatch, Led, Opening};
 pub use cors::{Cors, Names, OriginError, OriginMatch};
 pub(crate) use edits::free as changeable;
-pub use edits::{HeaderEdits, Protected};
+pub use edits::{Filling, HeaderEdits, Protected};
 pub use filter::{
     Filters, Mirror, PathChange, PathText, PathTextError, Redirect, RedirectStatus, Rewrite, Scheme, Share,
 };

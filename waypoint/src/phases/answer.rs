@@ -65,7 +65,7 @@ pub(crate) fn edit(record: &mut Record, got: Got, route: &Route) -> Edited {
     let protocol = response.headers().get(UPGRADE).cloned();
     let protocol = protocol.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
     take_out(response.headers_mut());
-    route.edit_answer(response.headers_mut());
+    route.edit_answer((response.status(), &met), response.headers_mut());
     route.tell_session(&met, response.headers_mut());
     Edited { response, body: Coming::Wire(body), protocol, lease: Some(lease) }
 }

@@ -23,6 +23,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tracing::{Level, enabled, info};
 
 use self::said::Said;
+pub(super) use self::said::protocol;
 use super::authorize;
 use super::route::Route;
 use crate::body::{BodyError, Source};

@@ -1,13 +1,14 @@
 //! Where a request goes (`waypoint.md` 2.1, 2.14): by the routes of the service it asked for, or on to that service.
 //! Owns asking, in one world; every decision is the model's.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use ambit_model::balance::Pick;
 use ambit_model::http_path::{Normalization, RequestTarget};
 use ambit_model::http_route::{
-    Around, Backend, Broken, Choice, Fault, Filters, Found, Redirected, Retry, Rewrite, RouteKind, Rule,
-    RuleName, Scheme, Timeouts, Upstream,
+    Around, Backend, Broken, Choice, Fault, Filters, Found, HeaderEdits, Redirected, Retry, Rewrite,
+    RouteKind, Rule, RuleName, Scheme, Timeouts, Upstream,
 };
 use ambit_model::name::{Label, WorkloadUid};
 use ambit_model::provider::{Authorizer, QueryChanges};
@@ -15,12 +16,13 @@ use ambit_model::request_policy::Token;
 use ambit_model::route::Bound;
 use ambit_model::service::{AppProtocol, Service};
 use ambit_model::snapshot::Snapshot;
+use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue, ORIGIN};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 
+use super::filled::Told;
 use super::identify::{Asked, scheme_of};
-use crate::lane::Lane;
 use crate::refused::Refused;
 use crate::session::Stay;
 use crate::stream::Inbound;
@@ -49,6 +51,8 @@ pub(crate) struct Route {
     rule: Option<Chosen>,
     /// Its session, if its rule keeps any.
     stay: Option<Box<Stay>>,
+    /// What is put into headers, where its rule or its backend wants that.
+    told: Option<Box<Told>>,
 }
 
 /// The rule of a request, and which of its backends.
@@ -74,6 +78,7 @@ impl Route {
             origin,
             rule: None,
             stay: None,
+            told: None,
         }
     }
 
@@ -124,27 +129,33 @@ impl Route {
     /// Changes the request's headers as the rule says; copies are taken of that.
     pub(crate) fn edit_request(&self, headers: &mut HeaderMap) {
         if let Some(filters) = self.rule.as_ref().and_then(|chosen| chosen.rule.filters.as_ref().ok()) {
-            filters.request_headers.apply(headers);
+            filled(&filters.request_headers, self.told.as_deref()).apply(headers);
         }
     }
 
     /// Changes them as the backend says.
     pub(crate) fn edit_request_of_backend(&self, headers: &mut HeaderMap) {
         if let Some(filters) = self.rule.as_ref().and_then(|chosen| chosen.own.as_ref()) {
-            filters.request_headers.apply(headers);
+            filled(&filters.request_headers, self.told.as_deref()).apply(headers);
         }
     }
 
     /// Changes the answer's headers: as the backend says, then as the rule does.
-    pub(crate) fn edit_answer(&self, headers: &mut HeaderMap) {
+    pub(crate) fn edit_answer(&self, (status, met): (StatusCode, &Met), headers: &mut HeaderMap) {
+        let told = self.told.as_ref().map(|told| told.answered(status, met, headers));
         for filters in self.rule.iter().flat_map(|chosen| chosen.filters().rev()) {
-            filters.response_headers.apply(headers);
+            filled(&filters.response_headers, told.as_ref()).apply(headers);
         }
         let filters = self.rule.as_ref().and_then(|chosen| chosen.rule.filters.as_ref().ok());
         if let Some(cors) = filters.and_then(|filters| filters.cors.as_ref()) {
             cors.mark(self.origin.as_ref(), headers);
         }
     }
+}
+
+/// The changes of headers, with what is known of a request put in.
+fn filled<'a>(edits: &'a HeaderEdits, told: Option<&Told>) -> Cow<'a, HeaderEdits> {
+    told.map_or(Cow::Borrowed(edits), |told| edits.filled(told))
 }
 
 /// What is spoken at a port.
@@ -251,7 +262,7 @@ pub(crate) fn route(inbound: &Inbound, seen: &Seen<'_>, pick: &mut impl Pick) ->
         Choice::NoRoutes => onward(inbound.bound.clone()),
         Choice::NoMatch(_) => Err(Refused::NoRoute).into(),
         Choice::Found(found) => {
-            let from = Follower { lane: &inbound.lane, world: &world, service, port: *port, seen };
+            let from = Follower { inbound, world: &world, service, port: *port, seen };
             let filters = found.rule.filters.as_ref().ok();
             let fault = filters.and_then(|filters| filters.fault.as_deref().copied());
             Routed { route: from.follow(&found, pick), by: Some(By::of(&found)), fault }
@@ -267,7 +278,7 @@ fn around<'a>(inbound: &'a Inbound, seen: &Seen<'a>, port: u16) -> Around<'a> {
 
 /// What a rule is followed from.
 struct Follower<'a> {
-    lane: &'a Lane,
+    inbound: &'a Inbound,
     world: &'a Snapshot,
     service: &'a Arc<Service>,
     port: u16,
@@ -281,19 +292,18 @@ impl Follower<'_> {
         let preflight =
             preflight.and_then(|cors| cors.preflight(&self.seen.parts.method, &self.seen.parts.headers));
         if let Some(mut headers) = preflight {
-            filters.response_headers.apply(&mut headers);
+            self.edits_of_answer(filters, found).apply(&mut headers);
             return Err(Refused::Preflight { headers });
         }
         if let Some(answer) = &filters.direct {
-            return Err(Refused::Direct {
-                answer: answer.clone(),
-                headers: filters.response_headers.clone(),
-            });
+            let headers = self.edits_of_answer(filters, found);
+            return Err(Refused::Direct { answer: answer.clone(), headers });
         }
         if let Some(redirect) = &filters.redirect {
             let status = redirect.status.code();
             let location = self.location(found, filters)?;
-            return Err(Refused::Elsewhere { status, location, headers: filters.response_headers.clone() });
+            let headers = self.edits_of_answer(filters, found);
+            return Err(Refused::Elsewhere { status, location, headers });
         }
         let (stay, backend) = self.backend(found, pick)?;
         let to = self.upstream(backend, found)?;
@@ -306,6 +316,7 @@ impl Follower<'_> {
             origin: self.seen.parts.headers.get(ORIGIN).cloned(),
             rule: Some(Chosen { rule: Arc::clone(found.rule), own: None }),
             stay: stay.map(Box::new),
+            told: self.told([filters, own], found).map(Box::new),
             ..Route::plain(to, target)
         };
         if let Some(rewrite) = &filters.rewrite {
@@ -323,6 +334,19 @@ impl Follower<'_> {
         Ok(route)
     }
 
+    /// What is put into headers, where any of these wants that.
+    fn told<'f>(&self, of: impl IntoIterator<Item = &'f Filters>, found: &Found<'_>) -> Option<Told> {
+        let edits = of.into_iter().flat_map(|it| [&it.request_headers, &it.response_headers]);
+        let all: Vec<_> = edits.flat_map(HeaderEdits::fillings).collect();
+        let name = || found.route.key.to_string();
+        (!all.is_empty()).then(|| Told::new(self.inbound, (self.seen.parts, self.seen.asked), name(), &all))
+    }
+
+    /// Changes of the headers of an answer of our own.
+    fn edits_of_answer(&self, filters: &Filters, found: &Found<'_>) -> HeaderEdits {
+        filled(&filters.response_headers, self.told([filters], found).as_ref()).into_owned()
+    }
+
     /// The backend that a session stays with, or else one by weight.
     fn backend<'f>(
         &self,
@@ -331,7 +355,8 @@ impl Follower<'_> {
     ) -> Result<(Option<Stay>, &'f Backend), Refused> {
         let parts = self.seen.parts;
         let is_https = scheme_of(&parts.uri) == "https";
-        let (stay, at) = Stay::find((self.lane, self.world), found, (&parts.headers, is_https)).unzip();
+        let (stay, at) =
+            Stay::find((&self.inbound.lane, self.world), found, (&parts.headers, is_https)).unzip();
         let kept = at.flatten().and_then(|at| found.rule.backends.get(at));
         let by_weight = || found.rule.backend(pick).map_err(|none| Refused::Broken(none.to_string()));
         Ok((stay, kept.map_or_else(by_weight, Ok)?))

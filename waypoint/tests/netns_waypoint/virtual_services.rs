@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use ambit_model::delta::Change;
 use ambit_model::http_route::{
-    Abort, AbortWith, Backend, Broken, Cors, Delay, Direct, Fault, Filters, HeaderEdits, HeaderMatch, Match,
-    More, Parent, PathChange, PathMatch, Retry, RetryOn, Rewrite, Route, Rule, Share, Substitution, Timeouts,
-    Upstream, ValueMatch,
+    Abort, AbortWith, Backend, Broken, Cors, Delay, Direct, Fault, Filling, Filters, HeaderEdits,
+    HeaderMatch, Match, More, Parent, PathChange, PathMatch, Retry, RetryOn, Rewrite, Route, Rule, Share,
+    Substitution, Timeouts, Upstream, ValueMatch,
 };
 use ambit_model::service::AppProtocol;
 
@@ -134,6 +134,74 @@ async fn questions(client: &mut Client) {
         assert_eq!(answer.headers.contains_key("access-control-allow-origin"), leave, "{origin}");
         assert_eq!(answer.body.starts_with("one"), !leave, "{origin}: whoever has no leave asks the backend");
     }
+}
+
+/// Headers with values that are others for each request.
+fn filled(all: &[(&str, &str, bool)]) -> HeaderEdits {
+    let mut edits = HeaderEdits::default();
+    for (name, value, adds) in all {
+        let (name, value) = (name.parse().unwrap(), value.parse().unwrap());
+        edits.fill(Filling { name, value, adds: *adds }).unwrap();
+    }
+    edits
+}
+
+#[test]
+fn headers_say_what_is_known_of_a_request_and_of_its_answer_and_a_client_cannot_forge_one() {
+    let request = filled(&[
+        ("x-client", "%REQ(x-user)%@%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", false),
+        ("x-who", "%DOWNSTREAM_PEER_URI_SAN% %REQ(:METHOD)% %REQ(:PATH)% %DOWNSTREAM_LOCAL_ADDRESS%", false),
+        ("x-added", "%PROTOCOL%", true),
+        ("x-none", "%REQ(x-nothing)%", false),
+        ("x-code", "%RESPONSE_CODE%", false),
+    ]);
+    let answer = filled(&[
+        ("x-answer", "%RESPONSE_CODE% by %UPSTREAM_HOST% for %REQ(x-user)% of %RESP(content-type)%", false),
+        ("content-type", "text/mine", false),
+    ]);
+    let mut edits = answer;
+    edits.remove("x-gone".parse().unwrap()).unwrap();
+    let all = Filters { request_headers: request, response_headers: edits, ..Filters::default() };
+    let direct = Direct { status: 200, body: b"here".as_slice().into() };
+    let said = filled(&[("x-said", "%REQ(x-user)% 100%%", false), ("x-code", "%RESPONSE_CODE%", false)]);
+    let direct = Filters { direct: Some(direct), response_headers: said, ..Filters::default() };
+    let own = Filters { request_headers: filled(&[("x-own", "%ROUTE_NAME%", false)]), ..Filters::default() };
+    let mut backends = to("web");
+    backends[0].filters = Ok(own);
+    let mut world = shop(AppProtocol::Http11);
+    let rules = vec![rule(begins("/direct"), direct, vec![]), rule(begins("/"), all, backends)];
+    world.push(virtual_service("filled", 1, rules));
+    scene(&world, async |scene| {
+        backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
+        let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
+        let user = http::HeaderValue::from_bytes(b"a\"d\ta").unwrap();
+        let request = client.request("/a?b").header("x-user", &user).header("x-added", "mine");
+        let request = request.header("x-none", "stays").body(empty()).unwrap();
+        let answer = client.ask(request).await;
+        let has = |line: &str| answer.body.lines().any(|it| it == line);
+        let from = answer.body.lines().find_map(|it| it.strip_prefix("x-client: a\"d\ta@")).unwrap_or("none");
+        assert!(from.parse::<std::net::IpAddr>().is_ok(), "{answer:?}");
+        for line in [
+            "x-who: spiffe://cluster.local/ns/shop/sa/cart GET /a?b 10.1.0.1:80",
+            "x-added: mine",
+            "x-added: HTTP/1.1",
+            "x-none: stays",
+            "x-own: VirtualService/shop/filled",
+        ] {
+            assert!(has(line), "{line} in {answer:?}");
+        }
+        assert!(!answer.body.contains("x-code"), "of an answer nothing is known yet: {answer:?}");
+        let said = answer.headers["x-answer"].to_str().unwrap();
+        assert!(said.starts_with("200 by 127.0.0.2:8080 for a\"d\ta of"), "{said}");
+        assert_eq!(answer.headers["content-type"], "text/mine");
+        let direct =
+            client.ask(client.request("/direct").header("x-user", &user).body(empty()).unwrap()).await;
+        assert_eq!(
+            (direct.body.as_str(), &direct.headers["x-said"]),
+            ("here", &"a\"d\ta 100%".parse().unwrap())
+        );
+        assert!(!direct.headers.contains_key("x-code"), "{direct:?}");
+    });
 }
 
 #[test]

@@ -2,9 +2,9 @@
 //! read back.
 
 use ambit_model::http_route::{
-    AbortWith, Backend, Broken, ClaimMatch, ConnectionMatch, Cors, Direct, Fault, Filters, HeaderEdits, Kept,
-    Match, Mirror, More, Names, PathChange, PathMatch, Redirect, Retry, Rewrite, Route, Rule, Session, Share,
-    TimeLimit, Timeouts, Upstream, ValueMatch,
+    AbortWith, Backend, Broken, ClaimMatch, ConnectionMatch, Cors, Direct, Fault, Filling, Filters,
+    HeaderEdits, Kept, Match, Mirror, More, Names, PathChange, PathMatch, Redirect, Retry, Rewrite, Route,
+    Rule, Session, Share, TimeLimit, Timeouts, Upstream, ValueMatch,
 };
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
@@ -182,12 +182,15 @@ fn share(share: Share) -> String {
 }
 
 fn edits(edits: &HeaderEdits) -> Option<Value> {
+    let filling =
+        |it: &Filling| json!({ "name": it.name.as_str(), "value": it.value.to_string(), "adds": it.adds });
     let header = |(name, value): &(HeaderName, HeaderValue)| json!({ "name": name.as_str(), "value": String::from_utf8_lossy(value.as_bytes()) });
     (!edits.is_empty()).then(|| {
         object([
             ("set", list(edits.sets(), header)),
             ("add", list(edits.adds(), header)),
             ("remove", list(edits.removes(), |name| name.as_str().into())),
+            ("fill", list(edits.fillings(), filling)),
         ])
     })
 }

@@ -120,7 +120,7 @@ impl Record {
 }
 
 /// As Envoy calls it.
-pub(super) const fn protocol(version: Version) -> &'static str {
+pub(crate) const fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_09 => "HTTP/0.9",
         Version::HTTP_10 => "HTTP/1.0",

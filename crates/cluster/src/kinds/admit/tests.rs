@@ -55,8 +55,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ("VirtualService", "{hosts: [a], tcp: [{route: [{destination: {host: a}}]}]}", ""),
     (
         "VirtualService",
-        "{hosts: [a], http: [{headers: {request: {set: {a: '%REQ(b)%'}}}, redirect: {}}]}",
-        "?spec.http[0].headers.request.a: %REQ(b)%: has a %",
+        "{hosts: [a], http: [{headers: {request: {set: {a: '%HOSTNAME%', b: '%REQ(b)%'}}}, redirect: {}}]}",
+        "?spec.http[0].headers.request.a: %HOSTNAME%: waypoints do not know %HOSTNAME%",
     ),
     (
         "BackendTLSPolicy",

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use ambit_model::operator::Template;
+
 use super::{Findings, is_fqdn};
 use crate::kinds::virtual_service::{CLAIMS, Destination, HttpMatch, HttpRule, StringMatch, VirtualService};
 
@@ -52,10 +54,7 @@ fn rule(at: &str, it: &HttpRule, findings: &mut Findings) {
     }
     for (list, changes) in [("request", &it.headers.request), ("response", &it.headers.response)] {
         for (name, value) in changes.set.iter().chain(&changes.add) {
-            if value.replace("%%", "").contains('%') {
-                let remedy = "write %% for a percent sign; what Envoy knows is not put in";
-                findings.warn(format!("{at}.headers.{list}.{name}"), value, "has a %", remedy);
-            }
+            filled(&format!("{at}.headers.{list}.{name}"), value, findings);
         }
     }
     if it.retries.as_ref().is_some_and(|it| it.retry_remote_localities.is_some()) {
@@ -65,6 +64,22 @@ fn rule(at: &str, it: &HttpRule, findings: &mut Findings) {
     if it.mirror_percent.is_some() {
         let field = format!("{at}.mirrorPercent");
         findings.warn(field, "", "an old way to write it", "write mirrorPercentage");
+    }
+}
+
+/// A value of a header, into which what is known of a request may be put.
+fn filled(at: &str, value: &str, findings: &mut Findings) {
+    match value.parse::<Template>() {
+        Ok(template) => {
+            for name in template.unknown() {
+                let problem = format!("waypoints do not know %{name}%, and answer 500");
+                findings.warn(at, value, &problem, "write %% for a percent sign, or leave it out");
+            }
+        }
+        Err(error) => {
+            let problem = format!("waypoints answer 500: at byte {}: {}", error.at, error.problem);
+            findings.warn(at, value, &problem, error.remedy);
+        }
     }
 }
 

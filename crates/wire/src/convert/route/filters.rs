@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use ambit_model::http_route::{
-    Broken, Filters, HeaderEdits, Mirror, PathChange, PathText, Redirect, RedirectStatus, Rewrite, Scheme,
-    Share, Substitution,
+    Broken, Filling, Filters, HeaderEdits, Mirror, PathChange, PathText, Redirect, RedirectStatus, Rewrite,
+    Scheme, Share, Substitution,
 };
 use ambit_model::name::Hostname;
 use http::{HeaderName, HeaderValue, Method};
@@ -44,7 +44,7 @@ pub(super) fn filters_from_pb(raw: pb::Filters) -> Result<Filters, ConvertError>
 }
 
 fn edits_from_pb(raw: pb::HeaderEdits) -> Result<HeaderEdits, ConvertError> {
-    let pb::HeaderEdits { set, add, remove } = raw;
+    let pb::HeaderEdits { set, add, remove, fill } = raw;
     let mut edits = HeaderEdits::default();
     for raw in at_most("headers.set", limits::ROUTE_LIST, set)? {
         let (name, value) = header(raw)?;
@@ -57,7 +57,18 @@ fn edits_from_pb(raw: pb::HeaderEdits) -> Result<HeaderEdits, ConvertError> {
     for name in at_most("headers.remove", limits::ROUTE_LIST, remove)? {
         edits.remove(header_name("headers.remove", &name)?)?;
     }
+    for raw in at_most("headers.fill", 2 * limits::ROUTE_LIST, fill)? {
+        edits.fill(filling(raw)?)?;
+    }
     Ok(edits)
+}
+
+fn filling(raw: pb::Filling) -> Result<Filling, ConvertError> {
+    let pb::Filling { name, value, adds } = raw;
+    let wanted = "a text with operators, as %PROTOCOL%, and %% for a percent sign";
+    let value =
+        value.parse().map_err(|_| ConvertError::Value { field: "headers.fill.value", value, wanted })?;
+    Ok(Filling { name: header_name("headers.fill.name", &name)?, value, adds })
 }
 
 fn header(raw: pb::Header) -> Result<(HeaderName, HeaderValue), ConvertError> {
@@ -192,7 +203,13 @@ fn edits_to_pb(edits: &HeaderEdits) -> Option<pb::HeaderEdits> {
         set: headers(edits.sets()),
         add: headers(edits.adds()),
         remove: edits.removes().iter().map(ToString::to_string).collect(),
+        fill: edits.fillings().iter().map(filling_to_pb).collect(),
     })
+}
+
+fn filling_to_pb(filling: &Filling) -> pb::Filling {
+    let Filling { name, value, adds } = filling;
+    pb::Filling { name: name.to_string(), value: value.to_string(), adds: *adds }
 }
 
 fn redirect_to_pb(redirect: &Redirect) -> pb::Redirect {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use ambit_model::delta::Change;
 use ambit_model::http_route::{
-    Abort, AbortWith, Backend, Broken, ClaimMatch, ConnectionMatch, Cors, Delay, Direct, Fault, Filters,
-    HeaderEdits, HeaderMatch, Kept, Match, Mirror, More, Names, Parent, PathChange, PathMatch, QueryMatch,
-    Redirect, RedirectStatus, Retry, RetryOn, Rewrite, Route, RouteKey, RouteKind, Rule, Scheme, Session,
-    Share, Substitution, TimeLimit, Timeouts, Upstream, ValueMatch,
+    Abort, AbortWith, Backend, Broken, ClaimMatch, ConnectionMatch, Cors, Delay, Direct, Fault, Filling,
+    Filters, HeaderEdits, HeaderMatch, Kept, Match, Mirror, More, Names, Parent, PathChange, PathMatch,
+    QueryMatch, Redirect, RedirectStatus, Retry, RetryOn, Rewrite, Route, RouteKey, RouteKind, Rule, Scheme,
+    Session, Share, Substitution, TimeLimit, Timeouts, Upstream, ValueMatch,
 };
 use http::{HeaderName, HeaderValue, Method};
 use proptest::collection::vec;
@@ -120,8 +120,13 @@ fn fault() -> impl Strategy<Value = Fault> {
 
 fn edits() -> impl Strategy<Value = HeaderEdits> {
     let header = || (header_name(), header_value());
-    (vec(header(), 0..2), vec(header(), 0..2), vec(header_name(), 0..2)).prop_map(|(set, add, remove)| {
+    let filling = (header_name(), "(%PROTOCOL%|%REQ\\(x-[a-z]\\)%|[a-z]{1,3}|%%){1,3}", any::<bool>());
+    let filling =
+        filling.prop_map(|(name, value, adds)| Filling { name, value: value.parse().unwrap(), adds });
+    let all = (vec(header(), 0..2), vec(header(), 0..2), vec(header_name(), 0..2), vec(filling, 0..2));
+    all.prop_map(|(set, add, remove, fill)| {
         let mut edits = HeaderEdits::default();
+        fill.into_iter().for_each(|it| edits.fill(it).unwrap());
         set.into_iter().for_each(|(name, value)| edits.set(name, value).unwrap());
         add.into_iter().for_each(|(name, value)| edits.add(name, value).unwrap());
         remove.into_iter().for_each(|name| edits.remove(name).unwrap());

@@ -1,7 +1,6 @@
 //! What a rule of a VirtualService does with requests and answers. One thing that cannot be carried out breaks all of
 //! its rule.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ambit_cluster::kinds::duration::span;
@@ -10,13 +9,14 @@ use ambit_cluster::kinds::virtual_service::{
     Redirect as RedirectObject, Rewrite as RewriteObject, StringMatch, grpc_status,
 };
 use ambit_model::http_route::{
-    Abort, AbortWith, Broken, Cors, Delay, Direct, Fault, Filters, HeaderEdits, Mirror, Names, PathChange,
-    PathText, Redirect, RedirectStatus, Rewrite, Scheme, Share, Substitution, ValueMatch,
+    Abort, AbortWith, Broken, Cors, Delay, Direct, Fault, Filling, Filters, HeaderEdits, Mirror, Names,
+    PathChange, PathText, Redirect, RedirectStatus, Rewrite, Scheme, Share, Substitution, ValueMatch,
 };
 use ambit_model::name::Hostname;
+use ambit_model::operator::Template;
 use ambit_wire::limits;
 use base64::Engine;
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 
 use super::super::Reader;
 
@@ -74,11 +74,10 @@ impl Reader<'_> {
             return Err(self.unsupported("more than 16 headers are changed in one way"));
         }
         let mut edits = HeaderEdits::default();
-        for (name, value) in self.pairs(&it.set)? {
-            edits.set(name, value).map_err(|error| self.unsupported(&error.to_string()))?;
-        }
-        for (name, value) in self.pairs(&it.add)? {
-            edits.add(name, value).map_err(|error| self.unsupported(&error.to_string()))?;
+        for (adds, all) in [(false, &it.set), (true, &it.add)] {
+            for (name, value) in all {
+                self.valued((name, value), adds, &mut edits)?;
+            }
         }
         for name in &it.remove {
             let name = self.header_name(name)?;
@@ -87,20 +86,30 @@ impl Reader<'_> {
         Ok(edits)
     }
 
-    fn pairs(&mut self, all: &BTreeMap<String, String>) -> Result<Vec<(HeaderName, HeaderValue)>, Broken> {
-        let mut read = Vec::new();
-        for (name, value) in all {
-            let plain = value.replace("%%", "");
-            if plain.contains('%') {
-                let text = format!("the value of header {name} has a %, where Envoy puts in what it knows");
-                return Err(self.unsupported(&text));
-            }
-            let sent = HeaderValue::from_str(&value.replace("%%", "%"));
-            let sent =
-                sent.map_err(|_| self.unsupported(&format!("the value of header {name} cannot be sent")))?;
-            read.push((self.header_name(name)?, sent));
+    /// A header with a value, into which what is known of a request may be put.
+    fn valued(
+        &mut self,
+        (name, value): (&str, &str),
+        adds: bool,
+        edits: &mut HeaderEdits,
+    ) -> Result<(), Broken> {
+        let template = value.parse::<Template>();
+        let template =
+            template.map_err(|error| self.unsupported(&format!("the value of header {name}: {error}")))?;
+        if let Some(unknown) = template.unknown().next() {
+            let text = format!("the value of header {name} has %{unknown}%, which waypoints do not know");
+            return Err(self.unsupported(&text));
         }
-        Ok(read)
+        let parsed = self.header_name(name)?;
+        let done = match template.plain().map(HeaderValue::from_str) {
+            None => edits.fill(Filling { name: parsed, value: template, adds }),
+            Some(Err(_)) => {
+                return Err(self.unsupported(&format!("the value of header {name} cannot be sent")));
+            }
+            Some(Ok(value)) if adds => edits.add(parsed, value),
+            Some(Ok(value)) => edits.set(parsed, value),
+        };
+        done.map_err(|error| self.unsupported(&error.to_string()))
     }
 
     /// A host, with a port or without.

@@ -274,7 +274,11 @@ fn a_rule_for_other_gateways_alone_is_for_nobody_here() {
 fn what_cannot_be_carried_out_breaks_its_rule_and_no_other() {
     for (rule, wanted) in [
         (format!("{{match: [{{uri: {{regex: '('}}}}, {{}}], {TO}}}"), "refused"),
-        (format!("{{headers: {{request: {{set: {{x-a: '%REQ(b)%'}}}}}}, {TO}}}"), "Envoy puts in"),
+        (
+            format!("{{headers: {{request: {{set: {{x-a: '%HOSTNAME%'}}}}}}, {TO}}}"),
+            "%HOSTNAME%, which waypoints do not know",
+        ),
+        (format!("{{headers: {{response: {{add: {{x-a: '50% off'}}}}}}, {TO}}}"), "begins no operator"),
         (format!("{{headers: {{request: {{set: {{content-length: '0'}}}}}}, {TO}}}"), "content-length"),
         (format!("{{rewrite: {{uri: 'a?b'}}, {TO}}}"), "'?'"),
         (format!("{{rewrite: {{uriRegexRewrite: {{match: a, rewrite: '\\1'}}}}, {TO}}}"), "group"),
@@ -368,7 +372,7 @@ const TCP: &str = "{route: [{destination: {host: cart}}]}";
 #[test]
 fn what_a_rule_does_comes_through_as_it_was_written() {
     let rule = one("{name: buy, timeout: 0.5s, rewrite: {uri: /x, authority: 'h.example:81'}, \
-         headers: {request: {set: {x-a: '100%%'}, remove: [x-b]}, response: {add: {x-c: d}}}, \
+         headers: {request: {set: {x-a: '100%%', x-d: 'a %REQ(b)%'}, remove: [x-b]}, response: {add: {x-c: d, x-e: '%PROTOCOL%'}}}, \
          mirror: {host: pay, port: {number: 80}}, mirrorPercentage: {value: 0.5}, \
          corsPolicy: {allowOrigins: [{exact: 'https://a.b'}, {regex: 'https://.*'}], allowMethods: [GET], maxAge: 24h, allowCredentials: true}, \
          fault: {delay: {fixedDelay: 2s, percentage: {value: 25}}, abort: {grpcStatus: UNAVAILABLE}}, \
@@ -377,6 +381,9 @@ fn what_a_rule_does_comes_through_as_it_was_written() {
     assert_eq!(rule.name.as_str(), "buy");
     let filters = rule.filters.as_ref().unwrap();
     assert_eq!(filters.request_headers.sets()[0].1, "100%");
+    let [filling] = filters.request_headers.fillings() else { panic!("{filters:?}") };
+    assert_eq!((filling.name.as_str(), filling.value.to_string().as_str()), ("x-d", "a %REQ(b)%"));
+    assert!(!filling.adds && filters.response_headers.fillings()[0].adds);
     assert_eq!((filters.request_headers.removes().len(), filters.response_headers.adds().len()), (1, 1));
     let rewrite = filters.rewrite.as_ref().unwrap();
     assert_eq!((rewrite.hostname.as_ref().unwrap().as_str(), rewrite.port), ("h.example", Some(81)));
