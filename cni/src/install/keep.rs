@@ -12,7 +12,7 @@ use ambit_process::stop::Stop;
 use ambit_sys::notify::Notify;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -40,12 +40,20 @@ pub(crate) struct State {
     is_good: AtomicBool,
     /// When it was last put right: until then the runtime may have started pods without it.
     repaired: watch::Sender<Option<Instant>>,
+    /// Held while a pass is under way.
+    turn: Arc<Mutex<()>>,
 }
 
 impl State {
     /// Where nothing is to be installed all is as it should be.
     pub(crate) fn new(is_wanted: bool) -> Self {
-        Self { is_good: AtomicBool::new(!is_wanted), repaired: watch::Sender::new(None) }
+        let (is_good, repaired) = (AtomicBool::new(!is_wanted), watch::Sender::new(None));
+        Self { is_good, repaired, turn: Arc::default() }
+    }
+
+    /// Waits for a pass that is under way: whoever takes the plugin away before it has ended has it back.
+    pub(crate) async fn at_rest(&self) {
+        drop(self.turn.lock().await);
     }
 
     pub(crate) fn is_good(&self) -> bool {
@@ -107,10 +115,15 @@ pub(crate) async fn keep(site: Site, ground: Arc<Ground>, stop: Stop) {
     let mut retired = ground.retired.subscribe();
     let mut struggle = Struggle::default();
     let mut told: Option<String> = None;
-    while !*retired.borrow() {
+    loop {
+        let turn = Arc::clone(&ground.installed.turn).lock_owned().await;
+        // With the turn: whoever has said so and then had the turn has seen the last pass.
+        if *retired.borrow() {
+            return;
+        }
         // Before the pass, so that nothing that happens during it goes unseen.
         let news = Notify::folders([site.net_dir.as_path(), site.bin_dir.as_path()]).and_then(watched).ok();
-        let result = pass(&site).await;
+        let result = pass(&site, turn).await;
         ground.installed.note(&result, &ground.metrics);
         let trouble = trouble(&result, &site.net_dir);
         if let Some(trouble) = trouble.as_ref().filter(|it| told.as_ref() != Some(it)) {
@@ -133,11 +146,17 @@ pub(crate) async fn keep(site: Site, ground: Arc<Ground>, stop: Stop) {
     }
 }
 
-async fn pass(site: &Arc<Site>) -> Result<Pass, InstallError> {
+/// A pass goes on to its end, with its turn, also where nobody waits for it any longer.
+async fn pass(site: &Arc<Site>, turn: OwnedMutexGuard<()>) -> Result<Pass, InstallError> {
     let folder = site.net_dir.clone();
     let site = Arc::clone(site);
     let panicked = |error| InstallError::Configuration { folder, source: io::Error::other(error) };
-    tokio::task::spawn_blocking(move || site.pass()).await.unwrap_or_else(|error| Err(panicked(error)))
+    let passed = tokio::task::spawn_blocking(move || {
+        let result = site.pass();
+        drop(turn);
+        result
+    });
+    passed.await.unwrap_or_else(|error| Err(panicked(error)))
 }
 
 /// Something happened, or it is time to look again.

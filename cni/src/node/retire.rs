@@ -47,6 +47,8 @@ impl Control {
     pub(crate) async fn let_out(&self) -> (usize, Vec<String>) {
         info!("the mesh leaves this node");
         self.ground.retired.send_replace(true);
+        // From here on the plugin is put back no more.
+        self.ground.installed.at_rest().await;
         let mut waiting = Vec::new();
         for uid in self.pods() {
             let (reply, left) = oneshot::channel();

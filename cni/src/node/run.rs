@@ -207,7 +207,9 @@ impl Sockets {
         let (run_dir, zds, plugin) = (&config.run_dir, config.zds_socket(), config.event_socket());
         fs::create_dir_all(run_dir).map_err(at(run_dir))?;
         let listener = SeqPacketListener::bind(&zds).and_then(watched).map_err(at(&zds))?;
-        let (events, control) = (bind(&plugin)?, bind(&config.control_socket())?);
+        // This one first: whoever takes the mesh off the node sees by it that a daemon runs.
+        let control = bind(&config.control_socket())?;
+        let events = bind(&plugin)?;
         for socket in [&plugin, &zds] {
             // Whoever may see the folder may ask: the runtime, its plugins and ztunnel run as different users.
             fs::set_permissions(socket, fs::Permissions::from_mode(0o666)).map_err(at(socket))?;

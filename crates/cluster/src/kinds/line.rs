@@ -107,7 +107,7 @@ impl FileLog {
 
 fn template(field: &str, text: &str) -> Result<Template, Wrong> {
     text.parse().map_err(|error: ambit_model::operator::TemplateError| {
-        Wrong::field(field, text, &format!("at byte {}: {}", error.at, error.problem), error.remedy)
+        Wrong::field(field, text, format!("at byte {}: {}", error.at, error.problem), error.remedy)
     })
 }
 

@@ -9,19 +9,19 @@ pub(super) fn configured(map: &ConfigMap, findings: &mut Findings) {
     // One that does not read was refused before.
     let Ok(Some(config)) = map.mesh() else { return };
     let log = &config.access_log;
-    lines("data.mesh: accessLogFormat", log.format().ok().flatten(), findings);
+    lines("data.mesh: accessLogFormat", log.format().ok().flatten().as_ref(), findings);
     file("data.mesh: accessLogFile", log.access_log_file.as_deref().unwrap_or_default(), findings);
     for (at, provider) in config.extension_providers.iter().enumerate() {
         if let Some(it) = &provider.envoy_file_access_log {
             let field = format!("data.mesh: extensionProviders[{at}].envoyFileAccessLog");
-            lines(&format!("{field}.logFormat"), it.format(&field).ok().flatten(), findings);
+            lines(&format!("{field}.logFormat"), it.format(&field).ok().flatten().as_ref(), findings);
             file(&format!("{field}.path"), &it.path, findings);
         }
     }
 }
 
-fn lines(field: &str, format: Option<LineFormat>, findings: &mut Findings) {
-    for name in format.iter().flat_map(LineFormat::unknown) {
+fn lines(field: &str, format: Option<&LineFormat>, findings: &mut Findings) {
+    for name in format.into_iter().flat_map(LineFormat::unknown) {
         let problem = "not known to waypoints, which write - in its place";
         findings.warn(field, &format!("%{name}%"), problem, "leave it out");
     }
