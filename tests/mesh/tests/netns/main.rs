@@ -9,6 +9,7 @@ mod mesh;
 mod names;
 mod numbers;
 mod programs;
+mod secured;
 mod services;
 mod waypoints;
 
