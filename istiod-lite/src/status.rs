@@ -5,6 +5,7 @@
 mod attached;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ambit_cluster::kinds::meta::Meta;
@@ -149,9 +150,11 @@ pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
     let beside = world.parents_of(at).into_iter().flat_map(|it| world.routes_of(&it));
     all.extend(beside);
     // Whether somebody can be asked depends on whether their service is there.
-    if is_asked(world, at) {
+    let hosts = hosts(world, at);
+    if is_asked(world, &hosts) {
         all.extend(asking(world));
     }
+    all.extend(served_by(world, &hosts));
     all
 }
 
@@ -164,19 +167,42 @@ fn referring(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
     world.referring(at).map(|it| policy_ref(&it.metadata)).collect()
 }
 
-/// Whether it is the service of somebody who is asked about requests.
-fn is_asked(world: &World, at: &ObjectRef) -> bool {
-    if world.mesh.providers.is_empty() {
-        return false;
-    }
+/// The hosts of a service or a service entry.
+fn hosts(world: &World, at: &ObjectRef) -> Vec<String> {
     let entry = || world.space(&at.namespace)?.entries.get(&at.name);
-    let hosts: Vec<String> = match at.kind {
+    match at.kind {
         Kind::Service => vec![world.hostname(&at.namespace, &at.name)],
         Kind::ServiceEntry => entry().iter().flat_map(|it| &it.spec.hosts).map(|it| it.0.clone()).collect(),
-        _ => return false,
-    };
+        _ => Vec::new(),
+    }
+}
+
+/// Whether these are of the service of somebody who is asked about requests.
+fn is_asked(world: &World, hosts: &[String]) -> bool {
+    if hosts.is_empty() || world.mesh.providers.is_empty() {
+        return false;
+    }
     let authorizers = provider::providers(&world.mesh).filter_map(|it| it.authorizer().cloned());
     authorizers.into_iter().any(|it| hosts.iter().any(|host| *host == *it.at.host.as_str()))
+}
+
+/// Limits that one of these hosts counts, and processors that are there, of whichever namespace.
+fn served_by(world: &World, hosts: &[String]) -> Vec<ObjectRef> {
+    let is_there = |home: &str, service: (&str, u32)| {
+        let at = provider::service(world, home, service);
+        at.is_some_and(|at| hosts.iter().any(|host| *host == *at.host.as_str()))
+    };
+    let of_space = |(home, space): (&Arc<str>, &Space)| {
+        let limits = space.rate_limits.iter().filter(|(_, it)| {
+            it.spec.global.as_ref().is_some_and(|it| is_there(home, (&it.service, it.port)))
+        });
+        let limits = limits.map(|(name, _)| ObjectRef::new(Kind::RateLimitPolicy, home, name));
+        let processors = space.ext_procs.iter();
+        let processors = processors.filter(|(_, it)| is_there(home, (&it.spec.service, it.spec.port)));
+        let processors = processors.map(|(name, _)| ObjectRef::new(Kind::ExtProcPolicy, home, name));
+        limits.chain(processors).collect::<Vec<_>>()
+    };
+    if hosts.is_empty() { Vec::new() } else { world.spaces().flat_map(of_space).collect() }
 }
 
 /// The policies that want somebody to be asked.

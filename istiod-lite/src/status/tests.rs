@@ -159,3 +159,27 @@ fn policies_of_routes_are_looked_at_when_the_route_or_what_it_is_attached_to_cha
     // While its waypoint is not there, what becomes of the service depends on whether something is attached.
     assert!(affected(&world, &ours).contains(&web) && !affected(&world, &theirs).contains(&web));
 }
+
+#[test]
+fn limits_and_processors_are_looked_at_when_their_service_comes_or_goes_in_whichever_namespace() {
+    let world = crate::testing::world(
+        "
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: out, namespace: tools}, spec: {hosts: [limits.example], resolution: DNS}}
+---
+{apiVersion: ambit.io/v1alpha1, kind: RateLimitPolicy, metadata: {name: p, namespace: shop}, spec: {targetRefs: [{kind: Service, name: web}], global: {service: tools/limits.example, port: 80, domain: d, descriptors: [{entries: [{key: a, value: b}]}]}}}
+---
+{apiVersion: ambit.io/v1alpha1, kind: ExtProcPolicy, metadata: {name: p, namespace: shop}, spec: {targetRefs: [{kind: Service, name: web}], service: guard.tools.svc.cluster.local, port: 80}}
+",
+    );
+    let limit = ObjectRef::new(Kind::RateLimitPolicy, "shop", "p");
+    let processor = ObjectRef::new(Kind::ExtProcPolicy, "shop", "p");
+    for (kind, name, wanted) in [
+        (Kind::ServiceEntry, "out", (true, false)),
+        (Kind::Service, "guard", (false, true)),
+        (Kind::Service, "other", (false, false)),
+        (Kind::Pod, "guard", (false, false)),
+    ] {
+        let all = affected(&world, &ObjectRef::new(kind, "tools", name));
+        assert_eq!((all.contains(&limit), all.contains(&processor)), wanted, "{kind:?} {name}: {all:?}");
+    }
+}

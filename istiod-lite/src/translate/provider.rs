@@ -99,7 +99,7 @@ pub(super) fn reach(service: &str, port: u32) -> Option<Reach> {
 }
 
 /// Where a service is that a policy names: one of its namespace by its name, or any by its host.
-pub(super) fn service(world: &World, home: &str, (name, port): (&str, u32)) -> Option<Reach> {
+pub(crate) fn service(world: &World, home: &str, (name, port): (&str, u32)) -> Option<Reach> {
     let is_short = !name.contains(['.', '/']);
     let here = || format!("{home}/{}", world.hostname(home, name));
     reach(&if is_short { here() } else { name.to_owned() }, port)
