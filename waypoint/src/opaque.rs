@@ -2,7 +2,6 @@
 //! `routed` leads them. Owns the tries, as long as no byte has gone anywhere, and both halves' ends.
 
 use std::future::{pending, poll_fn};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ use tokio::io::copy_bidirectional;
 use tokio::time::sleep;
 
 use crate::idle::Idle;
-use crate::lane::Lane;
 use crate::line::Line;
 use crate::metered::{Metered, Passed};
 use crate::metrics::{ConnectionLabels, names};
@@ -28,7 +26,7 @@ use crate::phases::record::say_connection;
 use crate::refused::Refused;
 use crate::routed;
 use crate::stream::Inbound;
-use crate::upstream::{Begin, Counted, Failure, Guide, Met, connect, endpoint, look_up, plan_by};
+use crate::upstream::{Announced, Begin, Counted, Failure, Guide, Met, connect, endpoint, look_up, plan_by};
 
 /// Endpoints tried for one connection; more would only hide that a service is down.
 const TRIES: usize = 3;
@@ -126,8 +124,7 @@ async fn reach(inbound: &Inbound, to: Result<Bound, Refused>) -> Result<Reached,
             (Err(_), Some(failure)) => return Err(Refused::Upstream(failure)),
             (Err(refusal), None) => return Err(Refused::NoEndpoint(refusal)),
         };
-        let client: SocketAddr = inbound.client.from.socket();
-        match connected(lane, &plan, (client, guide.as_ref()), tls.as_ref()).await {
+        match connected(inbound, &plan, guide.as_ref(), tls.as_ref()).await {
             Ok((line, met)) => {
                 let limits = guide.as_ref().and_then(Guide::limits);
                 let (still, age) = limits.map_or((None, None), |it| (it.still, it.age));
@@ -144,12 +141,16 @@ async fn reach(inbound: &Inbound, to: Result<Bound, Refused>) -> Result<Reached,
 }
 
 async fn connected(
-    lane: &Lane,
+    inbound: &Inbound,
     plan: &Plan,
-    (client, guide): (SocketAddr, Option<&Guide>),
+    guide: Option<&Guide>,
     tls: Option<&Begin>,
 ) -> Result<(Line, Met), Failure> {
-    let (line, met) = connect(lane, plan, (Some(client), guide)).await?;
+    let client = inbound.client.from.socket();
+    let (mut line, met) = connect(&inbound.lane, plan, (Some(client), guide)).await?;
+    if let Some(announced) = Announced::of(plan, guide, Some(inbound.ends())) {
+        announced.tell(&mut line, guide).await?;
+    }
     match tls {
         Some(tls) => Ok((tls.on(line, Spoken::Opaque, guide).await?, met)),
         None => Ok((line, met)),

@@ -7,13 +7,14 @@ use std::sync::{Arc, OnceLock};
 
 use ambit_hbone::accept::Arrival;
 use ambit_hbone::head::{Connect, HeadError, Opened, Refusal};
-use ambit_model::address::{Authority, ClientAddr, NetworkAddress};
+use ambit_model::address::{Authority, ClientAddr, NetworkAddress, OriginalDst};
 use ambit_model::http_route::{Opening, Table};
 use ambit_model::name::{Identity, Label, Namespace, Network};
 use ambit_model::request_policy::Target;
 use ambit_model::route::{Asker, Bound, NotBound, NotLed, asker, bound};
 use ambit_model::service::{AppProtocol, Service};
 use ambit_model::snapshot::Snapshot;
+use ambit_model::traffic::Ends;
 use ambit_model::workload::Workload;
 use ambit_process::stop::Stop;
 use ambit_proxy::side::{Reason, Side};
@@ -89,6 +90,11 @@ impl Inbound {
         if let Some(server) = server {
             self.server.get_or_init(|| server);
         }
+    }
+
+    /// For whom a connection to an endpoint is made.
+    pub(crate) fn ends(&self) -> Ends {
+        Ends { client: self.client.from, asked: OriginalDst::new(self.dialled) }
     }
 
     /// Where the client is at home, if it is anybody.

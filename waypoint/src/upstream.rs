@@ -7,6 +7,7 @@ mod group;
 mod lines;
 mod names;
 mod probe;
+mod proxied;
 mod secure;
 
 use std::io;
@@ -39,6 +40,7 @@ pub(crate) use group::{Counted, Groups, Guide};
 pub(crate) use lines::{Got, Lease, Lines};
 pub(crate) use names::{Names, look_up};
 pub(crate) use probe::{Vitals, ask_all};
+pub(crate) use proxied::Announced;
 pub(crate) use secure::{Begin, Unproven};
 
 /// Longer than any healthy network needs, shorter than people wait.

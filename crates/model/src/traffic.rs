@@ -10,6 +10,7 @@ mod near;
 mod origination;
 mod outlier;
 mod probe;
+mod proxied;
 mod table;
 mod ward;
 
@@ -28,6 +29,7 @@ pub use near::{Near, Place, Shares};
 pub use origination::{Origination, Roots, SubjectName, host, is_host};
 pub use outlier::Came;
 pub use probe::{Ask, Probe, Vital};
+pub use proxied::{Ends, Proxied};
 pub use table::Table;
 pub use ward::{Overflow, Ward};
 
@@ -78,6 +80,8 @@ pub struct Handling {
     pub retry_budget: Option<RetryBudget>,
     /// TLS that is begun to endpoints, in tunnels and without them.
     pub tls: Option<Origination>,
+    /// How endpoints are told who their client is, before anything else on each connection.
+    pub proxied: Option<Proxied>,
     /// What cannot be honoured, so that nothing is sent at all.
     pub closed: Option<Broken>,
 }

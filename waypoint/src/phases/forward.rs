@@ -153,7 +153,7 @@ impl Try<'_> {
         let mut request = outgoing.request(attempt, upload);
         record.attempt_begins(request.headers_mut());
         let begun = guide.and_then(Guide::begin);
-        let sent = Box::pin(Lines::send_by(lane, plan, outgoing.http2, request, guide));
+        let sent = Box::pin(Lines::send_by(lane, plan, outgoing.http2, request, (guide, outgoing.ends)));
         let sent = within(route.timeouts().backend_request.after(), sent);
         let after = hedge::after(guide.filter(|_| attempt == 1), outgoing, source);
         let (hash, first) = (guided.and_then(|it| it.hash), endpoint(plan).map(|it| it.uid.clone()));

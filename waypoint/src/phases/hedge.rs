@@ -87,7 +87,9 @@ impl Second<'_> {
         let request = outgoing.request(2, source.lend()?);
         let begun = guide.begin();
         count(lane, &guide, "sent");
-        let came = Box::pin(Lines::send_by(lane, &plan, outgoing.http2, request, Some(&guide))).await;
+        let came =
+            Box::pin(Lines::send_by(lane, &plan, outgoing.http2, request, (Some(&guide), outgoing.ends)))
+                .await;
         let came = came.map(|mut got| {
             got.lease.keep(begun);
             count(lane, &guide, "answered");

@@ -4,7 +4,7 @@
 use ambit_model::name::{Identity, Label};
 use ambit_model::route::Bound;
 use ambit_model::service::AppProtocol;
-use ambit_model::traffic::Version as Wanted;
+use ambit_model::traffic::{Ends, Version as Wanted};
 use base64::Engine;
 use http::header::{
     COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -42,6 +42,8 @@ pub(crate) struct Outgoing {
     before: Option<Authority>,
     /// The headers as copies get them; only where there are any.
     copied: HeaderMap,
+    /// For whom it goes on.
+    pub(crate) ends: Ends,
 }
 
 /// Makes the head that an endpoint gets.
@@ -76,6 +78,7 @@ pub(crate) fn rewrite(inbound: &Inbound, parts: Parts, asked: Asked, route: &Rou
         client_http2,
         before,
         copied,
+        ends: inbound.ends(),
     }
 }
 
@@ -163,6 +166,7 @@ impl Outgoing {
             client_http2: self.client_http2,
             before: self.before.clone(),
             copied: HeaderMap::new(),
+            ends: self.ends,
         }
     }
 

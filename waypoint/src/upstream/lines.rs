@@ -10,7 +10,7 @@ use std::time::Duration;
 use ambit_model::address::Authority;
 use ambit_model::name::{Identity, WorkloadUid};
 use ambit_model::route::{Bound, Plan};
-use ambit_model::traffic::Limits;
+use ambit_model::traffic::{Ends, Limits};
 use ambit_process::clock::{Instant, now};
 use ambit_tls::configs::origin::Spoken;
 use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
@@ -20,7 +20,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::group::{Counted, GroupKey, Room};
-use super::{Begin, Failure, Guide, Malformed, Met, connect, endpoint, secure};
+use super::{Announced, Begin, Failure, Guide, Malformed, Met, connect, endpoint, secure};
 use crate::body::Upload;
 use crate::lane::Lane;
 use crate::line::Line;
@@ -53,10 +53,13 @@ struct Key {
     secured: Option<(Box<str>, u64)>,
     /// Whose limits it comes under.
     group: Option<GroupKey>,
+    /// Of whom the endpoint is told: nobody's requests go by another's connection.
+    announced: Option<Announced>,
 }
 
 impl Key {
-    fn of(plan: &Plan, http2: bool, guide: Option<&Guide>, tls: Option<&Begin>) -> Self {
+    fn of(way: Way<'_>, http2: bool) -> Self {
+        let Way { plan, guide, tls, announced, .. } = way;
         let group = guide.map(|it| it.group.key.clone());
         let workload = endpoint(plan).map(|workload| workload.uid.clone());
         let (hop, target, expect) = match plan {
@@ -65,7 +68,7 @@ impl Key {
             Plan::Direct(to) => (to.hop, None, &[][..]),
         };
         let secured = tls.map(Begin::key);
-        Self { workload, hop: hop.socket(), target, expect: expect.into(), http2, secured, group }
+        Self { workload, hop: hop.socket(), target, expect: expect.into(), http2, secured, group, announced }
     }
 }
 
@@ -274,25 +277,27 @@ impl Lines {
             return Err(Failure::Closed(why.to_string()));
         }
         let tls = Begin::of(lane, guide.as_ref(), secure::asked(&request))?;
+        let announced = Announced::of(plan, guide.as_ref(), None);
         drop(guide);
-        Self::send_on(Way { lane, plan, guide: None, tls: tls.as_ref() }, http2, request).await
+        Self::send_on(Way { lane, plan, guide: None, tls: tls.as_ref(), announced }, http2, request).await
     }
 
-    /// Sends a request as planned and as its service's traffic is handled.
+    /// Sends a request as planned and as its service's traffic is handled, for whom.
     pub(crate) async fn send_by(
         lane: &Lane,
         plan: &Plan,
         http2: bool,
         request: Request<Upload>,
-        guide: Option<&Guide>,
+        (guide, ends): (Option<&Guide>, Ends),
     ) -> Result<Got, Failure> {
         let tls = Begin::of(lane, guide, secure::asked(&request))?;
-        Self::send_on(Way { lane, plan, guide, tls: tls.as_ref() }, http2, request).await
+        let announced = Announced::of(plan, guide, Some(ends));
+        Self::send_on(Way { lane, plan, guide, tls: tls.as_ref(), announced }, http2, request).await
     }
 
     async fn send_on(way: Way<'_>, http2: bool, request: Request<Upload>) -> Result<Got, Failure> {
-        let Way { lane, plan, guide, tls } = way;
-        let place = lane.lines.place(Key::of(plan, http2, guide, tls));
+        let Way { lane, plan, guide, .. } = way;
+        let place = lane.lines.place(Key::of(way, http2));
         if let Some(limits) = guide.and_then(Guide::limits) {
             place.lock().limits.clone_from(limits);
         }
@@ -314,6 +319,7 @@ struct Way<'a> {
     plan: &'a Plan,
     guide: Option<&'a Guide>,
     tls: Option<&'a Begin>,
+    announced: Option<Announced>,
 }
 
 async fn over_http1(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload>) -> Result<Got, Failure> {
@@ -397,8 +403,11 @@ async fn room<T>(
 
 /// A new connection, over which HTTP may be spoken.
 async fn connected(way: Way<'_>, spoken: Spoken) -> Result<(Line, Met), Failure> {
-    let Way { lane, plan, guide, tls } = way;
-    let (line, met) = connect(lane, plan, (None, guide)).await?;
+    let Way { lane, plan, guide, tls, announced } = way;
+    let (mut line, met) = connect(lane, plan, (None, guide)).await?;
+    if let Some(announced) = announced {
+        announced.tell(&mut line, guide).await?;
+    }
     match tls {
         Some(tls) => Ok((tls.on(line, spoken, guide).await?, met)),
         None => Ok((line, met)),

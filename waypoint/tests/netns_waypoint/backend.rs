@@ -28,6 +28,8 @@ use crate::scene::Scene;
 pub(crate) enum Speaks {
     Http1,
     Http2,
+    /// HTTP/1.1, behind a line that says whose connection it is; that is part of its name.
+    Announced,
     /// Sends back what it gets.
     Echo,
     /// Says the same to everybody, and ends.
@@ -91,7 +93,14 @@ pub(crate) async fn backend(scene: &mut Scene, account: &str, ip: &str, speaks: 
     seen
 }
 
-async fn serve(mut stream: Nested, speaks: Speaks, name: String, seen: Arc<Seen>) {
+async fn serve(mut stream: Nested, speaks: Speaks, mut name: String, seen: Arc<Seen>) {
+    if speaks == Speaks::Announced {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.push(stream.read_u8().await.unwrap());
+        }
+        name = format!("{name} for {}", String::from_utf8_lossy(&line).trim_end());
+    }
     if speaks == Speaks::Echo {
         let mut bytes = vec![0; 4096];
         loop {

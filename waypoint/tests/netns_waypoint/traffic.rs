@@ -9,7 +9,10 @@ use std::time::Duration;
 use ambit_model::delta::Change;
 use ambit_model::http_route::{Backend, Broken, Upstream};
 use ambit_model::service::AppProtocol;
-use ambit_model::traffic::{Balance, Handling, HashBy, HashTable, Limits, Outlier, Subset, Traffic, Version};
+use ambit_model::traffic::{
+    Balance, Handling, HashBy, HashTable, Limits, Outlier, Proxied, Subset, Traffic, Version,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::backend::{Seen, Speaks, backend};
 use crate::client::{Answer, Client, empty, http1};
@@ -264,5 +267,47 @@ fn where_nothing_was_said_of_a_service_the_less_busy_of_two_endpoints_is_asked()
         });
         // By chance alone it would be half of them; of two that come by chance it is a quarter.
         assert!((50..150).contains(&count), "{name}, which holds one, got {count} of 400");
+    });
+}
+
+#[test]
+fn an_endpoint_is_told_of_each_connection_whose_it_is_and_clients_share_none() {
+    let mut world = shop(AppProtocol::Http11);
+    let told = traffic(Handling { proxied: Some(Proxied::V1), ..Handling::default() });
+    world.push(Change::Traffic(Arc::new(told)));
+    scene(&world, async |scene| {
+        let one = backend(scene, "one", "127.0.0.2", Speaks::Announced).await;
+        let name = |answer: &str| answer.lines().next().unwrap_or_default().to_owned();
+        let mut first = http1(scene.open("cart", WEB).await.unwrap()).await;
+        let told = name(&first.get("/a").await.body);
+        let (_, line) = told.split_once(" for PROXY TCP4 ").unwrap_or_else(|| panic!("{told}"));
+        let parts: Vec<_> = line.split(' ').collect();
+        assert_eq!((parts.len(), parts[1], parts[3]), (4, "10.1.0.1", "80"), "{line}");
+        assert_eq!(name(&first.get("/b").await.body), told, "a client's connection is kept for it");
+        assert_eq!(one.streams.load(Ordering::SeqCst), 1);
+        let (stream, _) = scene.lead(("cart", "127.0.0.77"), None, WEB).await.unwrap();
+        let mut second = http1(stream).await;
+        let other = name(&second.get("/c").await.body);
+        assert!(other.contains(" for PROXY TCP4 127.0.0.77 10.1.0.1 "), "{other}");
+        assert_eq!(one.streams.load(Ordering::SeqCst), 2);
+    });
+}
+
+#[test]
+fn a_connection_that_is_no_http_begins_with_who_its_client_is() {
+    let mut world = shop(AppProtocol::Tcp);
+    let told = traffic(Handling { proxied: Some(Proxied::V2), ..Handling::default() });
+    world.push(Change::Traffic(Arc::new(told)));
+    scene(&world, async |scene| {
+        backend(scene, "one", "127.0.0.2", Speaks::Echo).await;
+        let mut stream = scene.open("cart", WEB).await.unwrap();
+        stream.write_all(b"hello").await.unwrap();
+        let mut told = vec![0; 28 + 5];
+        stream.read_exact(&mut told).await.unwrap();
+        assert_eq!(&told[..16], b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c");
+        assert_eq!(
+            (&told[20..24], &told[26..28], &told[28..]),
+            (&[10, 1, 0, 1][..], &[0, 80][..], &b"hello"[..])
+        );
     });
 }

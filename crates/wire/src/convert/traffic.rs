@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ambit_model::http_route::Broken;
 use ambit_model::name::WorkloadUid;
-use ambit_model::traffic::{Adaptive, Handling, Subset, Traffic};
+use ambit_model::traffic::{Adaptive, Handling, Proxied, Subset, Traffic};
 
 use self::origination::{origination_from_pb, origination_to_pb};
 use self::place::{near_from_pb, near_to_pb};
@@ -71,6 +71,7 @@ fn given(raw: Option<pb::Handling>) -> Result<Handling, ConvertError> {
         probe,
         hedge_after_ms,
         adaptive,
+        proxied,
     } = raw.unwrap_or_default();
     Ok(Handling {
         balance: balance_from_pb(balance)?,
@@ -83,6 +84,15 @@ fn given(raw: Option<pb::Handling>) -> Result<Handling, ConvertError> {
         probe: probe.map(probe_from_pb).transpose()?,
         hedge_after: hedge_after_ms.map(after),
         adaptive: adaptive.map(|pb::Adaptive { least, most }| Adaptive { least, most }),
+        proxied: match proxied {
+            0 => None,
+            1 => Some(Proxied::V1),
+            2 => Some(Proxied::V2),
+            other => {
+                let wanted = "a version of the PROXY header, 1 or 2";
+                return Err(ConvertError::Value { field: "proxied", value: other.to_string(), wanted });
+            }
+        },
         closed: match closed.as_str() {
             "" => None,
             why => Some(Broken::because(limits::shortened(why, limits::ROUTE_TEXT))),
@@ -131,6 +141,7 @@ fn handling_to_pb(handling: &Handling) -> pb::Handling {
         adaptive,
         retry_budget,
         tls,
+        proxied,
         closed,
     } = handling;
     pb::Handling {
@@ -145,6 +156,11 @@ fn handling_to_pb(handling: &Handling) -> pb::Handling {
         probe: probe.as_ref().map(probe_to_pb),
         hedge_after_ms: hedge_after.map(ms),
         adaptive: adaptive.map(|Adaptive { least, most }| pb::Adaptive { least, most }),
+        proxied: match proxied {
+            None => 0,
+            Some(Proxied::V1) => 1,
+            Some(Proxied::V2) => 2,
+        },
     }
 }
 

@@ -55,6 +55,7 @@ fn handling(handling: &Handling) -> Map<String, Value> {
         adaptive,
         retry_budget,
         tls,
+        proxied,
         closed,
     } = handling;
     let near = match near {
@@ -85,6 +86,7 @@ fn handling(handling: &Handling) -> Map<String, Value> {
         ("adaptiveConcurrency", adaptive.map(|it| json!({ "min": it.least, "max": it.most }))),
         ("retryBudget", budget),
         ("tls", tls.as_ref().map(self::tls)),
+        ("proxyProtocol", proxied.map(|it| format!("{it:?}").into())),
         ("closed", closed.as_ref().map(|it| it.to_string().into())),
     ];
     members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()

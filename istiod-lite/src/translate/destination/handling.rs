@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use ambit_cluster::kinds::destination_rule::{
     ClientTls, ConnectionPool, ConsistentHash, H2Upgrade, HttpPool, LoadBalancer, LocalityLb,
-    OutlierDetection, PortPolicy, Simple, TcpPool, TrafficPolicy,
+    OutlierDetection, PortPolicy, ProxyProtocol, Simple, TcpPool, TrafficPolicy,
 };
 use ambit_cluster::kinds::duration::span;
 use ambit_model::http_route::{Broken, RetryBudget};
 use ambit_model::service::Scope;
 use ambit_model::traffic::{
-    Balance, Handling, HashBy, HashTable, Limits, Near, Origination, Outlier, Place, Shares, Version, Wanted,
-    Warmup,
+    Balance, Handling, HashBy, HashTable, Limits, Near, Origination, Outlier, Place, Proxied, Shares,
+    Version, Wanted, Warmup,
 };
 use serde_json::Number;
 
@@ -124,13 +124,25 @@ pub(super) fn handling(parts: Parts<'_>, notes: &mut Vec<String>) -> Handling {
             floor: it.min_retry_concurrency.unwrap_or(3),
         }),
         tls,
+        proxied: parts.whole.and_then(|it| it.proxy_protocol.as_ref()).map(|it| proxied(it, notes)),
         closed,
+    }
+}
+
+/// Version 1 is meant where none is named.
+fn proxied(given: &ProxyProtocol, notes: &mut Vec<String>) -> Proxied {
+    match given.version.as_str() {
+        "" | "V1" => Proxied::V1,
+        "V2" => Proxied::V2,
+        other => {
+            notes.push(format!("proxyProtocol.version: {other:?} is none, read as V1; write V1 or V2"));
+            Proxied::V1
+        }
     }
 }
 
 /// How TLS is begun, or why nothing is sent: what must not go on otherwise than was asked for.
 fn begun(parts: &Parts<'_>, notes: &mut Vec<String>) -> (Option<Origination>, Option<Broken>) {
-    let proxied = parts.whole.is_some_and(|it| it.proxy_protocol.is_some());
     let said = match parts.begun {
         Some(Ok(tls)) => Ok(Some(tls.clone())),
         Some(Err(unfit)) => Err(unfit.text.clone().into()),
@@ -138,7 +150,6 @@ fn begun(parts: &Parts<'_>, notes: &mut Vec<String>) -> (Option<Origination>, Op
     };
     let why = match said {
         Err(why) => why,
-        Ok(_) if proxied => "proxyProtocol: waypoints do not send that header".into(),
         Ok(tls) => return (tls, None),
     };
     notes.push(format!("{why}, so nothing is sent"));

@@ -231,7 +231,8 @@ fn what_is_not_gone_by_is_told_and_what_must_not_go_on_otherwise_is_closed() {
         ("tls: {mode: SIMPLE}", false, ""),
         ("tls: {mode: SIMPLE, credentialName: c}", true, "trafficPolicy.tls.credentialName"),
         ("tls: {mode: MUTUAL, credentialName: c}", true, "trafficPolicy.tls.credentialName"),
-        ("proxyProtocol: {version: V2}", true, "trafficPolicy.proxyProtocol"),
+        ("proxyProtocol: {version: V2}", false, ""),
+        ("proxyProtocol: {version: V3}", false, "trafficPolicy.proxyProtocol.version: \"V3\" is none"),
         ("tunnel: {protocol: CONNECT, targetHost: a, targetPort: 1}", false, "trafficPolicy.tunnel"),
         ("loadBalancer: {simple: PASSTHROUGH}", false, "trafficPolicy.loadBalancer.simple PASSTHROUGH"),
         (

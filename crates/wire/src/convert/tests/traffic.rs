@@ -8,7 +8,7 @@ use ambit_model::http_route::{Broken, RetryBudget};
 use ambit_model::service::Scope;
 use ambit_model::traffic::{
     Adaptive, Ask, Balance, Handling, HashBy, HashTable, Limits, Near, Origination, Outlier, Place, Probe,
-    Roots, Shares, SubjectName, Subset, Traffic, Version, Wanted, Warmup,
+    Proxied, Roots, Shares, SubjectName, Subset, Traffic, Version, Wanted, Warmup,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -137,11 +137,12 @@ fn handling() -> impl Strategy<Value = Handling> {
         option::of(budget),
         option::of("[a-z]{1,9}"),
         option::of(tls()),
+        option::of(prop_oneof![Just(Proxied::V1), Just(Proxied::V2)]),
     );
     let adaptive = (any::<u32>(), any::<u32>()).prop_map(|(least, most)| Adaptive { least, most });
     let resilient = (option::of(probe()), option::of(time()), option::of(adaptive));
     (balance(), near(), limits(), parts, resilient).prop_map(|(balance, near, limits, parts, resilient)| {
-        let (warmup, outlier, retry_budget, closed, tls) = parts;
+        let (warmup, outlier, retry_budget, closed, tls, proxied) = parts;
         let closed = closed.map(|why| Broken::because(&why));
         let (probe, hedge_after, adaptive) = resilient;
         Handling {
@@ -155,6 +156,7 @@ fn handling() -> impl Strategy<Value = Handling> {
             adaptive,
             retry_budget,
             tls,
+            proxied,
             closed,
         }
     })
@@ -221,4 +223,10 @@ fn what_cannot_be_read_is_refused_by_its_field() {
         changed(|it, _| it.service = "web".into()),
         Err(ConvertError::Name { field: "service", .. })
     ));
+}
+
+#[test]
+fn a_version_of_the_proxy_header_that_there_is_not_is_refused() {
+    let error = changed(|_, handling| handling.proxied = 3).unwrap_err();
+    assert!(matches!(error, ConvertError::Value { field: "proxied", .. }), "{error}");
 }
