@@ -98,6 +98,7 @@ fn a_gateway_in_the_directory_has_a_waypoint_with_its_routes_in_force_for_as_lon
     let log = mesh.run(&["logs", &format!("shop/{}", before[0])]);
     assert!(log.contains("spiffe://cluster.local/ns/shop/sa/web"), "{log}");
     what_becomes_of_a_request_is_explained(&mesh);
+    a_limit_of_a_route_is_named_and_holds(&mesh);
     spans_are_told_to_whom_the_mesh_names(&mesh, &before[0]);
     // Two of them, then others in their place, then one: nobody notices.
     let load = mesh.load("shop/web", CART, 20);
@@ -142,6 +143,32 @@ fn what_becomes_of_a_request_is_explained(mesh: &Mesh) {
         "{told:#}"
     );
     assert_eq!((&seen["end"]["kind"], &seen["end"]["shares"][0]["percent"]), (&"sent".into(), &100.0.into()));
+}
+
+/// Of a path among the requests of the route.
+const LIMIT: &str = r#"
+apiVersion: ambit.io/v1alpha1
+kind: RateLimitPolicy
+metadata: { name: limited, namespace: shop }
+spec:
+  targetRefs: [{ group: gateway.networking.k8s.io, kind: HTTPRoute, name: cart }]
+  local: [{ match: { to: [{ operation: { paths: ["/limited"] } }] }, requests: 1, per: 1h }]
+"#;
+
+fn a_limit_of_a_route_is_named_and_holds(mesh: &Mesh) {
+    mesh.write("limit.yaml", LIMIT);
+    let url = format!("{CART}/limited");
+    eventually(SOON, || match mesh.why(&["GET", &url, "--from", "shop/web"]) {
+        told if told["waypoint"]["limits"][0]["name"] == "shop/limited" => Ok(()),
+        told => Err(told.to_string()),
+    })
+    .unwrap();
+    assert_eq!(mesh.fetch("shop/web", &url).unwrap()["path"], "/through/limited");
+    let over = mesh.fetch("shop/web", &url).unwrap_err();
+    assert!(over.contains("status 429"), "{over}");
+    // Other requests of the route are none of its concern.
+    goes_through(mesh, CART, true).unwrap();
+    mesh.remove("limit.yaml");
 }
 
 /// The application itself takes them: whatever is asked of it, it says yes.
