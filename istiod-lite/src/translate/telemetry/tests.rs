@@ -4,7 +4,7 @@ use ambit_cluster::kinds::mesh::MeshConfig;
 use ambit_cluster::{Body, Kind, ObjectRef};
 use ambit_model::delta::Change;
 
-use ambit_model::telemetry::{Metric, Relabel};
+use ambit_model::telemetry::{Metric, Relabel, Sink};
 
 use super::*;
 use crate::conditions;
