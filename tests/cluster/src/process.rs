@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -62,12 +63,14 @@ impl Process {
         Some(Self { pid: pid.parse().ok()?, start: start.parse().ok()? })
     }
 
-    /// Writes the process down. The file must be there: whoever removed it has ended the cluster, and nothing
-    /// more may start.
+    /// Writes the process down. The file must be there, and be there still when that is done: whoever took it away has
+    /// ended the cluster, perhaps before this could be read in it, and nothing more may start.
     pub fn record(self, path: &Path) -> io::Result<()> {
         let mut file = File::options().write(true).truncate(true).open(path)?;
         writeln!(file, "{} {}", self.pid, self.start)?;
-        file.sync_all()
+        file.sync_all()?;
+        let (written, there) = (file.metadata()?, fs::metadata(path)?);
+        if written.ino() == there.ino() { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 }
 

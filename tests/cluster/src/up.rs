@@ -189,11 +189,14 @@ pub fn down(layout: &Layout) -> Result<()> {
         return Ok(());
     }
     let spec = Spec::read(layout).ok();
-    // From here on nothing more starts: a process that finds no file for its record ends.
-    let recorded =
-        files(&layout.records()).iter().filter_map(|path| Process::recorded(path)).collect::<Vec<_>>();
-    remove_tree(&layout.records())?;
-    end(layout, &recorded)?;
+    // From here on nothing more starts: a process that no longer finds its record after it has written it ends, and what
+    // was written before is in here. Somebody may have come no further than this.
+    let gone = layout.records().with_extension("gone");
+    end_recorded(layout, &gone)?;
+    match fs::rename(layout.records(), &gone) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => end_recorded(layout, &gone)?,
+    }
     net::remove(layout, spec.as_ref())?;
     cgroup::remove(&layout.cgroup())?;
     unmount(&layout.dir())?;
@@ -207,14 +210,17 @@ fn remove_root(root: &Path) -> Result<()> {
     if spec::all(root).is_empty() { remove_tree(root) } else { Ok(()) }
 }
 
-fn end(layout: &Layout, recorded: &[Process]) -> Result<()> {
+/// Ends the cluster's processes, and those that are recorded in the folder, which goes then.
+fn end_recorded(layout: &Layout, records: &Path) -> Result<()> {
+    let recorded: Vec<Process> = files(records).iter().filter_map(|path| Process::recorded(path)).collect();
     wait(&format!("the processes of cluster {}", layout.name()), KILL_WAIT, &[], || {
         let mut left = cgroup::members(&layout.cgroup())?;
         left.extend(recorded.iter().copied().filter(|process| process.is_alive()));
         let left = process::end(&left, Duration::from_millis(200));
         let Some(stuck) = left.first() else { return Ok(()) };
         bail!("process {} does not end", stuck.pid())
-    })
+    })?;
+    remove_tree(records)
 }
 
 /// A node's mounts end with it; this is for what a crash left between two calls.
