@@ -203,4 +203,12 @@ mod tests {
         assert!(told[5] && struggle.is_close());
         assert!(!struggle.note(begin + Duration::from_mins(2)) && !struggle.is_close());
     }
+    #[tokio::test]
+    async fn whoever_takes_the_plugin_away_waits_for_a_pass_that_is_under_way() {
+        let state = State::new(true);
+        let turn = Arc::clone(&state.turn).lock_owned().await;
+        assert!(tokio::time::timeout(Duration::from_millis(20), state.at_rest()).await.is_err());
+        drop(turn);
+        state.at_rest().await;
+    }
 }
