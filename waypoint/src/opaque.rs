@@ -45,16 +45,23 @@ pub(crate) async fn lead(inbound: &Arc<Inbound>, arrival: Arrival, table: Option
     }
     // The client may be gone, and then there is nobody to tell.
     let Ok(stream) = arrival.open(&inbound.opened()) else { return };
-    follow(inbound, Line::from(stream), table).await;
+    hear(inbound, Line::from(stream), table).await;
 }
 
 /// Follows them with a stream that is open already.
-pub(crate) async fn follow(inbound: &Arc<Inbound>, mut line: Line, table: Option<&Table>) {
+pub(crate) async fn follow(inbound: &Arc<Inbound>, line: Line, table: Option<&Table>) {
     if routed::asks_for_server(inbound, table) {
-        let Ok(server) = routed::server(&mut line).await else { return };
-        inbound.heard(server);
+        return hear(inbound, line, table).await;
     }
     carry(inbound, line, routed::target(inbound, table)).await;
+}
+
+/// Listens for which server is asked for, and goes on by that.
+async fn hear(inbound: &Arc<Inbound>, mut line: Line, table: Option<&Table>) {
+    if let Ok(server) = routed::server(&mut line).await {
+        inbound.heard(server);
+        carry(inbound, line, routed::target(inbound, table)).await;
+    }
 }
 
 /// Reaches an endpoint first and only then opens the stream, so that the client learns when there is none.

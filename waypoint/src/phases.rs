@@ -10,6 +10,7 @@ mod filled;
 mod forward;
 mod hedge;
 mod identify;
+mod kept;
 mod limit;
 pub(crate) mod mirror;
 mod process;

@@ -16,7 +16,7 @@ use crate::line::Line;
 use crate::phases::route::known;
 use crate::refused::Refused;
 use crate::stream::Inbound;
-use crate::upstream::Chance;
+use crate::upstream::{Chance, is_wildcard};
 
 /// A client of TLS is to begin, and to go on, within this.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ pub(crate) async fn server(line: &mut Line) -> io::Result<Option<Box<str>>> {
 
 /// Whether it has to be known which server a connection asks for: its way depends on that, or whether it may be.
 pub(crate) fn asks_for_server(inbound: &Inbound, table: Option<&Table>) -> bool {
-    let of_wildcard = inbound.service().is_some_and(|service| service.hostname.as_str().starts_with('*'));
+    let of_wildcard = inbound.service().is_some_and(|service| is_wildcard(service.hostname.as_str()));
     let world = inbound.lane.shared.world.load();
     of_wildcard
         || table.is_some_and(|table| table.asks_for_server(&inbound.opening(&world, table)))

@@ -38,7 +38,7 @@ use crate::line::Line;
 pub(crate) use busy::Busy;
 pub(crate) use group::{Counted, Groups, Guide};
 pub(crate) use lines::{Got, Lease, Lines};
-pub(crate) use names::{Names, look_up};
+pub(crate) use names::{Names, is_wildcard, look_up};
 pub(crate) use probe::{Vitals, ask_all};
 pub(crate) use proxied::Announced;
 pub(crate) use secure::{Begin, Unproven};
@@ -290,7 +290,7 @@ impl Pick for Chance {
 
 /// What a workload's name resolves to; nothing when there is no answer. A wildcard's is looked up before (`look_up`).
 async fn resolve(lane: &Lane, hostname: &Label) -> Vec<IpAddr> {
-    if hostname.as_str().starts_with('*') {
+    if is_wildcard(hostname.as_str()) {
         return Vec::new();
     }
     lane.shared.names.resolve(hostname.as_str()).await.to_vec()

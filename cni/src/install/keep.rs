@@ -203,6 +203,7 @@ mod tests {
         assert!(told[5] && struggle.is_close());
         assert!(!struggle.note(begin + Duration::from_mins(2)) && !struggle.is_close());
     }
+
     #[tokio::test]
     async fn whoever_takes_the_plugin_away_waits_for_a_pass_that_is_under_way() {
         let state = State::new(true);

@@ -189,10 +189,11 @@ pub fn down(layout: &Layout) -> Result<()> {
         return Ok(());
     }
     let spec = Spec::read(layout).ok();
-    // From here on nothing more starts: a process that no longer finds its record after it has written it ends, and what
-    // was written before is in here. Somebody may have come no further than this.
     let gone = layout.records().with_extension("gone");
+    // Somebody may have come no further than this.
     end_recorded(layout, &gone)?;
+    // From here on nothing more starts: a process that no longer finds its record after it has written it ends, and what
+    // was written before is in here.
     match fs::rename(layout.records(), &gone) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => end_recorded(layout, &gone)?,

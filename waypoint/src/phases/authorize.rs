@@ -38,7 +38,8 @@ pub(crate) fn authorize(record: &mut Record, seen: &Seen<'_>) -> Result<(), Refu
     }
 }
 
-/// Judges a connection of which only its ends are known, and the server that it asks for if that was heard. What policies say of requests is read strictly.
+/// Judges a connection of which only its ends are known, and the server that it asks for if that was heard. What policies
+/// say of requests is read strictly.
 pub(crate) fn admit(inbound: &Inbound) -> Result<(), Refused> {
     match opinion(inbound, None)?.map(|opinion| opinion.verdict) {
         None | Some(Verdict::Allow(_)) => Ok(()),

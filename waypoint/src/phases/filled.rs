@@ -11,15 +11,13 @@ use ambit_model::operator::{End, Field, Known, Seen, Shown, Template};
 use ambit_process::clock::now_system;
 use http::header::HeaderMap;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 
 use super::identify::{Asked, scheme_of};
+use super::kept::{Kept, MOST, shown};
 use super::record::protocol;
 use crate::stream::Inbound;
 use crate::upstream::Met;
-
-/// Headers that are kept.
-const HEADERS: usize = 32;
 
 /// A request, and its answer once there is one.
 #[derive(Clone)]
@@ -34,7 +32,7 @@ pub(crate) struct Told {
     service: Option<String>,
     route: String,
     start: SystemTime,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Kept,
     /// Headers of the answer that are kept when it comes.
     wanted: Vec<HeaderName>,
     answer: Option<Answer>,
@@ -45,7 +43,7 @@ struct Answer {
     status: StatusCode,
     target: String,
     server: String,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Kept,
 }
 
 impl Told {
@@ -58,7 +56,7 @@ impl Told {
     ) -> Self {
         let values = || of.iter().map(|it| &it.value);
         let mut wanted: Vec<HeaderName> = values().flat_map(Template::response_headers).cloned().collect();
-        wanted.truncate(HEADERS);
+        wanted.truncate(MOST);
         Self {
             method: parts.method.to_string(),
             path: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
@@ -70,7 +68,7 @@ impl Told {
             service: inbound.service().map(|it| it.hostname.to_string()),
             route,
             start: now_system(),
-            headers: kept(&parts.headers, values().flat_map(Template::request_headers)),
+            headers: Kept::of(&parts.headers, values().flat_map(Template::request_headers)),
             wanted,
             answer: None,
         }
@@ -79,7 +77,7 @@ impl Told {
     /// The same once an endpoint has answered.
     pub(super) fn answered(&self, status: StatusCode, met: &Met, headers: &HeaderMap) -> Self {
         let server = met.principal.to_string();
-        let headers = kept(headers, self.wanted.iter());
+        let headers = Kept::of(headers, self.wanted.iter());
         Self { answer: Some(Answer { status, target: met.target.clone(), server, headers }), ..self.clone() }
     }
 }
@@ -116,12 +114,12 @@ impl Seen for Told {
             Field::Path => self.path.as_str(),
             Field::Authority => self.authority.as_deref()?,
             Field::Scheme => self.scheme,
-            Field::Header(name) => return found(&self.headers, name),
+            Field::Header(name) => return self.headers.get(name).map(shown),
         }))
     }
 
     fn response(&self, name: &HeaderName) -> Option<Cow<'_, str>> {
-        found(&self.answer.as_ref()?.headers, name)
+        self.answer.as_ref()?.headers.get(name).map(shown)
     }
 
     fn address(&self, of: End) -> Option<SocketAddr> {
@@ -142,21 +140,4 @@ impl Seen for Told {
 
 fn text(it: &str) -> Option<Shown<'_>> {
     Some(Shown::Text(Cow::Borrowed(it)))
-}
-
-fn kept<'a>(
-    headers: &HeaderMap,
-    wanted: impl Iterator<Item = &'a HeaderName>,
-) -> Vec<(HeaderName, HeaderValue)> {
-    let mut all: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for name in wanted {
-        let is_new = all.len() < HEADERS && all.iter().all(|(it, _)| it != name);
-        all.extend(headers.get(name).filter(|_| is_new).map(|value| (name.clone(), value.clone())));
-    }
-    all
-}
-
-fn found<'a>(headers: &'a [(HeaderName, HeaderValue)], name: &HeaderName) -> Option<Cow<'a, str>> {
-    let (_, value) = headers.iter().find(|(it, _)| it == name)?;
-    Some(String::from_utf8_lossy(value.as_bytes()))
 }

@@ -107,6 +107,11 @@ impl Names {
     }
 }
 
+/// Whether it stands for all hosts below it.
+pub(crate) fn is_wildcard(host: &str) -> bool {
+    host.starts_with('*')
+}
+
 /// Finds out where the host is that is asked for, if the service is one of a wildcard.
 pub(crate) async fn look_up(
     lane: &Lane,
@@ -116,7 +121,7 @@ pub(crate) async fn look_up(
 ) -> Result<(), Refused> {
     let Bound::Service { service, .. } = to else { return Ok(()) };
     let wildcard = service.hostname.as_str();
-    if !wildcard.starts_with('*') {
+    if !is_wildcard(wildcard) {
         return Ok(());
     }
     let host = asked.and_then(host).and_then(|it| under(wildcard, it)).ok_or(Refused::NoRoute)?;

@@ -24,6 +24,10 @@ const WEB: &str = "10.1.0.1:80";
 /// Where the server is that is no part of the mesh.
 pub(crate) const OUTSIDE: &str = "127.0.0.50";
 
+/// Where hosts are. What is looked up is the whole name, to the dot at its end.
+pub(crate) const NAMES: &str = "127.0.0.50 a.example.com.\n127.0.0.60 private.example.com.\n\
+    127.0.0.49 pod.example.com.\n127.0.0.50 a.example.org.\n127.0.0.50 example.com.\n";
+
 /// An endpoint without a tunnel.
 pub(crate) fn plain(name: &str, ip: &str) -> Workload {
     Workload { tunnel: Tunnel::None, ..endpoint(name, ip) }
@@ -263,10 +267,7 @@ pub(crate) fn wildcard(protocol: AppProtocol) -> [Change; 2] {
 fn a_host_below_a_wildcard_is_asked_where_it_is_and_nowhere_that_only_we_can_reach() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("hosts");
-    // What is looked up is the whole name, to the dot at its end.
-    let names = "127.0.0.50 a.example.com.\n127.0.0.60 private.example.com.\n127.0.0.49 pod.example.com.\n\
-                 127.0.0.50 a.example.org.\n127.0.0.50 example.com.\n";
-    std::fs::write(&file, names).unwrap();
+    std::fs::write(&file, NAMES).unwrap();
     let mut world = wildcard(AppProtocol::Http11).to_vec();
     world.push(Change::Workload(Arc::new(plain("pod", "127.0.0.49"))));
     let settings = [("DYNAMIC_DNS_RANGES", "127.0.0.48/30"), (HOSTS, file.to_str().unwrap())];

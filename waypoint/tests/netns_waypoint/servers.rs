@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::backend::{Speaks, backend};
 use crate::client::raw;
-use crate::outside::{OUTSIDE, plain, wildcard};
+use crate::outside::{NAMES, OUTSIDE, plain, wildcard};
 use crate::policies::{any, change, policy, way};
 use crate::routed::hello;
 use crate::scene::{HOSTS, Scene, scene, scene_with, shop};
@@ -53,9 +53,7 @@ async fn begins(scene: &Scene, bytes: &[u8]) -> Option<String> {
 fn a_client_of_tls_gets_to_the_host_below_a_wildcard_that_it_asks_for_and_to_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("hosts");
-    let names = "127.0.0.50 a.example.com.\n127.0.0.60 private.example.com.\n127.0.0.49 pod.example.com.\n\
-                 127.0.0.50 a.example.org.\n127.0.0.50 example.com.\n";
-    std::fs::write(&file, names).unwrap();
+    std::fs::write(&file, NAMES).unwrap();
     let mut world = wildcard(AppProtocol::Tls).to_vec();
     world.push(Change::Workload(Arc::new(plain("pod", "127.0.0.49"))));
     let settings = [("DYNAMIC_DNS_RANGES", "127.0.0.48/30"), (HOSTS, file.to_str().unwrap())];

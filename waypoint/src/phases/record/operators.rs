@@ -10,9 +10,10 @@ use ambit_model::telemetry::Sink;
 use ambit_model::trace::TraceId;
 use ambit_process::clock::now_system;
 use ambit_process::observe::AS_IT_IS;
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 use tracing::info;
 
+use super::super::kept::shown;
 use super::Record;
 use super::said::{Said, protocol};
 use crate::metrics::RequestLabels;
@@ -102,7 +103,7 @@ impl Seen for Over<'_> {
     }
 
     fn response(&self, name: &HeaderName) -> Option<Cow<'_, str>> {
-        if let Some((_, value)) = self.said.told.iter().find(|(it, _)| it == name) {
+        if let Some(value) = self.said.told.get(name) {
             return Some(shown(value));
         }
         // It is put in after all others.
@@ -125,9 +126,4 @@ impl Seen for Over<'_> {
     fn grpc(&self) -> Option<u16> {
         self.labels.grpc
     }
-}
-
-/// What is no text is shown as far as it is one.
-pub(super) fn shown(value: &HeaderValue) -> Cow<'_, str> {
-    String::from_utf8_lossy(value.as_bytes())
 }

@@ -11,23 +11,21 @@ use ambit_model::snapshot::Snapshot;
 use ambit_model::telemetry::{Attribute, Facts, Levels, Metric, Relabel, Sink, TracingSaid, UNKNOWN, Value};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
+use super::super::kept::Kept;
 use super::Record;
 use crate::metrics::RequestLabels;
 use crate::stream::Inbound;
-
-/// Headers of one request that are kept.
-const HEADERS: usize = 32;
 
 /// What is said, and what it is about.
 pub(super) struct Said {
     levels: Levels,
     /// Whether labels of counters are otherwise than usual.
     relabels: bool,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Kept,
     /// Lines that somebody wants in a form of theirs; none: that is not known.
     pub(super) lines: Vec<(Sink, Option<Arc<LineFormat>>)>,
     /// Headers of the answer that those are made of.
-    pub(super) told: Vec<(HeaderName, HeaderValue)>,
+    pub(super) told: Kept,
 }
 
 /// What is said of a request with these headers; none where nobody has a say.
@@ -45,12 +43,8 @@ pub(super) fn begin(world: &Snapshot, inbound: &Inbound, headers: &HeaderMap) ->
     let of_labels = levels.formulas().flat_map(|it| it.headers());
     let of_lines = lines.iter().filter_map(|(_, form)| form.as_deref()).flat_map(LineFormat::request_headers);
     let wanted = levels.filters().flat_map(|it| it.headers()).chain(of_labels).chain(of_lines);
-    let mut kept: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for name in wanted {
-        let is_new = kept.len() < HEADERS && kept.iter().all(|(it, _)| it != name);
-        kept.extend(headers.get(name).filter(|_| is_new).map(|value| (name.clone(), value.clone())));
-    }
-    Some(Box::new(Said { relabels: levels.relabels(), levels, headers: kept, lines, told: Vec::new() }))
+    let headers = Kept::of(headers, wanted);
+    Some(Box::new(Said { relabels: levels.relabels(), levels, headers, lines, told: Kept::default() }))
 }
 
 impl Said {
@@ -60,19 +54,13 @@ impl Said {
 
     /// A header of the request, if it was kept.
     pub(super) fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value)
+        self.headers.get(name)
     }
 
     /// The client is answered with these headers.
     pub(super) fn answered(&mut self, headers: &HeaderMap) {
-        let Self { lines, told, .. } = self;
-        told.clear();
-        for name in
-            lines.iter().filter_map(|(_, form)| form.as_deref()).flat_map(LineFormat::response_headers)
-        {
-            let is_new = told.len() < HEADERS && told.iter().all(|(it, _)| it != name);
-            told.extend(headers.get(name).filter(|_| is_new).map(|value| (name.clone(), value.clone())));
-        }
+        let forms = self.lines.iter().filter_map(|(_, form)| form.as_deref());
+        self.told = Kept::of(headers, forms.flat_map(LineFormat::response_headers));
     }
 }
 

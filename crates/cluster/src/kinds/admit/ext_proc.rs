@@ -110,6 +110,7 @@ fn names(field: &str, names: &[String], findings: &mut Findings) {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::policy::some_routes;
     use crate::kinds::admit::review;
 
     fn said(spec: &Value) -> Vec<String> {
@@ -151,11 +152,7 @@ mod tests {
         assert_eq!(said(&whole()), Vec::<String>::new());
         // It may be attached to a route as well, and to rules of a name.
         let mut routed = whole();
-        let group = "gateway.networking.k8s.io";
-        routed["targetRefs"] = json!([
-            { "group": group, "kind": "HTTPRoute", "name": "cart", "sectionName": "pay" },
-            { "group": group, "kind": "GRPCRoute", "name": "cart" },
-        ]);
+        routed["targetRefs"] = some_routes();
         assert_eq!(said(&routed), Vec::<String>::new());
     }
 

@@ -95,6 +95,16 @@ pub(super) fn targets_or_routes(many: &[PolicyTarget], findings: &mut Findings) 
     }
 }
 
+/// Targets that are routes, as tests of those kinds name them.
+#[cfg(test)]
+pub(super) fn some_routes() -> Value {
+    let group = "gateway.networking.k8s.io";
+    serde_json::json!([
+        { "group": group, "kind": "HTTPRoute", "name": "cart", "sectionName": "pay" },
+        { "group": group, "kind": "GRPCRoute", "name": "cart" },
+    ])
+}
+
 fn attached(
     (one, many): (Option<&PolicyTarget>, &[PolicyTarget]),
     more: &[(&str, &str)],
