@@ -58,6 +58,8 @@ pub struct Config {
     pub threads: usize,
     /// How long a body may stand still; none: any time.
     pub idle: Option<Duration>,
+    /// How long a client of a port that does not say what is spoken there may be silent and still be heard.
+    pub silence: Duration,
     /// Whether applications are told who asks.
     pub tell_client: bool,
     /// Within what time connections are opened anew when a replica has come; zero: they stay.
@@ -111,6 +113,12 @@ const IDLE: Key<Duration> = Key::new(
     "how long a request's or an answer's body may stand still; 0 for any time",
     duration,
     || Duration::from_secs(3600),
+);
+const SILENCE: Key<Duration> = Key::new(
+    "PROTOCOL_DETECTION_TIMEOUT",
+    "how long a client of a port that does not say what is spoken there is listened to; then it is carried as TCP",
+    duration,
+    || Duration::from_millis(200),
 );
 const TELL_CLIENT: Key<bool> = Key::new(
     "XFCC_INCLUDE_CLIENT_IDENTITY",
@@ -198,6 +206,7 @@ impl Config {
             roots: ROOTS.read(source, f).map_or(RootSource::System, |path| RootSource::File(path.into())),
             threads: threads(THREADS.read(source, f)),
             idle: Some(IDLE.read(source, f)).filter(|idle| !idle.is_zero()),
+            silence: SILENCE.read(source, f),
             tell_client: TELL_CLIENT.read(source, f),
             rebalance: REBALANCE.read(source, f),
             requests: match REQUESTS.read(source, f) {

@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) keys: Arc<Rings>,
     /// How long a body may stand still; none: any time.
     pub(crate) idle: Option<Duration>,
+    /// Who says nothing for this long waits for the other side to begin, as databases and mail do.
+    pub(crate) silence: Duration,
     /// Whether applications are told who asks.
     pub(crate) tell_client: bool,
     /// When connections of clients are to be opened anew.

@@ -53,6 +53,8 @@ pub struct Metrics {
     pub sent: Family<ConnectionLabels, Counter>,
     /// What was refused before a request or a connection was there to be recorded.
     pub refused: Family<Reason, Counter>,
+    /// Connections to ports that do not say what is spoken there, by what was heard.
+    pub heard: Family<Reason, Counter>,
     /// Questions whether requests may come in, to those who say.
     pub asked: Family<AskedLabels, Counter>,
     /// Requests that limits were looked at for.
@@ -92,6 +94,7 @@ impl Default for Metrics {
             received: Family::default(),
             sent: Family::default(),
             refused: Family::default(),
+            heard: Family::default(),
             overflows: Family::default(),
             ejections: Family::default(),
             hedges: Family::default(),
@@ -122,6 +125,8 @@ impl Metrics {
         to.register("istio_tcp_received_bytes", "Bytes from client to server", m.received);
         to.register("istio_tcp_sent_bytes", "Bytes from server to client", m.sent);
         to.register("ambit_waypoint_refused", "Refused before a record (unstable)", m.refused);
+        let heard = "Connections to ports that do not say what is spoken there (unstable)";
+        to.register("ambit_waypoint_protocols_heard", heard, m.heard);
         let asked = "Questions to external authorizers (unstable)";
         to.register("ambit_waypoint_ext_authz", asked, m.asked);
         let limits = "Requests by what came of rate limits (unstable)";

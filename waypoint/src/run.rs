@@ -115,6 +115,7 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
         limits: Limits::default(),
         keys,
         idle: config.idle,
+        silence: config.silence,
         tell_client: config.tell_client,
         rebalance: rebalance(&config, &world, &synced, &mut until_end),
         requests: (config.requests / config.threads).max(1),

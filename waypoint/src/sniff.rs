@@ -1,5 +1,4 @@
-//! What is spoken on a connection whose port does not say (`waypoint.md` 1.3). Owns the guess, from the first bytes,
-//! and how long they are waited for.
+//! What is spoken on a connection whose port does not say (`waypoint.md` 1.3). Owns the guess, from the first bytes.
 
 use std::io;
 use std::time::Duration;
@@ -10,8 +9,6 @@ use tokio::time::timeout;
 
 use crate::line::Line;
 
-/// Who says nothing for this long waits for the other side to begin, as databases and mail do.
-pub(crate) const SILENCE: Duration = Duration::from_millis(200);
 /// Who has begun like HTTP is to go on within this.
 const REST: Duration = Duration::from_secs(10);
 
@@ -28,6 +25,19 @@ pub(crate) enum Spoken {
     Http1,
     Http2,
     Other,
+    /// Nothing was said in time, or at all.
+    Nothing,
+}
+
+impl Spoken {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+            Self::Other => "other",
+            Self::Nothing => "nothing",
+        }
+    }
 }
 
 /// Listens until it is clear, for the first byte as long as `patience`. What was read is put back.
@@ -36,11 +46,12 @@ pub(crate) async fn sniff(line: &mut Line, mut patience: Duration) -> io::Result
     let spoken = loop {
         let read = match timeout(patience, line.read_buf(&mut heard)).await {
             Ok(read) => read?,
-            Err(_) if heard.is_empty() => break Spoken::Other,
+            Err(_) if heard.is_empty() => break Spoken::Nothing,
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         };
         match guess(&heard) {
             Some(spoken) => break spoken,
+            None if read == 0 && heard.is_empty() => break Spoken::Nothing,
             None if read == 0 => break Spoken::Other,
             None => patience = REST,
         }

@@ -27,7 +27,7 @@ use crate::line::Line;
 use crate::metrics::told;
 use crate::phases::route::protocol_of;
 use crate::room::Share;
-use crate::sniff::{SILENCE, Spoken, sniff};
+use crate::sniff::{Spoken, sniff};
 use crate::{inner, opaque};
 
 /// Who opened the tunnel. What is asked for is asked by an [`Asker`], who may be another.
@@ -142,7 +142,24 @@ impl Inbound {
 
     /// What the port says is spoken there.
     pub(crate) fn protocol(&self) -> AppProtocol {
-        protocol_of(&self.bound)
+        match &self.bound {
+            Bound::Service { .. } => protocol_of(&self.bound),
+            Bound::Workload { workload, target } => self.protocol_at(workload, target.port()),
+        }
+    }
+
+    /// The same of a workload's own port: HTTP where every service in front of it says so. Then a client may be silent
+    /// for as long as it likes before it asks; else it is the guess of who listens for a moment.
+    fn protocol_at(&self, workload: &Workload, port: u16) -> AppProtocol {
+        let world = self.lane.shared.world.load();
+        let mut said = workload.services.iter().flat_map(|(key, ports)| {
+            let of = world.service(key);
+            let here = ports.iter().filter(|(_, target)| **target == port);
+            here.map(move |(port, _)| of.and_then(|it| it.ports.get(port)).map(|it| it.protocol))
+        });
+        let first = said.next().flatten().unwrap_or(AppProtocol::Unknown);
+        let all = first.is_http() && said.all(|other| other.is_some_and(AppProtocol::is_http));
+        if all { first } else { AppProtocol::Unknown }
     }
 }
 
@@ -228,22 +245,29 @@ async fn open(inbound: Arc<Inbound>, arrival: Arrival, accepting: Stop) {
         AppProtocol::Tcp | AppProtocol::Tls => {
             return opaque::lead(&inbound, arrival, table.as_deref()).await;
         }
-        AppProtocol::Http11 | AppProtocol::Http2 | AppProtocol::Grpc | AppProtocol::Unknown => {
-            inbound.protocol()
-        }
+        spoken => spoken,
     };
     // The client may be gone, and then there is nobody to tell.
     let Ok(stream) = arrival.open(&inbound.opened()) else { return };
     let mut line = Line::from(stream);
     // Who only has to wait a moment to be heard as something else than HTTP would go around the routes.
     let of_requests = table.as_ref().is_some_and(|it| it.is_of_requests());
-    let patience = if spoken == AppProtocol::Unknown && !of_requests { SILENCE } else { inner::IDLE };
-    match sniff(&mut line, patience).await {
-        Ok(Spoken::Other) if spoken == AppProtocol::Unknown => {
+    let guessed = spoken == AppProtocol::Unknown && !of_requests;
+    let patience = if guessed { inbound.lane.shared.silence } else { inner::IDLE };
+    let heard = sniff(&mut line, patience).await;
+    if let Ok(heard) = &heard
+        && spoken == AppProtocol::Unknown
+    {
+        inbound.lane.shared.metrics.heard.get_or_create(&Reason(heard.as_str())).inc();
+    }
+    match heard {
+        Ok(Spoken::Other | Spoken::Nothing) if spoken == AppProtocol::Unknown => {
             opaque::follow(&inbound, line, table.as_deref()).await;
         }
         // What is no HTTP on a port of HTTP is answered as HTTP/1.1 answers what it cannot read.
-        Ok(Spoken::Other | Spoken::Http1) => inner::serve_http1(inbound, line, accepting).await,
+        Ok(Spoken::Other | Spoken::Nothing | Spoken::Http1) => {
+            inner::serve_http1(inbound, line, accepting).await
+        }
         Ok(Spoken::Http2) => inner::serve_http2(inbound, line, accepting).await,
         Err(_) => {}
     }

@@ -74,6 +74,17 @@ pub enum AppProtocol {
     Tls,
 }
 
+impl AppProtocol {
+    /// Whether it is HTTP of any kind.
+    #[must_use]
+    pub fn is_http(self) -> bool {
+        match self {
+            Self::Http11 | Self::Http2 | Self::Grpc => true,
+            Self::Unknown | Self::Tcp | Self::Tls => false,
+        }
+    }
+}
+
 /// Address families a service supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Families {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::backend::{Speaks, backend};
 use crate::client::http1;
-use crate::scene::{PATIENCE, endpoint, scene, shop};
+use crate::scene::{PATIENCE, endpoint, scene, scene_with, shop};
 
 const WEB: &str = "10.1.0.1:80";
 
@@ -88,7 +88,7 @@ fn a_port_of_tcp_without_an_endpoint_that_answers_is_refused_before_it_opens() {
 
 #[test]
 fn a_port_that_does_not_say_is_heard_for_what_is_spoken() {
-    scene(&shop(AppProtocol::Unknown), async |scene| {
+    scene_with(&[("PROTOCOL_DETECTION_TIMEOUT", "60s")], &shop(AppProtocol::Unknown), async |scene| {
         backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
         let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
         assert_eq!(client.get("/").await.status, 200);
@@ -99,6 +99,11 @@ fn a_port_that_does_not_say_is_heard_for_what_is_spoken() {
         assert_eq!(echo(scene.open("cart", WEB).await.unwrap(), "EHLO shop\r\n").await, "EHLO shop\r\n");
         // Nothing at all is an end, too.
         assert_eq!(echo(scene.open("cart", WEB).await.unwrap(), "").await, "");
+        let metrics = scene.get(15020, "/metrics").await.unwrap();
+        for heard in ["other", "nothing"] {
+            let line = format!("ambit_waypoint_protocols_heard_total{{reason=\"{heard}\"}} 1");
+            assert!(metrics.lines().any(|it| it == line), "{line} in\n{metrics}");
+        }
     });
 }
 
