@@ -138,13 +138,18 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
     stop.stopped().await;
     // Who sends us traffic learns it from the control plane, which learns it from this.
     gate.set(false);
+    drained(&config, tunnels, &accepting).await;
+    until_end.drain(END_WAIT).await;
+    Ok(())
+}
+
+/// Takes new work for as long as it may still come, then ends what is open in time.
+async fn drained(config: &Config, tunnels: Tasks, accepting: &Stop) {
     sleep(config.grace).await;
     accepting.stop();
     // Each listener ends its own connections in time; this is for what does not.
     let drained = tunnels.finish(config.drain + END_WAIT, END_WAIT).await;
     info!(aborted = drained.aborted, "drained");
-    until_end.drain(END_WAIT).await;
-    Ok(())
 }
 
 /// When clients move to replicas that come.
