@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ambit_cluster::files::{Keep, load_once, load_text, review, review_text};
+use ambit_cluster::files::{Keep, Remark, load_once, load_text, review, review_text};
 use ambit_cluster::{Object, ObjectRef};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -137,6 +137,12 @@ fn in_cluster(survey: Survey, paths: &[PathBuf], only: Option<&str>) -> Result<A
     Ok(analysis)
 }
 
+/// What a review of manifests says, a finding a line; with the remedies.
+pub(crate) fn reviewed(remarks: Vec<Remark>) -> String {
+    let findings = remarks.into_iter().map(Finding::from).collect();
+    listed(&Analysis { objects: 0, findings })
+}
+
 fn read(paths: &[PathBuf]) -> Result<(Analysis, Vec<Object>), Box<dyn Error>> {
     let (mut analysis, mut objects) = (Analysis::default(), Vec::new());
     for path in paths {
@@ -190,12 +196,17 @@ impl Analysis {
     }
 }
 
-fn text(analysis: &Analysis) -> String {
+fn listed(analysis: &Analysis) -> String {
     let mut text = String::new();
     for finding in &analysis.findings {
         // Writing to a String cannot fail.
         let _written = line(&mut text, finding);
     }
+    text
+}
+
+fn text(analysis: &Analysis) -> String {
+    let text = listed(analysis);
     let [errors, warnings] = [Severity::Error, Severity::Warning].map(|severity| analysis.count(severity));
     text + &format!("objects read: {}, errors: {errors}, warnings: {warnings}", analysis.objects)
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::need::{self, Tool};
-use crate::run;
 use crate::workspace::{Workspace, cargo};
+use crate::{demo, run};
 
 /// What nodes and the control plane are made of, beside what is built from Go modules. A tool that is not on the
 /// path is named by its file.
@@ -53,6 +53,7 @@ pub(crate) fn build(workspace: &Workspace, more: &[&str]) -> Result<()> {
 /// The cluster's own program, and the one that runs in its pods.
 fn programs(workspace: &Workspace) -> Command {
     let mut build = cargo();
-    build.args(["build", "--workspace", "--bin", "ambit-lab", "--bin", "ambit"]).current_dir(&workspace.root);
+    build.args(["build", "--workspace", "--bin", "ambit-lab", "--bin", "ambit"]).args(demo::AS_TESTS_DO);
+    build.current_dir(&workspace.root);
     build
 }

@@ -14,7 +14,7 @@ const REPORTS: &str = "deploy/conformance";
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
     need::root("a cluster")?;
     cluster::tools()?;
-    demo::programs(workspace)?;
+    demo::programs_of_tests(workspace)?;
     images::build_plugin(workspace)?;
     cluster::build(workspace, &["--conformance"])?;
     let mut suite = Command::new(workspace.built("debug", "ambit-lab"));

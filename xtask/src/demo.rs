@@ -23,11 +23,25 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
     Err(failed).with_context(|| format!("{} does not start", ambit.display()))
 }
 
-/// Builds all programs as tests and demo use them.
-///
-/// The whole workspace is selected on purpose: cargo unifies features over what is selected, and a
-/// narrower choice would compile shared dependencies a second time.
-pub(crate) fn programs(workspace: &Workspace) -> Result<()> {
+/// What a build of a program is told, so that it finds done what tests have compiled. That one test's name is among
+/// what is built is what counts: only then cargo gives dependencies the features that tests ask for, too, and with
+/// others it would compile most of them a second time.
+pub(crate) const AS_TESTS_DO: [&str; 2] = ["--test", "netns"];
+
+/// Builds all programs as tests use them.
+pub(crate) fn programs_of_tests(workspace: &Workspace) -> Result<()> {
+    run::shown(built(workspace).args(AS_TESTS_DO))
+}
+
+/// Builds all programs as users do.
+fn programs(workspace: &Workspace) -> Result<()> {
+    run::shown(&mut built(workspace))
+}
+
+/// The whole workspace is selected on purpose: cargo unifies features over what is selected, and a narrower choice would
+/// compile shared dependencies a second time.
+fn built(workspace: &Workspace) -> Command {
     let mut build = cargo();
-    run::shown(build.args(["build", "--workspace", "--bins"]).current_dir(&workspace.root))
+    build.args(["build", "--workspace", "--bins"]).current_dir(&workspace.root);
+    build
 }

@@ -17,7 +17,7 @@ use crate::{demo, need};
 pub(crate) fn run(workspace: &Workspace) -> Result<Tally> {
     need::root("the docs tier")?;
     need::tools(&[&need::IPROUTE, &need::NFT])?;
-    demo::programs(workspace)?;
+    demo::programs_of_tests(workspace)?;
     let mut files = vec![workspace.root.join("README.md")];
     for entry in std::fs::read_dir(workspace.root.join("docs"))? {
         files.push(entry?.path());

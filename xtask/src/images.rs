@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::need;
-use crate::run;
 use crate::workspace::{Workspace, cargo};
+use crate::{demo, need, run};
 use ambit_images::Component;
 
 /// What was asked for.
@@ -63,6 +62,8 @@ fn build(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
     }
     if profile == "release" {
         build.arg("--release");
+    } else {
+        build.args(demo::AS_TESTS_DO);
     }
     run::shown(&mut build)?;
     Ok(workspace.target.join(profile))

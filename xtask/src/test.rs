@@ -105,7 +105,7 @@ fn run_tier(workspace: &Workspace, tier: Tier, seeds: Option<&str>) -> Result<Ta
             let looks = [&need::IPROUTE, &need::NFT, &need::IPTABLES];
             need::tools(&[looks.as_slice(), &[&need::FAKETIME, &need::CURL, &need::H2LOAD]].concat())?;
             need::kernel()?;
-            demo::programs(workspace)?;
+            demo::programs_of_tests(workspace)?;
             let mut test = integration(&targets)?;
             // One at a time: these tests measure waits, and two meshes on two cores disturb each other.
             test.args(["--", "--test-threads=1"]);
@@ -119,7 +119,7 @@ fn stories(workspace: &Workspace, targets: &[String], programs: &[&str]) -> Resu
     need::root("a tier of clusters")?;
     cluster::tools()?;
     need::tools(&[&need::PROMETHEUS])?;
-    demo::programs(workspace)?;
+    demo::programs_of_tests(workspace)?;
     // Nodes are given what a user installs: the static plugin, in an image.
     images::build_plugin(workspace)?;
     // What clusters are made of is built before a story's time begins.

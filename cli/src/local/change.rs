@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::mesh::Mesh;
 use super::report::{AskError, not_there};
 use super::spec::supervisor;
+use crate::analyze::reviewed;
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,8 @@ pub(crate) enum ChangeError {
     Manifest(Box<Fault>),
     #[error("{0} holds no object that a mesh reads")]
     Empty(String),
+    #[error("nothing is applied:\n{}", .0.trim_end())]
+    Refused(String),
 }
 
 /// Label changes: a value sets, none removes.
@@ -74,6 +77,13 @@ pub(super) fn apply(mesh: &Mesh, file: &Path) -> Result<(), Box<dyn Error>> {
     if objects.is_empty() {
         return Err(Box::new(ChangeError::Empty(file.display().to_string())));
     }
+    // As it is where the control plane is asked before an object is accepted.
+    let review = files::review_text(file, &text);
+    let (refused, doubtful): (Vec<_>, Vec<_>) = review.remarks.into_iter().partition(|it| it.refused);
+    if !refused.is_empty() {
+        return Err(Box::new(ChangeError::Refused(reviewed(refused))));
+    }
+    eprint!("{}", reviewed(doubtful));
     for (object, value) in objects {
         put(mesh, &object, value)?;
         println!("{object} applied");

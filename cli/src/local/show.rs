@@ -8,12 +8,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use ambit_cluster::files;
+
 use super::UpArgs;
 use super::layout::LAN;
 use super::mesh::Mesh;
 use super::report::{self, Component, PodStatus, Request, Status, ask};
 use super::spec::Spec;
 use super::up::{self, is_ready};
+use crate::analyze::reviewed;
 use crate::args::fail_as;
 use crate::capture::{Capture, is_tls};
 use crate::enter::{EnterArgs, NOT_ENTERED, become_command};
@@ -45,6 +48,9 @@ pub(super) fn up(mesh: &Mesh, args: &UpArgs) -> Result<(), Box<dyn Error>> {
         owner: None,
     };
     let status = up::up(mesh, &spec, &[])?;
+    // The mesh does without what it cannot read, and whoever wrote it is to know.
+    let review = files::review(&spec.source);
+    eprint!("{}", review.map_or_else(|error| format!("{error}\n"), |it| reviewed(it.remarks)));
     println!("{}", table(mesh, &status));
     Ok(())
 }

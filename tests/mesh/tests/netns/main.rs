@@ -227,4 +227,27 @@ fn commands_change_the_cluster_and_leave_the_manifests_alone() {
     assert!(told.contains("wrong.yaml") && told.contains("metadata.name"), "{told}");
     assert!(told.trim_end().lines().count() == 1, "{told}");
     assert_eq!(mesh.manifest_names(), ["cluster.yaml", "pods.yaml", "services.yaml"]);
+
+    // What a cluster would refuse is refused here, with all that is beside it; of what is there already it is told.
+    let both = format!("{}---\n{NOWHERE}", include_str!("../../../../deploy/demo-steps/deny-web.yaml"));
+    let both = mesh.aside("both.yaml", &both);
+    let told = mesh.fails(&["apply", "-f", both.to_str().unwrap()]);
+    assert!(told.contains("nothing is applied") && told.contains("spec.endpoints[0].address"), "{told}");
+    mesh.run(&["down"]);
+    mesh.write("both.yaml", NOWHERE);
+    let told = mesh.up_again();
+    assert!(told.contains("ServiceEntry shop/nowhere): error AMB0001: spec.endpoints[0].address"), "{told}");
+    eventually(SOON, || mesh.fetch("shop/web", CART)).unwrap();
 }
+
+const NOWHERE: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata:
+  name: nowhere
+  namespace: shop
+spec:
+  hosts: [nowhere.example]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: \"0)\"}]
+";

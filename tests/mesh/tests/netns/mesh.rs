@@ -162,6 +162,14 @@ impl Mesh {
         String::from_utf8(output.stderr).unwrap()
     }
 
+    /// Starts the mesh once more; returns what it warned of.
+    pub fn up_again(&self) -> String {
+        let output = self.local().args(["up", self.manifests().to_str().unwrap()]).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{told}");
+        told
+    }
+
     /// A file that is not among the manifests.
     pub fn aside(&self, name: &str, text: &str) -> PathBuf {
         let path = self.dir.path().join(name);
