@@ -1,6 +1,9 @@
 //! A conversation with a processor about one request and its answer (`waypoint.md` 9.1). Owns that there is one message
 //! under way at a time, each answered within its time, and what becomes of the request when there is no answer. What is
-//! told, and what is done with the answers, is `phases::process`'; what an answer is, the model's.
+//! told, and what is done with the answers, is `phases::process`'; what an answer is, the model's. Conversations in which
+//! nobody waits for the other are `duplex`'s.
+
+mod duplex;
 
 use std::fmt;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
@@ -17,6 +20,8 @@ use crate::call::{CallError, Stream, framed, pour};
 use crate::lane::Lane;
 use crate::metrics::Processed;
 use crate::refused::Refused;
+use duplex::Duplex;
+pub(crate) use duplex::Word;
 
 /// What an answer may hold beside a body.
 const BESIDE: usize = 256 << 10;
@@ -59,6 +64,8 @@ pub(crate) struct Processor {
     /// Headers of requests that are judged, or that only the mesh sets.
     apart: Vec<HeaderName>,
     talk: Mutex<Talk>,
+    /// The conversation, where nobody waits for the other.
+    duplex: Option<Duplex>,
     state: Arc<StdMutex<State>>,
 }
 
@@ -76,6 +83,7 @@ enum Talk {
 }
 
 struct State {
+    name: Label,
     modes: Modes,
     outcome: Processed,
     /// Why nothing goes on, until somebody says so to the client.
@@ -98,10 +106,16 @@ impl Processor {
     ) -> Self {
         let modes = policy.modes;
         let name = Label::from(policy.key.to_string());
-        let state = State { modes, outcome: Processed::Processed, refused: None, is_stopped: false };
+        let outcome = Processed::Processed;
+        let state = State { name: name.clone(), modes, outcome, refused: None, is_stopped: false };
+        let state = Arc::new(StdMutex::new(state));
         let first = Box::new(First { modes, attributes });
-        let talk = Mutex::new(Talk::Unopened(first));
-        Self { policy, name, lane, apart, talk, state: Arc::new(StdMutex::new(state)) }
+        let (talk, duplex) = if modes.is_duplex() {
+            (Talk::Over, Some(Duplex::begin(&lane, &policy, (first, Arc::clone(&state)))))
+        } else {
+            (Talk::Unopened(first), None)
+        };
+        Self { policy, name, lane, apart, talk: Mutex::new(talk), duplex, state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -130,6 +144,9 @@ impl Processor {
 
     /// Nothing more is told.
     pub(crate) async fn over(&self) {
+        if let Some(duplex) = &self.duplex {
+            duplex.end();
+        }
         self.close(&mut *self.talk.lock().await);
     }
 
@@ -139,6 +156,9 @@ impl Processor {
         step: Step,
         message: impl FnOnce(Option<&First>) -> Bytes,
     ) -> Result<Option<Box<Onward>>, Stopped> {
+        if self.duplex.is_some() {
+            return self.ask(step, message).await;
+        }
         let mut talk = self.talk.lock().await;
         if self.state().is_stopped {
             return Err(Stopped);
@@ -170,7 +190,7 @@ impl Processor {
             }
             Ok(Some(Heard::Answer(answer))) => {
                 self.close(&mut talk);
-                self.answered(answer);
+                self.state().answered(answer);
                 Err(Stopped)
             }
             Err(error) => {
@@ -247,25 +267,9 @@ impl Processor {
         Talk::Watched { to, _alive: alive }
     }
 
-    fn answered(&self, answer: Box<Immediate>) {
-        let mut state = self.state();
-        state.outcome = Processed::Answered;
-        state.is_stopped = true;
-        state.refused = Some(Refused::Processed { by: self.name.clone(), answer });
-    }
-
     /// There is no answer, or none that can be followed: the request goes on, or it does not.
     pub(crate) fn fail(&self, error: NoReply) -> Result<(), Stopped> {
-        let mut state = self.state();
-        if self.policy.fail_open {
-            state.outcome = Processed::FailedOpen;
-            tracing::debug!(policy = %self.name, error = ambit_proxy::fault::chain(&error), "goes on unprocessed");
-            return Ok(());
-        }
-        state.outcome = Processed::Failed;
-        state.is_stopped = true;
-        state.refused = Some(Refused::Unprocessed { by: self.name.clone(), error: Box::new(error) });
-        Err(Stopped)
+        self.state().fail(&self.policy, error)
     }
 
     /// Fails, and says nothing more.
@@ -302,6 +306,29 @@ impl Processor {
         if let Talk::Open(stream) = std::mem::replace(talk, Talk::Over) {
             self.lane.crew.add("processor", stream.end());
         }
+    }
+}
+
+impl State {
+    fn answered(&mut self, answer: Box<Immediate>) {
+        self.outcome = Processed::Answered;
+        self.is_stopped = true;
+        self.refused = Some(Refused::Processed { by: self.name.clone(), answer });
+    }
+
+    fn fail(&mut self, policy: &ExtProc, error: NoReply) -> Result<(), Stopped> {
+        if policy.fail_open {
+            self.outcome = Processed::FailedOpen;
+            tracing::debug!(policy = %self.name, error = ambit_proxy::fault::chain(&error), "goes on unprocessed");
+            return Ok(());
+        }
+        // What was said first is why.
+        if !self.is_stopped {
+            self.outcome = Processed::Failed;
+            self.is_stopped = true;
+            self.refused = Some(Refused::Unprocessed { by: self.name.clone(), error: Box::new(error) });
+        }
+        Err(Stopped)
     }
 }
 

@@ -126,6 +126,8 @@ pub enum BodyMode {
     Buffered,
     /// As much of it as is kept.
     BufferedPartial,
+    /// As it comes, without waiting for answers; what the processor sends is what goes on.
+    Duplex,
 }
 
 impl BodyMode {
@@ -162,6 +164,12 @@ impl Modes {
             Way::Request => self.request_headers,
             Way::Response => self.response_headers,
         }
+    }
+
+    /// Whether on some way nobody waits for the other.
+    #[must_use]
+    pub fn is_duplex(&self) -> bool {
+        [self.request_body, self.response_body].contains(&BodyMode::Duplex)
     }
 
     /// What else of a way is told.
@@ -249,10 +257,21 @@ pub struct Onward {
     pub headers: Mutation,
     /// What the body, or its piece, is replaced by; none: it stays.
     pub body: Option<Vec<u8>>,
+    /// A piece of what goes on, where nobody waits for the other.
+    pub streamed: Option<Streamed>,
     /// Whether it wants to be told nothing more of this way.
     pub last: bool,
     /// Whether the route is to be chosen again.
     pub reroute: bool,
+}
+
+/// A piece of a body that a processor sends on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Streamed {
+    /// Its bytes.
+    pub body: Vec<u8>,
+    /// Whether nothing follows.
+    pub is_end: bool,
 }
 
 /// What a client is answered by a processor.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use ambit_model::ext_proc::{
-    BodyMode, Choice, Immediate, Modes, Mutation, Onward, Part, Reply, Said, Step, Way,
+    BodyMode, Choice, Immediate, Modes, Mutation, Onward, Part, Reply, Said, Step, Streamed, Way,
 };
 use ambit_model::provider::{HeaderChange, How};
 use bytes::Bytes;
@@ -130,6 +130,7 @@ fn message(first: Option<&First>, told: Told) -> Bytes {
         request.protocol_config = Some(pb::ProtocolConfiguration {
             request_body_mode: send_mode(modes.request_body).into(),
             response_body_mode: send_mode(modes.response_body).into(),
+            send_body_without_waiting_for_header_response: modes.is_duplex(),
         });
         if !attributes.is_empty() {
             let value = |text: &String| Value { kind: Some(Kind::StringValue(text.clone())) };
@@ -154,6 +155,7 @@ const fn send_mode(mode: BodyMode) -> BodySendMode {
         BodyMode::Streamed => BodySendMode::Streamed,
         BodyMode::Buffered => BodySendMode::Buffered,
         BodyMode::BufferedPartial => BodySendMode::BufferedPartial,
+        BodyMode::Duplex => BodySendMode::FullDuplexStreamed,
     }
 }
 
@@ -189,14 +191,18 @@ fn common(raw: Option<pb::CommonResponse>) -> Result<Onward, ProcessError> {
     use pb::body_mutation::Mutation as Raw;
     let pb::CommonResponse { status, header_mutation, body_mutation, clear_route_cache } =
         raw.unwrap_or_default();
-    let body = match body_mutation.and_then(|it| it.mutation) {
-        Some(Raw::Body(bytes)) => Some(bytes.into()),
-        Some(Raw::ClearBody(true)) => Some(Vec::new()),
-        Some(Raw::ClearBody(false)) | None => None,
+    let (body, streamed) = match body_mutation.and_then(|it| it.mutation) {
+        Some(Raw::Body(bytes)) => (Some(bytes.into()), None),
+        Some(Raw::ClearBody(true)) => (Some(Vec::new()), None),
+        Some(Raw::StreamedResponse(pb::StreamedBodyResponse { body, end_of_stream: is_end })) => {
+            (None, Some(Streamed { body: body.into(), is_end }))
+        }
+        Some(Raw::ClearBody(false)) | None => (None, None),
     };
     Ok(Onward {
         headers: mutation(header_mutation.unwrap_or_default())?,
         body,
+        streamed,
         last: status == i32::from(pb::common_response::ResponseStatus::ContinueAndReplace),
         reroute: clear_route_cache,
     })
@@ -287,7 +293,8 @@ fn body_mode(raw: i32) -> Result<BodyMode, ProcessError> {
         Ok(BodySendMode::Streamed) => BodyMode::Streamed,
         Ok(BodySendMode::Buffered) => BodyMode::Buffered,
         Ok(BodySendMode::BufferedPartial) => BodyMode::BufferedPartial,
-        Err(_) => return Err(ProcessError::Mode(raw)),
+        // Nobody begins with that in the middle of a conversation in which each waits for the other.
+        Ok(BodySendMode::FullDuplexStreamed) | Err(_) => return Err(ProcessError::Mode(raw)),
     })
 }
 

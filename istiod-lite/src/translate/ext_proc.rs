@@ -26,6 +26,7 @@ pub fn ext_proc(world: &World, object: &ExtProcPolicy) -> Option<ExtProc> {
     let Attached { targets, routes } = attached(world, &meta.namespace, &spec.target_refs)?;
     let home: &str = &meta.namespace;
     let body_most = spec.max_body_bytes.and_then(|it| usize::try_from(it).ok());
+    let modes = modes(&spec.processing_mode, spec.observability_mode);
     let mut policy = ExtProc {
         key: PolicyKey { namespace: meta.namespace.parse().ok()?, name: meta.name.parse().ok()? },
         targets,
@@ -33,10 +34,11 @@ pub fn ext_proc(world: &World, object: &ExtProcPolicy) -> Option<ExtProc> {
         rule: rule(&spec.matching, home),
         at: service(world, home, (&spec.service, spec.port)),
         patience: duration(&spec.timeout).filter(|it| *it >= Duration::from_millis(1)).unwrap_or(PATIENCE),
-        fail_open: spec.fail_open,
+        // What was told without waiting cannot go on without what comes of it.
+        fail_open: spec.fail_open && !modes.is_duplex(),
         watches: spec.observability_mode,
-        modes: modes(&spec.processing_mode, spec.observability_mode),
-        may_choose: spec.allow_mode_override,
+        modes,
+        may_choose: spec.allow_mode_override && !modes.is_duplex(),
         body_most: body_most.unwrap_or(BODY_USUAL).min(BODY_MOST),
         shown: shown(&spec.forward_headers),
         attributes: spec.attributes.iter().filter_map(|it| it.parse().ok()).collect(),
@@ -55,16 +57,20 @@ fn modes(given: &ProcessingMode, watches: bool) -> Modes {
         request_trailers,
         response_trailers,
     } = *given;
-    // Nothing is kept for who only watches.
-    let kept = |mode: BodyMode| if watches && mode.is_kept() { BodyMode::Streamed } else { mode };
+    // Nothing is kept for who only watches, and nothing comes of it.
+    let is_other = |mode: BodyMode| mode.is_kept() || mode == BodyMode::Duplex;
+    let kept = |mode: BodyMode| if watches && is_other(mode) { BodyMode::Streamed } else { mode };
     let is_sent = |it: Option<Sending>, usual| it.map_or(usual, |it| it == Sending::Send);
+    let (request_body, response_body) = (kept(body(request_body)), kept(body(response_body)));
+    // With a body that streams both ways, all of that way is told.
+    let (all_out, all_back) = (request_body == BodyMode::Duplex, response_body == BodyMode::Duplex);
     Modes {
-        request_headers: is_sent(request_headers, true),
-        response_headers: is_sent(response_headers, true),
-        request_body: kept(body(request_body)),
-        response_body: kept(body(response_body)),
-        request_trailers: is_sent(request_trailers, false),
-        response_trailers: is_sent(response_trailers, false),
+        request_headers: all_out || is_sent(request_headers, true),
+        response_headers: all_back || is_sent(response_headers, true),
+        request_body,
+        response_body,
+        request_trailers: all_out || is_sent(request_trailers, false),
+        response_trailers: all_back || is_sent(response_trailers, false),
     }
 }
 
@@ -74,6 +80,7 @@ const fn body(given: BodySending) -> BodyMode {
         BodySending::Buffered => BodyMode::Buffered,
         BodySending::BufferedPartial => BodyMode::BufferedPartial,
         BodySending::Streamed => BodyMode::Streamed,
+        BodySending::FullDuplexStreamed => BodyMode::Duplex,
     }
 }
 
@@ -148,6 +155,21 @@ spec:
         let policy = read(&POLICY.replace("port: 9002", "port: 9002\n  observabilityMode: true")).unwrap();
         assert!(policy.watches);
         assert_eq!(policy.modes.request_body, BodyMode::Streamed);
+    }
+
+    #[test]
+    fn where_nobody_waits_for_the_other_all_of_that_way_is_told_and_nothing_goes_on_without_an_answer() {
+        let duplex = POLICY
+            .replace("requestBody: BUFFERED", "requestTrailers: SKIP, requestBody: FULL_DUPLEX_STREAMED");
+        let open = duplex.replace("port: 9002", "port: 9002\n  failOpen: true\n  allowModeOverride: true");
+        let policy = read(&open).unwrap();
+        assert_eq!((policy.modes.request_body, policy.modes.request_trailers), (BodyMode::Duplex, true));
+        assert_eq!(
+            (policy.fail_open, policy.may_choose, policy.modes.response_headers),
+            (false, false, false)
+        );
+        let watching = read(&duplex.replace("port: 9002", "port: 9002\n  observabilityMode: true")).unwrap();
+        assert_eq!(watching.modes.request_body, BodyMode::Streamed);
     }
 
     #[test]

@@ -74,6 +74,25 @@ impl Stream {
         Err(CallError::NoMessage)
     }
 
+    /// Calls a method with messages that come when they come; nothing has to be said before the first one.
+    pub(crate) async fn pour(
+        lane: &Arc<Lane>,
+        at: &Reach,
+        (method, messages): (&'static str, mpsc::Receiver<Bytes>),
+        largest: usize,
+    ) -> Result<Self, CallError> {
+        let Some(seat) = lane.calls.add_below(CALLS) else { return Err(CallError::Full) };
+        let to = find(lane, at)?;
+        let planned = plan(lane, &to, &mut Hints::default()).await;
+        let plan = planned.map_err(|refusal| CallError::NoEndpoint(at.clone(), Box::new(refusal)))?;
+        let request = head(&call_of(at, method), true)?.map(|_| Upload::messages(messages));
+        let sent = Box::pin(Lines::send(lane, (&to, &plan), true, request)).await;
+        let got = sent.map_err(|failure| CallError::Failed(Box::new(failure)))?;
+        // Whoever has the messages sends them.
+        let (nobody, _) = mpsc::channel(1);
+        Self::begun(got, (nobody, seat), largest)
+    }
+
     fn begun(got: Got, (to, seat): (mpsc::Sender<Bytes>, One), largest: usize) -> Result<Self, CallError> {
         let Got { response, lease, .. } = got;
         let (parts, from) = response.into_parts();

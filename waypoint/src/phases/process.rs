@@ -6,13 +6,14 @@
 //! Requests go by all of them in the order of their policies, answers the other way round. Only what an endpoint answers
 //! goes by them, nothing that we say ourselves.
 
+mod flow;
 mod pieces;
 
 use std::sync::Arc;
 
 use ambit_model::ext_proc::{BodyMode, Onward, Part, Step, Way};
 use ambit_model::request_policy::{Http, fires};
-use ambit_wire::process::{self, Head};
+use ambit_wire::process::{self, First, Head};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
@@ -114,6 +115,9 @@ const fn step(way: Way, part: Part) -> Step {
 
 impl Request<'_> {
     async fn go(&mut self) -> Result<bool, Failed> {
+        if self.one.modes().request_body == BodyMode::Duplex {
+            return Box::pin(self.flow()).await;
+        }
         let mut reroute = false;
         if self.one.modes().request_headers
             && let Some(onward) = self.tell_headers().await?
@@ -136,7 +140,14 @@ impl Request<'_> {
     }
 
     async fn tell_headers(&self) -> Result<Option<Box<Onward>>, Stopped> {
-        let Self { one, parts, asked, source } = self;
+        let is_end = self.source.is_end();
+        let message = |first: Option<&_>| self.head(is_end, first);
+        self.one.tell(step(Way::Request, Part::Headers), message).await
+    }
+
+    /// What it is told of the headers.
+    fn head(&self, is_end: bool, first: Option<&First>) -> Bytes {
+        let Self { one, parts, asked, .. } = self;
         let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         let pseudo = [
             (":method", parts.method.as_str()),
@@ -148,11 +159,7 @@ impl Request<'_> {
         let is_shown =
             |name: &HeaderName| *name != HOST && !rewrite::is_ours(name) && one.policy.shown.holds(name);
         let headers = shown(&parts.headers, is_shown);
-        let is_end = source.is_end();
-        let message = |first: Option<&_>| {
-            process::headers(Way::Request, Head { pseudo: &pseudo, headers: &headers }, is_end, first)
-        };
-        one.tell(step(Way::Request, Part::Headers), message).await
+        process::headers(Way::Request, Head { pseudo: &pseudo, headers: &headers }, is_end, first)
     }
 
     async fn body(&mut self) -> Result<(), Failed> {
@@ -268,6 +275,9 @@ struct Response<'a> {
 
 impl Response<'_> {
     async fn go(&mut self) -> Result<(), Failed> {
+        if self.one.modes().response_body == BodyMode::Duplex {
+            return Box::pin(self.flow()).await;
+        }
         if self.one.modes().response_headers
             && let Some(onward) = self.tell_headers().await?
         {
@@ -288,15 +298,18 @@ impl Response<'_> {
     }
 
     async fn tell_headers(&self) -> Result<Option<Box<Onward>>, Stopped> {
+        let is_end = self.answer.body.is_end_stream();
+        let message = |first: Option<&_>| self.head(is_end, first);
+        self.one.tell(step(Way::Response, Part::Headers), message).await
+    }
+
+    /// What it is told of the headers.
+    fn head(&self, is_end: bool, first: Option<&First>) -> Bytes {
         let Self { one, answer, .. } = self;
         let status = answer.response.status();
         let pseudo = [(":status", status.as_str())];
         let headers = shown(answer.response.headers(), |name| one.policy.shown.holds(name));
-        let is_end = answer.body.is_end_stream();
-        let message = |first: Option<&_>| {
-            process::headers(Way::Response, Head { pseudo: &pseudo, headers: &headers }, is_end, first)
-        };
-        one.tell(step(Way::Response, Part::Headers), message).await
+        process::headers(Way::Response, Head { pseudo: &pseudo, headers: &headers }, is_end, first)
     }
 
     async fn change(&mut self, onward: &Onward) -> Result<(), Stopped> {

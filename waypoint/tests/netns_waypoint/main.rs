@@ -12,6 +12,8 @@ mod client;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod duplex;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod grpc;

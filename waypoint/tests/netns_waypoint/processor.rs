@@ -30,6 +30,8 @@ pub(crate) const RESPONSE_TRAILERS: u8 = 7;
 pub(crate) enum Does {
     /// Says this.
     Say(Vec<u8>),
+    /// Says these, one after the other.
+    SayAll(Vec<Vec<u8>>),
     /// Ends the conversation well.
     End,
     /// Fails.
@@ -140,6 +142,11 @@ async fn talk(mut body: Incoming, state: Arc<Processor>, to: mpsc::Sender<Result
             let part = bytes[0] >> 3;
             match state.hear(Told { part, bytes }) {
                 Does::Say(message) => drop(to.send(Ok(Frame::data(framed(&message)))).await),
+                Does::SayAll(messages) => {
+                    for message in messages {
+                        drop(to.send(Ok(Frame::data(framed(&message)))).await);
+                    }
+                }
                 Does::End => return drop(to.send(end("0")).await),
                 Does::Fail => return drop(to.send(end("14")).await),
                 Does::Nothing => {}

@@ -101,6 +101,9 @@ pub enum BodySending {
     BufferedPartial,
     /// Piece by piece, as they come.
     Streamed,
+    /// Piece by piece, without waiting for answers, not even for the one to the headers; what the processor streams back is
+    /// what goes on. Headers and trailers of that way are told as well, and failOpen is false.
+    FullDuplexStreamed,
 }
 
 /// Headers that a processor is shown. A name may begin or end with *.

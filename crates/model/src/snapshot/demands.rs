@@ -114,7 +114,7 @@ impl<T: Attached> Demands<T> {
     pub(super) fn of_rule(&self, targets: &[Target], rule: Option<RuleName<'_>>) -> Vec<&Arc<T>> {
         let here = self.of(targets).into_iter().filter_map(|one| self.by_key.get(one.key()));
         let mut found: Vec<&Arc<T>> = here.collect();
-        let Some(rule) = rule else { return found };
+        let Some(rule) = rule.filter(|_| !self.by_route.is_empty()) else { return found };
         let of_route = self.by_route.all(rule.route).iter();
         for one in of_route.filter(|one| one.routes().iter().any(|it| it.covers(rule))) {
             // Attached to its service as well, it is there already.

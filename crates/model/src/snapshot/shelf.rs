@@ -20,6 +20,10 @@ impl<K: Eq + Hash + Clone, T: PartialEq> Default for Shelf<K, T> {
 }
 
 impl<K: Eq + Hash + Clone, T: PartialEq> Shelf<K, T> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn best(&self, key: &K) -> Option<&Arc<T>> {
         self.all(key).first()
     }

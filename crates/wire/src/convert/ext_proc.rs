@@ -85,8 +85,9 @@ fn body_mode(field: &'static str, raw: i32) -> Result<BodyMode, ConvertError> {
         Ok(Body::Streamed) => BodyMode::Streamed,
         Ok(Body::Buffered) => BodyMode::Buffered,
         Ok(Body::BufferedPartial) => BodyMode::BufferedPartial,
+        Ok(Body::FullDuplexStreamed) => BodyMode::Duplex,
         Err(_) => {
-            return Err(ConvertError::Value { field, value: raw.to_string(), wanted: "a mode, from 0 to 3" });
+            return Err(ConvertError::Value { field, value: raw.to_string(), wanted: "a mode, from 0 to 4" });
         }
     })
 }
@@ -149,6 +150,7 @@ fn modes_to_pb(modes: &Modes) -> pb::ProcModes {
         BodyMode::Streamed => Body::Streamed.into(),
         BodyMode::Buffered => Body::Buffered.into(),
         BodyMode::BufferedPartial => Body::BufferedPartial.into(),
+        BodyMode::Duplex => Body::FullDuplexStreamed.into(),
     };
     pb::ProcModes {
         request_headers,

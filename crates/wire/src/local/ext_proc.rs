@@ -64,6 +64,7 @@ fn mode(modes: &Modes) -> Value {
         BodyMode::Streamed => "STREAMED",
         BodyMode::Buffered => "BUFFERED",
         BodyMode::BufferedPartial => "BUFFERED_PARTIAL",
+        BodyMode::Duplex => "FULL_DUPLEX_STREAMED",
     };
     json!({
         "requestHeaders": send(modes.request_headers),

@@ -131,3 +131,22 @@ fn an_answer_of_which_one_thing_cannot_be_done_is_none() {
         assert_eq!(read(bytes).unwrap_err().to_string(), wanted);
     }
 }
+
+#[test]
+fn a_piece_that_goes_on_says_whether_more_follows_and_the_first_message_that_nobody_waits() {
+    let piece = [field(1, "abc"), number(2, 1)].concat();
+    let Reply { said, .. } = read(field(3, field(1, field(3, field(3, piece))))).unwrap();
+    let Said::Onward(step, onward) = said else { panic!("{said:?}") };
+    assert_eq!(step, Step { way: Way::Request, part: Part::Body });
+    assert_eq!(
+        (onward.body, onward.streamed),
+        (None, Some(Streamed { body: b"abc".to_vec(), is_end: true }))
+    );
+    let modes = Modes { request_body: BodyMode::Duplex, ..Modes::default() };
+    let told = body(Way::Request, "abc".into(), false, Some(&First { modes, attributes: Vec::new() }));
+    let config = [number(1, 4), number(3, 1)].concat();
+    assert_eq!(told, [field(4, field(1, "abc")), field(11, config)].concat());
+    // Nobody changes to that while a conversation is under way.
+    let choice = read([field(1, []), field(9, number(3, 4))].concat());
+    assert!(matches!(choice, Err(ProcessError::Mode(4))), "{choice:?}");
+}

@@ -80,6 +80,7 @@ fn told(spec: &ExtProcSpec, findings: &mut Findings) {
         let remedy = "tell it of something, or remove the policy";
         findings.refuse("spec.processingMode", "", "the processor is told of nothing", remedy);
     }
+    duplex(spec, findings);
     for (name, mode) in [("requestBody", mode.request_body), ("responseBody", mode.response_body)] {
         if spec.observability_mode && matches!(mode, BodySending::Buffered | BodySending::BufferedPartial) {
             let remedy = "use STREAMED, or NONE";
@@ -91,6 +92,36 @@ fn told(spec: &ExtProcSpec, findings: &mut Findings) {
     if spec.allow_mode_override && heads {
         let remedy = "send headers, with which it can choose";
         findings.warn("spec.allowModeOverride", "true", "has no effect without headers", remedy);
+    }
+}
+
+/// Where nobody waits for the other, what is told is gone: only its answers go on.
+fn duplex(spec: &ExtProcSpec, findings: &mut Findings) {
+    let mode = &spec.processing_mode;
+    let ways = [
+        ("request", mode.request_body, mode.request_headers, mode.request_trailers),
+        ("response", mode.response_body, mode.response_headers, mode.response_trailers),
+    ];
+    for (way, body, headers, trailers) in ways {
+        if body != BodySending::FullDuplexStreamed {
+            continue;
+        }
+        for (part, sending) in [("Headers", headers), ("Trailers", trailers)] {
+            if sending == Some(Sending::Skip) {
+                let field = format!("spec.processingMode.{way}{part}");
+                let problem = format!("a processor with {way}Body FULL_DUPLEX_STREAMED needs them");
+                findings.refuse(field, "SKIP", &problem, "remove it, or use SEND");
+            }
+        }
+        let others = [
+            ("failOpen", spec.fail_open, "what it was told of a body cannot go on without it"),
+            ("observabilityMode", spec.observability_mode, "who only watches sends nothing on"),
+            ("allowModeOverride", spec.allow_mode_override, "nothing is chosen in such a conversation"),
+        ];
+        for (name, _, problem) in others.into_iter().filter(|(_, is_set, _)| *is_set) {
+            let remedy = format!("set it to false, or use another {way}Body than FULL_DUPLEX_STREAMED");
+            findings.refuse(format!("spec.{name}"), "true", problem, &remedy);
+        }
     }
 }
 
@@ -154,6 +185,12 @@ mod tests {
         let mut routed = whole();
         routed["targetRefs"] = some_routes();
         assert_eq!(said(&routed), Vec::<String>::new());
+        let mut duplex = whole();
+        duplex["failOpen"] = json!(false);
+        duplex["allowModeOverride"] = json!(false);
+        duplex["processingMode"] =
+            json!({ "requestBody": "FULL_DUPLEX_STREAMED", "responseBody": "FULL_DUPLEX_STREAMED" });
+        assert_eq!(said(&duplex), Vec::<String>::new());
     }
 
     #[test]
@@ -169,7 +206,27 @@ mod tests {
             ("/port", json!(0), "spec.port: 0: not a port"),
             ("/timeout", json!("soon"), "spec.timeout: soon: not such a duration"),
             ("/timeout", json!("2m"), "spec.timeout: 2m: not such a duration"),
-            ("/processingMode/requestBody", json!("FULL_DUPLEX_STREAMED"), "spec.processingMode.requestBody"),
+            (
+                "/processingMode/requestBody",
+                json!("FULL_DUPLEX_STREAMED"),
+                "spec.failOpen: true: what it was told",
+            ),
+            (
+                "/processingMode/requestBody",
+                json!("FULL_DUPLEX_STREAMED"),
+                "spec.allowModeOverride: true: nothing",
+            ),
+            (
+                "/processingMode/responseBody",
+                json!("FULL_DUPLEX_STREAMED"),
+                "spec.processingMode.responseHeaders: SKIP: a processor with responseBody FULL_DUPLEX_STREAMED",
+            ),
+            (
+                "/processingMode/responseBody",
+                json!("FULL_DUPLEX_STREAMED"),
+                "spec.processingMode.responseTrailers: SKIP",
+            ),
+            ("/processingMode/requestBody", json!("WHOLE"), "spec.processingMode.requestBody"),
             ("/maxBodyBytes", json!(0), "spec.maxBodyBytes: 0: out of range"),
             ("/maxBodyBytes", json!(5_000_000), "spec.maxBodyBytes: 5000000: out of range"),
             ("/attributes/0", json!("source.mood"), "spec.attributes[0]: source.mood: unknown attribute"),

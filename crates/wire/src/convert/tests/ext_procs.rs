@@ -68,6 +68,15 @@ fn a_policy_of_a_processor_is_read_and_written_back_as_it_was() {
 }
 
 #[test]
+fn a_processor_with_which_nobody_waits_for_the_other_is_read_and_shown() {
+    let mut raw = whole();
+    raw.modes.as_mut().unwrap().request_body = pb::proc_modes::Body::FullDuplexStreamed.into();
+    let read = ext_proc_from_pb(raw.clone()).unwrap();
+    assert_eq!(ext_proc_to_pb(&read), raw);
+    assert_eq!(crate::local::ext_proc(&read)["processingMode"]["requestBody"], "FULL_DUPLEX_STREAMED");
+}
+
+#[test]
 fn what_cannot_be_read_of_a_policy_of_a_processor_is_refused() {
     let with = |change: fn(&mut pb::ExtProc)| {
         let mut raw = whole();
