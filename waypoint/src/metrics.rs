@@ -2,6 +2,7 @@
 //! codes, and names of mesh objects; but for those that somebody wants otherwise (`relabelled`). Who counts what is
 //! `phases::record`'s and the callers'.
 
+mod recent;
 mod relabelled;
 
 use std::fmt;
@@ -18,7 +19,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use self::relabelled::Apart;
+pub(crate) use self::recent::Recent;
+pub(crate) use self::relabelled::{Apart, Change, Labelled};
 
 /// Upper bounds of milliseconds and of bytes, as dashboards know them.
 const BUCKETS: [f64; 19] = [
@@ -155,7 +157,7 @@ impl Metrics {
 struct Build(Label);
 
 /// Who talks to whom.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ConnectionLabels {
     /// The client.
     pub source: Side,
@@ -167,6 +169,9 @@ pub struct ConnectionLabels {
     pub protocol: &'static str,
     /// `response_flags`.
     pub flags: &'static str,
+    /// All labels and what they say, in order of their names, where somebody wants some of them otherwise; then the rest
+    /// of this, and of what it is in, is empty.
+    pub others: Option<Arc<[(Label, Label)]>>,
 }
 
 impl ConnectionLabels {
@@ -194,9 +199,6 @@ pub struct RequestLabels {
     pub code: u16,
     /// The status that gRPC gave; none for others.
     pub grpc: Option<u16>,
-    /// All labels and what they say, in order of their names, where somebody wants some of them otherwise; then the rest
-    /// of this is empty.
-    pub others: Option<Arc<[(Label, Label)]>>,
 }
 
 /// Who was asked about a request, and what came of it.
@@ -305,7 +307,11 @@ pub fn names(service: Option<&Service>) -> [Label; 3] {
 
 impl EncodeLabelSet for ConnectionLabels {
     fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        self.all().try_for_each(|(name, value)| put(e, name, value))
+        let Some(others) = &self.others else {
+            return self.all().try_for_each(|(name, value)| put(e, name, value));
+        };
+        let mut all = others.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        all.try_for_each(|label| label.encode(e.encode_label()))
     }
 }
 
@@ -352,11 +358,10 @@ impl EncodeLabelSet for Governed {
 
 impl EncodeLabelSet for RequestLabels {
     fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        if let Some(others) = &self.others {
-            let mut all = others.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-            return all.try_for_each(|label| label.encode(e.encode_label()));
-        }
         EncodeLabelSet::encode(&self.ends, e)?;
+        if self.ends.others.is_some() {
+            return Ok(());
+        }
         put(e, "response_code", &self.code.to_string())?;
         let grpc = self.grpc.map(|status| status.to_string()).unwrap_or_default();
         ("grpc_response_status", grpc.as_str()).encode(e.encode_label())
@@ -389,8 +394,9 @@ mod tests {
             service: ["cart.shop.svc".into(), "shop".into(), "cart".into()],
             protocol: "http",
             flags: "-",
+            others: None,
         };
-        metrics.requests.get_or_create(&RequestLabels { ends, code: 200, grpc: None, others: None }).inc();
+        metrics.requests.get_or_create(&RequestLabels { ends, code: 200, grpc: None }).inc();
         let text = ambit_process::observe::encode(&registry);
         let line = text.lines().find(|l| l.starts_with("istio_requests_total{")).unwrap();
         for part in [

@@ -10,19 +10,14 @@ use ambit_hbone::head::Refusal;
 use ambit_model::http_route::Table;
 use ambit_model::route::{Bound, Hints, Plan};
 use ambit_process::clock::{Instant, now};
-use ambit_proxy::side::Side;
 use ambit_tls::configs::origin::Spoken;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use tokio::io::copy_bidirectional;
 use tokio::time::sleep;
 
 use crate::idle::Idle;
 use crate::line::Line;
-use crate::metered::{Metered, Passed};
-use crate::metrics::{ConnectionLabels, names};
 use crate::phases::authorize;
-use crate::phases::record::say_connection;
+use crate::phases::record::Connection;
 use crate::refused::Refused;
 use crate::routed;
 use crate::stream::Inbound;
@@ -190,44 +185,4 @@ async fn copy(inbound: &Inbound, near: Line, reached: Reached, began: Instant) {
 
 fn refuse(inbound: &Inbound, why: &Refused, began: Instant) {
     Connection::new(inbound, None, began).close(why.words().flags, Some(why));
-}
-
-/// A connection's record.
-struct Connection<'a> {
-    inbound: &'a Inbound,
-    labels: ConnectionLabels,
-    target: Option<String>,
-    passed: Arc<Passed>,
-    began: Instant,
-}
-
-impl<'a> Connection<'a> {
-    fn new(inbound: &'a Inbound, met: Option<&Met>, began: Instant) -> Self {
-        let known = met.and_then(|met| Some((met.workload.as_ref()?, met)));
-        let labels = ConnectionLabels {
-            source: inbound.source.clone(),
-            destination: known.map(|(w, met)| Side::of(w, met.principal.clone())).unwrap_or_default(),
-            service: names(inbound.service().map(AsRef::as_ref)),
-            protocol: "tcp",
-            flags: "-",
-        };
-        inbound.lane.shared.metrics.opened.get_or_create(&labels).inc();
-        let target = met.map(|met| met.target.clone());
-        Self { inbound, labels, target, passed: Arc::default(), began }
-    }
-
-    /// The client's side of it, whose bytes count.
-    fn metered<S>(&self, io: S, idle: Idle) -> Metered<S> {
-        let metrics = &self.inbound.lane.shared.metrics;
-        let counter = |family: &Family<ConnectionLabels, Counter>| family.get_or_create(&self.labels).clone();
-        let counters = (counter(&metrics.received), counter(&metrics.sent));
-        Metered { io, passed: Arc::clone(&self.passed), counters, idle }
-    }
-
-    fn close(mut self, flags: &'static str, why: Option<&dyn std::error::Error>) {
-        self.labels.flags = flags;
-        self.inbound.lane.shared.metrics.closed.get_or_create(&self.labels).inc();
-        let ends = (self.target.as_deref(), why.map(ambit_proxy::fault::chain));
-        say_connection((self.inbound, &self.labels), ends, self.passed.bytes(), self.began);
-    }
 }

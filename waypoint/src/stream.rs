@@ -24,7 +24,7 @@ use tracing::warn;
 use crate::idle::Idle;
 use crate::lane::Lane;
 use crate::line::Line;
-use crate::metrics::told;
+use crate::metrics::{Recent, names, told};
 use crate::phases::route::protocol_of;
 use crate::room::Share;
 use crate::sniff::{Spoken, sniff};
@@ -53,6 +53,10 @@ pub(crate) struct Inbound {
     /// What was dialled.
     pub(crate) asked: String,
     pub(crate) bound: Bound,
+    /// The service, as records show it.
+    pub(crate) names: [Label; 3],
+    /// Counters of its last requests.
+    pub(crate) recent: Recent,
     /// The same as an address; of a name, the first of its service's.
     pub(crate) dialled: SocketAddr,
     /// Whose policies it comes under.
@@ -74,10 +78,7 @@ enum NotOpened {
 
 impl Inbound {
     pub(crate) fn service(&self) -> Option<&Arc<Service>> {
-        match &self.bound {
-            Bound::Service { service, .. } => Some(service),
-            Bound::Workload { .. } => None,
-        }
+        service_of(&self.bound)
     }
 
     /// The server that is asked for with TLS, if that was listened for and there is one.
@@ -163,6 +164,13 @@ impl Inbound {
     }
 }
 
+fn service_of(bound: &Bound) -> Option<&Arc<Service>> {
+    match bound {
+        Bound::Service { service, .. } => Some(service),
+        Bound::Workload { .. } => None,
+    }
+}
+
 /// Serves one stream to its end.
 pub(crate) async fn serve(lane: Arc<Lane>, caller: Arc<Caller>, arrival: Arrival, accepting: Stop) {
     match admit(&lane, &caller, &arrival) {
@@ -198,7 +206,9 @@ fn admit(lane: &Arc<Lane>, caller: &Arc<Caller>, arrival: &Arrival) -> Result<In
         lane: Arc::clone(lane),
         caller: Arc::clone(caller),
         client,
+        names: names(service_of(&bound).map(AsRef::as_ref)),
         bound,
+        recent: Recent::default(),
         server: OnceLock::new(),
     })
 }

@@ -44,6 +44,8 @@ pub(crate) struct Span {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Line {
     pub(crate) at: SystemTime,
+    /// What has happened.
+    pub(crate) what: &'static str,
     pub(crate) trace: Option<TraceId>,
     pub(crate) facts: Vec<(Cow<'static, str>, Fact)>,
 }

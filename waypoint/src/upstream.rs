@@ -30,6 +30,7 @@ use ambit_model::snapshot::Snapshot;
 use ambit_model::traffic::{Came, Overflow};
 use ambit_model::workload::Workload;
 use ambit_process::net::TcpStream;
+use ambit_proxy::side::Side;
 use http::StatusCode;
 use tokio::time::timeout;
 
@@ -196,9 +197,18 @@ pub(crate) struct Met {
     /// The endpoint, where it is one we know.
     pub(crate) workload: Option<Arc<Workload>>,
     /// Where it listens.
-    pub(crate) target: String,
+    pub(crate) target: Label,
     /// Who it has proven to be; empty without a tunnel.
     pub(crate) principal: Label,
+    /// All that as records show it.
+    pub(crate) side: Option<Side>,
+}
+
+impl Met {
+    fn new(workload: Option<Arc<Workload>>, target: &impl ToString, principal: Label) -> Self {
+        let side = workload.as_ref().map(|workload| Side::of(workload, principal.clone()));
+        Self { workload, target: target.to_string().into(), principal, side }
+    }
 }
 
 /// Plans the way to an endpoint of what was asked for.
@@ -322,9 +332,7 @@ pub(crate) async fn connect(
         Plan::ViaGateway(to) => Box::pin(relay(lane, to, client, patience)).await,
         Plan::Direct(Direct { hop, destination, .. }) => {
             let tcp = dial(hop.socket(), patience).await.map_err(Failure::Connect)?;
-            let met =
-                Met { workload: destination.clone(), target: hop.to_string(), principal: Label::default() };
-            Ok((tcp.into(), met))
+            Ok((tcp.into(), Met::new(destination.clone(), hop, Label::default())))
         }
     }
 }
@@ -339,11 +347,8 @@ async fn tunnel(
     let head = head(lane, to, client);
     let hop = to.hop.socket();
     let carried = lane.tunnels.open(&key, &head, move || dial(hop, patience)).await?;
-    let met = Met {
-        workload: Some(Arc::clone(&to.destination)),
-        target: to.authority.to_string(),
-        principal: carried.peer.to_string().into(),
-    };
+    let principal = carried.peer.to_string().into();
+    let met = Met::new(Some(Arc::clone(&to.destination)), &to.authority, principal);
     Ok((carried.stream.into(), met))
 }
 
@@ -360,11 +365,8 @@ async fn relay(
     let through = Through { key: &key, outer: &outer, expect: to.expect.clone().into(), inner: &inner };
     let hop = to.outer.hop.socket();
     let carried = lane.tunnels.open_through(&through, move || dial(hop, patience)).await?;
-    let met = Met {
-        workload: Some(Arc::clone(&to.destination)),
-        target: to.outer.authority.to_string(),
-        principal: carried.peer.to_string().into(),
-    };
+    let principal = carried.peer.to_string().into();
+    let met = Met::new(Some(Arc::clone(&to.destination)), &to.outer.authority, principal);
     Ok((carried.stream.into(), met))
 }
 

@@ -95,7 +95,7 @@ pub enum Sink {
     Collector(Label),
 }
 
-/// What is counted of requests.
+/// What is counted of requests, and of connections that are not HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     /// How many.
@@ -110,17 +110,29 @@ pub enum Metric {
     RequestMessages,
     /// Messages of their answers.
     ResponseMessages,
+    /// Connections begun that are not HTTP.
+    Opened,
+    /// Those that ended.
+    Closed,
+    /// Their bytes from client to server.
+    Received,
+    /// Their bytes from server to client.
+    Sent,
 }
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::Requests,
         Self::Duration,
         Self::RequestSize,
         Self::ResponseSize,
         Self::RequestMessages,
         Self::ResponseMessages,
+        Self::Opened,
+        Self::Closed,
+        Self::Received,
+        Self::Sent,
     ];
 
     /// What objects call it.
@@ -133,6 +145,10 @@ impl Metric {
             Self::ResponseSize => "RESPONSE_SIZE",
             Self::RequestMessages => "GRPC_REQUEST_MESSAGES",
             Self::ResponseMessages => "GRPC_RESPONSE_MESSAGES",
+            Self::Opened => "TCP_OPENED_CONNECTIONS",
+            Self::Closed => "TCP_CLOSED_CONNECTIONS",
+            Self::Received => "TCP_RECEIVED_BYTES",
+            Self::Sent => "TCP_SENT_BYTES",
         }
     }
 

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ambit_model::name::Label;
 use ambit_model::telemetry::{OTHER, UNKNOWN};
-use ambit_proxy::side::Side;
 
 use super::{ConnectionLabels, RequestLabels};
 
@@ -37,9 +36,16 @@ impl Apart {
     }
 }
 
-impl RequestLabels {
+/// Labels of a counter, some of which may be otherwise.
+pub(crate) trait Labelled: Clone {
+    /// The usual ones, and what they say.
+    fn listed(&self) -> BTreeMap<Label, Label>;
+
+    /// These instead of all of its own.
+    fn instead(others: Arc<[(Label, Label)]>) -> Self;
+
     /// The same with these labels otherwise. What would be written as it is without them is the same series.
-    pub(crate) fn with(&self, changes: &[Change]) -> Self {
+    fn with(&self, changes: &[Change]) -> Self {
         let usual = self.listed();
         let mut all = usual.clone();
         for (name, value) in changes {
@@ -53,28 +59,40 @@ impl RequestLabels {
         if usual.iter().filter(|(_, value)| !value.is_empty()).eq(all.iter()) {
             return self.clone();
         }
-        let ends = ConnectionLabels {
-            source: Side::default(),
-            destination: Side::default(),
-            service: Default::default(),
-            protocol: "",
-            flags: "",
-        };
-        Self { ends, code: 0, grpc: None, others: Some(all.into_iter().collect()) }
+        Self::instead(all.into_iter().collect())
     }
+}
 
+impl Labelled for ConnectionLabels {
     fn listed(&self) -> BTreeMap<Label, Label> {
         let shown = |value: &str| Label::from(if value.is_empty() { UNKNOWN } else { value });
-        let ends = self.ends.all().map(|(name, value)| (name.into(), shown(value)));
+        self.all().map(|(name, value)| (name.into(), shown(value))).collect()
+    }
+
+    fn instead(others: Arc<[(Label, Label)]>) -> Self {
+        Self { others: Some(others), ..Self::default() }
+    }
+}
+
+impl Labelled for RequestLabels {
+    fn listed(&self) -> BTreeMap<Label, Label> {
+        let mut all = self.ends.listed();
         let grpc = self.grpc.map(|status| status.to_string()).unwrap_or_default();
-        let own = [("response_code", self.code.to_string()), ("grpc_response_status", grpc)];
-        ends.chain(own.map(|(name, value)| (name.into(), value.into()))).collect()
+        for (name, value) in [("response_code", self.code.to_string()), ("grpc_response_status", grpc)] {
+            all.insert(name.into(), value.into());
+        }
+        all
+    }
+
+    fn instead(others: Arc<[(Label, Label)]>) -> Self {
+        Self { ends: ConnectionLabels::instead(others), code: 0, grpc: None }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use ambit_process::observe::{Registry, encode};
+    use ambit_proxy::side::Side;
 
     use super::super::Metrics;
     use super::*;
@@ -87,8 +105,9 @@ mod tests {
             service: ["cart.shop.svc".into(), "shop".into(), "cart".into()],
             protocol: "http",
             flags: "-",
+            others: None,
         };
-        RequestLabels { ends, code: 200, grpc: None, others: None }
+        RequestLabels { ends, code: 200, grpc: None }
     }
 
     fn set(name: &str, value: &str) -> Change {
@@ -123,6 +142,20 @@ mod tests {
         let without = [("response_code".into(), None)];
         let other = RequestLabels { code: 503, ..usual.clone() };
         assert_eq!(usual.with(&without), other.with(&without), "what told them apart is gone");
+    }
+
+    #[test]
+    fn those_of_connections_are_otherwise_alone() {
+        let metrics = Metrics::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry, &"1.0".into());
+        let ends = ConnectionLabels { protocol: "tcp", ..usual().ends };
+        assert_eq!(ends.with(&[set("request_protocol", "tcp")]), ends);
+        metrics.opened.get_or_create(&ends.with(&[set("port", "5432"), ("reporter".into(), None)])).inc();
+        let text = encode(&registry);
+        let line = text.lines().find(|line| line.starts_with("istio_tcp_connections_opened_total{")).unwrap();
+        assert!(line.contains("port=\"5432\"") && line.contains("request_protocol=\"tcp\""), "{line}");
+        assert!(!line.contains("reporter") && !line.contains("response_code"), "{line}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use ambit_model::http_route::Filling;
+use ambit_model::name::Label;
 use ambit_model::operator::{End, Field, Known, Seen, Shown, Template};
 use ambit_process::clock::now_system;
 use http::header::HeaderMap;
@@ -41,7 +42,7 @@ pub(crate) struct Told {
 #[derive(Clone)]
 struct Answer {
     status: StatusCode,
-    target: String,
+    target: Label,
     server: String,
     headers: Kept,
 }
@@ -91,7 +92,7 @@ impl Seen for Told {
             Known::Route => text(&self.route),
             Known::Service => text(self.service.as_deref()?),
             Known::Code => Some(Shown::Number(answer?.status.as_u16().into())),
-            Known::Endpoint => text(&answer?.target),
+            Known::Endpoint => text(answer?.target.as_str()),
             Known::Server => text(&answer?.server),
             // Known when all is over, or to the access log alone.
             Known::CodeDetails

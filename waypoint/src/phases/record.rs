@@ -1,20 +1,24 @@
 //! What is said of a request (`waypoint.md` 5.1, 5.2): one line at its end, and its counters. Owns the keys of the line
 //! and the labels; what happened is told to it. Ends exactly once: by word, or as left by the client when dropped.
 
+mod connection;
 mod line;
 mod operators;
 mod said;
 mod spans;
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ambit_model::address::{Authority, HopAddr};
 use ambit_model::name::{Label, PolicyKey};
 use ambit_model::provider::HeaderChanges;
 use ambit_model::request_policy::{Opinion, Rehearsal, RuleRef, Verdict};
 use ambit_model::route::Plan;
 use ambit_model::telemetry::Metric;
 use ambit_model::trace::TraceId;
+use ambit_model::workload::Workload;
 use ambit_process::clock::{Instant, now};
 use ambit_proxy::side::Side;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
@@ -22,6 +26,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tracing::{Level, enabled, info};
 
+pub(crate) use self::connection::Connection;
 use self::said::Said;
 pub(super) use self::said::protocol;
 use super::authorize;
@@ -30,7 +35,7 @@ use crate::body::{BodyError, Source};
 use crate::idle::Idle;
 use crate::lane::Lane;
 use crate::messages::Messages;
-use crate::metrics::{AskedLabels, ConnectionLabels, ProcessedLabels, RequestLabels, names};
+use crate::metrics::{AskedLabels, ConnectionLabels, ProcessedLabels, RequestLabels};
 use crate::processor::Processor;
 use crate::refused::{Refused, Words};
 use crate::room::{Full, Seat};
@@ -63,8 +68,11 @@ pub(crate) struct Record {
     /// By whom it goes.
     processors: Vec<Arc<Processor>>,
     connect_status: Option<u16>,
+    /// Where it is tried, as long as nobody has answered.
+    tried: Option<Tried>,
     destination: Option<Side>,
-    target: Option<String>,
+    /// Where the endpoint is, once somebody wants to know.
+    target: OnceLock<Label>,
     service_time: Option<Duration>,
     sent: u64,
     /// Messages of the answer, where they are of gRPC.
@@ -80,6 +88,27 @@ pub(crate) struct Record {
     said: Option<Box<Said>>,
     /// Its place among the requests under way; none when there was none left.
     seat: Option<Seat>,
+}
+
+/// Where a request is tried.
+struct Tried {
+    workload: Option<Arc<Workload>>,
+    at: At,
+}
+
+/// Where an endpoint is.
+enum At {
+    Authority(Authority),
+    Hop(HopAddr),
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authority(authority) => authority.fmt(f),
+            Self::Hop(hop) => hop.fmt(f),
+        }
+    }
 }
 
 /// What policies say of a request that is worth a word: all but that it may come in.
@@ -147,7 +176,8 @@ impl Record {
             processors: Vec::new(),
             connect_status: None,
             destination: None,
-            target: None,
+            target: OnceLock::new(),
+            tried: None,
             service_time: None,
             sent: 0,
             messages: Messages::default(),
@@ -273,12 +303,13 @@ impl Record {
     pub(crate) fn tried(&mut self, plan: &Plan, attempt: u32) {
         self.attempts = attempt;
         self.sent_at = now();
-        self.destination = endpoint(plan).map(|workload| Side::of(workload, Default::default()));
-        self.target = Some(match plan {
-            Plan::Tunnel(to) | Plan::ViaWaypoint(to) => to.authority.to_string(),
-            Plan::ViaGateway(to) => to.outer.authority.to_string(),
-            Plan::Direct(to) => to.hop.to_string(),
-        });
+        let at = match plan {
+            Plan::Tunnel(to) | Plan::ViaWaypoint(to) => At::Authority(to.authority.clone()),
+            Plan::ViaGateway(to) => At::Authority(to.outer.authority.clone()),
+            Plan::Direct(to) => At::Hop(to.hop),
+        };
+        (self.tried, self.destination) = (Some(Tried { workload: endpoint(plan).cloned(), at }), None);
+        self.target = OnceLock::new();
     }
 
     /// An endpoint has answered.
@@ -287,8 +318,8 @@ impl Record {
         self.status = status.as_u16();
         self.details = "via_upstream";
         self.service_time = Some(self.sent_at.elapsed());
-        self.target = Some(met.target.clone());
-        self.destination = met.workload.as_ref().map(|workload| Side::of(workload, met.principal.clone()));
+        (self.tried, self.destination) = (None, met.side.clone());
+        self.target = met.target.clone().into();
         // An answer without a body says it in its head.
         self.trailers(headers);
     }
@@ -381,20 +412,34 @@ impl Record {
         }
     }
 
+    /// Where the endpoint is that has answered, or was tried last.
+    fn target(&self) -> Option<&str> {
+        let tried = || {
+            let tried = self.tried.as_ref()?;
+            Some(self.target.get_or_init(|| tried.at.to_string().into()))
+        };
+        self.target.get().or_else(tried).map(Label::as_str)
+    }
+
     fn labels(&mut self) -> RequestLabels {
         let service = self.inbound.service();
         let unknown = || Side {
             namespace: service.map(|service| service.namespace.as_str().into()).unwrap_or_default(),
             ..Side::default()
         };
+        let tried = || {
+            let workload = self.tried.as_ref()?.workload.as_ref()?;
+            Some(Side::of(workload, Label::default()))
+        };
         let ends = ConnectionLabels {
             source: self.inbound.source.clone(),
-            destination: self.destination.take().unwrap_or_else(unknown),
-            service: names(service.map(AsRef::as_ref)),
+            destination: self.destination.take().or_else(tried).unwrap_or_else(unknown),
+            service: self.inbound.names.clone(),
             protocol: if self.grpc { "grpc" } else { "http" },
             flags: self.flags,
+            others: None,
         };
-        RequestLabels { ends, code: self.status, grpc: self.grpc_status, others: None }
+        RequestLabels { ends, code: self.status, grpc: self.grpc_status }
     }
 
     fn count(&self, labels: &RequestLabels) {
@@ -404,16 +449,26 @@ impl Record {
             metrics.processed.get_or_create(&labels).inc();
         }
         let counted = |metric: Metric| self.counts(metric).then(|| self.labels_of(metric, labels));
-        if let Some(labels) = counted(Metric::Requests) {
-            metrics.requests.get_or_create(&labels).inc();
-        }
-        for (metric, family, value) in [
-            (Metric::Duration, &metrics.duration, self.began.elapsed().as_secs_f64() * 1000.0),
-            (Metric::RequestSize, &metrics.request_bytes, float(self.source.bytes())),
-            (Metric::ResponseSize, &metrics.response_bytes, float(self.sent)),
-        ] {
-            if let Some(labels) = counted(metric) {
-                family.get_or_create(&labels).observe(value);
+        let took = self.began.elapsed().as_secs_f64() * 1000.0;
+        let (received, sent) = (float(self.source.bytes()), float(self.sent));
+        if self.said.as_deref().is_none_or(|said| !said.changes_counters()) {
+            let counts = self.inbound.recent.of(metrics, labels);
+            counts.requests.inc();
+            counts.duration.observe(took);
+            counts.request_bytes.observe(received);
+            counts.response_bytes.observe(sent);
+        } else {
+            if let Some(labels) = counted(Metric::Requests) {
+                metrics.requests.get_or_create(&labels).inc();
+            }
+            for (metric, family, value) in [
+                (Metric::Duration, &metrics.duration, took),
+                (Metric::RequestSize, &metrics.request_bytes, received),
+                (Metric::ResponseSize, &metrics.response_bytes, sent),
+            ] {
+                if let Some(labels) = counted(metric) {
+                    family.get_or_create(&labels).observe(value);
+                }
             }
         }
         for (metric, family, count) in [
@@ -466,7 +521,7 @@ impl Record {
             request_id = text(&self.told.request_id),
             trace_id = trace.map(|it| it.to_string()),
             authority = authority.or_else(|| text(&self.told.host)),
-            upstream_host = self.target.as_deref(),
+            upstream_host = self.target(),
             upstream_cluster = filled(&ends.service[0]),
             route_name = filled(&self.route),
             downstream_local_address = self.inbound.asked,
@@ -502,31 +557,4 @@ impl Drop for Record {
 #[expect(clippy::cast_precision_loss, reason = "a histogram keeps sums as floating point numbers")]
 fn float(bytes: u64) -> f64 {
     bytes as f64
-}
-
-/// The line of a connection that was not HTTP.
-pub(crate) fn say_connection(
-    (inbound, labels): (&Inbound, &ConnectionLabels),
-    (target, error): (Option<&str>, Option<String>),
-    (to_server, to_client): (u64, u64),
-    began: Instant,
-) {
-    let filled = |label: &Label| Some(label.to_string()).filter(|text| !text.is_empty());
-    let duration = format!("{}ms", began.elapsed().as_millis());
-    info!(target: "access", {
-        protocol = "tcp",
-        response_flags = labels.flags,
-        bytes_received = to_server,
-        bytes_sent = to_client,
-        duration = duration,
-        upstream_host = target,
-        upstream_cluster = filled(&labels.service[0]),
-        downstream_local_address = inbound.asked,
-        downstream_remote_address = %inbound.client.from,
-        source_principal = inbound.principal(),
-        source_workload = filled(&labels.source.workload),
-        destination_principal = filled(&labels.destination.principal),
-        destination_workload = filled(&labels.destination.workload),
-        error = error,
-    }, "connection complete");
 }

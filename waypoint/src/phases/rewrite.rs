@@ -142,14 +142,15 @@ fn certificate(by: &Identity, client: &Identity) -> Option<HeaderValue> {
 /// RFC 9562, 5.4: a UUID of chance.
 fn request_id(chance: u128) -> String {
     let set = (chance & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{set:032x}");
-    let mut parts = [8, 4, 4, 4, 12].into_iter().scan(hex.as_str(), |rest, length| {
-        let (part, more) = rest.split_at_checked(length)?;
-        *rest = more;
-        Some(part)
-    });
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |id, part| id + "-" + part)
+    let mut id = String::with_capacity(36);
+    for place in 0..32 {
+        if [8, 12, 16, 20].contains(&place) {
+            id.push('-');
+        }
+        let digit = u32::try_from((set >> (124 - 4 * place)) & 0xf).ok();
+        id.extend(digit.and_then(|digit| char::from_digit(digit, 16)));
+    }
+    id
 }
 
 impl Outgoing {

@@ -189,6 +189,18 @@ pub(crate) struct Seen<'a> {
     pub(crate) token: Option<&'a Token>,
 }
 
+impl Seen<'_> {
+    /// The target in its one form, as it goes on where no route says otherwise: mostly it came so.
+    fn onward(&self) -> Result<PathAndQuery, Refused> {
+        let (path, query) = (self.target.path.as_str(), self.target.query);
+        let came = self.parts.uri.path_and_query();
+        match came.filter(|came| came.path() == path && came.query() == query) {
+            Some(came) => Ok(came.clone()),
+            None => put_together(path, query),
+        }
+    }
+}
+
 /// What routes say of a request.
 pub(crate) struct Routed {
     /// Where it goes, or what it is answered.
@@ -240,10 +252,7 @@ pub(crate) fn only_last<'w, T>(
 /// Finds it.
 pub(crate) fn route(inbound: &Inbound, seen: &Seen<'_>, pick: &mut impl Pick) -> Routed {
     let Seen { parts, target, .. } = *seen;
-    let onward = |to| {
-        let target = put_together(target.path.as_str(), target.query);
-        Routed::from(target.map(|target| Route::plain(to, target)))
-    };
+    let onward = |to| Routed::from(seen.onward().map(|target| Route::plain(to, target)));
     let Bound::Service { service, port, .. } = &inbound.bound else { return onward(inbound.bound.clone()) };
     let world = inbound.lane.shared.world.load();
     let Some(table) = inbound.table_in(&world) else {
@@ -308,8 +317,7 @@ impl Follower<'_> {
         let (stay, backend) = self.backend(found, pick)?;
         let to = self.upstream(backend, found)?;
         let own = for_backend(backend.filters.as_ref().map_err(broken)?)?;
-        let asked = self.seen.target;
-        let target = put_together(asked.path.as_str(), asked.query)?;
+        let target = self.seen.onward()?;
         let mut route = Route {
             name: found.route.key.to_string().into(),
             mirrors: self.mirrors(filters, pick),

@@ -43,8 +43,8 @@ fn scope() -> pb::Scope {
 fn line(line: &Line) -> pb::LogRecord {
     /// As OTLP numbers information.
     const INFO: i32 = 9;
-    let Line { at, trace, facts } = line;
-    let body = pb::any_value::Value::StringValue("request complete".into());
+    let Line { at, what, trace, facts } = line;
+    let body = pb::any_value::Value::StringValue((*what).to_owned());
     pb::LogRecord {
         time_unix_nano: nanos(*at),
         severity_number: INFO,

@@ -17,7 +17,7 @@ use crate::scene::{PATIENCE, endpoint, scene, scene_with, shop};
 const WEB: &str = "10.1.0.1:80";
 
 /// Sends, ends its half, and reads what comes back to the end.
-async fn echo(mut stream: ambit_hbone::nested::Nested, text: &str) -> String {
+pub(crate) async fn echo(mut stream: ambit_hbone::nested::Nested, text: &str) -> String {
     stream.write_all(text.as_bytes()).await.unwrap();
     stream.end().unwrap();
     let mut back = String::new();

@@ -14,9 +14,10 @@ use ambit_model::telemetry::{LabelWord, LogWord, Metric, Relabel, Scope, Sink, T
 use ambit_model::trace::Sampling;
 use serde_json::Value;
 
-use crate::authorizer::{Says, authorizer};
+use crate::authorizer::{Authorizer, Question, Says, authorizer};
 use crate::backend::{Speaks, backend};
 use crate::client::{empty, http1};
+use crate::connections::echo;
 use crate::scene::{PATIENCE, Scene, scene, shop};
 use crate::traces::{collector, first, of, text};
 
@@ -108,6 +109,36 @@ fn a_line_is_written_of_the_requests_that_somebody_says_and_of_all_without_a_wor
     });
 }
 
+/// What a collector was told, once it was told of anything.
+async fn asked(otel: &Authorizer) -> Vec<Question> {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let calls = otel.asked();
+        if !calls.is_empty() {
+            return calls;
+        }
+        assert!(tokio::time::Instant::now() < until, "nobody was told");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What the only line of a call to a collector says.
+fn line_of(call: &Question, what: &str) -> BTreeMap<String, String> {
+    let method = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+    assert!(call.line.ends_with(method), "{}", call.line);
+    let resource = first(&call.body[5..], 1);
+    let lines = of(&first(&resource, 2), 2);
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!(text(&first(&first(line, 5), 1)), what);
+    assert_eq!((first(line, 1).len(), first(line, 2)), (8, b"9".to_vec()));
+    let facts = of(line, 6).into_iter().map(|fact| {
+        let value = first(&fact, 2);
+        let value = if of(&value, 1).is_empty() { first(&value, 3) } else { first(&value, 1) };
+        (text(&first(&fact, 1)), text(&value))
+    });
+    facts.collect()
+}
+
 #[test]
 fn lines_are_told_to_those_who_collect_them_and_no_others() {
     let own = Scope::Namespace("shop".parse().unwrap());
@@ -125,28 +156,9 @@ fn lines_are_told_to_those_who_collect_them_and_no_others() {
         assert_eq!(client.get("/fine").await.status, 200);
         assert_eq!(client.get("/status/503").await.status, 503);
         let until = tokio::time::Instant::now() + PATIENCE;
-        let calls = loop {
-            let calls = otel.asked();
-            if !calls.is_empty() {
-                break calls;
-            }
-            assert!(tokio::time::Instant::now() < until, "nobody was told");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
+        let calls = asked(&otel).await;
         let [call] = calls.as_slice() else { panic!("{calls:?}") };
-        let method = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
-        assert!(call.line.ends_with(method), "{}", call.line);
-        let resource = first(&call.body[5..], 1);
-        let lines = of(&first(&resource, 2), 2);
-        let [line] = lines.as_slice() else { panic!("{lines:?}") };
-        assert_eq!(text(&first(&first(line, 5), 1)), "request complete");
-        assert_eq!((first(line, 1).len(), first(line, 2)), (8, b"9".to_vec()));
-        let facts = of(line, 6).into_iter().map(|fact| {
-            let value = first(&fact, 2);
-            let value = if of(&value, 1).is_empty() { first(&value, 3) } else { first(&value, 1) };
-            (text(&first(&fact, 1)), text(&value))
-        });
-        let facts: BTreeMap<String, String> = facts.collect();
+        let facts = line_of(call, "request complete");
         for (key, wanted) in [
             ("path", "/status/503"),
             ("response_code", "503"),
@@ -308,6 +320,70 @@ fn labels_of_counters_are_as_somebody_wants_them_and_the_usual_ones_for_the_rest
         let metrics = scene.get(15020, "/metrics").await.unwrap();
         let line = find(&metrics, "istio_requests_total", "response_flags=\"-\"");
         assert!(!line.contains("user=") && line.ends_with("} 1"), "{line}");
+    });
+}
+
+#[test]
+fn connections_that_are_no_http_obey_as_well() {
+    let all = |to: &[Sink], filter: &str| LogWord { to: to.to_vec(), ..lines(false, filter) };
+    let set = |text: &str| Relabel::Set(Arc::new(text.parse().unwrap()));
+    let word = |name: &str, to| LabelWord { of: Metric::ALL.to_vec(), name: name.into(), to };
+    let peer = "has(connection.uri_san_peer_certificate) ? connection.uri_san_peer_certificate : 'nobody'";
+    let own = Telemetry {
+        logging: vec![
+            all(&[Sink::File("tcp".into())], "destination.port == 80"),
+            all(&[Sink::Collector("otel".into())], "request.size > 2 && connection.mtls"),
+            all(&[Sink::Log], "response.code >= 0"),
+        ],
+        uncounted: vec![Metric::Closed, Metric::Sent],
+        labels: vec![word("peer", set(peer)), word("source_canonical_revision", Relabel::Removed)],
+        ..said("own", Scope::Service("shop/web.shop.svc.cluster.local".parse().unwrap()))
+    };
+    let form = "T %PROTOCOL% %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_HOST% \
+        %UPSTREAM_CLUSTER% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_PEER_URI_SAN% %REQ(:METHOD)% %GRPC_STATUS%";
+    let mut world = shop(AppProtocol::Tcp);
+    world.extend(collector("otel", Takes::OtlpGrpc { add: vec![] }, 0.0));
+    world.push(log("tcp", LineKind::Text(form.parse().unwrap())));
+    world.push(told(&own));
+    scene(&world, async |scene| {
+        backend(scene, "one", "127.0.0.2", Speaks::Echo).await;
+        let otel = authorizer(scene, Some("otel"), ("127.0.0.3", true)).await;
+        otel.say(Says::Message(vec![]));
+        assert_eq!(echo(scene.open("cart", WEB).await.unwrap(), "hi").await, "hi");
+        assert_eq!(echo(scene.open("cart", WEB).await.unwrap(), "hello").await, "hello");
+        let wanted = "T - 0 - 5 5 127.0.0.2:8080 web.shop.svc.cluster.local 10.1.0.1:80 \
+            spiffe://cluster.local/ns/shop/sa/cart - -";
+        scene.logged(&[wanted]);
+        let calls = asked(&otel).await;
+        let [call] = calls.as_slice() else { panic!("{calls:?}") };
+        let facts = line_of(call, "connection complete");
+        for (key, wanted) in [
+            ("protocol", "tcp"),
+            ("bytes_received", "5"),
+            ("upstream_host", "127.0.0.2:8080"),
+            ("source_principal", "spiffe://cluster.local/ns/shop/sa/cart"),
+            ("destination_workload", "one"),
+        ] {
+            assert_eq!(facts.get(key).map(String::as_str), Some(wanted), "{key} in {facts:?}");
+        }
+        // Of no connection there is a code.
+        assert!(!scene.log().contains("connection complete"), "{}", scene.log());
+        let metrics = scene.get(15020, "/metrics").await.unwrap();
+        let all = |name: &str| metrics.lines().filter(|it| it.starts_with(&format!("{name}{{"))).collect();
+        for (name, count) in
+            [("istio_tcp_connections_opened_total", " 2"), ("istio_tcp_received_bytes_total", " 7")]
+        {
+            let found: Vec<&str> = all(name);
+            let [line] = found.as_slice() else { panic!("{name}: {found:?}") };
+            assert!(
+                line.contains("peer=\"spiffe://cluster.local/ns/shop/sa/cart\"") && line.ends_with(count),
+                "{line}"
+            );
+            assert!(!line.contains("source_canonical_revision"), "{line}");
+        }
+        for name in ["istio_tcp_connections_closed_total", "istio_tcp_sent_bytes_total"] {
+            assert_eq!(all(name), Vec::<&str>::new());
+        }
     });
 }
 

@@ -104,7 +104,7 @@ mod tests {
             levels.and_then(|levels| Metric::ALL.into_iter().position(|it| !levels.counts(it)))
         };
         assert_eq!(counted(&shelf), None);
-        let usual = said("usual", Scope::Usual, Metric::ResponseMessages);
+        let usual = said("usual", Scope::Usual, Metric::Sent);
         shelf.put(&usual);
         assert_eq!(counted(&shelf), Some(Metric::ALL.len() - 1));
         shelf.take(&usual.key);

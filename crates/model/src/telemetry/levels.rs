@@ -89,6 +89,12 @@ impl Levels {
         said.unwrap_or(true)
     }
 
+    /// Whether any counter is otherwise than usual.
+    #[must_use]
+    pub fn changes_counters(&self) -> bool {
+        self.all().any(|it| !(it.labels.is_empty() && it.uncounted.is_empty()))
+    }
+
     /// Whether any label of any counter is otherwise than usual.
     #[must_use]
     pub fn relabels(&self) -> bool {

@@ -79,7 +79,7 @@ fn named(given: &MetricsOverride) -> Result<Vec<Metric>, String> {
         None | Some(("" | "ALL_METRICS", _)) => Ok(Metric::ALL.to_vec()),
         Some((name, _)) => {
             let metric = Metric::named(name).map(|it| vec![it]);
-            metric.ok_or_else(|| format!("overrides.match.metric: {name:?} is always kept, as it is"))
+            metric.ok_or_else(|| format!("overrides.match.metric: {name:?} is not known"))
         }
     }
 }

@@ -185,11 +185,14 @@ fn lines_go_to_logs_in_the_form_that_the_configuration_says_and_what_of_it_is_no
 fn what_is_said_of_counters_is_read() {
     let spec = "{metrics: [{providers: [{name: prometheus}], overrides: [{match: {metric: REQUEST_COUNT}, disabled: false}, \
         {match: {metric: REQUEST_SIZE}, disabled: true, tagOverrides: {a: {operation: REMOVE}}}, \
-        {match: {metric: TCP_SENT_BYTES}, disabled: true}]}, {providers: [{name: other}], overrides: [{disabled: true}]}]}";
+        {match: {metric: TCP_SENT_BYTES}, disabled: true}, {match: {metric: TCP_LOST_BYTES}, disabled: true}]}, {providers: [{name: other}], overrides: [{disabled: true}]}]}";
     let world = shop(&of("it", "shop", spec));
     let Reading { telemetry, notes, .. } = read(&world, "shop", "it");
     let telemetry = telemetry.unwrap();
-    assert_eq!((telemetry.uncounted, telemetry.counted), (vec![Metric::RequestSize], vec![Metric::Requests]));
+    assert_eq!(
+        (telemetry.uncounted, telemetry.counted),
+        (vec![Metric::RequestSize, Metric::Sent], vec![Metric::Requests])
+    );
     assert_eq!(notes.len(), 2, "{notes:?}");
     assert_eq!(telemetry.labels.len(), 1);
     let world = shop(&of("it", "shop", "{metrics: [{overrides: [{disabled: true}]}]}"));
@@ -211,7 +214,7 @@ fn labels_are_read_one_by_one_and_what_is_none_is_said_and_leaves_them_as_they_a
         Relabel::Set(formula) => (it.of.len(), it.name.to_string(), formula.to_string()),
     });
     let word = |of: usize, name: &str, value: &str| (of, name.to_owned(), value.to_owned());
-    let wanted = [word(6, "host", "request.host"), word(1, "host", ""), word(1, "source_app", "'x'")];
+    let wanted = [word(10, "host", "request.host"), word(1, "host", ""), word(1, "source_app", "'x'")];
     assert_eq!(shown.collect::<Vec<_>>(), wanted);
     for wanted in [
         "metrics[0].overrides.tagOverrides.no-name: not a label's name",

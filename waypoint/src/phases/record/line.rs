@@ -8,19 +8,23 @@ use http::HeaderValue;
 
 use super::Record;
 use super::spans::{Facts, number, text, whole};
+use crate::lane::Lane;
 use crate::metrics::RequestLabels;
 use crate::trace::{Line, Piece, Sort, count};
 
+/// Tells those of a line, beside what it is about.
+pub(super) fn tell(lane: &Lane, to: &[Label], line: impl FnOnce() -> Line) {
+    if !to.is_empty() {
+        let line = line();
+        count(lane, (Sort::Lines, "queue_full"), lane.spans.offer(to, [Piece::Line(line)]));
+    }
+}
+
 impl Record {
-    /// Tells them, beside the request.
+    /// Tells them of it.
     pub(super) fn tell_line(&self, labels: &RequestLabels, trace: Option<TraceId>) {
-        let to: Vec<Label> = self.line_is_for(labels).cloned().collect();
-        if to.is_empty() {
-            return;
-        }
-        let line = Line { at: now_system(), trace, facts: self.line(labels) };
-        let lane = &self.inbound.lane;
-        count(lane, (Sort::Lines, "queue_full"), lane.spans.offer(&to, [Piece::Line(line)]));
+        let line = || Line { at: now_system(), what: "request complete", trace, facts: self.line(labels) };
+        tell(&self.inbound.lane, &self.line_is_for(labels), line);
     }
 
     fn line(&self, labels: &RequestLabels) -> Facts {
@@ -43,7 +47,7 @@ impl Record {
             ("user_agent", &shown(&self.told.user_agent)),
             ("request_id", &shown(&self.told.request_id)),
             ("authority", &host),
-            ("upstream_host", self.target.as_deref().unwrap_or_default()),
+            ("upstream_host", self.target().unwrap_or_default()),
             ("upstream_cluster", ends.service[0].as_str()),
             ("route_name", self.route.as_str()),
             ("downstream_local_address", &self.inbound.asked.to_string()),

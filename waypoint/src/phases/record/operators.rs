@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use ambit_model::operator::{End, Field, Known, Seen, Shown};
-use ambit_model::telemetry::Sink;
+use ambit_model::telemetry::{Facts, Sink};
 use ambit_model::trace::TraceId;
 use ambit_process::clock::now_system;
 use ambit_process::observe::AS_IT_IS;
@@ -15,18 +15,17 @@ use tracing::info;
 
 use super::super::kept::shown;
 use super::Record;
-use super::said::{Said, protocol};
+use super::said::{self, Said, protocol};
 use crate::metrics::RequestLabels;
 
 const SERVICE_TIME: &str = "x-envoy-upstream-service-time";
 
-impl Record {
+impl Said {
     /// Writes the lines that somebody asks for in a form of theirs; whether there is to be one in our own.
-    pub(super) fn say_as_asked(&self, labels: &RequestLabels, trace: Option<TraceId>) -> bool {
-        let mut own = self.is_logged(&Sink::Log, labels);
-        let Some(said) = self.said.as_deref() else { return own };
-        for (sink, format) in &said.lines {
-            if !self.is_logged(sink, labels) {
+    pub(super) fn write(&self, facts: &impl Facts, seen: &impl Seen) -> bool {
+        let mut own = self.is_logged(&Sink::Log, facts);
+        for (sink, format) in &self.lines {
+            if !self.is_logged(sink, facts) {
                 continue;
             }
             let Some(format) = format else {
@@ -34,10 +33,18 @@ impl Record {
                 own = true;
                 continue;
             };
-            let line = format.line(&Over { record: self, said, labels, trace });
+            let line = format.line(seen);
             info!(name: AS_IT_IS, target: "access", "{line}");
         }
         own
+    }
+}
+
+impl Record {
+    /// Writes the lines that somebody asks for; whether there is to be one in our own form.
+    pub(super) fn say_as_asked(&self, labels: &RequestLabels, trace: Option<TraceId>) -> bool {
+        let Some(said) = self.said.as_deref() else { return true };
+        said.write(&said::Seen { record: self, said, labels }, &Over { record: self, said, labels, trace })
     }
 }
 
@@ -73,7 +80,7 @@ impl Seen for Over<'_> {
             Known::Duration => millis(record.began.elapsed()),
             Known::Answered => millis(self.answered()?),
             Known::Passed => millis(record.began.elapsed().saturating_sub(self.answered()?)),
-            Known::Endpoint => Shown::Text(Cow::Borrowed(record.target.as_deref()?)),
+            Known::Endpoint => Shown::Text(Cow::Borrowed(record.target()?)),
             Known::Service => Shown::Text(Cow::Borrowed(ends.service[0].as_str())),
             Known::Attempts => Shown::Number(record.attempts.into()),
             Known::Failure => {

@@ -1,4 +1,4 @@
-//! What is said of what is told of one request (`waypoint.md` 4.6), held from its beginning to its end: what changes in
+//! What is said of what is told of one request or connection (`waypoint.md` 4.6), held from its beginning to its end: what changes in
 //! between is for the next one. Owns which of its headers are kept for conditions and labels, and what those see of it.
 //! What is said is `ambit_model::telemetry`'s.
 
@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::super::kept::Kept;
 use super::Record;
-use crate::metrics::RequestLabels;
+use crate::metrics::{Apart, Change, Labelled, RequestLabels};
 use crate::stream::Inbound;
 
 /// What is said, and what it is about.
@@ -62,48 +62,72 @@ impl Said {
         let forms = self.lines.iter().filter_map(|(_, form)| form.as_deref());
         self.told = Kept::of(headers, forms.flat_map(LineFormat::response_headers));
     }
-}
 
-impl Record {
-    /// Whether its line goes there.
-    pub(super) fn is_logged(&self, to: &Sink, labels: &RequestLabels) -> bool {
-        let Some(said) = self.said.as_deref() else { return *to == Sink::Log };
-        said.levels.sinks().any(|it| it == to)
-            && said.levels.is_logged(to, &Seen { record: self, said, labels })
+    /// Whether a line goes there.
+    pub(super) fn is_logged(&self, to: &Sink, facts: &impl Facts) -> bool {
+        self.levels.sinks().any(|it| it == to) && self.levels.is_logged(to, facts)
     }
 
-    /// Who else its line is for.
-    pub(super) fn line_is_for(&self, labels: &RequestLabels) -> impl Iterator<Item = &Label> {
-        let all = self.said.as_deref().into_iter().flat_map(|said| said.levels.sinks());
-        let named = all.filter_map(|it| match it {
+    /// Who else a line is for.
+    pub(super) fn collectors(&self, facts: &impl Facts) -> Vec<Label> {
+        let named = self.levels.sinks().filter_map(|it| match it {
             Sink::Collector(name) => Some((it, name)),
             Sink::Log | Sink::File(_) => None,
         });
-        named.filter(|(it, _)| self.is_logged(it, labels)).map(|(_, name)| name)
+        named.filter(|(it, _)| self.is_logged(it, facts)).map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Whether counters are otherwise than usual.
+    pub(super) fn changes_counters(&self) -> bool {
+        self.levels.changes_counters()
     }
 
     /// Whether it is counted.
     pub(super) fn counts(&self, metric: Metric) -> bool {
-        self.said.as_deref().is_none_or(|it| it.levels.counts(metric))
+        self.levels.counts(metric)
     }
 
     /// The labels of one counter, which are the usual ones where nobody wants them otherwise.
-    pub(super) fn labels_of<'a>(&self, metric: Metric, labels: &'a RequestLabels) -> Cow<'a, RequestLabels> {
-        let Some(said) = self.said.as_deref().filter(|it| it.relabels) else {
+    pub(super) fn labels_of<'a, L: Labelled>(
+        &self,
+        metric: Metric,
+        labels: &'a L,
+        (facts, apart): (&impl Facts, &Apart),
+    ) -> Cow<'a, L> {
+        if !self.relabels {
             return Cow::Borrowed(labels);
-        };
-        let seen = Seen { record: self, said, labels };
+        }
         let value = |to: &Relabel| match to {
             Relabel::Removed => None,
-            Relabel::Set(formula) => Some(formula.value(&seen).map_or_else(|| UNKNOWN.into(), Label::from)),
+            Relabel::Set(formula) => Some(formula.value(facts).map_or_else(|| UNKNOWN.into(), Label::from)),
         };
-        let changes = said.levels.labels(metric).into_iter().map(|(name, to)| (name.clone(), value(to)));
-        let mut changes: Vec<_> = changes.collect();
+        let changes = self.levels.labels(metric).into_iter().map(|(name, to)| (name.clone(), value(to)));
+        let mut changes: Vec<Change> = changes.collect();
         if changes.is_empty() {
             return Cow::Borrowed(labels);
         }
-        self.inbound.lane.shared.metrics.apart.limit(&mut changes);
+        apart.limit(&mut changes);
         Cow::Owned(labels.with(&changes))
+    }
+}
+
+impl Record {
+    /// Who else its line is for.
+    pub(super) fn line_is_for(&self, labels: &RequestLabels) -> Vec<Label> {
+        let said = self.said.as_deref();
+        said.map_or_else(Vec::new, |said| said.collectors(&Seen { record: self, said, labels }))
+    }
+
+    /// Whether it is counted.
+    pub(super) fn counts(&self, metric: Metric) -> bool {
+        self.said.as_deref().is_none_or(|it| it.counts(metric))
+    }
+
+    /// The labels of one counter.
+    pub(super) fn labels_of<'a>(&self, metric: Metric, labels: &'a RequestLabels) -> Cow<'a, RequestLabels> {
+        let Some(said) = self.said.as_deref() else { return Cow::Borrowed(labels) };
+        let apart = &self.inbound.lane.shared.metrics.apart;
+        said.labels_of(metric, labels, (&Seen { record: self, said, labels }, apart))
     }
 }
 
@@ -119,10 +143,10 @@ pub(crate) const fn protocol(version: Version) -> &'static str {
 }
 
 /// What conditions and labels see of a request.
-struct Seen<'a> {
-    record: &'a Record,
-    said: &'a Said,
-    labels: &'a RequestLabels,
+pub(super) struct Seen<'a> {
+    pub(super) record: &'a Record,
+    pub(super) said: &'a Said,
+    pub(super) labels: &'a RequestLabels,
 }
 
 impl Facts for Seen<'_> {
@@ -158,7 +182,7 @@ impl Facts for Seen<'_> {
             Attribute::Protocol => Value::Text(protocol(record.version)),
             Attribute::Query => Value::Text(record.uri.query()?),
             Attribute::Port => number(record.inbound.dialled.port().into()),
-            Attribute::Endpoint => Value::Text(record.target.as_deref()?),
+            Attribute::Endpoint => Value::Text(record.target()?),
         })
     }
 }

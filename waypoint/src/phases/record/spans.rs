@@ -53,8 +53,8 @@ impl Record {
             let mut facts = Facts::new();
             text(&mut facts, "component", "proxy");
             text(&mut facts, "http.method", self.method.as_str());
-            text(&mut facts, "peer.address", self.target.as_deref().unwrap_or_default());
-            text(&mut facts, "server.address", self.target.as_deref().unwrap_or_default());
+            text(&mut facts, "peer.address", self.target().unwrap_or_default());
+            text(&mut facts, "server.address", self.target().unwrap_or_default());
             number(&mut facts, "http.request.resend_count", i64::from(self.attempts.saturating_sub(1)));
             if let Some(status) = status {
                 number(&mut facts, "http.status_code", status.as_u16().into());

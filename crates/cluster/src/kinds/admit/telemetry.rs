@@ -93,8 +93,8 @@ fn metrics(field: &str, word: &MetricsWord, findings: &mut Findings) {
         let given = one.r#match.as_ref();
         let metric = given.map(|it| it.metric.as_str()).unwrap_or_default();
         if !matches!(metric, "" | "ALL_METRICS") && Metric::named(metric).is_none() {
-            let remedy = "name one of requests, as REQUEST_COUNT";
-            findings.warn(format!("{field}.match.metric"), metric, "waypoints always keep it", remedy);
+            let remedy = "name one, as REQUEST_COUNT or TCP_SENT_BYTES";
+            findings.warn(format!("{field}.match.metric"), metric, "not known to waypoints", remedy);
         }
         if given.is_some_and(|it| it.mode == Mode::Client) {
             let remedy = "say SERVER, or leave it out";
