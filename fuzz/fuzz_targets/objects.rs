@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use ambit_cluster::Object;
-use ambit_cluster::files::parse;
+use ambit_cluster::files::load_text;
 use ambit_istiod_lite::index::World;
 use ambit_istiod_lite::mesh::Mesh;
 use ambit_istiod_lite::{conditions, status, translate};
@@ -27,9 +27,9 @@ const CLUSTER: &str = include_str!("../cluster.yaml");
 fn cluster() -> Vec<Object> {
     static OBJECTS: OnceLock<Vec<Object>> = OnceLock::new();
     let read = || {
-        let (objects, faults) = parse(Path::new("cluster.yaml"), CLUSTER);
-        assert!(faults.is_empty(), "{faults:?}");
-        objects
+        let loaded = load_text(Path::new("cluster.yaml"), CLUSTER);
+        assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
+        loaded.objects
     };
     OBJECTS.get_or_init(read).clone()
 }
@@ -45,7 +45,7 @@ fuzz_target!(|text: &str| -> Corpus {
     if text.len() > LONGEST {
         return Corpus::Reject;
     }
-    let (objects, _) = parse(Path::new("a.yaml"), text);
+    let objects = load_text(Path::new("a.yaml"), text).objects;
     if objects.is_empty() {
         return Corpus::Keep;
     }
