@@ -4,6 +4,7 @@ use ambit_cluster::Kind;
 use ambit_cluster::kinds::policy::PolicyTarget;
 use ambit_cluster::kinds::waypoint::CLASSES;
 use ambit_model::http_route::{RouteKey, RouteKind, RouteTarget};
+use ambit_model::name::PolicyName;
 use ambit_model::request_policy::Target;
 
 use crate::index::World;
@@ -49,7 +50,8 @@ pub(super) fn targets(world: &World, namespace: &str, target: &PolicyTarget) -> 
             entry.iter().flat_map(|it| &it.spec.hosts).filter_map(|host| service(&host.0)).collect()
         }
         ("gateway.networking.k8s.io", "Gateway") => {
-            let namespace = namespace.parse().ok();
+            // What is no name is nobody's, and a waypoint that was told of it would refuse all of the policy.
+            let namespace = namespace.parse().ok().filter(|_| name.parse::<PolicyName>().is_ok());
             namespace.map(|namespace| Target::Waypoint { namespace, name: name.into() }).into_iter().collect()
         }
         ("gateway.networking.k8s.io", "GatewayClass") => {
@@ -85,6 +87,7 @@ mod tests {
                 vec![service("shop/bank.example"), service("shop/pay.example")],
             ),
             ("shop", ("networking.istio.io", "ServiceEntry", "nobody"), vec![]),
+            ("shop", (gateway, "Gateway", ""), vec![]),
             ("shop", (gateway, "GatewayClass", "istio-waypoint"), vec![]),
             ("istio-system", (gateway, "GatewayClass", "istio-waypoint"), vec![Target::Mesh]),
             ("istio-system", (gateway, "GatewayClass", "istio"), vec![]),
