@@ -5,6 +5,7 @@ mod change;
 mod container;
 mod down;
 mod held;
+mod hosts;
 mod ipam;
 mod jobs;
 mod kept;

@@ -12,6 +12,7 @@ use super::{Done, Ground, Question, warn};
 use crate::args::chain;
 use crate::enter::search_path;
 use crate::local::container::{Container, Field, PodPlan};
+use crate::local::hosts::Hosts;
 use crate::local::jobs::Jobs;
 use crate::local::kept::Kept;
 use crate::local::launch::Launch;
@@ -32,7 +33,9 @@ pub(super) struct Entry {
     sandbox: Sandbox,
     plan: PodPlan,
     state: State,
-    hosts: String,
+    /// What the names are that its containers see, and the file that has them.
+    names: String,
+    hosts: Hosts,
     /// Gone from the manifests; taken down as soon as its state allows.
     leaving: bool,
     /// How long its containers may take to end when asked.
@@ -66,7 +69,8 @@ impl Entry {
             grace: plan.grace.unwrap_or(GRACE),
             plan,
             state: State::Queued { at: Instant::now(), pause: FIRST_PAUSE, why: String::new() },
-            hosts: String::new(),
+            names: String::new(),
+            hosts: Hosts::default(),
             leaving: false,
         }
     }
@@ -284,13 +288,12 @@ impl Entry {
             aliases: self.plan.aliases.clone(),
         };
         let text = names::hosts(&reader, names);
-        if text == self.hosts {
+        if text == self.names {
             return Ok(());
         }
-        // Rewritten in place: the processes of the pod have this very file mounted.
         let path = mesh.pod(&self.sandbox.uid).join("hosts");
-        fs::write(&path, &text).map_err(|e| format!("{}: {e}", path.display()))?;
-        self.hosts = text;
+        self.hosts.write(&path, &text).map_err(|e| format!("{}: {e}", path.display()))?;
+        self.names = text;
         Ok(())
     }
 

@@ -77,7 +77,8 @@ impl Mesh {
 
     fn ran(&self, command: &mut Command) -> String {
         let output = command.output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
+        let told =
+            [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it).into_owned()).concat();
         assert!(output.status.success(), "{command:?}: {told}{}", self.programs_said());
         String::from_utf8(output.stdout).unwrap()
     }
