@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ambit_process::stop::Stop;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::crew::Crew;
+use crate::interim::Interims;
 use crate::line::Line;
 use crate::phases::{self, HEADERS_MOST};
 use crate::stream::Inbound;
@@ -47,14 +48,23 @@ const ERRORS_ANSWERED: usize = 1024;
 /// Serves HTTP/1.1 until either side ends it. When `accepting` stops, each answer says that it is the last; where the
 /// connection is only to be opened anew, the next one does, for a request may be on its way to one that waits.
 pub(crate) async fn serve_http1(inbound: Arc<Inbound>, line: Line, accepting: Stop) {
-    let parting = AtomicBool::new(false);
-    let service = service_fn(|request: Request<Incoming>| {
+    let (parting, interims) = (AtomicBool::new(false), Interims::default());
+    let writer = interims.writer();
+    let service = service_fn(|mut request: Request<Incoming>| {
         let inbound = Arc::clone(&inbound);
         let last = phases::is_last(request.headers()) || parting.load(Ordering::Relaxed);
         let upgrade = request.extensions().get::<OnUpgrade>().cloned();
+        // Whoever speaks HTTP/1.0 does not know of any.
+        let turn = (request.version() == Version::HTTP_11).then(|| interims.begin());
+        if let Some(turn) = &turn {
+            request.extensions_mut().insert(turn.clone());
+        }
         async move {
             let lane = Arc::clone(&inbound.lane);
             let mut response = phases::serve(inbound, request).await;
+            if let Some(turn) = turn {
+                turn.end();
+            }
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 if last {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -71,7 +81,7 @@ pub(crate) async fn serve_http1(inbound: Arc<Inbound>, line: Line, accepting: St
         .header_read_timeout(IDLE)
         .max_headers(HEADERS_MOST)
         .max_buf_size(HEAD_MOST)
-        .serve_connection(TokioIo::new(Strict::new(line, Arc::clone(&inbound))), service)
+        .serve_connection(TokioIo::new(Strict::new(line, writer, Arc::clone(&inbound))), service)
         .with_upgrades();
     let mut conn = pin!(conn);
     let mut due = pin!(inbound.lane.shared.rebalance.due());

@@ -9,6 +9,7 @@ pub mod config;
 mod crew;
 mod idle;
 mod inner;
+mod interim;
 pub mod keys;
 mod lane;
 mod limits;

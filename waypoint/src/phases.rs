@@ -33,7 +33,7 @@ use answer::Edited;
 pub(crate) use ask::NoWord;
 use authorize::Seen;
 use identify::Asked;
-pub(crate) use identify::{HEADERS_MOST, is_last};
+pub(crate) use identify::{HEADERS_MOST, is_last, take_out};
 pub(crate) use limit::{Limited, NoCount};
 use process::Processors;
 use record::Record;

@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use ambit_model::http_head::Heads;
 use ambit_proxy::side::Reason;
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 use tracing::warn;
 
+use crate::interim::Interims;
 use crate::line::Line;
 use crate::stream::Inbound;
 
@@ -25,9 +27,12 @@ const HEAD_WAIT: Duration = Duration::from_secs(10);
 /// No line, no size of a chunk and no end of one may hold it.
 const WRONG: u8 = 0;
 
-/// A connection whose requests are read by their bytes first.
+/// A connection whose requests are read by their bytes first, and where something may be said before an answer.
 pub(crate) struct Strict {
     line: Line,
+    interims: Interims,
+    /// What is being said before anything else is written.
+    saying: Bytes,
     inbound: Arc<Inbound>,
     heads: Heads,
     /// Runs while a head is open.
@@ -37,8 +42,25 @@ pub(crate) struct Strict {
 }
 
 impl Strict {
-    pub(crate) fn new(line: Line, inbound: Arc<Inbound>) -> Self {
-        Self { line, inbound, heads: Heads::default(), head_wait: None, over: false }
+    pub(crate) fn new(line: Line, interims: Interims, inbound: Arc<Inbound>) -> Self {
+        let (saying, heads) = (Bytes::new(), Heads::default());
+        Self { line, interims, saying, inbound, heads, head_wait: None, over: false }
+    }
+
+    /// Says what is to be said before anything else is written; whether there was anything.
+    fn say(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.saying.is_empty() {
+            let Some(said) = self.interims.take() else { return Poll::Ready(Ok(false)) };
+            self.saying = said;
+        }
+        while !self.saying.is_empty() {
+            let written = ready!(Pin::new(&mut self.line).poll_write(cx, &self.saying))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.saying.advance(written);
+        }
+        Poll::Ready(Ok(true))
     }
 
     /// Looks at what has come, and cuts off what is not to be read.
@@ -108,11 +130,20 @@ impl AsyncRead for Strict {
 
 impl AsyncWrite for Strict {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.say(cx))?;
+        self.interims.writes();
         Pin::new(&mut self.line).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.line).poll_flush(cx)
+        self.interims.watch(cx.waker());
+        ready!(Pin::new(&mut self.line).poll_flush(cx))?;
+        // The library flushes when it has nothing left to write itself.
+        self.interims.flushed();
+        while ready!(self.say(cx))? {
+            ready!(Pin::new(&mut self.line).poll_flush(cx))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -100,6 +100,9 @@ pub(crate) enum Malformed {
     /// A length, and a coding that says it again; or one that we cannot undo.
     #[error("where the answer ends is not certain")]
     Framing,
+    /// Interim answers, and no end of them.
+    #[error("more is said before the answer than anybody needs")]
+    Flood,
 }
 
 impl From<hyper::Error> for Failure {

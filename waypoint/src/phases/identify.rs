@@ -204,7 +204,7 @@ fn strip(headers: &mut HeaderMap) -> Result<(), Refused> {
 }
 
 /// Takes out what is of one connection only, of requests and of answers.
-pub(super) fn take_out(headers: &mut HeaderMap) {
+pub(crate) fn take_out(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = nominated(headers).filter_map(|name| name.parse().ok()).collect();
     for name in named.iter().chain(&HOP) {
         headers.remove(name);

@@ -16,6 +16,7 @@ use http::{Method, Request, Uri, Version};
 use super::identify::{Asked, scheme_of};
 use super::route::{Route, protocol_of};
 use crate::body::Upload;
+use crate::interim::Turn;
 use crate::stream::Inbound;
 
 /// What proxies tell applications and each other; nobody else does.
@@ -44,11 +45,14 @@ pub(crate) struct Outgoing {
     copied: HeaderMap,
     /// For whom it goes on.
     pub(crate) ends: Ends,
+    /// Whether the client may be told something before its answer.
+    turn: Option<Turn>,
 }
 
 /// Makes the head that an endpoint gets.
-pub(crate) fn rewrite(inbound: &Inbound, parts: Parts, asked: Asked, route: &Route) -> Outgoing {
+pub(crate) fn rewrite(inbound: &Inbound, mut parts: Parts, asked: Asked, route: &Route) -> Outgoing {
     let client_http2 = parts.version >= Version::HTTP_2;
+    let turn = parts.extensions.remove::<Turn>();
     let Asked { authority, upgrade } = asked;
     let fallback = || match &route.to {
         Bound::Service { service, .. } => service.hostname.as_str().parse().ok(),
@@ -79,6 +83,7 @@ pub(crate) fn rewrite(inbound: &Inbound, parts: Parts, asked: Asked, route: &Rou
         before,
         copied,
         ends: inbound.ends(),
+        turn,
     }
 }
 
@@ -168,6 +173,7 @@ impl Outgoing {
             before: self.before.clone(),
             copied: HeaderMap::new(),
             ends: self.ends,
+            turn: None,
         }
     }
 
@@ -200,6 +206,9 @@ impl Outgoing {
     }
 
     fn in_http1(&self, request: &mut Request<Upload>) {
+        if let Some(turn) = &self.turn {
+            request.extensions_mut().insert(turn.clone());
+        }
         *request.uri_mut() = Uri::from(self.target.clone());
         let headers = request.headers_mut();
         let authority = self.authority.as_ref();

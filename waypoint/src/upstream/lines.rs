@@ -22,6 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::group::{Counted, GroupKey, Room};
 use super::{Announced, Begin, Failure, Guide, Malformed, Met, connect, endpoint, secure};
 use crate::body::Upload;
+use crate::interim::Heard;
 use crate::lane::Lane;
 use crate::line::Line;
 use crate::room::count::One;
@@ -336,7 +337,14 @@ async fn over_http1(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload
             }
             continue;
         }
-        match sender.try_send_request(request).await {
+        let heard = Heard::on(&mut request);
+        // Cancel-safe: of whoever floods us nothing is read any more, not even an answer.
+        let sent = tokio::select! {
+            biased;
+            () = heard.flooded() => return Err(Failure::Malformed(Malformed::Flood)),
+            sent = sender.try_send_request(request) => sent,
+        };
+        match sent {
             Ok(response) if !is_framed(response.headers()) => {
                 return Err(Failure::Malformed(Malformed::Framing));
             }

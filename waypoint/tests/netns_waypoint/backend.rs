@@ -34,6 +34,8 @@ pub(crate) enum Speaks {
     Echo,
     /// Says the same to everybody, and ends.
     Raw(&'static str),
+    /// Says this to everybody, and answers when it may go on.
+    Early(&'static str),
     /// Its tunnel says that the application is not there.
     Nothing,
 }
@@ -112,11 +114,15 @@ async fn serve(mut stream: Nested, speaks: Speaks, mut name: String, seen: Arc<S
         let _ = stream.shutdown().await;
         return;
     }
-    if let Speaks::Raw(answer) = speaks {
+    if let Speaks::Raw(answer) | Speaks::Early(answer) = speaks {
         let mut bytes = vec![0; 4096];
         let _ = stream.read(&mut bytes).await;
         seen.requests.fetch_add(1, Ordering::SeqCst);
         let _ = stream.write_all(answer.as_bytes()).await;
+        if let Speaks::Early(_) = speaks {
+            seen.go_on.notified().await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await;
+        }
         let _ = stream.shutdown().await;
         return;
     }

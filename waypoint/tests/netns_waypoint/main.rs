@@ -20,6 +20,8 @@ mod grpc;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod interim;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod messages;
