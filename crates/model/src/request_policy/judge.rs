@@ -202,12 +202,13 @@ impl Eye<'_> {
     }
 
     fn operation(&self, operation: &Operation) -> bool {
-        if operation.is_empty() {
+        let Operation { hosts, ports, methods, paths } = operation;
+        // Of the most rules no more than their paths is looked at, and the rest of them never gets near the processor.
+        if paths.is_empty() && operation.is_empty() {
             return self.in_doubt;
         }
-        let Operation { hosts, ports, methods, paths } = operation;
-        holds(ports, |port| *port == self.facts.to.port())
-            && self.http(paths, |http, it| it.is_match(http.path.as_str()))
+        self.http(paths, |http, it| it.is_match(http.path.as_str()))
+            && holds(ports, |port| *port == self.facts.to.port())
             && self.http(methods, |http, it| is_of(it, http.method.as_str()))
             && self.http(hosts, |http, it| is_of_any_case(it, http.host))
     }
