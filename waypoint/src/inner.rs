@@ -49,7 +49,7 @@ const ERRORS_ANSWERED: usize = 1024;
 /// connection is only to be opened anew, the next one does, for a request may be on its way to one that waits.
 pub(crate) async fn serve_http1(inbound: Arc<Inbound>, line: Line, accepting: Stop) {
     let (parting, interims) = (AtomicBool::new(false), Interims::default());
-    let writer = interims.writer();
+    let writer = interims.clone();
     let service = service_fn(|mut request: Request<Incoming>| {
         let inbound = Arc::clone(&inbound);
         let last = phases::is_last(request.headers()) || parting.load(Ordering::Relaxed);

@@ -23,8 +23,9 @@ const MOST: usize = 16;
 /// Bytes of them that wait for room on the wire. What is longer than this is left out: nobody depends on it.
 const WAITING: usize = 64 * 1024;
 
-/// What is said on a client's connection before its answers: the end that writes, and that begins each request.
-#[derive(Default)]
+/// What is said on a client's connection before its answers: for who writes, and for who begins each request. Clones
+/// are of the same connection.
+#[derive(Clone, Default)]
 pub(crate) struct Interims(Arc<Shared>);
 
 #[derive(Default)]
@@ -65,11 +66,6 @@ impl Interims {
         held.turns += 1;
         held.turn = Some(held.turns);
         Turn { shared: Arc::clone(&self.0), turn: held.turns }
-    }
-
-    /// The same connection, for who writes.
-    pub(crate) fn writer(&self) -> Self {
-        Self(Arc::clone(&self.0))
     }
 
     /// Who is to be woken when there is something to say.

@@ -19,9 +19,10 @@ pub(crate) struct Hosts {
     lines: Vec<Line>,
 }
 
-/// One line: the bytes it has room for, and what it says. The line's end is not counted.
+/// One line: where it begins, the bytes it has room for, and what it says. The line's end is not counted.
 #[derive(Debug)]
 struct Line {
+    at: usize,
     room: usize,
     says: Option<String>,
 }
@@ -34,16 +35,19 @@ struct Edit {
 }
 
 impl Hosts {
-    /// Makes the file say this text and nothing else; new lines are there before old ones go. A file of this that was
-    /// never written is made anew.
+    /// Makes the file say this text and nothing else, if it does not; new lines are there before old ones go. A file of
+    /// this that was never written is made anew.
     ///
     /// # Errors
     /// When the file cannot be written. It is then made anew the next time.
     pub(crate) fn write(&mut self, path: &Path, text: &str) -> io::Result<()> {
-        let mut options = File::options();
-        options.write(true).create(true).truncate(self.lines.is_empty());
+        let anew = self.lines.is_empty();
         let edits = self.become_of(text);
-        let written = options.open(path).and_then(|file| {
+        if edits.is_empty() && !anew {
+            return Ok(());
+        }
+        let file = File::options().write(true).create(true).truncate(anew).open(path);
+        let written = file.and_then(|file| {
             edits.iter().try_for_each(|edit| file.write_all_at(&edit.bytes, edit.at.try_into().unwrap_or(0)))
         });
         if written.is_err() {
@@ -57,47 +61,34 @@ impl Hosts {
         let mut edits = Vec::new();
         let mut wanted: Vec<&str> = text.lines().collect();
         let mut going = Vec::new();
-        for (index, line) in self.lines.iter().enumerate() {
+        for line in &self.lines {
             let Some(says) = &line.says else { continue };
             match wanted.iter().position(|one| one == says) {
                 Some(stays) => drop(wanted.remove(stays)),
-                None => going.push(index),
+                None => going.push(line.at),
             }
         }
-        for text in wanted {
-            self.add(text, &mut edits);
-        }
-        let starts = self.starts();
-        for index in going {
-            if let (Some(line), Some(at)) = (self.lines.get_mut(index), starts.get(index)) {
-                line.says = None;
-                edits.push(Edit { at: *at, bytes: vec![GONE] });
-            }
+        edits.extend(wanted.into_iter().flat_map(|text| self.add(text)));
+        for line in self.lines.iter_mut().filter(|line| going.contains(&line.at)) {
+            line.says = None;
+            edits.push(Edit { at: line.at, bytes: vec![GONE] });
         }
         edits
     }
 
-    fn add(&mut self, text: &str, edits: &mut Vec<Edit>) {
-        let starts = self.starts();
-        let mut free = self.lines.iter_mut().zip(&starts).filter(|(line, _)| line.says.is_none());
-        if let Some((line, at)) = free.find(|(line, _)| line.room >= text.len()) {
-            let mut bytes = text.as_bytes().to_vec();
-            bytes.resize(line.room, b' ');
-            let rest = bytes.split_off(1.min(bytes.len()));
-            edits.push(Edit { at: at + 1, bytes: rest });
-            edits.push(Edit { at: *at, bytes });
+    /// Takes the room of a line that has gone, or the end of the file.
+    fn add(&mut self, text: &str) -> Vec<Edit> {
+        let is_room = |line: &&mut Line| line.says.is_none() && line.room >= text.len();
+        if let Some(line) = self.lines.iter_mut().find(is_room) {
             line.says = Some(text.to_owned());
-            return;
+            let mut first = text.as_bytes().to_vec();
+            first.resize(line.room, b' ');
+            let rest = first.split_off(1.min(first.len()));
+            return vec![Edit { at: line.at + 1, bytes: rest }, Edit { at: line.at, bytes: first }];
         }
-        let at = self.lines.iter().map(|line| line.room + 1).sum();
-        edits.push(Edit { at, bytes: format!("{text}\n").into_bytes() });
-        self.lines.push(Line { room: text.len(), says: Some(text.to_owned()) });
-    }
-
-    /// Where each line begins.
-    fn starts(&self) -> Vec<usize> {
-        let next = |at: &mut usize, line: &Line| Some(std::mem::replace(at, *at + line.room + 1));
-        self.lines.iter().scan(0, next).collect()
+        let at = self.lines.last().map_or(0, |last| last.at + last.room + 1);
+        self.lines.push(Line { at, room: text.len(), says: Some(text.to_owned()) });
+        vec![Edit { at, bytes: format!("{text}\n").into_bytes() }]
     }
 }
 

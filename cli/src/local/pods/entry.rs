@@ -33,8 +33,7 @@ pub(super) struct Entry {
     sandbox: Sandbox,
     plan: PodPlan,
     state: State,
-    /// What the names are that its containers see, and the file that has them.
-    names: String,
+    /// The names that its containers see.
     hosts: Hosts,
     /// Gone from the manifests; taken down as soon as its state allows.
     leaving: bool,
@@ -69,7 +68,6 @@ impl Entry {
             grace: plan.grace.unwrap_or(GRACE),
             plan,
             state: State::Queued { at: Instant::now(), pause: FIRST_PAUSE, why: String::new() },
-            names: String::new(),
             hosts: Hosts::default(),
             leaving: false,
         }
@@ -288,13 +286,8 @@ impl Entry {
             aliases: self.plan.aliases.clone(),
         };
         let text = names::hosts(&reader, names);
-        if text == self.names {
-            return Ok(());
-        }
         let path = mesh.pod(&self.sandbox.uid).join("hosts");
-        self.hosts.write(&path, &text).map_err(|e| format!("{}: {e}", path.display()))?;
-        self.names = text;
-        Ok(())
+        self.hosts.write(&path, &text).map_err(|e| format!("{}: {e}", path.display()))
     }
 
     pub(super) fn status(&self, ground: &Ground, world: &World, reference: &ObjectRef) -> PodStatus {
