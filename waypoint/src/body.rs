@@ -2,7 +2,9 @@
 //! taken, and of answers, whose end is the exchange's. Owns counting and those ends; nothing is ever held back, but the
 //! beginning that somebody is to be shown first. Where a body comes from is `coming`'s.
 
+mod arriving;
 mod coming;
+mod pour;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,11 +15,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
+pub(crate) use arriving::{Arriving, Flow, HttpError};
 pub(crate) use coming::{Coming, Piece, Rest, pipe};
+pub(crate) use pour::pour;
 
 use crate::idle::Idle;
 use crate::messages::Messages;
@@ -29,7 +32,7 @@ use crate::upstream::Lease;
 pub(crate) enum BodyError {
     /// Whoever sends it broke off.
     #[error("the body broke off")]
-    Broken(#[from] hyper::Error),
+    Broken(#[from] HttpError),
     /// Another attempt has it now.
     #[error("the body is sent by another attempt")]
     Lent,
@@ -195,7 +198,7 @@ fn lock(origin: &Mutex<Origin>) -> MutexGuard<'_, Origin> {
 }
 
 impl Source {
-    pub(crate) fn new(body: Incoming, idle: Idle) -> Self {
+    pub(crate) fn new(body: Arriving, idle: Idle) -> Self {
         let ended = body.is_end_stream();
         Self(Arc::new(Mutex::new(Origin {
             body: Coming::Wire(body),

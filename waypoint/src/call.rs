@@ -17,10 +17,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use crate::body::Upload;
+use crate::body::{Arriving, HttpError, Upload};
 use crate::lane::Lane;
 use crate::messages::PREFIX;
 use crate::phases::route::protocol_of;
@@ -48,7 +47,7 @@ pub(crate) enum CallError {
     Failed(#[source] Box<Failure>),
     /// The answer broke off.
     #[error("the answer broke off")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] HttpError),
     /// The answer is longer than any we take.
     #[error("the answer has more than {LARGEST} bytes")]
     TooLarge,
@@ -269,7 +268,7 @@ async fn whole(got: Got) -> Result<Called, CallError> {
     Ok(Called { status: parts.status, headers: parts.headers, body, trailers })
 }
 
-async fn read(mut body: Incoming) -> Result<(Bytes, HeaderMap), CallError> {
+async fn read(mut body: Arriving) -> Result<(Bytes, HeaderMap), CallError> {
     let (mut all, mut trailers) = (BytesMut::new(), HeaderMap::new());
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(CallError::Broken)?;

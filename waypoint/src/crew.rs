@@ -1,4 +1,4 @@
-//! Tasks that HTTP libraries ask for, owned by whoever lent them the crew. Owns nothing else.
+//! Tasks that others add to, owned by whoever lent them the crew. Owns nothing else.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,11 +29,5 @@ impl Crew {
             Some(tasks) => Some(tasks.drain(limit).await),
             None => None,
         }
-    }
-}
-
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Crew {
-    fn execute(&self, task: F) {
-        self.add("http", task);
     }
 }

@@ -1,5 +1,7 @@
-//! HTTP inside a stream, both versions: read, handed to the phases, answered. Owns the settings of both and their
-//! goodbye; what a request goes through is `phases`'.
+//! HTTP/1.1 inside a stream: read, handed to the phases, answered. Owns its settings and its goodbye; what a request goes
+//! through is `phases`', and the other version is `http2`'s.
+
+pub(crate) mod http2;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -8,22 +10,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ambit_process::stop::Stop;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Notify;
-use tokio::time::timeout;
 use tracing::debug;
 
-use crate::crew::Crew;
+use crate::body::{Arriving, HttpError};
 use crate::interim::Interims;
 use crate::line::Line;
-use crate::phases::{self, HEADERS_MOST};
+use crate::phases::{self, HEADERS_MOST, Upgrade};
 use crate::stream::Inbound;
 use crate::strict::Strict;
 
@@ -31,20 +31,6 @@ use crate::strict::Strict;
 pub(crate) const IDLE: Duration = Duration::from_secs(300);
 /// Heads of requests (`waypoint.md` 6.1).
 const HEAD_MOST: usize = 64 * 1024;
-/// Requests at a time on one connection of HTTP/2.
-const STREAMS: u32 = 256;
-/// What may be under way to us on one request, and on one connection.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Bytes of an answer that wait for room on the wire.
-const SEND_BUFFER: usize = 256 * 1024;
-/// Requests that a client may open and reset before we even looked at them (CVE-2023-44487).
-const RESETS_UNSEEN: usize = 20;
-/// How long a client that is sent away may take to hear it.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// Errors of a client's making that we answer before we end the connection.
-const ERRORS_ANSWERED: usize = 1024;
-
 /// Serves HTTP/1.1 until either side ends it. When `accepting` stops, each answer says that it is the last; where the
 /// connection is only to be opened anew, the next one does, for a request may be on its way to one that waits.
 pub(crate) async fn serve_http1(inbound: Arc<Inbound>, line: Line, accepting: Stop) {
@@ -59,9 +45,11 @@ pub(crate) async fn serve_http1(inbound: Arc<Inbound>, line: Line, accepting: St
         if let Some(turn) = &turn {
             request.extensions_mut().insert(turn.clone());
         }
+        let leads_on = request.headers().contains_key(UPGRADE);
+        let leads_on = leads_on.then(|| Upgrade::Http1(hyper::upgrade::on(&mut request)));
         async move {
             let lane = Arc::clone(&inbound.lane);
-            let mut response = phases::serve(inbound, request).await;
+            let mut response = phases::serve(inbound, request.map(Arriving::Http1), leads_on).await;
             if let Some(turn) = turn {
                 turn.end();
             }
@@ -96,7 +84,7 @@ pub(crate) async fn serve_http1(inbound: Arc<Inbound>, line: Line, accepting: St
             () = due.as_mut(), if !parting.load(Ordering::Relaxed) => parting.store(true, Ordering::Relaxed),
         }
     };
-    note(&inbound, ended);
+    note(&inbound, ended.map_err(HttpError::Http1));
 }
 
 /// hyper hands out a connection that ends with a request for another protocol, also when that was refused. Dropped, it
@@ -108,61 +96,7 @@ async fn bow_out(upgrade: OnUpgrade) {
     }
 }
 
-/// Serves HTTP/2 until either side ends it. When `accepting` stops or the connection is to be opened anew, the client is
-/// told to open no more requests.
-pub(crate) async fn serve_http2(inbound: Arc<Inbound>, line: Line, accepting: Stop) {
-    let hasty = Arc::new(Notify::new());
-    let service = service_fn(|request: Request<Incoming>| {
-        let (inbound, hasty) = (Arc::clone(&inbound), Arc::clone(&hasty));
-        async move {
-            let share = Arc::clone(&inbound.caller.share);
-            let response = phases::serve(inbound, request).await;
-            if share.is_kept_off() {
-                hasty.notify_one();
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    // Dropped with the connection: a request whose client has gone is given up.
-    let crew = Crew::new();
-    let conn = http2::Builder::new(crew.clone())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(u32::try_from(HEAD_MOST).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(RESETS_UNSEEN)
-        .max_local_error_reset_streams(ERRORS_ANSWERED)
-        .enable_connect_protocol()
-        .serve_connection(TokioIo::new(line), service);
-    let mut conn = pin!(conn);
-    let mut due = pin!(inbound.lane.shared.rebalance.due());
-    let mut parting = false;
-    let ended = loop {
-        // Cancel-safe: the connection keeps its own state.
-        tokio::select! {
-            ended = conn.as_mut() => break ended,
-            () = accepting.stopped(), if !parting => {
-                conn.as_mut().graceful_shutdown();
-                parting = true;
-            }
-            () = due.as_mut(), if !parting => {
-                conn.as_mut().graceful_shutdown();
-                parting = true;
-            }
-            // It makes requests to take them back: it is told to stop, and does not have to listen.
-            () = hasty.notified() => {
-                conn.as_mut().graceful_shutdown();
-                break timeout(FAREWELL, conn).await.unwrap_or(Ok(()));
-            }
-        }
-    };
-    drop(crew);
-    note(&inbound, ended);
-}
-
-fn note(inbound: &Inbound, ended: Result<(), hyper::Error>) {
+fn note(inbound: &Inbound, ended: Result<(), HttpError>) {
     if let Err(error) = ended {
         let (from, error) = (inbound.client.from, ambit_proxy::fault::chain(&error));
         debug!(src.addr = %from, error, "an HTTP connection ended early");

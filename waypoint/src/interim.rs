@@ -1,9 +1,8 @@
 //! What endpoints say before their answer (RFC 9110, 15.2): interim answers such as 103 Early Hints, passed on to
 //! clients. Owns which are, how many may be, and where between the bytes for a client there is a place for one.
 //!
-//! The library that writes answers has no words for them, so their bytes are put between those that it writes: where
-//! all that it has written has left it, and the answer has not begun. Both sides speak HTTP/1.1; in HTTP/2, whose
-//! frames only the library numbers, they are left out.
+//! The library that writes answers of HTTP/1.1 has no words for them, so their bytes are put between those that it
+//! writes: where all that it has written has left it, and the answer has not begun.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,9 +12,10 @@ use std::task::Waker;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::header::{CONTENT_LENGTH, HeaderMap};
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use tokio::sync::Notify;
 
+use crate::inner::http2::Reply;
 use crate::phases::take_out;
 
 /// Interim answers to one request; whoever sends more means no good (`waypoint.md` 6.2).
@@ -48,9 +48,24 @@ struct Held {
 
 /// One request's time, until its answer begins. Clones are of the same request.
 #[derive(Clone)]
-pub(crate) struct Turn {
+pub(crate) enum Turn {
+    /// On a connection of HTTP/1.1.
+    Http1(Written),
+    /// In HTTP/2, where each request has frames of its own.
+    Http2(Reply),
+}
+
+/// One request's time among those of its connection.
+#[derive(Clone)]
+pub(crate) struct Written {
     shared: Arc<Shared>,
     turn: u64,
+}
+
+impl From<Reply> for Turn {
+    fn from(reply: Reply) -> Self {
+        Self::Http2(reply)
+    }
 }
 
 impl Shared {
@@ -65,7 +80,7 @@ impl Interims {
         let mut held = self.0.lock();
         held.turns += 1;
         held.turn = Some(held.turns);
-        Turn { shared: Arc::clone(&self.0), turn: held.turns }
+        Turn::Http1(Written { shared: Arc::clone(&self.0), turn: held.turns })
     }
 
     /// Who is to be woken when there is something to say.
@@ -100,12 +115,35 @@ impl Turn {
         let mut headers = headers.clone();
         take_out(&mut headers);
         headers.remove(CONTENT_LENGTH);
+        match self {
+            Self::Http1(written) => written.say(status, &headers),
+            Self::Http2(reply) => {
+                let mut interim = Response::new(());
+                *interim.status_mut() = status;
+                *interim.headers_mut() = headers;
+                reply.say(interim);
+            }
+        }
+    }
+
+    /// Its answer begins.
+    pub(crate) fn end(&self) {
+        match self {
+            Self::Http1(written) => written.end(),
+            // The library knows.
+            Self::Http2(_) => {}
+        }
+    }
+}
+
+impl Written {
+    fn say(&self, status: StatusCode, headers: &HeaderMap) {
         let mut held = self.shared.lock();
         if held.turn != Some(self.turn) {
             return;
         }
         let before = held.bytes.len();
-        written(&mut held.bytes, status, &headers);
+        written(&mut held.bytes, status, headers);
         if held.bytes.len() > WAITING {
             held.bytes.truncate(before);
             return;
@@ -117,7 +155,7 @@ impl Turn {
 
     /// Its answer begins. What was said just before is still to go ahead of it, if there is a place now: later, there
     /// is none any more.
-    pub(crate) fn end(&self) {
+    fn end(&self) {
         let mut held = self.shared.lock();
         held.turn = None;
         if !self.shared.clear.load(Ordering::Acquire) {
@@ -143,24 +181,39 @@ fn written(bytes: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
 /// Interim answers to one request, as they come from an endpoint.
 #[derive(Default)]
 pub(crate) struct Heard {
+    turn: Option<Turn>,
     count: AtomicUsize,
     flooded: Notify,
 }
 
 impl Heard {
-    /// Listens for them. Those of 100 are between us and the endpoint: whether a body is asked for, each side says for
-    /// itself; 101 is an answer.
+    /// Those ahead of the answer to a request.
+    pub(crate) fn of<B>(request: &mut Request<B>) -> Self {
+        Self { turn: request.extensions_mut().remove(), ..Self::default() }
+    }
+
+    /// Listens for them on a connection of HTTP/1.1.
     pub(crate) fn on<B>(request: &mut Request<B>) -> Arc<Self> {
-        let heard = Arc::new(Self::default());
-        let (turn, counts) = (request.extensions().get::<Turn>().cloned(), Arc::clone(&heard));
+        let heard = Arc::new(Self { turn: request.extensions().get().cloned(), ..Self::default() });
+        let hears = Arc::clone(&heard);
         hyper::ext::on_informational(request, move |said| {
-            if counts.count.fetch_add(1, Ordering::Relaxed) >= MOST {
-                counts.flooded.notify_one();
-            } else if let Some(turn) = turn.as_ref().filter(|_| said.status().as_u16() > 101) {
-                turn.say(said.status(), said.headers());
+            if !hears.hear(said.status(), said.headers()) {
+                hears.flooded.notify_one();
             }
         });
         heard
+    }
+
+    /// Passes one on; false: there were more of them than anybody needs. Those of 100 are between us and the endpoint:
+    /// whether a body is asked for, each side says for itself; 101 is an answer.
+    pub(crate) fn hear(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        if self.count.fetch_add(1, Ordering::Relaxed) >= MOST {
+            return false;
+        }
+        if let Some(turn) = self.turn.as_ref().filter(|_| status.as_u16() > 101) {
+            turn.say(status, headers);
+        }
+        true
     }
 
     /// There were more of them than anybody needs. Cancel-safe.

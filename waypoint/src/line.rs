@@ -30,7 +30,13 @@ enum Io {
 
 impl From<Stream> for Line {
     fn from(stream: Stream) -> Self {
-        Self { ahead: Bytes::new(), io: Io::Tunnel(Box::new(Nested::new(stream))), halves: false }
+        Nested::new(stream).into()
+    }
+}
+
+impl From<Nested> for Line {
+    fn from(stream: Nested) -> Self {
+        Self { ahead: Bytes::new(), io: Io::Tunnel(Box::new(stream)), halves: false }
     }
 }
 

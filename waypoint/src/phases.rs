@@ -20,12 +20,13 @@ pub(crate) mod route;
 
 use std::sync::Arc;
 
+use ambit_hbone::nested::Nested;
 use ambit_model::request_policy::Token;
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
-use crate::body::{Download, Source};
+use crate::body::{Arriving, Download, Source};
 use crate::refused::Refused;
 use crate::stream::Inbound;
 use crate::upstream::Chance;
@@ -37,13 +38,23 @@ pub(crate) use identify::{HEADERS_MOST, is_last, take_out};
 pub(crate) use limit::{Limited, NoCount};
 use process::Processors;
 use record::Record;
+use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-/// Answers one request.
-pub(crate) async fn serve(inbound: Arc<Inbound>, mut request: Request<Incoming>) -> Response<Download> {
-    let upgrade = request.headers().contains_key(http::header::UPGRADE)
-        || request.extensions().get::<hyper::ext::Protocol>().is_some();
-    let upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
+/// What follows once another protocol begins in a request's place.
+pub(crate) enum Upgrade {
+    /// The rest of a connection of HTTP/1.1.
+    Http1(OnUpgrade),
+    /// A stream of HTTP/2.
+    Http2(oneshot::Receiver<Nested>),
+}
+
+/// Answers one request. `upgrade` is there if it may lead to another protocol.
+pub(crate) async fn serve(
+    inbound: Arc<Inbound>,
+    request: Request<Arriving>,
+    upgrade: Option<Upgrade>,
+) -> Response<Download> {
     let (parts, body) = request.into_parts();
     let source = Source::new(body, inbound.idle());
     let mut record = Record::begin(inbound, &parts, source.clone());

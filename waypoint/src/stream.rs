@@ -278,7 +278,7 @@ async fn open(inbound: Arc<Inbound>, arrival: Arrival, accepting: Stop) {
         Ok(Spoken::Other | Spoken::Nothing | Spoken::Http1) => {
             inner::serve_http1(inbound, line, accepting).await
         }
-        Ok(Spoken::Http2) => inner::serve_http2(inbound, line, accepting).await,
+        Ok(Spoken::Http2) => inner::http2::serve(inbound, line, accepting).await,
         Err(_) => {}
     }
 }

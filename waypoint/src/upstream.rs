@@ -4,6 +4,7 @@
 
 mod busy;
 mod group;
+mod http2;
 mod lines;
 mod names;
 mod probe;
@@ -34,6 +35,7 @@ use ambit_proxy::side::Side;
 use http::StatusCode;
 use tokio::time::timeout;
 
+use crate::body::HttpError;
 use crate::lane::Lane;
 use crate::line::Line;
 pub(crate) use busy::Busy;
@@ -67,15 +69,15 @@ pub(crate) enum Failure {
     Unproven(#[from] Unproven),
     /// It accepts, and does not speak HTTP.
     #[error("the endpoint does not speak HTTP")]
-    Handshake(#[source] hyper::Error),
+    Handshake(#[source] HttpError),
     /// The connection broke before anything of the request was sent.
     #[error("the connection broke before the request was sent")]
-    Unsent(#[source] hyper::Error),
+    Unsent(#[source] HttpError),
     /// The connection broke before an answer came.
     #[error("the connection broke before the answer")]
     Lost {
         /// What broke.
-        source: hyper::Error,
+        source: HttpError,
     },
     /// Its answer is none that everybody reads alike.
     #[error("the endpoint's answer is malformed")]
@@ -96,7 +98,7 @@ pub(crate) enum Failure {
 pub(crate) enum Malformed {
     /// It cannot be read.
     #[error("the answer cannot be read")]
-    Unread(#[source] hyper::Error),
+    Unread(#[source] HttpError),
     /// A length, and a coding that says it again; or one that we cannot undo.
     #[error("where the answer ends is not certain")]
     Framing,
@@ -105,10 +107,10 @@ pub(crate) enum Malformed {
     Flood,
 }
 
-impl From<hyper::Error> for Failure {
+impl From<HttpError> for Failure {
     /// What became of a request that was sent.
-    fn from(source: hyper::Error) -> Self {
-        if source.is_parse() { Self::Malformed(Malformed::Unread(source)) } else { Self::Lost { source } }
+    fn from(source: HttpError) -> Self {
+        if source.is_malformed() { Self::Malformed(Malformed::Unread(source)) } else { Self::Lost { source } }
     }
 }
 
@@ -126,7 +128,7 @@ impl Failure {
                 "upstream_reset_before_response_started{remote_connection_failure}",
                 "remote connection failure",
             ),
-            Self::Lost { source } if refused_stream(source) => {
+            Self::Lost { source } if source.is_refused() => {
                 ("UR", "upstream_reset_before_response_started{remote_reset}", "remote reset")
             }
             Self::Unsent(_) | Self::Lost { .. } => (
@@ -157,7 +159,7 @@ impl Failure {
             // Those who vouch are missing for all of them.
             Self::Unproven(error) => matches!(error, Unproven::Proof { .. }),
             Self::Relay(_) | Self::Connect(_) | Self::Handshake(_) | Self::Unsent(_) => true,
-            Self::Lost { source } => refused_stream(source),
+            Self::Lost { source } => source.is_refused(),
             Self::Malformed(_) | Self::Slow { .. } | Self::Overflow(_) | Self::Closed(_) => false,
         }
     }
@@ -180,18 +182,6 @@ impl Failure {
             _ => None,
         }
     }
-}
-
-/// HTTP/2 says so when a request was not looked at (RFC 9113, 8.7).
-fn refused_stream(error: &hyper::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        if inner.to_string().contains("refused stream") {
-            return true;
-        }
-        cause = inner.source();
-    }
-    false
 }
 
 /// Whom a connection leads to.

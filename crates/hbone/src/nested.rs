@@ -7,9 +7,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use h2::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use crate::pool::Seat;
 use crate::stream::{Stream, is_over};
 
 /// How long the other half may stay open once ours has ended. By then a peer that lives has said the rest.
@@ -17,7 +19,10 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// One open stream. Dropped while a half is open, it is reset with CANCEL.
 pub struct Nested {
-    stream: Stream,
+    send: SendStream<Bytes>,
+    recv: RecvStream,
+    /// Where the stream's tunnel counts it.
+    _seat: Option<Seat>,
     /// What has arrived and is not yet read. The peer gets room for it as it is read.
     got: Bytes,
     /// Room for the next piece; it comes back once earlier ones are on the wire.
@@ -30,7 +35,14 @@ impl Nested {
     /// Takes a stream that has just been opened.
     #[must_use]
     pub fn new(stream: Stream) -> Self {
-        Self { stream, got: Bytes::new(), room: BytesMut::new(), said_all: None }
+        let Stream { send, recv, seat, .. } = stream;
+        Self { _seat: seat, ..Self::of(send, recv) }
+    }
+
+    /// Takes a stream of HTTP/2 that is no tunnel's: what follows an extended CONNECT (RFC 8441).
+    #[must_use]
+    pub fn of(send: SendStream<Bytes>, recv: RecvStream) -> Self {
+        Self { send, recv, _seat: None, got: Bytes::new(), room: BytesMut::new(), said_all: None }
     }
 
     /// Ends our half and goes on reading the other: what half-closing a connection is. Shutting down waits for the
@@ -40,7 +52,7 @@ impl Nested {
     /// When the stream is gone.
     pub fn end(&mut self) -> io::Result<()> {
         if self.said_all.is_none() {
-            self.stream.send.send_data(Bytes::new(), true).map_err(broken)?;
+            self.send.send_data(Bytes::new(), true).map_err(broken)?;
             self.said_all = Some(Box::pin(sleep(LINGER)));
         }
         Ok(())
@@ -49,7 +61,7 @@ impl Nested {
     /// The next bytes; none at the end.
     fn poll_got(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.got.is_empty() {
-            match ready!(self.stream.recv.poll_data(cx)) {
+            match ready!(self.recv.poll_data(cx)) {
                 Some(Ok(data)) => self.got = data,
                 Some(Err(error)) if !is_over(&error) => return Poll::Ready(Err(broken(error))),
                 None | Some(Err(_)) => break,
@@ -62,7 +74,7 @@ impl Nested {
     fn take(&mut self, most: usize) -> Bytes {
         let piece = self.got.split_to(most.min(self.got.len()));
         // Fails only when the stream is gone, which the next read tells better.
-        let _ = self.stream.recv.flow_control().release_capacity(piece.len());
+        let _ = self.recv.flow_control().release_capacity(piece.len());
         piece
     }
 }
@@ -85,7 +97,7 @@ impl AsyncWrite for Nested {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let send = &mut this.stream.send;
+        let send = &mut this.send;
         send.reserve_capacity(bytes.len());
         // Room that was given before is not told again: look first, then wait.
         while send.capacity() == 0 {

@@ -8,10 +8,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use super::BodyError;
+use super::{Arriving, BodyError};
 
 /// Pieces that may be under way from somebody who changes a body.
 const UNDER_WAY: usize = 4;
@@ -27,7 +26,7 @@ pub(crate) enum Piece {
 /// A body as it comes.
 pub(crate) enum Coming {
     /// From whoever sends it.
-    Wire(Incoming),
+    Wire(Arriving),
     /// By way of somebody else.
     Piped {
         /// What they send.

@@ -12,12 +12,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::TE;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::{CALLS, CallError, TRIES, find, framed, head, is_success, post};
-use crate::body::Upload;
+use crate::body::{Arriving, Upload};
 use crate::lane::Lane;
 use crate::messages::PREFIX;
 use crate::room::count::One;
@@ -31,7 +30,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// A call that goes on.
 pub(crate) struct Stream {
     to: mpsc::Sender<Bytes>,
-    from: Incoming,
+    from: Arriving,
     /// What has come and is no whole message yet.
     read: BytesMut,
     /// A longer message is not taken.

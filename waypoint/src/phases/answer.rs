@@ -18,9 +18,11 @@ use tokio::io::copy_bidirectional;
 use tokio::time::sleep_until;
 
 use super::identify::take_out;
+use super::Upgrade;
 use super::record::Record;
 use super::route::Route;
 use crate::body::{Coming, Download, Passing};
+use crate::line::Line;
 use crate::refused::Refused;
 use crate::upstream::{Failure, Got, Lease};
 
@@ -71,7 +73,7 @@ pub(crate) fn edit(record: &mut Record, got: Got, route: &Route) -> Edited {
 }
 
 /// Passes an endpoint's answer on.
-pub(crate) fn pass(mut record: Record, answer: Edited, upgrade: Option<OnUpgrade>) -> Response<Download> {
+pub(crate) fn pass(mut record: Record, answer: Edited, upgrade: Option<Upgrade>) -> Response<Download> {
     let Edited { mut response, body, protocol, lease } = answer;
     record.passes(response.status());
     record.finish(response.headers_mut());
@@ -109,10 +111,20 @@ pub(crate) fn pass(mut record: Record, answer: Edited, upgrade: Option<OnUpgrade
 }
 
 /// Carries what is no longer HTTP.
-async fn between(near: OnUpgrade, far: OnUpgrade, mut record: Record) {
-    let (Ok(near), Ok(far)) = tokio::join!(near, far) else { return };
-    let (mut near, mut far) = (TokioIo::new(near), TokioIo::new(far));
-    if let Ok((_, to_client)) = copy_bidirectional(&mut near, &mut far).await {
+async fn between(near: Upgrade, far: OnUpgrade, mut record: Record) {
+    let Ok(far) = far.await else { return };
+    let mut far = TokioIo::new(far);
+    let carried = match near {
+        Upgrade::Http1(near) => match near.await {
+            Ok(near) => copy_bidirectional(&mut TokioIo::new(near), &mut far).await,
+            Err(_) => return,
+        },
+        Upgrade::Http2(near) => match near.await {
+            Ok(near) => copy_bidirectional(&mut Line::from(near).by_halves(), &mut far).await,
+            Err(_) => return,
+        },
+    };
+    if let Ok((_, to_client)) = carried {
         record.passed(to_client);
     }
     record.complete();

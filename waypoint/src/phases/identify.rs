@@ -72,8 +72,8 @@ fn bridged(parts: &mut Parts) -> Result<Option<HeaderValue>, Refused> {
     if parts.method != Method::CONNECT {
         return Ok(None);
     }
-    let protocol = parts.extensions.get::<hyper::ext::Protocol>().map(AsRef::as_ref);
-    if protocol != Some(b"websocket") {
+    let protocol = parts.extensions.get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str);
+    if protocol != Some("websocket") {
         return Err(Refused::Upgrade);
     }
     parts.method = Method::GET;

@@ -183,6 +183,9 @@ impl Outgoing {
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = self.headers.clone();
         request.headers_mut().insert(ATTEMPT, HeaderValue::from(attempt));
+        if let Some(turn) = &self.turn {
+            request.extensions_mut().insert(turn.clone());
+        }
         if self.http2 {
             self.in_http2(&mut request)
         } else {
@@ -206,9 +209,6 @@ impl Outgoing {
     }
 
     fn in_http1(&self, request: &mut Request<Upload>) {
-        if let Some(turn) = &self.turn {
-            request.extensions_mut().insert(turn.clone());
-        }
         *request.uri_mut() = Uri::from(self.target.clone());
         let headers = request.headers_mut();
         let authority = self.authority.as_ref();

@@ -15,13 +15,13 @@ use ambit_process::clock::{Instant, now};
 use ambit_tls::configs::origin::Spoken;
 use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 
 use super::group::{Counted, GroupKey, Room};
+use super::http2::{Sender, Unsent};
 use super::{Announced, Begin, Failure, Guide, Malformed, Met, connect, endpoint, secure};
-use crate::body::Upload;
+use crate::body::{Arriving, HttpError, Upload};
 use crate::interim::Heard;
 use crate::lane::Lane;
 use crate::line::Line;
@@ -35,9 +35,6 @@ const IDLE: Duration = Duration::from_secs(60);
 const STREAMS: usize = 100;
 /// Connections that turn out to be closed, before the failure is the endpoint's.
 const TRIES: usize = 3;
-/// What may be under way to us on one request of HTTP/2, and on one connection.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Heads of answers (`waypoint.md` 6.1).
 const HEAD_MOST: usize = 64 * 1024;
 const HEADERS_MOST: usize = 128;
@@ -75,7 +72,7 @@ impl Key {
 
 /// An answer whose body is still to come.
 pub(crate) struct Got {
-    pub(crate) response: Response<Incoming>,
+    pub(crate) response: Response<Arriving>,
     pub(crate) met: Met,
     pub(crate) lease: Lease,
 }
@@ -177,7 +174,7 @@ struct Idle {
 }
 
 struct Shared {
-    sender: http2::SendRequest<Upload>,
+    sender: Sender,
     met: Met,
     requests: Arc<AtomicUsize>,
     since: Instant,
@@ -209,13 +206,15 @@ impl Place {
     }
 
     /// A connection of HTTP/2 with room for one more request.
-    fn shared(&self) -> Option<(Taken<http2::SendRequest<Upload>>, Seat)> {
+    fn shared(&self) -> Option<(Taken<Sender>, Seat)> {
         let mut held = self.lock();
         let Held { shared, limits, .. } = &mut *held;
         // One whose life is over ends with the requests that are on it.
         shared.retain(|line| !line.sender.is_closed() && !line.life.is_over(limits));
         let most = limits.streams.and_then(|most| usize::try_from(most).ok()).unwrap_or(STREAMS).min(STREAMS);
-        let room = |line: &&mut Shared| line.requests.load(Ordering::Relaxed) < most.max(1);
+        let room = |line: &&mut Shared| {
+            line.requests.load(Ordering::Relaxed) < most.min(line.sender.streams()).max(1)
+        };
         let line = shared.iter_mut().find(room)?;
         line.since = now();
         line.life.requests += 1;
@@ -227,9 +226,9 @@ impl Place {
     /// Puts a new connection of HTTP/2 among the shared, and takes a seat on it.
     fn share(
         &self,
-        sender: http2::SendRequest<Upload>,
+        sender: Sender,
         met: Met,
-    ) -> (Taken<http2::SendRequest<Upload>>, Seat) {
+    ) -> (Taken<Sender>, Seat) {
         let requests = Arc::new(AtomicUsize::new(1));
         let seat = Seat(Arc::clone(&requests));
         let life = Life { requests: 1, ..Life::begin() };
@@ -333,7 +332,7 @@ async fn over_http1(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload
         life.requests += 1;
         if let Err(error) = sender.ready().await {
             if last {
-                return Err(Failure::Unsent(error));
+                return Err(Failure::Unsent(error.into()));
             }
             continue;
         }
@@ -351,12 +350,12 @@ async fn over_http1(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload
             Ok(response) => {
                 let kind = Kind::Http1(sender, life);
                 let lease = Lease { place, kind, met: met.clone(), kept: Vec::new(), busy: None };
-                return Ok(Got { response, met, lease });
+                return Ok(Got { response: response.map(Arriving::Http1), met, lease });
             }
             Err(mut error) => match error.take_message() {
                 Some(back) if !last => request = back,
-                Some(_) => return Err(Failure::Unsent(error.into_error())),
-                None => return Err(error.into_error().into()),
+                Some(_) => return Err(Failure::Unsent(error.into_error().into())),
+                None => return Err(HttpError::from(error.into_error()).into()),
             },
         }
     }
@@ -376,21 +375,18 @@ fn is_framed(headers: &HeaderMap) -> bool {
 
 async fn over_http2(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload>) -> Result<Got, Failure> {
     for last in (0..TRIES).map(|tried| tried + 1 == TRIES) {
-        let (Taken { mut sender, met, .. }, seat) = match place.shared() {
+        let (Taken { sender, met, .. }, seat) = match place.shared() {
             Some(taken) => taken,
             None => Box::pin(dial_http2(way, &place)).await?,
         };
-        match sender.try_send_request(request).await {
+        match sender.send(request, &way.lane.crew).await? {
             Ok(response) => {
                 let kind = Kind::Http2 { _seat: seat };
                 let lease = Lease { place, kind, met: met.clone(), kept: Vec::new(), busy: None };
                 return Ok(Got { response, met, lease });
             }
-            Err(mut error) => match error.take_message() {
-                Some(back) if !last => request = back,
-                Some(_) => return Err(Failure::Unsent(error.into_error())),
-                None => return Err(Failure::Lost { source: error.into_error() }),
-            },
+            Err(Unsent { request: back, .. }) if !last => request = back,
+            Err(Unsent { error, .. }) => return Err(Failure::Unsent(error)),
         }
     }
     Err(Failure::Connect(std::io::ErrorKind::ConnectionAborted.into()))
@@ -434,7 +430,7 @@ async fn dial_http1(way: Way<'_>, place: &Place) -> Result<Taken<http1::SendRequ
         .max_buf_size(HEAD_MOST)
         .handshake(TokioIo::new(line))
         .await
-        .map_err(Failure::Handshake)?;
+        .map_err(|error| Failure::Handshake(error.into()))?;
     // The wait for it is over; its place lasts as long as it does.
     let lasting = room.and_then(|(room, open)| Some((room.seat()?, open)));
     lane.crew.add("line", async move {
@@ -449,7 +445,7 @@ async fn dial_http1(way: Way<'_>, place: &Place) -> Result<Taken<http1::SendRequ
 async fn dial_http2(
     way: Way<'_>,
     place: &Place,
-) -> Result<(Taken<http2::SendRequest<Upload>>, Seat), Failure> {
+) -> Result<(Taken<Sender>, Seat), Failure> {
     let _turn = place.dialling.lock().await;
     if let Some(taken) = place.shared() {
         return Ok(taken);
@@ -458,21 +454,9 @@ async fn dial_http2(
     if let Some((Room::Idle(taken), _)) = room {
         return Ok(taken);
     }
-    let lane = way.lane;
     let (line, met) = connected(way, Spoken::Http2).await?;
-    let (sender, conn) = http2::Builder::new(lane.crew.clone())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(HEAD_MOST).unwrap_or(u32::MAX))
-        .handshake(TokioIo::new(line))
-        .await
-        .map_err(Failure::Handshake)?;
     // The wait for it is over; its place lasts as long as it does.
     let lasting = room.and_then(|(room, open)| Some((room.seat()?, open)));
-    lane.crew.add("line", async move {
-        let _ = conn.await;
-        drop(lasting);
-    });
+    let sender = Sender::begin(line, &way.lane.crew, HEAD_MOST, lasting).await?;
     Ok(place.share(sender, met))
 }
