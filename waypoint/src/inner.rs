@@ -24,6 +24,7 @@ use crate::crew::Crew;
 use crate::interim::Interims;
 use crate::line::Line;
 use crate::phases::{self, HEADERS_MOST};
+use crate::pressure::{self, Measure, WINDOW_SMALL};
 use crate::stream::Inbound;
 use crate::strict::Strict;
 
@@ -84,7 +85,7 @@ pub(crate) async fn serve_http1(inbound: Arc<Inbound>, line: Line, accepting: St
         .serve_connection(TokioIo::new(Strict::new(line, writer, Arc::clone(&inbound))), service)
         .with_upgrades();
     let mut conn = pin!(conn);
-    let mut due = pin!(inbound.lane.shared.rebalance.due());
+    let mut due = pin!(pressure::parting(&inbound));
     let ended = loop {
         // Cancel-safe: the connection keeps its own state.
         tokio::select! {
@@ -123,13 +124,15 @@ pub(crate) async fn serve_http2(inbound: Arc<Inbound>, line: Line, accepting: St
             Ok::<_, Infallible>(response)
         }
     });
+    let small = pressure::takes(&inbound.lane, Measure::SmallWindow);
+    let window = |usual: u32| if small { WINDOW_SMALL } else { usual };
     // Dropped with the connection: a request whose client has gone is given up.
     let crew = Crew::new();
     let conn = http2::Builder::new(crew.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(window(STREAM_WINDOW))
+        .initial_connection_window_size(window(CONNECTION_WINDOW))
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(HEAD_MOST).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(RESETS_UNSEEN)
@@ -137,7 +140,7 @@ pub(crate) async fn serve_http2(inbound: Arc<Inbound>, line: Line, accepting: St
         .enable_connect_protocol()
         .serve_connection(TokioIo::new(line), service);
     let mut conn = pin!(conn);
-    let mut due = pin!(inbound.lane.shared.rebalance.due());
+    let mut due = pin!(pressure::parting(&inbound));
     let mut parting = false;
     let ended = loop {
         // Cancel-safe: the connection keeps its own state.
