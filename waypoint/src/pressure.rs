@@ -112,7 +112,7 @@ pub(crate) fn count(lane: &Lane, measure: Measure) {
     lane.shared.metrics.overload.get_or_create(&Reason(measure.as_str())).inc();
 }
 
-/// The windows of a new tunnel.
+/// The windows of a new tunnel of a client.
 pub(crate) fn windows(lane: &Lane) -> Windows {
     if takes(lane, Measure::SmallWindow) { WINDOWS_SMALL } else { lane.shared.windows }
 }
@@ -165,6 +165,8 @@ fn shared(all: usize, rungs: u8) -> usize {
 /// Other rungs are in force for a thread than before.
 fn tell(lane: &Lane, (before, rungs): (u8, u8), seen: Seen) {
     lane.pressure.0.store(rungs, Ordering::Relaxed);
+    let is_narrow = rungs >= Measure::SmallWindow.rung();
+    lane.tunnels.use_windows(if is_narrow { WINDOWS_SMALL } else { lane.shared.windows });
     for rung in before.min(rungs) + 1..=before.max(rungs) {
         let gauge = lane.shared.metrics.rungs.get_or_create(&Rung(rung));
         if rungs > before {
