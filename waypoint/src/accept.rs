@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::lane::Lane;
+use crate::pressure;
 use crate::stream::{self, Caller};
 
 /// How long a certificate may take on the way of a tunnel.
@@ -112,7 +113,8 @@ async fn shake(lane: &Lane, from: ClientAddr, tcp: TcpStream) -> Result<Accepted
     let _ = tcp.set_nodelay(true);
     let prove = async {
         let credential = lane.shared.vault.fetch(&lane.shared.identity, CREDENTIAL_WAIT).await?;
-        Ok(accept(tcp, credential.accepting(), lane.shared.windows).await?)
+        let windows = pressure::windows(lane);
+        Ok(accept(tcp, credential.accepting(), windows).await?)
     };
     // Cancel-safe: a handshake that lost its place is given up, and its connection closed.
     tokio::select! {

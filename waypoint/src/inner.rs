@@ -24,6 +24,7 @@ use crate::body::{Arriving, HttpError};
 use crate::interim::Interims;
 use crate::line::Line;
 use crate::phases::{self, HEADERS_MOST, Upgrade};
+use crate::pressure;
 use crate::stream::Inbound;
 use crate::strict::Strict;
 
@@ -72,7 +73,7 @@ pub(crate) async fn serve_http1(inbound: Arc<Inbound>, line: Line, accepting: St
         .serve_connection(TokioIo::new(Strict::new(line, writer, Arc::clone(&inbound))), service)
         .with_upgrades();
     let mut conn = pin!(conn);
-    let mut due = pin!(inbound.lane.shared.rebalance.due());
+    let mut due = pin!(pressure::parting(&inbound));
     let ended = loop {
         // Cancel-safe: the connection keeps its own state.
         tokio::select! {

@@ -25,6 +25,7 @@ use crate::crew::Crew;
 use crate::keys::Rings;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::pressure::{Memory, Pressure};
 use crate::rebalance::Rebalance;
 use crate::room::Room;
 use crate::room::count::Count;
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) rebalance: Rebalance,
     /// Requests that each thread may have under way.
     pub(crate) requests: usize,
+    /// How much of our memory is in use.
+    pub(crate) memory: Memory,
     /// Nothing is accepted before the world is known.
     pub(crate) synced: watch::Receiver<bool>,
 }
@@ -90,6 +93,8 @@ pub(crate) struct Lane {
     pub(crate) spans: Spans,
     /// Requests under way from clients.
     pub(crate) room: Room,
+    /// Whether there is more to do than can be done.
+    pub(crate) pressure: Pressure,
 }
 
 impl Lane {
@@ -101,8 +106,8 @@ impl Lane {
         let (lines, crew, copies) = (Lines::default(), Crew::new(), Count::default());
         let (believed, calls) = (Believed::default(), Count::default());
         let spans = Spans::default();
-        let busy = Busy::default();
-        Self { shared, tunnels, lines, busy, crew, believed, copies, calls, spans, room }
+        let (busy, pressure) = (Busy::default(), Pressure::default());
+        Self { shared, tunnels, lines, busy, crew, believed, copies, calls, spans, room, pressure }
     }
 }
 

@@ -19,6 +19,7 @@ mod metered;
 pub mod metrics;
 mod opaque;
 mod phases;
+mod pressure;
 mod processor;
 mod rebalance;
 mod refused;

@@ -69,6 +69,10 @@ pub struct Metrics {
     pub ejections: Family<Governed, Counter>,
     /// Requests that were given to a second endpoint, and how many of those it answered first.
     pub hedges: Family<Governed, Counter>,
+    /// What was left out, refused or ended because there was too much to do.
+    pub overload: Family<Reason, Counter>,
+    /// Threads on which a rung of the ladder is in force.
+    pub rungs: Family<Rung, Gauge>,
     /// Tunnels that are open.
     pub tunnels: Gauge,
     /// Spans of requests, by what became of them.
@@ -103,6 +107,8 @@ impl Default for Metrics {
             asked: Family::default(),
             limits: Family::default(),
             processed: Family::default(),
+            overload: Family::default(),
+            rungs: Family::default(),
             tunnels: Gauge::default(),
             spans: Family::default(),
             lines_told: Family::default(),
@@ -141,6 +147,10 @@ impl Metrics {
         to.register("ambit_waypoint_ejections", ejections, m.ejections);
         let hedges = "Requests given to a second endpoint (unstable)";
         to.register("ambit_waypoint_hedges", hedges, m.hedges);
+        let overload = "Left out, refused or ended because there is too much to do (unstable)";
+        to.register("ambit_waypoint_overload", overload, m.overload);
+        let rungs = "Threads on which a rung of the overload ladder is in force (unstable)";
+        to.register("ambit_waypoint_overload_rung", rungs, m.rungs);
         to.register("ambit_waypoint_tunnels", "Tunnels that are open (unstable)", m.tunnels);
         to.register("ambit_waypoint_spans", "Spans, by what became of them (unstable)", m.spans);
         let lines = "Lines of access logs for collectors, by what became of them (unstable)";
@@ -334,6 +344,16 @@ impl EncodeLabelSet for ProcessedLabels {
     fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
         put(e, "policy", self.policy.as_str())?;
         put(e, "outcome", self.outcome.as_str())
+    }
+}
+
+/// One of the overload ladder, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rung(pub u8);
+
+impl EncodeLabelSet for Rung {
+    fn encode(&self, e: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        put(e, "rung", &self.0.to_string())
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! While half of the room is free, everybody gets what they ask for. Beyond it nobody gets more than an even share, so
 //! whoever fills a waypoint is refused and others are not. Clients are who they have proven to be, whatever number of
-//! tunnels they come through.
+//! tunnels they come through. Where a waypoint has more to do than it can (`pressure`), the bound is a smaller one, and
+//! whoever has its even share of that is refused, however few others there are.
 
 pub(crate) mod count;
 pub(crate) mod memory;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use ambit_model::name::Identity;
 use ambit_process::clock::{Instant, now};
+use tokio::sync::Notify;
 
 /// A request that is taken back sooner was hardly meant.
 const HASTE: Duration = Duration::from_secs(1);
@@ -22,6 +24,8 @@ const HASTE: Duration = Duration::from_secs(1);
 const HASTY_MOST: u32 = 500;
 /// For so long a client that does it is answered nothing else.
 const KEPT_OFF: Duration = Duration::from_secs(1);
+/// As many as there is room for.
+const UNBOUND: usize = usize::MAX;
 /// Clients before those that are gone are looked for.
 const SWEEP_AT: usize = 64;
 
@@ -33,6 +37,8 @@ pub(crate) struct Room {
 
 struct Counts {
     most: usize,
+    /// What clients share evenly while there is more to do than can be done.
+    bound: AtomicUsize,
     all: AtomicUsize,
     /// Clients with at least one.
     clients: AtomicUsize,
@@ -43,6 +49,8 @@ pub(crate) struct Share {
     counts: Arc<Counts>,
     mine: AtomicUsize,
     haste: Mutex<Haste>,
+    /// Its connections are to end.
+    away: Notify,
 }
 
 /// One request under way. Dropped, it is over.
@@ -58,6 +66,9 @@ pub(crate) enum Full {
     /// There are too many, of this client's above all.
     #[error("too many requests are under way")]
     Crowded,
+    /// There is more to do than can be done, and the client has its share of that.
+    #[error("there is too much to do, and the client has its share of it")]
+    Pressed,
     /// The client takes its requests back as fast as it makes them.
     #[error("the client takes its requests back at once")]
     Hasty,
@@ -65,8 +76,32 @@ pub(crate) enum Full {
 
 impl Room {
     pub(crate) fn new(most: usize) -> Self {
-        let counts = Counts { most, all: AtomicUsize::new(0), clients: AtomicUsize::new(0) };
-        Self { counts: Arc::new(counts), clients: Mutex::default() }
+        let (bound, all, clients) = (AtomicUsize::new(UNBOUND), AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { counts: Arc::new(Counts { most, bound, all, clients }), clients: Mutex::default() }
+    }
+
+    /// How many are under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.counts.all.load(Ordering::Relaxed)
+    }
+
+    /// From now on clients share so many evenly; none: as many as there is room for. Whoever has more keeps it.
+    pub(crate) fn bind(&self, bound: Option<usize>) {
+        self.counts.bound.store(bound.unwrap_or(UNBOUND), Ordering::Relaxed);
+    }
+
+    /// Has those clients leave that have more than an even share: of all that is under way, and of the bound.
+    pub(crate) fn send_largest_away(&self) {
+        let Counts { all, bound, clients, .. } = &*self.counts;
+        let clients = clients.load(Ordering::Relaxed);
+        let even = |of: &AtomicUsize| even(of.load(Ordering::Relaxed), clients);
+        let most = even(all).max(even(bound));
+        let known = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        for share in known.values().filter_map(Weak::upgrade) {
+            if share.mine.load(Ordering::Relaxed) > most {
+                share.away.notify_waiters();
+            }
+        }
     }
 
     /// The part of one client, which all of its tunnels share.
@@ -79,7 +114,8 @@ impl Room {
             clients.retain(|_, share| share.strong_count() > 0);
         }
         let haste = Mutex::new(Haste { since: now(), begun: 0, hasty: 0, until: None });
-        let share = Arc::new(Share { counts: Arc::clone(&self.counts), mine: AtomicUsize::new(0), haste });
+        let (counts, mine, away) = (Arc::clone(&self.counts), AtomicUsize::new(0), Notify::new());
+        let share = Arc::new(Share { counts, mine, haste, away });
         clients.insert(client.clone(), Arc::downgrade(&share));
         share
     }
@@ -99,11 +135,19 @@ impl Share {
         if !lets_in(self.counts.most, all, mine, clients) {
             return Err(Full::Crowded);
         }
+        if mine >= even(self.counts.bound.load(Ordering::Relaxed), clients) {
+            return Err(Full::Pressed);
+        }
         self.counts.all.fetch_add(1, Ordering::Relaxed);
         if self.mine.fetch_add(1, Ordering::Relaxed) == 0 {
             self.counts.clients.fetch_add(1, Ordering::Relaxed);
         }
         Ok(Seat { share: Arc::clone(self), began, answered: false })
+    }
+
+    /// Returns when the client's connections are to end because it has the largest share. Cancel-safe.
+    pub(crate) async fn sent_away(&self) {
+        self.away.notified().await;
     }
 
     /// Whether the client is answered nothing now for its haste.
@@ -137,8 +181,12 @@ impl Drop for Seat {
 
 /// Whether a client that has `mine` of `all` may have one more, with `clients` asking.
 fn lets_in(most: usize, all: usize, mine: usize, clients: usize) -> bool {
-    let even = most / clients.max(2);
-    all < most && (all < most / 2 || mine < even.max(1))
+    all < most && (all < most / 2 || mine < even(most, clients))
+}
+
+/// What of so many is one client's. One that is alone leaves room for another; and each may have one.
+fn even(of: usize, clients: usize) -> usize {
+    (of / clients.max(2)).max(1)
 }
 
 /// How many requests a client has begun of late, and taken back at once.
@@ -178,6 +226,8 @@ impl Haste {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     fn client(name: &str) -> Identity {
@@ -224,6 +274,47 @@ mod tests {
         ] {
             assert_eq!(lets_in(most, all, mine, clients), wanted, "{most} {all} {mine} {clients}");
         }
+    }
+
+    #[test]
+    fn under_pressure_who_has_its_share_is_refused_and_others_are_not_whatever_is_under_way() {
+        let room = Room::new(1000);
+        let greedy = room.share(&client("greedy"));
+        let mut held: Vec<Seat> = std::iter::from_fn(|| greedy.enter().ok()).take(40).collect();
+        room.bind(Some(20));
+        assert_eq!(greedy.enter().err(), Some(Full::Pressed));
+        // Of those that come now, nobody gets more than an even part of what clients share.
+        for (name, wanted) in [("one", 10), ("two", 6), ("three", 5)] {
+            let share = room.share(&client(name));
+            let mine: Vec<Seat> = std::iter::from_fn(|| share.enter().ok()).take(100).collect();
+            assert_eq!(mine.len(), wanted, "{name}");
+            held.extend(mine);
+        }
+        room.bind(Some(1));
+        assert!(room.share(&client("four")).enter().is_ok(), "each may have one");
+        room.bind(None);
+        assert!(greedy.enter().is_ok());
+    }
+
+    #[test]
+    fn who_has_more_than_an_even_share_is_sent_away_and_nobody_else() {
+        let room = Room::new(1000);
+        let shares = [("greedy", 20), ("quiet", 3), ("idle", 0)].map(|(name, most)| {
+            let share = room.share(&client(name));
+            let held: Vec<Seat> = std::iter::from_fn(|| share.enter().ok()).take(most).collect();
+            (share, held)
+        });
+        let mut away: Vec<_> = shares.iter().map(|(share, _)| Box::pin(share.sent_away())).collect();
+        let mut leave = || {
+            let mut cx = Context::from_waker(Waker::noop());
+            away.iter_mut().map(|it| it.as_mut().poll(&mut cx).is_ready()).collect::<Vec<_>>()
+        };
+        assert_eq!(leave(), [false; 3]);
+        room.send_largest_away();
+        assert_eq!(leave(), [false; 3], "there is room for all that");
+        room.bind(Some(8));
+        room.send_largest_away();
+        assert_eq!(leave(), [true, false, false]);
     }
 
     #[test]

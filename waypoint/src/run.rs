@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use crate::keys::Rings;
 use crate::lane::{Lane, Shared};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::pressure::{self, Memory};
 use crate::rebalance::Rebalance;
 use crate::trace;
 use crate::upstream::{Groups, Names, Vitals, ask_all};
@@ -119,6 +121,7 @@ async fn main(config: Config, runtimes: &Runtimes) -> Result<(), RunError> {
         tell_client: config.tell_client,
         rebalance: rebalance(&config, &world, &synced, &mut until_end),
         requests: (config.requests / config.threads).max(1),
+        memory: measured(&mut until_end),
         synced,
     });
     let mut registry = Registry::default();
@@ -150,6 +153,14 @@ async fn drained(config: &Config, tunnels: Tasks, accepting: &Stop) {
     // Each listener ends its own connections in time; this is for what does not.
     let drained = tunnels.finish(config.drain + END_WAIT, END_WAIT).await;
     info!(aborted = drained.aborted, "drained");
+}
+
+/// How much of our memory is in use.
+fn measured(tasks: &mut Tasks) -> Memory {
+    let memory = Memory::default();
+    let measured = memory.clone();
+    tasks.spawn("memory", move |stop| measured.measure(stop));
+    memory
 }
 
 /// When clients move to replicas that come.
@@ -201,10 +212,12 @@ fn bind(config: &Config) -> Result<StdListener, RunError> {
 async fn keep(listener: TcpListener, lane: Arc<Lane>, accepting: Stop, stop: Stop) {
     lane.crew.add("spans", trace::tell(Arc::clone(&lane)));
     let mut serving = Box::pin(listen(listener, Arc::clone(&lane), accepting, stop));
+    let mut watching = pin!(pressure::watch(&lane));
     loop {
-        // Cancel-safe: what serves keeps its own state.
+        // Cancel-safe: what serves or watches keeps its own state.
         tokio::select! {
             () = &mut serving => break,
+            never = &mut watching => match never {},
             () = sleep(SWEEP_EACH) => lane.lines.sweep(now()),
         }
     }

@@ -26,6 +26,7 @@ use crate::lane::Lane;
 use crate::line::Line;
 use crate::metrics::{Recent, names, told};
 use crate::phases::route::protocol_of;
+use crate::pressure::{self, Measure};
 use crate::room::Share;
 use crate::sniff::{Spoken, sniff};
 use crate::{inner, opaque};
@@ -173,6 +174,9 @@ fn service_of(bound: &Bound) -> Option<&Arc<Service>> {
 
 /// Serves one stream to its end.
 pub(crate) async fn serve(lane: Arc<Lane>, caller: Arc<Caller>, arrival: Arrival, accepting: Stop) {
+    if pressure::takes(&lane, Measure::RefuseTunnel) {
+        return arrival.refuse(Refusal::Unavailable);
+    }
     match admit(&lane, &caller, &arrival) {
         Ok(inbound) => Box::pin(open(Arc::new(inbound), arrival, accepting)).await,
         Err(why) => {

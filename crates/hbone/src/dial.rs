@@ -148,6 +148,7 @@ pub(crate) struct Dialled<S> {
     pub(crate) conn: Driven<S>,
     pub(crate) liveness: Liveness,
     pub(crate) peer: Identity,
+    pub(crate) windows: Windows,
 }
 
 pub(crate) async fn dial(
@@ -192,7 +193,7 @@ async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     let http2 = settings::client(windows).handshake(Gathered::new(stream)).await;
     let (send, mut conn) = http2.map_err(|source| DialError::Http2 { hop, source })?;
     let liveness = Liveness::new(conn.ping_pong(), heard, &proven);
-    Ok(Dialled { send, conn: Box::new(conn), liveness, peer: proven.who })
+    Ok(Dialled { send, conn: Box::new(conn), liveness, peer: proven.who, windows })
 }
 
 /// Keeps a tunnel going, and its window as large as its streams need. Cancel-safe.

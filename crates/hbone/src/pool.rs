@@ -73,7 +73,7 @@ pub struct PoolSettings {
     pub idle_tunnels: usize,
     /// After a failed dial, others are told the same for this long at most: less, if it took no time to fail.
     pub remember_failure: Duration,
-    /// What may be under way to us.
+    /// What may be under way to us, as long as nothing else is said ([`Pool::use_windows`]).
     pub windows: Windows,
 }
 
@@ -149,6 +149,7 @@ pub struct Pool {
 struct Shared {
     table: Mutex<Table>,
     settings: PoolSettings,
+    windows: Mutex<Windows>,
     vault: Vault,
 }
 
@@ -156,6 +157,11 @@ impl Shared {
     /// Runs `f` on the table. Short, and never across an await.
     fn with<T>(&self, f: impl FnOnce(&mut Table) -> T) -> T {
         f(&mut self.table.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What may be under way to us in a new tunnel.
+    fn windows(&self) -> Windows {
+        *self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a tunnel's source shows of itself.
@@ -169,8 +175,14 @@ impl Pool {
     /// An empty pool, whose tunnels end in peace when `stop` is pulled.
     #[must_use]
     pub fn new(vault: Vault, settings: PoolSettings, stop: &Stop) -> Self {
-        let table = Mutex::new(Table::new(settings));
-        Self { shared: Arc::new(Shared { table, settings, vault }), tasks: Mutex::new(Tasks::new(stop)) }
+        let (table, windows) = (Mutex::new(Table::new(settings)), Mutex::new(settings.windows));
+        let shared = Arc::new(Shared { table, settings, windows, vault });
+        Self { shared, tasks: Mutex::new(Tasks::new(stop)) }
+    }
+
+    /// From now on tunnels are opened with these windows; those that are open keep theirs.
+    pub fn use_windows(&self, windows: Windows) {
+        *self.shared.windows.lock().unwrap_or_else(PoisonError::into_inner) = windows;
     }
 
     /// Opens a stream to `head.authority` over a tunnel of `key`; `connect` makes the TCP connection

@@ -25,6 +25,7 @@ use crate::crew::Crew;
 use crate::interim::Turn;
 use crate::line::Line;
 use crate::phases::{self, Upgrade};
+use crate::pressure::{self, Measure, WINDOW_SMALL};
 use crate::stream::Inbound;
 
 /// Requests at a time on one connection.
@@ -44,9 +45,11 @@ const ERRORS_ANSWERED: usize = 1024;
 /// Serves HTTP/2 until either side ends it. When `accepting` stops or the connection is to be opened anew, the client is
 /// told to open no more requests.
 pub(crate) async fn serve(inbound: Arc<Inbound>, line: Line, accepting: Stop) {
+    let small = pressure::takes(&inbound.lane, Measure::SmallWindow);
+    let window = |usual: u32| if small { WINDOW_SMALL } else { usual };
     let handshake = Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_window_size(window(STREAM_WINDOW))
+        .initial_connection_window_size(window(CONNECTION_WINDOW))
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(HEAD_MOST).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
@@ -72,7 +75,7 @@ async fn requests(
     let hasty = Arc::new(Notify::new());
     // Dropped with the connection: a request whose client has gone is given up.
     let crew = Crew::new();
-    let mut due = pin!(inbound.lane.shared.rebalance.due());
+    let mut due = pin!(pressure::parting(inbound));
     let mut parting = false;
     loop {
         // Cancel-safe: the connection keeps its own state.

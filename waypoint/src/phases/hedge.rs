@@ -15,6 +15,7 @@ use crate::body::Source;
 use crate::lane::Lane;
 use crate::metrics::{Governed, names};
 use crate::phases::forward::is_idempotent;
+use crate::pressure::{self, Measure};
 use crate::upstream::{Failure, Got, Guide, Lines, endpoint, plan_by};
 
 /// What a second endpoint would be asked.
@@ -73,9 +74,13 @@ pub(super) async fn either(
 }
 
 impl Second<'_> {
-    /// Sends the request to another endpoint; nothing, if there is none, or as many are tried again as may be.
+    /// Sends the request to another endpoint; nothing, if there is none, as many are tried again as may be, or there is
+    /// too much to do already.
     async fn send(self) -> Option<(Result<Got, Failure>, Won)> {
         let Self { lane, route, outgoing, source, hash, first } = self;
+        if pressure::takes(lane, Measure::NoHedge) {
+            return None;
+        }
         let guide = Guide::of(lane, &route.to)?;
         let _counted = guide.retry(lane)?;
         let mut hints = Hints { avoid: first.iter().cloned().collect(), ..Hints::default() };

@@ -15,6 +15,7 @@ use super::rewrite::Outgoing;
 use super::route::Route;
 use crate::body::{Source, Upload};
 use crate::lane::Lane;
+use crate::pressure::{self, Measure};
 use crate::upstream::{Lines, look_up, plan};
 
 /// Copies under way from one thread; more are not made.
@@ -26,6 +27,9 @@ const WAIT: Duration = Duration::from_secs(60);
 pub(crate) fn mirror(record: &Record, outgoing: &Outgoing, source: &Source, route: &Route) {
     for to in &route.mirrors {
         let lane = record.lane();
+        if pressure::takes(&lane, Measure::NoMirror) {
+            continue;
+        }
         let Some(seat) = lane.copies.add_below(COPIES) else {
             debug!("too many copies of requests at a time, this one is not made");
             continue;

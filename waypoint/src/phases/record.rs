@@ -36,6 +36,7 @@ use crate::idle::Idle;
 use crate::lane::Lane;
 use crate::messages::Messages;
 use crate::metrics::{AskedLabels, ConnectionLabels, ProcessedLabels, RequestLabels};
+use crate::pressure::{self, Measure};
 use crate::processor::Processor;
 use crate::refused::{Refused, Words};
 use crate::room::{Full, Seat};
@@ -145,8 +146,12 @@ impl Record {
         let world = inbound.lane.shared.world.load();
         let said = said::begin(&world, &inbound, &parts.headers);
         let of_spans = said.as_deref().map(Said::tracing).unwrap_or_default();
-        let traced = trace::begin(&world, &parts.headers, of_spans);
+        let mut traced = trace::begin(&world, &parts.headers, of_spans);
         drop(world);
+        // Without a span of ours, what comes of the trace goes on as it is.
+        if traced.as_ref().is_some_and(|it| it.is_kept()) && pressure::takes(&inbound.lane, Measure::NoSpan) {
+            traced = None;
+        }
         Self {
             traced,
             said,
@@ -191,7 +196,11 @@ impl Record {
 
     /// Takes its place among the requests under way, until the end of it.
     pub(crate) fn enter(&mut self) -> Result<(), Full> {
-        self.seat = Some(self.inbound.caller.share.enter()?);
+        let entered = self.inbound.caller.share.enter();
+        if entered.as_ref().is_err_and(|why| *why == Full::Pressed) {
+            pressure::count(&self.inbound.lane, Measure::RefuseRequest);
+        }
+        self.seat = Some(entered?);
         Ok(())
     }
 

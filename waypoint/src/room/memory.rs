@@ -15,9 +15,13 @@ const GROUPS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/m
 
 /// As many as the memory of this machine, or of our part of it, allows.
 pub(crate) fn requests() -> usize {
-    let groups = GROUPS.map(|path| read_to_string(path).unwrap_or_default());
     let machine = read_to_string("/proc/meminfo").unwrap_or_default();
-    fit(groups.iter().filter_map(|text| text.trim().parse().ok()).chain(total(&machine)).min())
+    fit(limit().into_iter().chain(total(&machine)).min())
+}
+
+/// Our part of it, in bytes, as it is said now: it may change while we run. None where it is not said.
+pub(crate) fn limit() -> Option<u64> {
+    GROUPS.iter().filter_map(|path| read_to_string(path).ok()?.trim().parse().ok()).min()
 }
 
 /// The machine's memory, in bytes.

@@ -97,6 +97,13 @@ pub(crate) async fn read(response: Response<Incoming>) -> Answer {
     Answer { status: parts.status.as_u16(), headers: parts.headers, body, trailers }
 }
 
+/// Whether a request was not sent at all, or nobody has looked at it: it came after a goodbye.
+pub(crate) fn is_unseen(error: &hyper::Error) -> bool {
+    // What hyper knows of this is only what it shows.
+    let is_told = || format!("{error:?}").contains("GoAway(b\"\", NO_ERROR, Remote)");
+    error.is_canceled() || error.is_closed() || is_told()
+}
+
 /// What comes back for these bytes, until the other side ends.
 pub(crate) async fn raw(mut stream: Nested, bytes: &[u8]) -> String {
     let mut answer = Vec::new();

@@ -30,6 +30,8 @@ mod of_routes;
 #[cfg(test)]
 mod outside;
 #[cfg(test)]
+mod overload;
+#[cfg(test)]
 mod policies;
 #[cfg(test)]
 mod processed;

@@ -19,7 +19,7 @@ const WEB: &str = "10.1.0.1:80";
 /// Longer than a request needs here, and far shorter than those take that are slow on purpose.
 const SOON: Duration = Duration::from_secs(10);
 
-fn handled(handling: Handling) -> Change {
+pub(crate) fn handled(handling: Handling) -> Change {
     let traffic = Traffic::unsaid("shop/web.shop.svc.cluster.local".parse().unwrap());
     Change::Traffic(Arc::new(Traffic { handling, ..traffic }))
 }

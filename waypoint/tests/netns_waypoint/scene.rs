@@ -38,6 +38,9 @@ const GATEWAY: &str = "way.shop.svc.cluster.local";
 /// A setting of the test alone: the file that says what hosts there are.
 pub(crate) const HOSTS: &str = "HOSTS_OF_TEST";
 
+/// Another: the folder that is seen as the control groups', and says what memory there may be.
+pub(crate) const GROUP: &str = "GROUP_OF_TEST";
+
 /// Everything of one test.
 pub(crate) struct Scene {
     pub(crate) plane: Plane,
@@ -124,15 +127,17 @@ fn start(authority: &Authority, plane: &Plane, dir: &tempfile::TempDir, settings
         .unwrap()
 }
 
-/// The waypoint itself, or the same where another file says what hosts there are.
+/// The waypoint itself, or the same where something of the test is in the place of the machine's.
 fn program(settings: &[(&str, &str)]) -> Command {
     let waypoint = env!("CARGO_BIN_EXE_ambit-waypoint");
-    let Some((_, hosts)) = settings.iter().find(|(name, _)| *name == HOSTS) else {
+    let places = [(HOSTS, "/etc/hosts"), (GROUP, "/sys/fs/cgroup")];
+    let place = |name| places.iter().find(|(setting, _)| *setting == name).map(|(_, place)| *place);
+    let Some((own, place)) = settings.iter().find_map(|(name, own)| Some((*own, place(*name)?))) else {
         return Command::new(waypoint);
     };
     let mut command = Command::new("/usr/bin/unshare");
-    let script = "/usr/bin/mount --bind \"$0\" /etc/hosts && exec \"$1\"";
-    command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", script, hosts, waypoint]);
+    let script = "/usr/bin/mount --bind \"$0\" \"$1\" && exec \"$2\"";
+    command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", script, own, place, waypoint]);
     command
 }
 
@@ -201,9 +206,12 @@ impl Scene {
 
     /// The waypoint's memory that is resident, in bytes.
     pub(crate) fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+        memory(self.pid(), "VmRSS:")
+    }
+
+    /// The waypoint's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// A stream to `authority` through the waypoint, as `account`.
@@ -243,6 +251,13 @@ impl Scene {
     pub(crate) fn windows() -> Windows {
         Windows::default()
     }
+}
+
+/// Memory of this sort that a process has, in bytes.
+pub(crate) fn memory(pid: u32, sort: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(sort)).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
 }
 
 /// A tunnel of `account` to the waypoint.

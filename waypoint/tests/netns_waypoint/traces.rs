@@ -169,7 +169,7 @@ fn zipkin(question: &Question) -> Vec<Span> {
 }
 
 /// What a header says in an answer that tells of the request's.
-fn header<'a>(body: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(body: &'a str, name: &str) -> Option<&'a str> {
     body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 

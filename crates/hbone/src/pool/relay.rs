@@ -70,10 +70,10 @@ impl Pool {
         let hop = through.key.hop;
         let credential = self.shared.credential(through.key).await.map_err(failed)?;
         let tls = credential.dialling(Arc::clone(&through.expect));
-        let how = (tls, self.shared.settings.windows);
-        let Dialled { send, conn, liveness, peer } =
+        let how = (tls, self.shared.windows());
+        let Dialled { send, conn, liveness, peer, windows } =
             over(hop, how, Nested::new(outer)).await.map_err(failed)?;
-        let (seats, (stalls, growth)) = (Seats::new(), stall::pair(self.shared.settings.windows));
+        let (seats, (stalls, growth)) = (Seats::new(), stall::pair(windows));
         let seat = seats.take(1).ok_or_else(|| failed(DialError::Full { hop }))?;
         // A stop does not end it: what is open may go on, and it ends with its only stream.
         let life = keep(through.key.clone(), (conn, growth), liveness, seats);

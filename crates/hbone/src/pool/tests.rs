@@ -29,6 +29,37 @@ async fn streams_of_one_key_share_a_tunnel_and_know_their_peer() {
 }
 
 #[tokio::test]
+async fn tunnels_are_opened_with_the_windows_that_were_said_last() {
+    let mut bench = Bench::new();
+    let (tell, mut told) = tokio::sync::mpsc::channel(8);
+    let hop = bench
+        .listen(move |accepted, stop| {
+            let tell = tell.clone();
+            async move {
+                let mut kept = Vec::new();
+                let take = |arrival| {
+                    let mut stream = opened(arrival).unwrap();
+                    stream.send.reserve_capacity(50_000);
+                    let _ = tell.try_send(stream.send.capacity());
+                    stream.send.reserve_capacity(0);
+                    kept.push(stream);
+                };
+                accepted.serve(stop, take).await;
+            }
+        })
+        .await;
+    let other = Key { source_ip: Some([127, 0, 0, 1].into()), ..bench.key(hop) };
+    let connect = move || async move { TcpStream::connect(hop.socket()).await };
+    let _first = bench.open(hop).await.unwrap_or_else(|e| panic!("{e:?}"));
+    bench.pool.use_windows(Windows { stream: 20_000, ..Windows::default() });
+    let _same = bench.open(hop).await.unwrap_or_else(|e| panic!("{e:?}"));
+    let head = crate::testing::head();
+    let _new = bench.pool.open(&other, &head, connect).await.unwrap_or_else(|e| panic!("{e:?}"));
+    let told = [told.recv().await, told.recv().await, told.recv().await].map(Option::unwrap);
+    assert_eq!(told, [50_000, 50_000, 20_000], "what is open keeps its own");
+}
+
+#[tokio::test]
 async fn a_peer_that_allows_few_streams_gets_more_tunnels_instead_of_a_queue() {
     let mut bench = Bench::new();
     let hop = few_streams(&mut bench, 10).await;

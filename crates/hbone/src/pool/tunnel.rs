@@ -47,7 +47,7 @@ impl Attempt {
             dialled = Box::pin(self.dial(connect)) => dialled,
             () = stop.stopped() => Err(DialError::Closed),
         };
-        let Dialled { send, conn, liveness, peer } = match dialled {
+        let Dialled { send, conn, liveness, peer, windows } = match dialled {
             Ok(dialled) => dialled,
             Err(error) => {
                 tracing::debug!(hop = %self.key.hop, error = &error as &dyn std::error::Error, "no tunnel");
@@ -56,7 +56,7 @@ impl Attempt {
                     .with(|table| table.failed(&self.key, self.attempt, error, Instant::now()));
             }
         };
-        let (seats, (stalls, growth)) = (Seats::new(), stall::pair(self.shared.settings.windows));
+        let (seats, (stalls, growth)) = (Seats::new(), stall::pair(windows));
         let live =
             Live { shared: Arc::clone(&self.shared), key: self.key.clone(), seats: Arc::clone(&seats) };
         let held = Held { send, seats, peer, stalls };
@@ -71,7 +71,7 @@ impl Attempt {
     ) -> Result<Dialled<Ahead>, DialError> {
         let credential = self.shared.credential(&self.key).await?;
         let tls = credential.dialling(Arc::clone(&self.key.expect));
-        dial(self.key.hop, (tls, self.shared.settings.windows), connect).await
+        dial(self.key.hop, (tls, self.shared.windows()), connect).await
     }
 }
 
