@@ -74,6 +74,7 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     let by = former.as_ref().unwrap_or(&parts);
     let request = route::Seen { parts: by, asked: &asked, target: &target, token: token.as_deref() };
     let mut routed = route::route(record.inbound(), &request, &mut Chance);
+    record.told_to_pages(routed.pages(&parts.headers));
     // A browser asks without saying who it is, and is told nothing but what pages may ask. Everything else that a
     // route says is for those only who may ask at all.
     let mut processors = Processors::new();
@@ -160,6 +161,7 @@ async fn go_by(
         authorize::authorize(record, &seen)?;
         let request = route::Seen { parts: &*parts, asked: &*asked, target: &target, token };
         *routed = route::route(record.inbound(), &request, &mut Chance);
+        record.told_to_pages(routed.pages(&parts.headers));
         rules.push(routed.by.clone());
         others = self::others(record, &seen, &rules)?;
     }

@@ -121,6 +121,7 @@ async fn between(near: OnUpgrade, far: OnUpgrade, mut record: Record) {
 /// Answers in an endpoint's place.
 pub(crate) fn own(mut record: Record, refused: &Refused) -> Response<Download> {
     let mut response = said(&mut record, refused);
+    record.tell_pages(response.headers_mut());
     record.finish(response.headers_mut());
     response
 }

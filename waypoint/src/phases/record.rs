@@ -30,7 +30,7 @@ pub(crate) use self::connection::Connection;
 use self::said::Said;
 pub(super) use self::said::protocol;
 use super::authorize;
-use super::route::Route;
+use super::route::{Pages, Route};
 use crate::body::{BodyError, Source};
 use crate::idle::Idle;
 use crate::lane::Lane;
@@ -65,6 +65,8 @@ pub(crate) struct Record {
     asked: Option<String>,
     /// What they add to the answer.
     back: HeaderChanges,
+    /// What its route says of pages, where it does.
+    pages: Option<Box<Pages>>,
     /// By whom it goes.
     processors: Vec<Arc<Processor>>,
     connect_status: Option<u16>,
@@ -173,6 +175,7 @@ impl Record {
             judged: None,
             asked: None,
             back: HeaderChanges::default(),
+            pages: None,
             processors: Vec::new(),
             connect_status: None,
             destination: None,
@@ -248,6 +251,18 @@ impl Record {
     /// What the client is answered has these changes, whoever answers.
     pub(crate) fn answer_with(&mut self, back: HeaderChanges) {
         self.back.extend(back);
+    }
+
+    /// What its route says of pages of other origins.
+    pub(crate) fn told_to_pages(&mut self, pages: Option<Pages>) {
+        self.pages = pages.map(Box::new);
+    }
+
+    /// Says it in an answer of our own.
+    pub(crate) fn tell_pages(&self, answer: &mut HeaderMap) {
+        if let Some(pages) = &self.pages {
+            pages.mark(answer);
+        }
     }
 
     /// Changes an answer as others have said.

@@ -28,7 +28,8 @@ use crate::scene::{Scene, endpoint_of, scene, service, shop};
 
 const WEB: &str = "10.1.0.1:80";
 
-fn web() -> Target {
+/// The service `web`.
+pub(crate) fn web() -> Target {
     Target::Service("shop/web.shop.svc.cluster.local".parse().unwrap())
 }
 
