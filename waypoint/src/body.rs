@@ -42,6 +42,9 @@ pub(crate) enum BodyError {
     /// A processor does not let it go on.
     #[error("a processor does not let the body go on")]
     Unprocessed,
+    /// It is to be base64, and is not.
+    #[error("the body is no base64")]
+    NoText,
 }
 
 /// A request's body as it is sent.
@@ -104,6 +107,8 @@ pub(crate) enum Why {
     Idle,
     /// A processor does not let it go on.
     Unprocessed,
+    /// It is to be base64, and is not.
+    NoText,
 }
 
 impl std::convert::From<&BodyError> for Why {
@@ -111,6 +116,7 @@ impl std::convert::From<&BodyError> for Why {
         match error {
             BodyError::Unprocessed => Self::Unprocessed,
             BodyError::Idle => Self::Idle,
+            BodyError::NoText => Self::NoText,
             BodyError::Broken(_) | BodyError::Lent | BodyError::TimedOut => Self::Broken,
         }
     }
@@ -290,6 +296,16 @@ impl Source {
         let mut origin = lock(&self.0);
         origin.ahead.frames.retain(|frame| !frame.is_trailers());
         origin.ahead.frames.push_back(Frame::trailers(by));
+    }
+
+    /// It goes on as gRPC, whether it comes as that or as text. To be said before anybody sees any of it.
+    pub(crate) fn translate(&self, is_text: bool) {
+        let mut origin = lock(&self.0);
+        origin.reframed = true;
+        if is_text {
+            let body = std::mem::replace(&mut origin.body, Coming::nothing());
+            origin.body = Coming::text(body);
+        }
     }
 
     /// Has the rest of it go by somebody else, who sends it on.
@@ -515,7 +531,10 @@ impl Passing {
             Some(Err(error)) => self.record.broken(error),
             None => self.over(),
         }
-        Poll::Ready(frame)
+        Poll::Ready(match (frame, self.record.web()) {
+            (Some(Ok(frame)), Some(web)) => Some(Ok(web.piece(frame))),
+            (frame, _) => frame,
+        })
     }
 
     fn over(&mut self) {
@@ -564,6 +583,7 @@ impl Body for Download {
             Self::Own(words) => {
                 SizeHint::with_exact(words.as_ref().map_or(0, |w| u64::try_from(w.len()).unwrap_or(u64::MAX)))
             }
+            Self::Upstream(passing) if passing.record.web().is_some() => SizeHint::default(),
             Self::Upstream(passing) => passing.body.size_hint(),
         }
     }

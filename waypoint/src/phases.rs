@@ -26,6 +26,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use crate::body::{Download, Source};
+use crate::grpc_web::GrpcWeb;
 use crate::refused::Refused;
 use crate::stream::Inbound;
 use crate::upstream::Chance;
@@ -56,6 +57,11 @@ pub(crate) async fn serve(inbound: Arc<Inbound>, mut request: Request<Incoming>)
 async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Result<Edited, Refused> {
     record.enter()?;
     let mut asked = identify::identify(&mut parts)?;
+    if let Some(web) = record.web() {
+        // Ahead of all who have a say: what they see is what the endpoint gets.
+        GrpcWeb::ask(&mut parts.headers);
+        source.translate(web.asks_in_text());
+    }
     authenticate::unforge(record, &mut parts);
     let others = ask::who(record.inbound(), &parts, &asked)?;
     let former = match others.as_slice() {
@@ -95,7 +101,7 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     if let Some(whom) = route.asks() {
         Box::pin(ask::ask_of_route(record, &mut parts, (&asked, &source), (&mut route, whom))).await?;
     }
-    let outgoing = rewrite::rewrite(record.inbound(), parts, asked, &route);
+    let outgoing = rewrite::rewrite(record, parts, asked, &route);
     let got = forward::forward(record, &outgoing, &source, &route).await?;
     let mut answer = answer::edit(record, got, &route);
     if !processors.is_empty() {

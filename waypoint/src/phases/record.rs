@@ -16,6 +16,7 @@ use ambit_model::name::{Label, PolicyKey};
 use ambit_model::provider::HeaderChanges;
 use ambit_model::request_policy::{Opinion, Rehearsal, RuleRef, Verdict};
 use ambit_model::route::Plan;
+use ambit_model::service::AppProtocol;
 use ambit_model::telemetry::Metric;
 use ambit_model::trace::TraceId;
 use ambit_model::workload::Workload;
@@ -32,6 +33,7 @@ pub(super) use self::said::protocol;
 use super::authorize;
 use super::route::{Pages, Route};
 use crate::body::{BodyError, Source};
+use crate::grpc_web::GrpcWeb;
 use crate::idle::Idle;
 use crate::lane::Lane;
 use crate::messages::Messages;
@@ -52,6 +54,8 @@ pub(crate) struct Record {
     version: Version,
     told: Told,
     grpc: bool,
+    /// How its client speaks gRPC, where that is as browsers do and the endpoint does not.
+    web: Option<GrpcWeb>,
     source: Source,
     attempts: u32,
     sent_at: Instant,
@@ -139,7 +143,8 @@ impl Record {
     pub(crate) fn begin(inbound: Arc<Inbound>, parts: &Parts, source: Source) -> Self {
         let header = |name: &str| parts.headers.get(name).cloned();
         let kind = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let grpc = kind.is_some_and(|kind| kind.starts_with(b"application/grpc"));
+        let web = GrpcWeb::asked(parts).filter(|_| inbound.protocol() == AppProtocol::GrpcWeb);
+        let grpc = web.is_some() || kind.is_some_and(|kind| kind.starts_with(b"application/grpc"));
         if grpc {
             source.count_messages();
         }
@@ -164,6 +169,7 @@ impl Record {
                 request_id: header("x-request-id"),
             },
             grpc,
+            web,
             source,
             attempts: 0,
             sent_at: began,
@@ -218,6 +224,11 @@ impl Record {
 
     pub(crate) fn is_grpc(&self) -> bool {
         self.grpc
+    }
+
+    /// How its client speaks gRPC, if that is otherwise than its endpoint does.
+    pub(crate) fn web(&self) -> Option<GrpcWeb> {
+        self.web
     }
 
     pub(crate) fn is_http2(&self) -> bool {
