@@ -45,6 +45,9 @@ pub(crate) enum BodyError {
     /// A processor does not let it go on.
     #[error("a processor does not let the body go on")]
     Unprocessed,
+    /// It is to be base64, and is not.
+    #[error("the body is no base64")]
+    NoText,
 }
 
 /// A request's body as it is sent.
@@ -107,6 +110,8 @@ pub(crate) enum Why {
     Idle,
     /// A processor does not let it go on.
     Unprocessed,
+    /// It is to be base64, and is not.
+    NoText,
 }
 
 impl std::convert::From<&BodyError> for Why {
@@ -114,6 +119,7 @@ impl std::convert::From<&BodyError> for Why {
         match error {
             BodyError::Unprocessed => Self::Unprocessed,
             BodyError::Idle => Self::Idle,
+            BodyError::NoText => Self::NoText,
             BodyError::Broken(_) | BodyError::Lent | BodyError::TimedOut => Self::Broken,
         }
     }
@@ -295,14 +301,24 @@ impl Source {
         origin.ahead.frames.push_back(Frame::trailers(by));
     }
 
+    /// It goes on as gRPC, whether it comes as that or as text. Whoever has seen some of it saw it as it came.
+    pub(crate) fn translate(&self, is_text: bool) {
+        let mut origin = lock(&self.0);
+        origin.reframed = true;
+        if is_text {
+            let body = std::mem::replace(&mut origin.body, Coming::nothing());
+            let rest = std::mem::take(&mut origin.ahead).then(body);
+            origin.body = Coming::text(rest.into());
+        }
+    }
+
     /// Has the rest of it go by somebody else, who sends it on.
     pub(crate) fn divert(&self) -> (Rest, mpsc::Sender<Result<Piece, BodyError>>) {
         let (to, by) = pipe();
         let mut origin = lock(&self.0);
         let body = std::mem::replace(&mut origin.body, by);
-        let Ahead { frames, ended, .. } = std::mem::take(&mut origin.ahead);
         origin.reframed = true;
-        (Rest::new(frames, if ended { Coming::nothing() } else { body }), to)
+        (std::mem::take(&mut origin.ahead).then(body), to)
     }
 
     /// Whether nothing of it was taken yet.
@@ -436,6 +452,11 @@ impl Origin {
 }
 
 impl Ahead {
+    /// What was read, and the body it was read from.
+    fn then(self, body: Coming) -> Rest {
+        Rest::new(self.frames, if self.ended { Coming::nothing() } else { body })
+    }
+
     /// Whether it is all there is, and nothing but bytes.
     fn is_plain(&self) -> bool {
         self.ended && !self.frames.iter().any(Frame::is_trailers)
@@ -518,7 +539,10 @@ impl Passing {
             Some(Err(error)) => self.record.broken(error),
             None => self.over(),
         }
-        Poll::Ready(frame)
+        Poll::Ready(match (frame, self.record.web()) {
+            (Some(Ok(frame)), Some(web)) => Some(Ok(web.piece(frame))),
+            (frame, _) => frame,
+        })
     }
 
     fn over(&mut self) {
@@ -567,6 +591,7 @@ impl Body for Download {
             Self::Own(words) => {
                 SizeHint::with_exact(words.as_ref().map_or(0, |w| u64::try_from(w.len()).unwrap_or(u64::MAX)))
             }
+            Self::Upstream(passing) if passing.record.web().is_some() => SizeHint::default(),
             Self::Upstream(passing) => passing.body.size_hint(),
         }
     }

@@ -201,7 +201,7 @@ fn message_of(called: &Called) -> Result<Bytes, CallError> {
 
 /// What is spoken at a port, where the caller has no version of its own.
 fn speaks_http2(to: &Bound) -> bool {
-    matches!(protocol_of(to), AppProtocol::Http2 | AppProtocol::Grpc)
+    matches!(protocol_of(to), AppProtocol::Http2 | AppProtocol::Grpc | AppProtocol::GrpcWeb)
 }
 
 fn find(lane: &Lane, at: &Reach) -> Result<Bound, CallError> {

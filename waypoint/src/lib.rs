@@ -7,6 +7,7 @@ mod body;
 mod call;
 pub mod config;
 mod crew;
+mod grpc_web;
 mod idle;
 mod inner;
 mod interim;

@@ -27,6 +27,7 @@ use http::{Request, Response};
 use hyper::upgrade::OnUpgrade;
 
 use crate::body::{Arriving, Download, Source};
+use crate::grpc_web::GrpcWeb;
 use crate::refused::Refused;
 use crate::stream::Inbound;
 use crate::upstream::Chance;
@@ -85,6 +86,7 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     let by = former.as_ref().unwrap_or(&parts);
     let request = route::Seen { parts: by, asked: &asked, target: &target, token: token.as_deref() };
     let mut routed = route::route(record.inbound(), &request, &mut Chance);
+    record.told_to_pages(routed.pages(&parts.headers));
     // A browser asks without saying who it is, and is told nothing but what pages may ask. Everything else that a
     // route says is for those only who may ask at all.
     let mut processors = Processors::new();
@@ -92,6 +94,11 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
         let seen = Seen { parts: &parts, asked: &asked, path: &target.path, token: token.as_deref() };
         authorize::authorize(record, &seen)?;
         let others = self::others(record, &seen, std::slice::from_ref(&routed.by))?;
+        if let Some(web) = record.web() {
+            // Policies judge what was asked (`waypoint.md` 1.5); from here on all see what the endpoint gets.
+            GrpcWeb::ask(&mut parts.headers);
+            source.translate(web.asks_in_text());
+        }
         if !others.is_nobody() {
             let coming = Coming { parts: &mut parts, asked: &mut asked, token: token.as_deref() };
             Box::pin(go_by(record, coming, &source, (&mut routed, others), &mut processors)).await?;
@@ -105,7 +112,7 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     if let Some(whom) = route.asks() {
         Box::pin(ask::ask_of_route(record, &mut parts, (&asked, &source), (&mut route, whom))).await?;
     }
-    let outgoing = rewrite::rewrite(record.inbound(), parts, asked, &route);
+    let outgoing = rewrite::rewrite(record, parts, asked, &route);
     let got = forward::forward(record, &outgoing, &source, &route).await?;
     let mut answer = answer::edit(record, got, &route);
     if !processors.is_empty() {
@@ -171,6 +178,7 @@ async fn go_by(
         authorize::authorize(record, &seen)?;
         let request = route::Seen { parts: &*parts, asked: &*asked, target: &target, token };
         *routed = route::route(record.inbound(), &request, &mut Chance);
+        record.told_to_pages(routed.pages(&parts.headers));
         rules.push(routed.by.clone());
         others = self::others(record, &seen, &rules)?;
     }

@@ -172,6 +172,7 @@ impl From<Why> for Refused {
     fn from(why: Why) -> Self {
         match why {
             Why::Broken => Self::Bad("the body is malformed"),
+            Why::NoText => Self::Bad("the body is no base64"),
             Why::Idle => Self::Idle,
             Why::Unprocessed => Self::Stopped(Label::default()),
         }

@@ -68,6 +68,8 @@ pub enum AppProtocol {
     Http2,
     /// gRPC.
     Grpc,
+    /// gRPC, asked for as browsers do.
+    GrpcWeb,
     /// Opaque TCP.
     Tcp,
     /// TLS.
@@ -79,7 +81,7 @@ impl AppProtocol {
     #[must_use]
     pub fn is_http(self) -> bool {
         match self {
-            Self::Http11 | Self::Http2 | Self::Grpc => true,
+            Self::Http11 | Self::Http2 | Self::Grpc | Self::GrpcWeb => true,
             Self::Unknown | Self::Tcp | Self::Tls => false,
         }
     }

@@ -209,12 +209,13 @@ fn port_list(message: pb::PortList) -> Value {
 }
 
 fn port(message: pb::Port) -> Value {
-    let pb::Port { service_port, target_port, app_protocol } = message;
+    let pb::Port { service_port, target_port, app_protocol, ambit_grpc_web } = message;
     let spoken = pb::AppProtocol::try_from(app_protocol).map(|it| it.as_str_name());
     object([
         ("servicePort", number(service_port)),
         ("targetPort", number(target_port)),
         ("appProtocol", named(app_protocol, spoken)),
+        ("ambitGrpcWeb", truth(ambit_grpc_web)),
     ])
 }
 

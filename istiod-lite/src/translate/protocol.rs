@@ -4,7 +4,7 @@ use ambit_cluster::kinds::service::ServicePort;
 use ambit_model::service::AppProtocol;
 
 /// Words for protocols that the mesh has no treatment for; they keep the port's number from being asked.
-const OTHER: [&str; 6] = ["grpc-web", "hbone", "mongo", "mysql", "redis", "udp"];
+const OTHER: [&str; 5] = ["hbone", "mongo", "mysql", "redis", "udp"];
 
 /// Ports whose protocols let the server speak first: guessing HTTP there would hang them.
 const SERVER_FIRST: [u16; 4] = [25, 53, 3306, 27017];
@@ -37,7 +37,7 @@ pub(super) fn of_entry(protocol: &str) -> AppProtocol {
 fn word(text: &str) -> Option<AppProtocol> {
     let text = text.to_ascii_lowercase();
     if text.starts_with("grpc-web") {
-        return Some(AppProtocol::Unknown);
+        return Some(AppProtocol::GrpcWeb);
     }
     let first = text.split('-').next().unwrap_or_default();
     Some(match first {
@@ -49,4 +49,31 @@ fn word(text: &str) -> Option<AppProtocol> {
         _ if OTHER.contains(&first) => AppProtocol::Unknown,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_port_of_grpc_web_says_so_by_its_name_or_its_protocol() {
+        for (name, said, wanted) in [
+            ("grpc-web", None, AppProtocol::GrpcWeb),
+            ("GRPC-Web-shop", None, AppProtocol::GrpcWeb),
+            ("shop", Some("grpc-web"), AppProtocol::GrpcWeb),
+            ("grpc-web", Some("http"), AppProtocol::Http11),
+            ("grpc-webs", None, AppProtocol::GrpcWeb),
+            ("grpc-we", None, AppProtocol::Grpc),
+            ("redis", None, AppProtocol::Unknown),
+        ] {
+            let port = json!({ "name": name, "port": 80, "protocol": "TCP", "appProtocol": said });
+            let port: ServicePort = serde_json::from_value(port).unwrap();
+            assert_eq!(of_service(&port), wanted, "{name} {said:?}");
+        }
+        assert_eq!(of_entry("GRPC-WEB"), AppProtocol::GrpcWeb);
+        let over_udp = json!({ "name": "grpc-web", "port": 80, "protocol": "UDP" });
+        assert_eq!(of_service(&serde_json::from_value(over_udp).unwrap()), AppProtocol::Unknown);
+    }
 }

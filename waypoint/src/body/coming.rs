@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
 use super::{Arriving, BodyError};
+use crate::grpc_web::{Decoder, NoText};
 
 /// Pieces that may be under way from somebody who changes a body.
 const UNDER_WAY: usize = 4;
@@ -36,6 +37,14 @@ pub(crate) enum Coming {
     },
     /// What was kept of it, then the rest.
     Kept(Box<Rest>),
+    /// Text that says what it is.
+    Text(Box<Text>),
+}
+
+/// A body that comes as text.
+pub(crate) struct Text {
+    body: Coming,
+    decoder: Decoder,
 }
 
 /// A body of which some was read.
@@ -63,6 +72,11 @@ impl Coming {
         Self::Kept(Box::new(Rest { frames, after }))
     }
 
+    /// What this text says.
+    pub(crate) fn text(body: Self) -> Self {
+        Self::Text(Box::new(Text { body, decoder: Decoder::default() }))
+    }
+
     /// The next frame.
     pub(crate) fn poll_frame(
         &mut self,
@@ -84,6 +98,7 @@ impl Coming {
                 None => Some(Err(BodyError::Unprocessed)),
             }),
             Self::Kept(rest) => rest.poll(cx),
+            Self::Text(text) => text.poll(cx),
         }
     }
 
@@ -93,6 +108,7 @@ impl Coming {
             Self::Wire(body) => body.is_end_stream(),
             Self::Piped { ended, .. } => *ended,
             Self::Kept(rest) => rest.is_end(),
+            Self::Text(text) => text.body.is_end_stream() && text.decoder.is_whole(),
         }
     }
 
@@ -104,7 +120,28 @@ impl Coming {
                 let bytes = rest.frames.iter().filter_map(Frame::data_ref).map(Bytes::len).sum::<usize>();
                 SizeHint::with_exact(u64::try_from(bytes).unwrap_or(u64::MAX))
             }
-            Self::Piped { .. } | Self::Kept(_) => SizeHint::default(),
+            Self::Piped { .. } | Self::Kept(_) | Self::Text(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Text {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let end = match ready!(self.body.poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => match self.decoder.read(&data) {
+                        // Its end is still to come.
+                        Ok(bytes) if bytes.is_empty() => continue,
+                        Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                        Err(NoText) => return Poll::Ready(Some(Err(BodyError::NoText))),
+                    },
+                    Err(trailers) => Some(Ok(trailers)),
+                },
+                other => other,
+            };
+            let is_cut = matches!(end, None | Some(Ok(_))) && !self.decoder.is_whole();
+            return Poll::Ready(if is_cut { Some(Err(BodyError::NoText)) } else { end });
         }
     }
 }
@@ -135,8 +172,44 @@ impl Rest {
     }
 }
 
+impl From<Rest> for Coming {
+    fn from(rest: Rest) -> Self {
+        Self::Kept(Box::new(rest))
+    }
+}
+
 impl From<Coming> for Rest {
     fn from(body: Coming) -> Self {
         Self::new(VecDeque::new(), body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn text_says_what_it_is_and_must_not_end_in_the_middle() {
+        let trailers = || Some(HeaderMap::from_iter([(http::header::ETAG, "a".parse().unwrap())]));
+        for (text, follows, wanted) in [
+            ("YWI=", None, &["ab", "the end"][..]),
+            ("YWI=", trailers(), &["ab", "trailers", "the end"]),
+            ("YWI=YW", None, &["ab", "no base64"]),
+            ("YW", trailers(), &["no base64"]),
+            ("", None, &["the end"]),
+        ] {
+            let mut body = Coming::text(Coming::kept(Bytes::from_static(text.as_bytes()), follows, None));
+            for wanted in wanted {
+                let came = match poll_fn(|cx| body.poll_frame(cx)).await {
+                    None => "the end".into(),
+                    Some(Err(BodyError::NoText)) => "no base64".into(),
+                    Some(Err(other)) => panic!("{other}"),
+                    Some(Ok(frame)) if frame.is_trailers() => "trailers".into(),
+                    Some(Ok(frame)) => String::from_utf8(frame.into_data().unwrap().into()).unwrap(),
+                };
+                assert_eq!(came, *wanted, "{text}");
+            }
+            assert_eq!(body.is_end_stream(), wanted.last() == Some(&"the end"), "{text}");
+        }
     }
 }

@@ -8,10 +8,11 @@ use ambit_model::ext_proc::ChangeRules;
 use ambit_model::http_route::AbortWith;
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
-    SEC_WEBSOCKET_ACCEPT, SERVER, UPGRADE, WWW_AUTHENTICATE,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SERVER, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode, Version};
+use http_body::Frame;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
@@ -22,6 +23,7 @@ use super::Upgrade;
 use super::record::Record;
 use super::route::Route;
 use crate::body::{Coming, Download, Passing};
+use crate::grpc_web::{GrpcWeb, is_grpc, take_status};
 use crate::line::Line;
 use crate::refused::Refused;
 use crate::upstream::{Failure, Got, Lease};
@@ -73,10 +75,13 @@ pub(crate) fn edit(record: &mut Record, got: Got, route: &Route) -> Edited {
 }
 
 /// Passes an endpoint's answer on.
-pub(crate) fn pass(mut record: Record, answer: Edited, upgrade: Option<Upgrade>) -> Response<Download> {
+pub(crate) fn pass(mut record: Record, mut answer: Edited, upgrade: Option<Upgrade>) -> Response<Download> {
+    record.passes(answer.response.status());
+    record.finish(answer.response.headers_mut());
+    if let Some(web) = record.web() {
+        in_web(&mut record, &mut answer, web);
+    }
     let Edited { mut response, body, protocol, lease } = answer;
-    record.passes(response.status());
-    record.finish(response.headers_mut());
     let took = record.upstream_took().as_millis();
     let took = HeaderValue::from(u64::try_from(took).unwrap_or(u64::MAX));
     response.headers_mut().insert(SERVICE_TIME, took);
@@ -110,6 +115,25 @@ pub(crate) fn pass(mut record: Record, answer: Edited, upgrade: Option<Upgrade>)
     })
 }
 
+/// Makes an answer one of gRPC-web. One that is none of gRPC is told as a client of gRPC would read it: by its status.
+fn in_web(record: &mut Record, answer: &mut Edited, web: GrpcWeb) {
+    let headers = answer.response.headers();
+    if !is_grpc(headers) || answer.body.is_end_stream() && !headers.contains_key(GRPC_STATUS) {
+        let http = answer.response.status();
+        let (status, words) = (grpc_status(http), format!("the endpoint answered with status {http}"));
+        answer.replace(Bytes::new(), None, None);
+        *answer.response.status_mut() = StatusCode::OK;
+        answer.response.headers_mut().remove(CONTENT_ENCODING);
+        say_grpc(answer.response.headers_mut(), status, &words);
+        record.grpc(status);
+    }
+    if answer.body.is_end_stream() {
+        let status = take_status(answer.response.headers_mut());
+        answer.body = Coming::kept(Bytes::new(), Some(status), None);
+    }
+    web.answer(answer.response.headers_mut());
+}
+
 /// Carries what is no longer HTTP.
 async fn between(near: Upgrade, far: OnUpgrade, mut record: Record) {
     let Ok(far) = far.await else { return };
@@ -133,8 +157,16 @@ async fn between(near: Upgrade, far: OnUpgrade, mut record: Record) {
 /// Answers in an endpoint's place.
 pub(crate) fn own(mut record: Record, refused: &Refused) -> Response<Download> {
     let mut response = said(&mut record, refused);
+    record.tell_pages(response.headers_mut());
     record.finish(response.headers_mut());
-    response
+    match record.web() {
+        Some(web) if response.headers().contains_key(GRPC_STATUS) => {
+            let status = Frame::trailers(take_status(response.headers_mut()));
+            web.answer(response.headers_mut());
+            response.map(|_| Download::Own(web.piece(status).into_data().ok()))
+        }
+        _ => response,
+    }
 }
 
 fn said(record: &mut Record, refused: &Refused) -> Response<Download> {

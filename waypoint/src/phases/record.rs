@@ -16,6 +16,7 @@ use ambit_model::name::{Label, PolicyKey};
 use ambit_model::provider::HeaderChanges;
 use ambit_model::request_policy::{Opinion, Rehearsal, RuleRef, Verdict};
 use ambit_model::route::Plan;
+use ambit_model::service::AppProtocol;
 use ambit_model::telemetry::Metric;
 use ambit_model::trace::TraceId;
 use ambit_model::workload::Workload;
@@ -30,8 +31,9 @@ pub(crate) use self::connection::Connection;
 use self::said::Said;
 pub(super) use self::said::protocol;
 use super::authorize;
-use super::route::Route;
+use super::route::{Pages, Route};
 use crate::body::{BodyError, Source};
+use crate::grpc_web::GrpcWeb;
 use crate::idle::Idle;
 use crate::lane::Lane;
 use crate::messages::Messages;
@@ -53,6 +55,8 @@ pub(crate) struct Record {
     version: Version,
     told: Told,
     grpc: bool,
+    /// How its client speaks gRPC, where that is as browsers do and the endpoint does not.
+    web: Option<GrpcWeb>,
     source: Source,
     attempts: u32,
     sent_at: Instant,
@@ -66,6 +70,8 @@ pub(crate) struct Record {
     asked: Option<String>,
     /// What they add to the answer.
     back: HeaderChanges,
+    /// What its route says of pages, where it does.
+    pages: Option<Box<Pages>>,
     /// By whom it goes.
     processors: Vec<Arc<Processor>>,
     connect_status: Option<u16>,
@@ -138,7 +144,8 @@ impl Record {
     pub(crate) fn begin(inbound: Arc<Inbound>, parts: &Parts, source: Source) -> Self {
         let header = |name: &str| parts.headers.get(name).cloned();
         let kind = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let grpc = kind.is_some_and(|kind| kind.starts_with(b"application/grpc"));
+        let web = GrpcWeb::asked(parts).filter(|_| inbound.protocol() == AppProtocol::GrpcWeb);
+        let grpc = web.is_some() || kind.is_some_and(|kind| kind.starts_with(b"application/grpc"));
         if grpc {
             source.count_messages();
         }
@@ -167,6 +174,7 @@ impl Record {
                 request_id: header("x-request-id"),
             },
             grpc,
+            web,
             source,
             attempts: 0,
             sent_at: began,
@@ -178,6 +186,7 @@ impl Record {
             judged: None,
             asked: None,
             back: HeaderChanges::default(),
+            pages: None,
             processors: Vec::new(),
             connect_status: None,
             destination: None,
@@ -226,6 +235,11 @@ impl Record {
         self.grpc
     }
 
+    /// How its client speaks gRPC, if that is otherwise than its endpoint does.
+    pub(crate) fn web(&self) -> Option<GrpcWeb> {
+        self.web
+    }
+
     pub(crate) fn is_http2(&self) -> bool {
         self.version >= Version::HTTP_2
     }
@@ -257,6 +271,18 @@ impl Record {
     /// What the client is answered has these changes, whoever answers.
     pub(crate) fn answer_with(&mut self, back: HeaderChanges) {
         self.back.extend(back);
+    }
+
+    /// What its route says of pages of other origins.
+    pub(crate) fn told_to_pages(&mut self, pages: Option<Pages>) {
+        self.pages = pages.map(Box::new);
+    }
+
+    /// Says it in an answer of our own.
+    pub(crate) fn tell_pages(&self, answer: &mut HeaderMap) {
+        if let Some(pages) = &self.pages {
+            pages.mark(answer);
+        }
     }
 
     /// Changes an answer as others have said.

@@ -14,6 +14,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 
 use super::identify::{Asked, scheme_of};
+use super::record::Record;
 use super::route::{Route, protocol_of};
 use crate::body::Upload;
 use crate::interim::Turn;
@@ -50,8 +51,11 @@ pub(crate) struct Outgoing {
 }
 
 /// Makes the head that an endpoint gets.
-pub(crate) fn rewrite(inbound: &Inbound, mut parts: Parts, asked: Asked, route: &Route) -> Outgoing {
-    let client_http2 = parts.version >= Version::HTTP_2;
+pub(crate) fn rewrite(record: &Record, mut parts: Parts, asked: Asked, route: &Route) -> Outgoing {
+    let inbound = record.inbound();
+    // gRPC is not spoken in HTTP/1.1.
+    let is_translated = record.web().is_some();
+    let client_http2 = is_translated || parts.version >= Version::HTTP_2;
     let turn = parts.extensions.remove::<Turn>();
     let Asked { authority, upgrade } = asked;
     let fallback = || match &route.to {
@@ -77,7 +81,8 @@ pub(crate) fn rewrite(inbound: &Inbound, mut parts: Parts, asked: Asked, route: 
         authority: route.authority.clone().or(authority).or_else(fallback),
         headers,
         // Another protocol is asked for in HTTP/1.1's way.
-        http2: upgrade.is_none() && speaks_http2(route.protocol(), client_http2, version(inbound, &route.to)),
+        http2: upgrade.is_none()
+            && (is_translated || speaks_http2(route.protocol(), client_http2, version(inbound, &route.to))),
         upgrade,
         client_http2,
         before,
@@ -99,7 +104,7 @@ fn version(inbound: &Inbound, to: &Bound) -> Wanted {
 
 fn speaks_http2(protocol: AppProtocol, client: bool, wanted: Wanted) -> bool {
     match protocol {
-        AppProtocol::Http2 | AppProtocol::Grpc => true,
+        AppProtocol::Http2 | AppProtocol::Grpc | AppProtocol::GrpcWeb => true,
         // What the client speaks, it would speak to the application, too.
         AppProtocol::Http11 | AppProtocol::Unknown | AppProtocol::Tcp | AppProtocol::Tls => match wanted {
             Wanted::OfPort => client,

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use ambit_model::balance::Pick;
 use ambit_model::http_path::{Normalization, RequestTarget};
 use ambit_model::http_route::{
-    Around, Backend, Broken, Choice, Fault, Filters, Found, HeaderEdits, Redirected, Retry, Rewrite,
+    Around, Backend, Broken, Choice, Cors, Fault, Filters, Found, HeaderEdits, Redirected, Retry, Rewrite,
     RouteKind, Rule, RuleName, Scheme, Timeouts, Upstream,
 };
 use ambit_model::name::{Label, WorkloadUid};
@@ -146,8 +146,7 @@ impl Route {
         for filters in self.rule.iter().flat_map(|chosen| chosen.filters().rev()) {
             filled(&filters.response_headers, told.as_ref()).apply(headers);
         }
-        let filters = self.rule.as_ref().and_then(|chosen| chosen.rule.filters.as_ref().ok());
-        if let Some(cors) = filters.and_then(|filters| filters.cors.as_ref()) {
+        if let Some(cors) = self.rule.as_ref().and_then(|chosen| cors(&chosen.rule)) {
             cors.mark(self.origin.as_ref(), headers);
         }
     }
@@ -209,6 +208,35 @@ pub(crate) struct Routed {
     pub(crate) by: Option<By>,
     /// What is put in its way first.
     pub(crate) fault: Option<Fault>,
+}
+
+/// What a route says of pages of other origins, for answers of our own.
+pub(crate) struct Pages {
+    rule: Arc<Rule>,
+    origin: Option<HeaderValue>,
+}
+
+impl Pages {
+    /// Says it in an answer.
+    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
+        if let Some(cors) = cors(&self.rule) {
+            cors.mark(self.origin.as_ref(), headers);
+        }
+    }
+}
+
+fn cors(rule: &Rule) -> Option<&Cors> {
+    rule.filters.as_ref().ok()?.cors.as_deref()
+}
+
+impl Routed {
+    /// What is said of pages, where anything is; what browsers ask beforehand has its answer already.
+    pub(crate) fn pages(&self, headers: &HeaderMap) -> Option<Pages> {
+        let rule = &self.by.as_ref()?.rule;
+        let is_asked = matches!(self.route, Err(Refused::Preflight { .. }));
+        cors(rule).filter(|_| !is_asked)?;
+        Some(Pages { rule: Arc::clone(rule), origin: headers.get(ORIGIN).cloned() })
+    }
 }
 
 impl From<Result<Route, Refused>> for Routed {

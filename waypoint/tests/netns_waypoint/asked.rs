@@ -28,7 +28,8 @@ use crate::scene::{Scene, endpoint_of, scene, service, shop};
 
 const WEB: &str = "10.1.0.1:80";
 
-fn web() -> Target {
+/// The service `web`.
+pub(crate) fn web() -> Target {
     Target::Service("shop/web.shop.svc.cluster.local".parse().unwrap())
 }
 
@@ -50,11 +51,12 @@ fn to_path(path: &str) -> RequestRule {
 }
 
 /// Whoever comes to these paths is asked about.
-fn ask(path: &str) -> Change {
+pub(crate) fn ask(path: &str) -> Change {
     policy("ask", RequestAction::Custom { provider: Some("them".into()) }, to_path(path))
 }
 
-fn them(speaks: Asks) -> Authorizer {
+/// Somebody who is asked, by the name `authz`.
+pub(crate) fn them(speaks: Asks) -> Authorizer {
     Authorizer {
         at: "shop/authz.shop.svc.cluster.local:80".parse().unwrap(),
         speaks,
@@ -68,13 +70,14 @@ fn them(speaks: Asks) -> Authorizer {
     }
 }
 
-fn provider(whom: Authorizer) -> Change {
+/// The same, as policies name it.
+pub(crate) fn provider(whom: Authorizer) -> Change {
     let kind = ProviderKind::Authorizer(Arc::new(whom));
     Change::Provider(Arc::new(Provider { name: "them".into(), kind }))
 }
 
 /// The shop, and who is asked at 127.0.0.5.
-fn world(protocol: AppProtocol, tunnel: Tunnel) -> Vec<Change> {
+pub(crate) fn world(protocol: AppProtocol, tunnel: Tunnel) -> Vec<Change> {
     let mut world = shop(AppProtocol::Http11);
     world.push(Change::Service(Arc::new(service("authz", "10.1.0.5", protocol))));
     let endpoint = Workload { tunnel, ..endpoint_of("authz", "authz", "127.0.0.5") };

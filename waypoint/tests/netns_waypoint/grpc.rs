@@ -84,7 +84,8 @@ impl AggregatedDiscoveryService for App {
     }
 }
 
-async fn app(scene: &mut Scene) {
+/// Starts the application.
+pub(crate) async fn app(scene: &mut Scene) {
     let listener = TcpListener::bind((OUTSIDE, 8080)).await.unwrap();
     scene.tasks.spawn("app", move |stop| async move {
         let (calls, streams) =
@@ -115,8 +116,9 @@ async fn channel(scene: &Scene) -> Channel {
     Endpoint::from_static("http://web.shop").connect_with_connector(connector).await.unwrap()
 }
 
-fn world() -> Vec<Change> {
-    let web = service("web", "10.1.0.1", AppProtocol::Grpc);
+/// The service `web`, which is the application, on a port of this protocol.
+pub(crate) fn world(protocol: AppProtocol) -> Vec<Change> {
+    let web = service("web", "10.1.0.1", protocol);
     vec![
         Change::Service(std::sync::Arc::new(web)),
         Change::Workload(std::sync::Arc::new(plain("app", OUTSIDE))),
@@ -125,7 +127,7 @@ fn world() -> Vec<Change> {
 
 #[test]
 fn calls_streams_and_failures_of_grpc_arrive_as_they_were_meant() {
-    scene(&world(), async |scene| {
+    scene(&world(AppProtocol::Grpc), async |scene| {
         app(scene).await;
         let channel = channel(scene).await;
         let mut calls = IstioCertificateServiceClient::new(channel.clone());

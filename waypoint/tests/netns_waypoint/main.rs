@@ -18,6 +18,8 @@ mod golden;
 #[cfg(test)]
 mod grpc;
 #[cfg(test)]
+mod grpc_web;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod interim;

@@ -55,7 +55,7 @@ pub(crate) fn from_account(name: &str) -> RequestRule {
     RequestRule { from: vec![Source { principals, ..Source::default() }], ..RequestRule::default() }
 }
 
-fn with_header(name: &str, value: &str) -> RequestRule {
+pub(crate) fn with_header(name: &str, value: &str) -> RequestRule {
     let of = TextOf::Header(name.parse().unwrap());
     let when = vec![Requirement::Text { of, values: any([text_match(value)]) }];
     RequestRule { when, ..RequestRule::default() }

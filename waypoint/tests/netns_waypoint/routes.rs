@@ -9,10 +9,13 @@ use ambit_model::http_route::{
     Backend, Broken, Cors, Filters, Match, Mirror, Names, Parent, PathChange, PathMatch, Redirect,
     RedirectStatus, Retry, Rewrite, Route, Rule, Share, TimeLimit, Timeouts, Upstream,
 };
+use ambit_model::request_policy::RequestAction;
 use ambit_model::service::AppProtocol;
 
+use crate::asked::web;
 use crate::backend::{Seen, Speaks, backend};
 use crate::client::{Client, empty, http1};
+use crate::policies::{change, policy, to_path};
 use crate::scene::{PATIENCE, Scene, endpoint_of, scene, service, shop};
 
 const WEB: &str = "10.1.0.1:80";
@@ -225,7 +228,9 @@ fn copies_are_sent_beside_requests_and_nobody_waits_for_them() {
 fn browsers_are_told_what_pages_of_other_origins_may_do() {
     let cors = Cors { origins: Names::These(vec!["https://a.b".parse().unwrap()]), ..Cors::default() };
     let filters = Filters { cors: Some(Box::new(cors)), ..Filters::default() };
-    scene(&world(vec![Rule { filters: Ok(filters), ..rule(vec![], vec![to("web", 1)]) }]), async |scene| {
+    let mut world = world(vec![Rule { filters: Ok(filters), ..rule(vec![], vec![to("web", 1)]) }]);
+    world.push(change(policy("none", web(), RequestAction::Deny, &[to_path("/denied")])));
+    scene(&world, async |scene| {
         let (mut client, [one, _]) = open(scene).await;
         for (origin, allowed) in [("https://a.b", true), ("https://c.d", false)] {
             let asks = client.request("/").method("OPTIONS").header("origin", origin);
@@ -236,6 +241,11 @@ fn browsers_are_told_what_pages_of_other_origins_may_do() {
             let request = client.request("/").header("origin", origin).body(empty()).unwrap();
             let answer = client.ask(request).await;
             assert_eq!(answer.status, 200);
+            assert_eq!(answer.headers.contains_key("access-control-allow-origin"), allowed, "{origin}");
+            // Pages may see why they are refused, too.
+            let request = client.request("/denied").header("origin", origin).body(empty()).unwrap();
+            let answer = client.ask(request).await;
+            assert_eq!((answer.status, &answer.headers["vary"]), (403, &"origin".parse().unwrap()));
             assert_eq!(answer.headers.contains_key("access-control-allow-origin"), allowed, "{origin}");
         }
         assert_eq!(one.requests.load(Ordering::SeqCst), 2, "questions are not sent on");

@@ -58,8 +58,9 @@ pub fn service_from_pb(raw: pb::Service) -> Result<Service, ConvertError> {
 }
 
 fn service_port(raw: pb::Port) -> Result<(u16, ServicePort), ConvertError> {
-    let pb::Port { service_port, target_port, app_protocol } = raw;
+    let pb::Port { service_port, target_port, app_protocol, ambit_grpc_web } = raw;
     let protocol = match pb::AppProtocol::try_from(app_protocol).unwrap_or_default() {
+        pb::AppProtocol::Unknown if ambit_grpc_web => AppProtocol::GrpcWeb,
         pb::AppProtocol::Unknown => AppProtocol::Unknown,
         pb::AppProtocol::Http11 => AppProtocol::Http11,
         pb::AppProtocol::Http2 => AppProtocol::Http2,
@@ -164,15 +165,21 @@ pub fn service_to_pb(service: &Service) -> pb::Service {
 
 fn port_to_pb(number: u16, port: ServicePort) -> pb::Port {
     let ServicePort { target, protocol } = port;
-    let protocol = match protocol {
-        AppProtocol::Unknown => pb::AppProtocol::Unknown,
+    let app_protocol = match protocol {
+        // Whoever does not know our word goes by what the client speaks, as before there was one.
+        AppProtocol::Unknown | AppProtocol::GrpcWeb => pb::AppProtocol::Unknown,
         AppProtocol::Http11 => pb::AppProtocol::Http11,
         AppProtocol::Http2 => pb::AppProtocol::Http2,
         AppProtocol::Grpc => pb::AppProtocol::Grpc,
         AppProtocol::Tcp => pb::AppProtocol::Tcp,
         AppProtocol::Tls => pb::AppProtocol::Tls,
     };
-    pb::Port { service_port: number.into(), target_port: target.into(), app_protocol: protocol.into() }
+    pb::Port {
+        service_port: number.into(),
+        target_port: target.into(),
+        app_protocol: app_protocol.into(),
+        ambit_grpc_web: protocol == AppProtocol::GrpcWeb,
+    }
 }
 
 fn families_to_pb(families: Families) -> pb::IpFamilies {

@@ -143,7 +143,8 @@ fn memberships(
 }
 
 fn own_port(raw: pb::Port) -> Result<(u16, u16), ConvertError> {
-    let pb::Port { service_port, target_port, app_protocol: _ } = raw; // the service says what is spoken
+    // The service says what is spoken.
+    let pb::Port { service_port, target_port, app_protocol: _, ambit_grpc_web: _ } = raw;
     Ok((port("services.ports.service_port", service_port)?, port("services.ports.target_port", target_port)?))
 }
 
@@ -265,7 +266,7 @@ fn memberships_to_pb(services: &BTreeMap<ServiceKey, BTreeMap<u16, u16>>) -> BTr
     let own_port = |(service, target): (&u16, &u16)| pb::Port {
         service_port: (*service).into(),
         target_port: (*target).into(),
-        app_protocol: pb::AppProtocol::Unknown.into(),
+        ..pb::Port::default()
     };
     let list = |ports: &BTreeMap<u16, u16>| pb::PortList { ports: ports.iter().map(own_port).collect() };
     services.iter().map(|(key, ports)| (key.to_string(), list(ports))).collect()

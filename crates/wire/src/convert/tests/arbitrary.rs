@@ -131,8 +131,8 @@ fn balancing() -> impl Strategy<Value = LoadBalancing> {
 }
 
 fn service_port() -> impl Strategy<Value = ServicePort> {
-    use AppProtocol::{Grpc, Http2, Http11, Tcp, Tls, Unknown};
-    (any::<u16>(), one_of(&[Unknown, Http11, Http2, Grpc, Tcp, Tls]))
+    use AppProtocol::{Grpc, GrpcWeb, Http2, Http11, Tcp, Tls, Unknown};
+    (any::<u16>(), one_of(&[Unknown, Http11, Http2, Grpc, GrpcWeb, Tcp, Tls]))
         .prop_map(|(target, protocol)| ServicePort { target, protocol })
 }
 

@@ -40,7 +40,11 @@ fn a_workload_has_the_bytes_of_the_specification() {
         services: BTreeMap::from([(
             "ns/svc.ns.svc.cluster.local".into(),
             workload::PortList {
-                ports: vec![workload::Port { service_port: 80, target_port: 8080, app_protocol: 0 }],
+                ports: vec![workload::Port {
+                    service_port: 80,
+                    target_port: 8080,
+                    ..workload::Port::default()
+                }],
             },
         )]),
         capacity: Some(2),

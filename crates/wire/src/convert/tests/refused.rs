@@ -5,7 +5,9 @@ use ambit_model::service::{AppProtocol, Visibility};
 use ambit_model::workload::WorkloadKind;
 use prost::Message;
 
-use super::super::{ConvertError, ResourceType, decode, policy_from_pb, service_from_pb, workload_from_pb};
+use super::super::{
+    ConvertError, ResourceType, decode, policy_from_pb, service_from_pb, service_to_pb, workload_from_pb,
+};
 use crate::pb::discovery::Payload;
 use crate::pb::workload::{Address, address};
 use crate::pb::{security, workload};
@@ -56,7 +58,8 @@ fn a_workload_is_refused_with_its_field_and_value() {
         (
             "target port",
             |w| {
-                let port = workload::Port { service_port: 80, target_port: 65536, app_protocol: 0 };
+                let port =
+                    workload::Port { service_port: 80, target_port: 65536, ..workload::Port::default() };
                 w.services.insert("a/b".into(), workload::PortList { ports: vec![port] });
             },
             "services.ports.target_port is 65536; a port is at most 65535",
@@ -132,11 +135,24 @@ fn a_service_is_refused_with_its_field_and_value() {
 fn values_that_only_inform_are_never_a_reason_to_refuse() {
     let read = workload_from_pb(workload::Workload { workload_type: 77, ..a_workload() }).unwrap();
     assert_eq!(read.kind, WorkloadKind::Deployment);
-    let port = workload::Port { service_port: 1, target_port: 2, app_protocol: 77 };
+    let port = workload::Port { service_port: 1, target_port: 2, app_protocol: 77, ambit_grpc_web: false };
     let read =
         service_from_pb(workload::Service { visibility: 77, ports: vec![port], ..a_service() }).unwrap();
     assert_eq!(read.visibility, Visibility::Public);
     assert_eq!(read.ports[&1].protocol, AppProtocol::Unknown);
+}
+
+#[test]
+fn a_port_of_grpc_web_is_one_without_a_protocol_to_whoever_does_not_know_our_word() {
+    let port = workload::Port { service_port: 80, ambit_grpc_web: true, ..workload::Port::default() };
+    let service = service_from_pb(workload::Service { ports: vec![port], ..a_service() }).unwrap();
+    assert_eq!(service.ports[&80].protocol, AppProtocol::GrpcWeb);
+    assert_eq!(service_to_pb(&service).ports, [port]);
+    assert_eq!(port.app_protocol(), workload::AppProtocol::Unknown);
+    // A protocol that is known is not said otherwise.
+    let port = workload::Port { app_protocol: workload::AppProtocol::Tcp.into(), ..port };
+    let service = service_from_pb(workload::Service { ports: vec![port], ..a_service() }).unwrap();
+    assert_eq!(service.ports[&80].protocol, AppProtocol::Tcp);
 }
 
 #[test]
