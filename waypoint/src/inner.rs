@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ambit_process::stop::Stop;
-use http::header::{CONNECTION, UPGRADE};
+use http::header::{CONNECTION, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderValue, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -23,10 +23,11 @@ use tracing::debug;
 use crate::body::{Arriving, HttpError};
 use crate::interim::Interims;
 use crate::line::Line;
-use crate::phases::{self, HEADERS_MOST, Upgrade};
+use crate::phases::{self, HEADERS_MOST};
 use crate::pressure;
 use crate::stream::Inbound;
 use crate::strict::Strict;
+use crate::upgrade::Upgrade;
 
 /// A connection without a request, or with half a head, is kept this long.
 pub(crate) const IDLE: Duration = Duration::from_secs(300);
@@ -46,8 +47,10 @@ pub(crate) async fn serve_http1(inbound: Arc<Inbound>, line: Line, accepting: St
         if let Some(turn) = &turn {
             request.extensions_mut().insert(turn.clone());
         }
-        let leads_on = request.headers().contains_key(UPGRADE);
-        let leads_on = leads_on.then(|| Upgrade::Http1(hyper::upgrade::on(&mut request)));
+        let leads_on = request.headers().contains_key(UPGRADE).then(|| {
+            let key = request.headers().get(SEC_WEBSOCKET_KEY).cloned();
+            Upgrade::Http1(hyper::upgrade::on(&mut request), key)
+        });
         async move {
             let lane = Arc::clone(&inbound.lane);
             let mut response = phases::serve(inbound, request.map(Arriving::Http1), leads_on).await;

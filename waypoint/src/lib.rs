@@ -32,4 +32,5 @@ mod sniff;
 mod stream;
 mod strict;
 mod trace;
+mod upgrade;
 mod upstream;

@@ -20,16 +20,15 @@ pub(crate) mod route;
 
 use std::sync::Arc;
 
-use ambit_hbone::nested::Nested;
 use ambit_model::request_policy::Token;
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::upgrade::OnUpgrade;
 
 use crate::body::{Arriving, Download, Source};
 use crate::grpc_web::GrpcWeb;
 use crate::refused::Refused;
 use crate::stream::Inbound;
+use crate::upgrade::Upgrade;
 use crate::upstream::Chance;
 use answer::Edited;
 pub(crate) use ask::NoWord;
@@ -39,16 +38,7 @@ pub(crate) use identify::{HEADERS_MOST, is_last, take_out};
 pub(crate) use limit::{Limited, NoCount};
 use process::Processors;
 use record::Record;
-use tokio::sync::oneshot;
 use tokio::time::timeout_at;
-
-/// What follows once another protocol begins in a request's place.
-pub(crate) enum Upgrade {
-    /// The rest of a connection of HTTP/1.1.
-    Http1(OnUpgrade),
-    /// A stream of HTTP/2.
-    Http2(oneshot::Receiver<Nested>),
-}
 
 /// Answers one request. `upgrade` is there if it may lead to another protocol.
 pub(crate) async fn serve(

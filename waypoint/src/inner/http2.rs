@@ -24,9 +24,10 @@ use crate::body::{Arriving, Flow, HttpError, pour};
 use crate::crew::Crew;
 use crate::interim::Turn;
 use crate::line::Line;
-use crate::phases::{self, Upgrade};
+use crate::phases;
 use crate::pressure::{self, Measure, WINDOW_SMALL};
 use crate::stream::Inbound;
+use crate::upgrade::Upgrade;
 
 /// Requests at a time on one connection.
 const STREAMS: u32 = 256;
@@ -226,7 +227,9 @@ mod tests {
     #[test]
     fn what_is_of_a_connection_of_http1_leaves_the_head_of_an_answer() {
         let mut head = Response::new(());
-        for (name, value) in [("connection", "x-hop"), ("x-hop", "1"), ("te", "gzip"), ("upgrade", "h2c"), ("x", "1")] {
+        for (name, value) in
+            [("connection", "x-hop"), ("x-hop", "1"), ("te", "gzip"), ("upgrade", "h2c"), ("x", "1")]
+        {
             head.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         head.headers_mut().insert(DATE, HeaderValue::from_static("then"));

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use ambit_hbone::nested::Nested;
 use ambit_model::ext_proc::ChangeRules;
 use ambit_model::http_route::AbortWith;
 use bytes::Bytes;
@@ -13,19 +14,15 @@ use http::header::{
 };
 use http::{Response, StatusCode, Version};
 use http_body::Frame;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
 use tokio::time::sleep_until;
 
 use super::identify::take_out;
-use super::Upgrade;
 use super::record::Record;
 use super::route::Route;
 use crate::body::{Coming, Download, Passing};
 use crate::grpc_web::{GrpcWeb, is_grpc, take_status};
-use crate::line::Line;
 use crate::refused::Refused;
+use crate::upgrade::{Upgrade, between};
 use crate::upstream::{Failure, Got, Lease};
 
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
@@ -40,6 +37,8 @@ pub(crate) struct Edited {
     pub(crate) body: Coming,
     /// The protocol that begins with it.
     pub(crate) protocol: Option<HeaderValue>,
+    /// The stream that it begins on, in HTTP/2.
+    through: Option<Box<Nested>>,
     /// None once nobody waits for the rest of its body.
     lease: Option<Lease>,
 }
@@ -62,16 +61,17 @@ impl Edited {
 
 /// Changes an endpoint's answer as its route says.
 pub(crate) fn edit(record: &mut Record, got: Got, route: &Route) -> Edited {
-    let Got { response, met, lease } = got;
+    let Got { response, met, lease, through } = got;
     let (head, body) = response.into_parts();
     let mut response = Response::from_parts(head, ());
     record.answered(response.status(), response.headers(), &met);
     let protocol = response.headers().get(UPGRADE).cloned();
     let protocol = protocol.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+    let protocol = protocol.or_else(|| through.as_ref().map(|_| HeaderValue::from_static("websocket")));
     take_out(response.headers_mut());
     route.edit_answer((response.status(), &met), response.headers_mut());
     route.tell_session(&met, response.headers_mut());
-    Edited { response, body: Coming::Wire(body), protocol, lease: Some(lease) }
+    Edited { response, body: Coming::Wire(body), protocol, through, lease: Some(lease) }
 }
 
 /// Passes an endpoint's answer on.
@@ -81,20 +81,26 @@ pub(crate) fn pass(mut record: Record, mut answer: Edited, upgrade: Option<Upgra
     if let Some(web) = record.web() {
         in_web(&mut record, &mut answer, web);
     }
-    let Edited { mut response, body, protocol, lease } = answer;
+    let Edited { mut response, body, protocol, through, lease } = answer;
     let took = record.upstream_took().as_millis();
     let took = HeaderValue::from(u64::try_from(took).unwrap_or(u64::MAX));
     response.headers_mut().insert(SERVICE_TIME, took);
     *response.version_mut() = Version::HTTP_11;
     if let (Some(near), Some(protocol)) = (upgrade, protocol) {
-        let far = hyper::upgrade::on(&mut response);
+        let far =
+            through.map_or_else(|| Upgrade::Http1(hyper::upgrade::on(&mut response), None), Upgrade::Open);
+        let headers = response.headers_mut();
         if record.is_http2() {
             // RFC 8441, 5: there it is an answer like any other, without a key to prove.
+            headers.remove(SEC_WEBSOCKET_ACCEPT);
             *response.status_mut() = StatusCode::OK;
-            response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
         } else {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            response.headers_mut().insert(UPGRADE, protocol);
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, protocol);
+            if let (Upgrade::Open(_), Some(proof)) = (&far, near.proof()) {
+                headers.insert(SEC_WEBSOCKET_ACCEPT, proof);
+            }
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         }
         let crew = record.lane().crew.clone();
         crew.add("upgraded", async move { between(near, far, record).await });
@@ -132,26 +138,6 @@ fn in_web(record: &mut Record, answer: &mut Edited, web: GrpcWeb) {
         answer.body = Coming::kept(Bytes::new(), Some(status), None);
     }
     web.answer(answer.response.headers_mut());
-}
-
-/// Carries what is no longer HTTP.
-async fn between(near: Upgrade, far: OnUpgrade, mut record: Record) {
-    let Ok(far) = far.await else { return };
-    let mut far = TokioIo::new(far);
-    let carried = match near {
-        Upgrade::Http1(near) => match near.await {
-            Ok(near) => copy_bidirectional(&mut TokioIo::new(near), &mut far).await,
-            Err(_) => return,
-        },
-        Upgrade::Http2(near) => match near.await {
-            Ok(near) => copy_bidirectional(&mut Line::from(near).by_halves(), &mut far).await,
-            Err(_) => return,
-        },
-    };
-    if let Ok((_, to_client)) = carried {
-        record.passed(to_client);
-    }
-    record.complete();
 }
 
 /// Answers in an endpoint's place.

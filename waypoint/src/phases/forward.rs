@@ -146,14 +146,31 @@ struct Try<'a> {
 }
 
 impl Try<'_> {
+    /// Whether it is sent in HTTP/2. Another protocol begins there only where the endpoint has a word for it.
+    async fn version(&self, plan: &Plan) -> Result<bool, Failure> {
+        let Self { lane, outgoing, guided, .. } = self;
+        if !(outgoing.http2 && outgoing.is_upgrade()) {
+            return Ok(outgoing.http2);
+        }
+        let Some(authority) = &outgoing.authority else { return Ok(false) };
+        let by = (guided.map(|it| it.guide), outgoing.ends);
+        let asked = Box::pin(Lines::take_protocols(lane, plan, by, Some(authority.host())));
+        within(self.route.timeouts().backend_request.after(), asked).await
+    }
+
     async fn send(self, record: &mut Record, plan: &Plan, upload: Upload) -> (Came, Option<Won>) {
         let Self { lane, outgoing, source, route, guided, attempt } = self;
         let guide = guided.map(|it| it.guide);
         record.tried(plan, attempt);
-        let mut request = outgoing.request(attempt, upload);
+        let by = (guide, outgoing.ends);
+        let http2 = match self.version(plan).await {
+            Ok(http2) => http2,
+            Err(failure) => return (Came::Nothing(failure), None),
+        };
+        let mut request = outgoing.request(attempt, http2, upload);
         record.attempt_begins(request.headers_mut());
         let begun = guide.and_then(Guide::begin);
-        let sent = Box::pin(Lines::send_by(lane, plan, outgoing.http2, request, (guide, outgoing.ends)));
+        let sent = Box::pin(Lines::send_by(lane, plan, http2, request, by));
         let sent = within(route.timeouts().backend_request.after(), sent);
         let after = hedge::after(guide.filter(|_| attempt == 1), outgoing, source);
         let (hash, first) = (guided.and_then(|it| it.hash), endpoint(plan).map(|it| it.uid.clone()));
@@ -183,10 +200,10 @@ fn is_room_for_another(guide: Option<&Guide>, lane: &Lane, retrying: &mut Option
 }
 
 /// One attempt, in the time that it has.
-async fn within(
+async fn within<T>(
     limit: Option<Duration>,
-    sent: impl Future<Output = Result<Got, Failure>>,
-) -> Result<Got, Failure> {
+    sent: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let Some(limit) = limit else { return sent.await };
     match timeout(limit, sent).await {
         Ok(came) => came,

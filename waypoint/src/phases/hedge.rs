@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ambit_model::name::WorkloadUid;
 use ambit_model::route::{Hints, Plan};
-use http::header::UPGRADE;
 use tokio::time::sleep;
 
 use super::rewrite::Outgoing;
@@ -39,7 +38,7 @@ pub(super) struct Won {
 /// After how long a request is given to a second endpoint; none: never.
 pub(super) fn after(guide: Option<&Guide>, outgoing: &Outgoing, source: &Source) -> Option<Duration> {
     let after = guide.and_then(Guide::handling).and_then(|it| it.hedge_after)?;
-    let may = is_idempotent(&outgoing.method) && source.is_over() && !outgoing.headers.contains_key(UPGRADE);
+    let may = is_idempotent(&outgoing.method) && source.is_over() && !outgoing.is_upgrade();
     may.then_some(after)
 }
 
@@ -89,7 +88,7 @@ impl Second<'_> {
         if other.is_none() || other == first.as_ref() {
             return None;
         }
-        let request = outgoing.request(2, source.lend()?);
+        let request = outgoing.request(2, outgoing.http2, source.lend()?);
         let begun = guide.begin();
         count(lane, &guide, "sent");
         let came =

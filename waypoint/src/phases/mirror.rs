@@ -53,7 +53,8 @@ async fn send(lane: &Arc<Lane>, copy: Outgoing, upload: Upload, to: Bound) {
         return;
     }
     let Ok(plan) = plan(lane, &to, &mut hints).await else { return };
-    let sent = Box::pin(Lines::send(lane, (&to, &plan), copy.http2, copy.request(1, upload))).await;
+    let sent =
+        Box::pin(Lines::send(lane, (&to, &plan), copy.http2, copy.request(1, copy.http2, upload))).await;
     let Ok(got) = sent else { return };
     let mut body = got.response.into_body();
     while let Some(Ok(_)) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {}

@@ -28,6 +28,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+/// The one version of websockets there is (RFC 6455, 4.1).
+const VERSION_13: HeaderValue = HeaderValue::from_static("13");
 const ATTEMPT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
 /// A request as it leaves us.
@@ -80,9 +82,7 @@ pub(crate) fn rewrite(record: &Record, mut parts: Parts, asked: Asked, route: &R
         target: route.target.clone(),
         authority: route.authority.clone().or(authority).or_else(fallback),
         headers,
-        // Another protocol is asked for in HTTP/1.1's way.
-        http2: upgrade.is_none()
-            && (is_translated || speaks_http2(route.protocol(), client_http2, version(inbound, &route.to))),
+        http2: is_translated || speaks_http2(route.protocol(), client_http2, version(inbound, &route.to)),
         upgrade,
         client_http2,
         before,
@@ -182,8 +182,13 @@ impl Outgoing {
         }
     }
 
-    /// The request of one attempt, counted from 1.
-    pub(crate) fn request(&self, attempt: u32, upload: Upload) -> Request<Upload> {
+    /// Whether it asks for another protocol.
+    pub(crate) fn is_upgrade(&self) -> bool {
+        self.upgrade.is_some()
+    }
+
+    /// The request of one attempt, counted from 1, as this version of HTTP writes it.
+    pub(crate) fn request(&self, attempt: u32, http2: bool, upload: Upload) -> Request<Upload> {
         let mut request = Request::new(upload);
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = self.headers.clone();
@@ -191,7 +196,7 @@ impl Outgoing {
         if let Some(turn) = &self.turn {
             request.extensions_mut().insert(turn.clone());
         }
-        if self.http2 {
+        if http2 {
             self.in_http2(&mut request)
         } else {
             self.in_http1(&mut request)
@@ -211,6 +216,14 @@ impl Outgoing {
         }
         // All three are well formed, and together they always make one.
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        if self.is_upgrade() {
+            // RFC 8441, 5: there is no key to prove.
+            *request.method_mut() = Method::CONNECT;
+            request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+            let headers = request.headers_mut();
+            headers.remove(SEC_WEBSOCKET_KEY);
+            headers.entry(SEC_WEBSOCKET_VERSION).or_insert(VERSION_13);
+        }
     }
 
     fn in_http1(&self, request: &mut Request<Upload>) {
@@ -228,9 +241,7 @@ impl Outgoing {
                 let key = base64::engine::general_purpose::STANDARD.encode(fastrand::u128(..).to_be_bytes());
                 headers.extend(HeaderValue::try_from(key).ok().map(|key| (SEC_WEBSOCKET_KEY, key)));
             }
-            if !headers.contains_key(SEC_WEBSOCKET_VERSION) {
-                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            }
+            headers.entry(SEC_WEBSOCKET_VERSION).or_insert(VERSION_13);
         }
     }
 }

@@ -6,14 +6,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
+use ambit_hbone::nested::Nested;
 use bytes::Bytes;
-use h2::Reason;
 use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{Ping, PingPong, Reason};
 use http::header::{CONTENT_LENGTH, HeaderMap, TE};
 use http::{Method, Request, Response};
 use http_body::Body as _;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
+use tokio::time::timeout;
 
 use super::{Failure, Malformed};
 use crate::body::{Arriving, Flow, HttpError, Upload, pour};
@@ -27,12 +30,15 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Bytes of a request that wait for room on the wire.
 const SEND_BUFFER: usize = 256 * 1024;
+/// How long an endpoint may take to say what it takes.
+const PING_WAIT: Duration = Duration::from_secs(1);
 
 /// Requests for one connection. Clones are for the same one; it ends when none is left and its requests are over.
 #[derive(Clone)]
 pub(super) struct Sender {
     requests: SendRequest<Bytes>,
     over: Arc<AtomicBool>,
+    pings: Arc<Mutex<Option<PingPong>>>,
 }
 
 /// A request that was not sent.
@@ -41,6 +47,9 @@ pub(super) struct Unsent {
     /// Whole, as it was.
     pub(super) request: Request<Upload>,
 }
+
+/// The head of an answer, its body, and the stream of another protocol that begins with it.
+pub(super) type Answered = (Response<Arriving>, Option<Box<Nested>>);
 
 impl Sender {
     /// Begins to speak HTTP/2. `lasting` is kept as long as the connection is.
@@ -57,7 +66,8 @@ impl Sender {
             .max_send_buffer_size(SEND_BUFFER)
             .enable_push(false)
             .handshake(line);
-        let (requests, conn) = handshake.await.map_err(|error| Failure::Handshake(error.into()))?;
+        let (requests, mut conn) = handshake.await.map_err(|error| Failure::Handshake(error.into()))?;
+        let pings = Arc::new(Mutex::new(conn.ping_pong()));
         let over = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&over);
         crew.add("line", async move {
@@ -66,7 +76,7 @@ impl Sender {
             ended.store(true, Ordering::Relaxed);
             drop(lasting);
         });
-        Ok(Self { requests, over })
+        Ok(Self { requests, over, pings })
     }
 
     /// Whether no request can be sent on it any more.
@@ -79,7 +89,19 @@ impl Sender {
         self.requests.current_max_send_streams()
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// Whether the endpoint takes other protocols in a request's place. What it takes it says first of all, so it has
+    /// said so once it has answered anything.
+    pub(super) async fn takes_protocols(&self) -> bool {
+        if !self.requests.is_extended_connect_protocol_enabled()
+            && let Some(pings) = &mut *self.pings.lock().await
+        {
+            // Who does not answer has no word for it either.
+            let _ = timeout(PING_WAIT, pings.ping(Ping::opaque())).await;
+        }
+        self.requests.is_extended_connect_protocol_enabled()
+    }
+
+    /// Sends a request and waits for the head of its answer, with the stream of another protocol that begins with it.
     ///
     /// # Errors
     /// `Ok(Err(..))` when it was not sent, so that it may be sent on another connection.
@@ -87,7 +109,7 @@ impl Sender {
         mut self,
         mut request: Request<Upload>,
         crew: &Crew,
-    ) -> Result<Result<Response<Arriving>, Unsent>, Failure> {
+    ) -> Result<Result<Answered, Unsent>, Failure> {
         if let Err(error) = poll_fn(|cx| self.requests.poll_ready(cx)).await {
             // It may still be there for the requests that are on it.
             self.over.store(true, Ordering::Relaxed);
@@ -97,11 +119,19 @@ impl Sender {
         let (parts, body) = request.into_parts();
         let mut head = Request::from_parts(parts, ());
         fit(head.method().clone(), head.headers_mut(), &body);
-        let is_end = body.is_end_stream();
+        let is_other = head.method() == Method::CONNECT;
+        let is_end = body.is_end_stream() && !is_other;
         let (response, to) = self.requests.send_request(head, is_end).map_err(lost)?;
-        let mut upload: Option<Sending> =
-            if is_end { None } else { Some(Box::pin(pour(body, to, Reason::CANCEL))) };
+        let (mut upload, to): (Option<Sending>, _) = match to {
+            to if is_other => (None, Some(to)),
+            _ if is_end => (None, None),
+            to => (Some(Box::pin(pour(body, to, Reason::CANCEL))), None),
+        };
         let (parts, stream) = answer(response, &mut upload, &heard).await?.into_parts();
+        if let Some(to) = to.filter(|_| parts.status.is_success()) {
+            let through = Box::new(Nested::of(to, stream));
+            return Ok(Ok((Response::from_parts(parts, Arriving::Nothing), Some(through))));
+        }
         // What the endpoint does not wait for goes on beside its answer.
         let other_way = upload.map(|upload| {
             let (keep, kept) = oneshot::channel();
@@ -114,7 +144,7 @@ impl Sender {
             keep
         });
         let body = Flow::new(stream, &parts.headers, other_way);
-        Ok(Ok(Response::from_parts(parts, Arriving::Http2(body))))
+        Ok(Ok((Response::from_parts(parts, Arriving::Http2(body)), None)))
     }
 }
 

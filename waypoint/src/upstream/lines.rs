@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ambit_hbone::nested::Nested;
 use ambit_model::address::Authority;
 use ambit_model::name::{Identity, WorkloadUid};
 use ambit_model::route::{Bound, Plan};
@@ -75,6 +76,8 @@ pub(crate) struct Got {
     pub(crate) response: Response<Arriving>,
     pub(crate) met: Met,
     pub(crate) lease: Lease,
+    /// The stream that another protocol has begun on, in HTTP/2.
+    pub(crate) through: Option<Box<Nested>>,
 }
 
 /// One use of a connection. Given back when request and answer are over; dropped, an HTTP/1.1 connection is closed.
@@ -224,11 +227,7 @@ impl Place {
     }
 
     /// Puts a new connection of HTTP/2 among the shared, and takes a seat on it.
-    fn share(
-        &self,
-        sender: Sender,
-        met: Met,
-    ) -> (Taken<Sender>, Seat) {
+    fn share(&self, sender: Sender, met: Met) -> (Taken<Sender>, Seat) {
         let requests = Arc::new(AtomicUsize::new(1));
         let seat = Seat(Arc::clone(&requests));
         let life = Life { requests: 1, ..Life::begin() };
@@ -295,6 +294,24 @@ impl Lines {
         Self::send_on(Way { lane, plan, guide, tls: tls.as_ref(), announced }, http2, request).await
     }
 
+    /// Whether the endpoint of a plan takes other protocols in HTTP/2's way (RFC 8441, 3).
+    pub(crate) async fn take_protocols(
+        lane: &Lane,
+        plan: &Plan,
+        (guide, ends): (Option<&Guide>, Ends),
+        host: Option<&str>,
+    ) -> Result<bool, Failure> {
+        let tls = Begin::of(lane, guide, host)?;
+        let announced = Announced::of(plan, guide, Some(ends));
+        let way = Way { lane, plan, guide, tls: tls.as_ref(), announced };
+        let place = lane.lines.place(Key::of(way, true));
+        let (taken, _seat) = match place.shared() {
+            Some(taken) => taken,
+            None => Box::pin(dial_http2(way, &place)).await?,
+        };
+        Ok(taken.sender.takes_protocols().await)
+    }
+
     async fn send_on(way: Way<'_>, http2: bool, request: Request<Upload>) -> Result<Got, Failure> {
         let Way { lane, plan, guide, .. } = way;
         let place = lane.lines.place(Key::of(way, http2));
@@ -350,7 +367,8 @@ async fn over_http1(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload
             Ok(response) => {
                 let kind = Kind::Http1(sender, life);
                 let lease = Lease { place, kind, met: met.clone(), kept: Vec::new(), busy: None };
-                return Ok(Got { response: response.map(Arriving::Http1), met, lease });
+                let response = response.map(Arriving::Http1);
+                return Ok(Got { response, met, lease, through: None });
             }
             Err(mut error) => match error.take_message() {
                 Some(back) if !last => request = back,
@@ -380,10 +398,10 @@ async fn over_http2(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload
             None => Box::pin(dial_http2(way, &place)).await?,
         };
         match sender.send(request, &way.lane.crew).await? {
-            Ok(response) => {
+            Ok((response, through)) => {
                 let kind = Kind::Http2 { _seat: seat };
                 let lease = Lease { place, kind, met: met.clone(), kept: Vec::new(), busy: None };
-                return Ok(Got { response, met, lease });
+                return Ok(Got { response, met, lease, through });
             }
             Err(Unsent { request: back, .. }) if !last => request = back,
             Err(Unsent { error, .. }) => return Err(Failure::Unsent(error)),
@@ -442,10 +460,7 @@ async fn dial_http1(way: Way<'_>, place: &Place) -> Result<Taken<http1::SendRequ
 }
 
 /// One dial serves all who wait for it.
-async fn dial_http2(
-    way: Way<'_>,
-    place: &Place,
-) -> Result<(Taken<Sender>, Seat), Failure> {
+async fn dial_http2(way: Way<'_>, place: &Place) -> Result<(Taken<Sender>, Seat), Failure> {
     let _turn = place.dialling.lock().await;
     if let Some(taken) = place.shared() {
         return Ok(taken);

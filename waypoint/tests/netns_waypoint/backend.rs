@@ -28,6 +28,8 @@ use crate::scene::Scene;
 pub(crate) enum Speaks {
     Http1,
     Http2,
+    /// HTTP/2 with all that only it can say.
+    Frames,
     /// HTTP/1.1, behind a line that says whose connection it is; that is part of its name.
     Announced,
     /// Sends back what it gets.
@@ -114,6 +116,9 @@ async fn serve(mut stream: Nested, speaks: Speaks, mut name: String, seen: Arc<S
         let _ = stream.shutdown().await;
         return;
     }
+    if speaks == Speaks::Frames {
+        return crate::frames::application(stream, seen).await;
+    }
     if let Speaks::Raw(answer) | Speaks::Early(answer) = speaks {
         let mut bytes = vec![0; 4096];
         let _ = stream.read(&mut bytes).await;
@@ -133,7 +138,10 @@ async fn serve(mut stream: Nested, speaks: Speaks, mut name: String, seen: Arc<S
     let io = TokioIo::new(stream);
     // How a client leaves is the test's to look at.
     let _ = match speaks {
-        Speaks::Http2 => hyper::server::conn::http2::Builder::new(Spawn).serve_connection(io, service).await,
+        Speaks::Http2 => {
+            let mut http2 = hyper::server::conn::http2::Builder::new(Spawn);
+            http2.enable_connect_protocol().serve_connection(io, service).await
+        }
         _ => hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await,
     };
 }
@@ -273,6 +281,7 @@ fn say(status: StatusCode, text: &str) -> Answer {
 
 /// Switches to a protocol that sends everything back.
 fn chat(request: &mut Request<Incoming>) -> Answer {
+    let is_http2 = request.version() == http::Version::HTTP_2;
     let upgrade = hyper::upgrade::on(request);
     Spawn.execute(async move {
         let mut io = TokioIo::new(upgrade.await.unwrap());
@@ -281,6 +290,9 @@ fn chat(request: &mut Request<Incoming>) -> Answer {
             io.write_all(&bytes[..count]).await.unwrap();
         }
     });
+    if is_http2 {
+        return say(StatusCode::OK, "");
+    }
     let mut answer = say(StatusCode::SWITCHING_PROTOCOLS, "");
     answer.headers_mut().insert("connection", "upgrade".parse().unwrap());
     answer.headers_mut().insert("upgrade", "websocket".parse().unwrap());

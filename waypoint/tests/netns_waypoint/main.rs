@@ -14,6 +14,8 @@ mod connections;
 #[cfg(test)]
 mod duplex;
 #[cfg(test)]
+mod frames;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod grpc;

@@ -8,8 +8,9 @@ use ambit_hbone::pool::OpenError;
 use ambit_model::delta::Change;
 use ambit_model::service::AppProtocol;
 use bytes::Bytes;
+use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, Incoming};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -261,12 +262,56 @@ fn a_websocket_is_opened_through_the_waypoint_and_other_protocols_are_not() {
         let mut response = client.send(request).await.unwrap();
         assert_eq!(response.status(), 101);
         assert_eq!(response.headers()["upgrade"], "websocket");
-        let mut io = hyper_util::rt::TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
-        io.write_all(b"hello").await.unwrap();
-        let mut back = [0; 5];
-        timeout(PATIENCE, io.read_exact(&mut back)).await.unwrap().unwrap();
-        assert_eq!(&back, b"hello");
+        talk(&mut response).await;
     });
+}
+
+#[test]
+fn a_websocket_goes_on_as_the_endpoint_understands_it() {
+    // The last one says that it speaks HTTP/2 and does not.
+    for (port, speaks) in [
+        (AppProtocol::Http2, Speaks::Http2),
+        (AppProtocol::Http11, Speaks::Http1),
+        (AppProtocol::Http2, Speaks::Http1),
+    ] {
+        scene(&shop(port), async |scene| {
+            let seen = backend(scene, "one", "127.0.0.2", speaks).await;
+            let mut of_http1 = http1(scene.open("cart", WEB).await.unwrap()).await;
+            let request =
+                of_http1.request("/chat").header("connection", "upgrade").header("upgrade", "websocket");
+            let request = request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+            let mut response = of_http1.send(request.body(empty()).unwrap()).await.unwrap();
+            assert_eq!(
+                (response.status().as_u16(), &response.headers()["upgrade"]),
+                (101, &"websocket".parse().unwrap())
+            );
+            let last = seen.last.lock().unwrap().clone();
+            assert_eq!(last["sec-websocket-version"], "13");
+            if speaks == Speaks::Http2 {
+                assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+                assert!(!last.contains_key("sec-websocket-key") && !last.contains_key("upgrade"), "{last:?}");
+            }
+            talk(&mut response).await;
+            let mut of_http2 = http2(scene.open("cart", WEB).await.unwrap()).await;
+            // With an answer, the client knows what the waypoint can do.
+            let first = of_http2.request("/status/204").body(empty()).unwrap();
+            drop(of_http2.send(first).await);
+            let request = Request::builder().method("CONNECT").uri("http://web/chat");
+            let request = request.extension(hyper::ext::Protocol::from_static("websocket"));
+            let mut response = of_http2.send(request.body(empty()).unwrap()).await.unwrap();
+            assert_eq!(response.status(), 200);
+            talk(&mut response).await;
+        });
+    }
+}
+
+/// Says something on a websocket, and hears it.
+async fn talk(response: &mut Response<Incoming>) {
+    let mut io = hyper_util::rt::TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    io.write_all(b"hello").await.unwrap();
+    let mut back = [0; 5];
+    timeout(PATIENCE, io.read_exact(&mut back)).await.unwrap().unwrap();
+    assert_eq!(&back, b"hello");
 }
 
 #[test]
