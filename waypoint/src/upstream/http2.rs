@@ -12,7 +12,7 @@ use ambit_hbone::nested::Nested;
 use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, Reason};
-use http::header::{CONTENT_LENGTH, HeaderMap, TE};
+use http::header::{CONTENT_LENGTH, TE};
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use tokio::sync::{Mutex, oneshot};
@@ -118,7 +118,7 @@ impl Sender {
         let heard = Heard::of(&mut request);
         let (parts, body) = request.into_parts();
         let mut head = Request::from_parts(parts, ());
-        fit(head.method().clone(), head.headers_mut(), &body);
+        fit(&mut head, &body);
         let is_other = head.method() == Method::CONNECT;
         let is_end = body.is_end_stream() && !is_other;
         let (response, to) = self.requests.send_request(head, is_end).map_err(lost)?;
@@ -176,14 +176,15 @@ fn lost(error: h2::Error) -> Failure {
 }
 
 /// What HTTP/2 asks of the head of a request, whatever a route has made of it.
-fn fit(method: Method, headers: &mut HeaderMap, body: &Upload) {
+fn fit(head: &mut Request<()>, body: &Upload) {
+    // Nothing is told of a body that is none, unless the method leads to expect one.
+    let expects = matches!(*head.method(), Method::POST | Method::PUT | Method::PATCH);
+    let headers = head.headers_mut();
     take_out(headers);
     if headers.get(TE).is_some_and(|te| te != "trailers") {
         headers.remove(TE);
     }
-    // Nothing is told of a body that is none, unless the method leads to expect one.
-    let tells = |length: u64| length > 0 || matches!(method, Method::POST | Method::PUT | Method::PATCH);
-    if let Some(length) = body.size_hint().exact().filter(|length| tells(*length)) {
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0 || expects) {
         headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
     }
 }

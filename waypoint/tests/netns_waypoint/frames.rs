@@ -87,17 +87,17 @@ fn ask(client: &mut SendRequest<Bytes>, path: &str) -> ResponseFuture {
 }
 
 /// The next that is said: in advance, or the answer.
-async fn hear(answer: &mut ResponseFuture) -> Result<Response<()>, Response<RecvStream>> {
+async fn hear(answer: &mut ResponseFuture) -> Result<Response<()>, Box<Response<RecvStream>>> {
     let heard = poll_fn(|cx| {
         if let Poll::Ready(Some(said)) = answer.poll_informational(cx) {
             return Poll::Ready(Ok(said.unwrap()));
         }
-        pin!(&mut *answer).poll(cx).map(|answer| Err(answer.unwrap()))
+        pin!(&mut *answer).poll(cx).map(|answer| Err(Box::new(answer.unwrap())))
     });
     timeout(PATIENCE, heard).await.expect("something is said")
 }
 
-async fn whole(answer: Response<RecvStream>) -> Result<String, h2::Error> {
+async fn whole(answer: Box<Response<RecvStream>>) -> Result<String, h2::Error> {
     let (mut body, mut text) = (answer.into_body(), String::new());
     while let Some(data) = timeout(PATIENCE, body.data()).await.expect("a body") {
         text += std::str::from_utf8(&data?).unwrap();
