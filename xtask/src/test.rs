@@ -62,6 +62,9 @@ const LISTED: [(&str, Tier); 7] = [
     ("daemon", Tier::Netns),
 ];
 
+/// What tests look at the machine and at programs with; also some of the tests beside code make namespaces.
+const LOOKS: [&need::Tool; 4] = [&need::IPROUTE, &need::NFT, &need::IPTABLES, &need::CURL];
+
 /// Seconds that one story may take: three times what the longest takes on two busy cores.
 const STORY_LIMIT: u32 = 1200;
 
@@ -85,6 +88,7 @@ fn run_tier(workspace: &Workspace, tier: Tier, seeds: Option<&str>) -> Result<Ta
     let targets = targets(workspace, tier);
     match tier {
         Tier::Unit => {
+            need::tools(&LOOKS)?;
             let mut tally = cargo_test(workspace, unit(&targets))?;
             tally.add(cargo_test(workspace, selected(&["--doc"]))?);
             Ok(tally)
@@ -102,8 +106,7 @@ fn run_tier(workspace: &Workspace, tier: Tier, seeds: Option<&str>) -> Result<Ta
         }
         Tier::Netns => {
             need::root("the netns tier")?;
-            let looks = [&need::IPROUTE, &need::NFT, &need::IPTABLES];
-            need::tools(&[looks.as_slice(), &[&need::FAKETIME, &need::CURL, &need::H2LOAD]].concat())?;
+            need::tools(&[LOOKS.as_slice(), &[&need::FAKETIME, &need::H2LOAD]].concat())?;
             need::kernel()?;
             demo::programs_of_tests(workspace)?;
             let mut test = integration(&targets)?;

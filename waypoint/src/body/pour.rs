@@ -19,8 +19,8 @@ enum Next {
     Gone,
 }
 
-/// Sends all of a body, until whoever reads it has had enough. One that breaks off is reset, by its own reason or by
-/// this one.
+/// Sends all of a body, until whoever reads it has had enough. One that breaks off is reset, for this reason unless it was
+/// taken back.
 ///
 /// Dropped before its end, it resets the stream.
 pub(crate) async fn pour<B>(mut body: B, mut to: SendStream<Bytes>, otherwise: Reason)
@@ -94,11 +94,13 @@ async fn send(to: &mut SendStream<Bytes>, mut data: Bytes, is_end: bool) -> Resu
     Ok(())
 }
 
-/// How a body that breaks off is told.
+/// How a body that breaks off is told. That somebody takes theirs back is passed on; nothing else is, for what was so on
+/// one connection need not be on another: whoever is told that nobody has looked at a request sends it once more.
 fn reason(error: &BodyError, otherwise: Reason) -> Reason {
-    let told = match error {
-        BodyError::Broken(HttpError::Http2(error)) => error.reason(),
-        _ => None,
-    };
-    told.filter(|reason| *reason != Reason::NO_ERROR).unwrap_or(otherwise)
+    match error {
+        BodyError::Broken(HttpError::Http2(error)) if error.reason() == Some(Reason::CANCEL) => {
+            Reason::CANCEL
+        }
+        _ => otherwise,
+    }
 }
