@@ -188,13 +188,13 @@ pub(crate) struct Heard {
 
 impl Heard {
     /// Those ahead of the answer to a request.
-    pub(crate) fn of<B>(request: &mut Request<B>) -> Self {
-        Self { turn: request.extensions_mut().remove(), ..Self::default() }
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        Self { turn: request.extensions().get().cloned(), ..Self::default() }
     }
 
     /// Listens for them on a connection of HTTP/1.1.
     pub(crate) fn on<B>(request: &mut Request<B>) -> Arc<Self> {
-        let heard = Arc::new(Self { turn: request.extensions().get().cloned(), ..Self::default() });
+        let heard = Arc::new(Self::of(request));
         let hears = Arc::clone(&heard);
         hyper::ext::on_informational(request, move |said| {
             if !hears.hear(said.status(), said.headers()) {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::pool::Seat;
-use crate::stream::{Stream, is_over};
+use crate::stream::{Stream, is_over, poll_room};
 
 /// How long the other half may stay open once ours has ended. By then a peer that lives has said the rest.
 const LINGER: Duration = Duration::from_secs(5);
@@ -99,15 +99,11 @@ impl AsyncWrite for Nested {
         }
         let send = &mut this.send;
         send.reserve_capacity(bytes.len());
-        // Room that was given before is not told again: look first, then wait.
-        while send.capacity() == 0 {
-            match ready!(send.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            }
-        }
-        let (now, _) = bytes.split_at(send.capacity().min(bytes.len()));
+        let room = match ready!(poll_room(send, cx)) {
+            Some(room) => room.map_err(broken)?,
+            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        };
+        let (now, _) = bytes.split_at(room.min(bytes.len()));
         this.room.extend_from_slice(now);
         send.send_data(this.room.split().freeze(), false).map_err(broken)?;
         Poll::Ready(Ok(now.len()))

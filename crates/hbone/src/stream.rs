@@ -1,5 +1,7 @@
 //! One open stream of a tunnel, both halves, with the seat it takes there.
 
+use std::task::{Context, Poll, ready};
+
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 
@@ -17,6 +19,25 @@ pub struct Stream {
 }
 
 /// The peer ended early but in good order (RFC 9113, 8.1).
-pub(crate) fn is_over(error: &h2::Error) -> bool {
+#[must_use]
+pub fn is_over(error: &h2::Error) -> bool {
     error.is_reset() && error.reason() == Some(Reason::NO_ERROR)
+}
+
+/// How much of what was reserved may be sent, once it is any; none: the stream takes nothing more. Room that was given
+/// before is not told again: looks first, then waits.
+///
+/// # Errors
+/// When the stream is gone.
+pub fn poll_room(
+    send: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<usize, h2::Error>>> {
+    while send.capacity() == 0 {
+        match ready!(send.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            other => return Poll::Ready(other),
+        }
+    }
+    Poll::Ready(Some(Ok(send.capacity())))
 }

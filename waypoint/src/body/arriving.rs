@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use ambit_hbone::stream::is_over;
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http::HeaderMap;
@@ -95,7 +96,7 @@ impl Flow {
     /// Whoever has said all may say that it needs no more of us (RFC 9113, 8.1). Any other end is none, and neither is
     /// one before the length that was told.
     fn ended_by(&self, error: h2::Error) -> Option<Result<Frame<Bytes>, h2::Error>> {
-        let in_order = error.is_remote() && error.is_reset() && error.reason() == Some(Reason::NO_ERROR);
+        let in_order = error.is_remote() && is_over(&error);
         (!in_order || self.left.is_some_and(|left| left > 0)).then_some(Err(error))
     }
 }

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
+use ambit_hbone::stream::poll_room;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::{Body, Frame};
@@ -76,18 +77,8 @@ async fn send(to: &mut SendStream<Bytes>, mut data: Bytes, is_end: bool) -> Resu
     }
     while !data.is_empty() {
         to.reserve_capacity(data.len());
-        let room = poll_fn(|cx| {
-            // Room that was given before is not told again: look first, then wait.
-            while to.capacity() == 0 {
-                match to.poll_capacity(cx) {
-                    Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Gone)),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-            Poll::Ready(Ok(to.capacity()))
-        });
-        let room = room.await?;
+        let room = poll_fn(|cx| poll_room(to, cx)).await;
+        let room = room.and_then(Result::ok).ok_or(Gone)?;
         let piece = data.split_to(room.min(data.len()));
         to.send_data(piece, is_end && data.is_empty()).map_err(|_| Gone)?;
     }

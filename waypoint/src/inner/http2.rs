@@ -134,8 +134,9 @@ async fn one(
     let answered = phases::serve(inbound, Request::from_parts(parts, body), upgrade);
     let answer = tokio::select! {
         biased;
-        () = reply.taken_back() => None,
+        // First of all it begins: what is taken back right then counts as what it is.
         answer = answered => Some(answer),
+        () = reply.taken_back() => None,
     };
     if share.is_kept_off() {
         hasty.notify_one();

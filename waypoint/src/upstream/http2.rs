@@ -107,7 +107,7 @@ impl Sender {
     /// `Ok(Err(..))` when it was not sent, so that it may be sent on another connection.
     pub(super) async fn send(
         mut self,
-        mut request: Request<Upload>,
+        request: Request<Upload>,
         crew: &Crew,
     ) -> Result<Result<Answered, Unsent>, Failure> {
         if let Err(error) = poll_fn(|cx| self.requests.poll_ready(cx)).await {
@@ -115,7 +115,7 @@ impl Sender {
             self.over.store(true, Ordering::Relaxed);
             return Ok(Err(Unsent { error: error.into(), request }));
         }
-        let heard = Heard::of(&mut request);
+        let heard = Heard::of(&request);
         let (parts, body) = request.into_parts();
         let mut head = Request::from_parts(parts, ());
         fit(&mut head, &body);

@@ -305,10 +305,7 @@ impl Lines {
         let announced = Announced::of(plan, guide, Some(ends));
         let way = Way { lane, plan, guide, tls: tls.as_ref(), announced };
         let place = lane.lines.place(Key::of(way, true));
-        let (taken, _seat) = match place.shared() {
-            Some(taken) => taken,
-            None => Box::pin(dial_http2(way, &place)).await?,
-        };
+        let (taken, _seat) = seat(way, &place).await?;
         Ok(taken.sender.takes_protocols().await)
     }
 
@@ -393,10 +390,7 @@ fn is_framed(headers: &HeaderMap) -> bool {
 
 async fn over_http2(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload>) -> Result<Got, Failure> {
     for last in (0..TRIES).map(|tried| tried + 1 == TRIES) {
-        let (Taken { sender, met, .. }, seat) = match place.shared() {
-            Some(taken) => taken,
-            None => Box::pin(dial_http2(way, &place)).await?,
-        };
+        let (Taken { sender, met, .. }, seat) = seat(way, &place).await?;
         match sender.send(request, &way.lane.crew).await? {
             Ok((response, through)) => {
                 let kind = Kind::Http2 { _seat: seat };
@@ -457,6 +451,14 @@ async fn dial_http1(way: Way<'_>, place: &Place) -> Result<Taken<http1::SendRequ
         drop(lasting);
     });
     Ok(Taken { sender, met, life: Life::begin() })
+}
+
+/// A seat on a connection of HTTP/2 that is there, or on a new one.
+async fn seat(way: Way<'_>, place: &Place) -> Result<(Taken<Sender>, Seat), Failure> {
+    match place.shared() {
+        Some(taken) => Ok(taken),
+        None => Box::pin(dial_http2(way, place)).await,
+    }
 }
 
 /// One dial serves all who wait for it.
