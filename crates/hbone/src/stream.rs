@@ -1,6 +1,6 @@
 //! One open stream of a tunnel, both halves, with the seat it takes there.
 
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
@@ -22,6 +22,13 @@ pub struct Stream {
 #[must_use]
 pub fn is_over(error: &h2::Error) -> bool {
     error.is_reset() && error.reason() == Some(Reason::NO_ERROR)
+}
+
+/// Asks for room for so many bytes, and for no others. Room that is there at once wakes whoever waits for a reset: us, who
+/// know. What there is to hear meanwhile, the next question hears.
+pub fn reserve(send: &mut SendStream<Bytes>, bytes: usize) {
+    let _ = send.poll_reset(&mut Context::from_waker(Waker::noop()));
+    send.reserve_capacity(bytes);
 }
 
 /// How much of what was reserved may be sent, once it is any; none: the stream takes nothing more. Room that was given

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
-use ambit_hbone::stream::poll_room;
+use ambit_hbone::stream::{poll_room, reserve};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::{Body, Frame};
@@ -76,7 +76,7 @@ async fn send(to: &mut SendStream<Bytes>, mut data: Bytes, is_end: bool) -> Resu
         return if is_end { to.send_data(data, true).map_err(|_| Gone) } else { Ok(()) };
     }
     while !data.is_empty() {
-        to.reserve_capacity(data.len());
+        reserve(to, data.len());
         let room = poll_fn(|cx| poll_room(to, cx)).await;
         let room = room.and_then(Result::ok).ok_or(Gone)?;
         let piece = data.split_to(room.min(data.len()));

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use ambit_process::net::TcpStream;
 use bytes::{Buf, Bytes};
@@ -14,7 +14,7 @@ use super::buffer::Buffer;
 use super::{Broken, Meter, Outcome, reset_on_drop};
 use crate::cut::Why;
 use crate::stall::Stalls;
-use crate::stream::{Stream, is_over};
+use crate::stream::{Stream, is_over, reserve};
 
 /// Copies until both halves have ended, one side breaks, or `cut` resolves.
 /// A reset on one side becomes a reset on the other: nobody takes a part for the whole.
@@ -101,10 +101,7 @@ async fn heard<R: AsyncRead + AsRef<TcpStream> + Unpin>(
 /// Sends all of `data`, as fast as the peer gives room. False when the peer wants no more.
 async fn forward(mut data: Bytes, send: &mut SendStream<Bytes>) -> Result<bool, Broken> {
     while !data.is_empty() {
-        // Room that is there at once wakes whoever waits for a reset: us, who know. What there is to hear meanwhile,
-        // the next question hears.
-        let _ = send.poll_reset(&mut Context::from_waker(Waker::noop()));
-        send.reserve_capacity(data.len());
+        reserve(send, data.len());
         let room = match poll_fn(|cx| send.poll_capacity(cx)).await {
             Some(Ok(room)) => room.min(data.len()),
             Some(Err(error)) if is_over(&error) => return Ok(false),
