@@ -6,6 +6,7 @@ use ambit_cluster::kinds::mesh::{EntryVisibility, MeshConfig, Visible};
 use ambit_cluster::kinds::meta::{LabelSelector, Texts};
 use ambit_cluster::kinds::provider::ExtensionProvider;
 use ambit_model::name::{ClusterId, TrustDomain};
+use ambit_model::telemetry::HeaderWords;
 
 use crate::trust::Trust;
 
@@ -40,6 +41,8 @@ pub struct Mesh {
     pub access_log: AccessLog,
     /// Which providers are told of all requests by lines.
     pub loggers: Vec<String>,
+    /// Headers that waypoints add, where they are not the usual ones.
+    pub headers: HeaderWords,
     /// Whether secrets are read that destination rules name.
     pub secrets: bool,
 }
@@ -61,6 +64,7 @@ impl Default for Mesh {
             tracing: Tracing::default(),
             access_log: AccessLog::default(),
             loggers: Vec::new(),
+            headers: HeaderWords::default(),
             secrets: false,
         }
     }
@@ -99,6 +103,8 @@ impl Mesh {
         mesh.providers = extension_providers;
         mesh.collectors = default_providers.tracing;
         mesh.tracing = default_config.tracing;
+        // One that does not read never comes this far.
+        mesh.headers = default_config.proxy_headers.words().unwrap_or_default();
         mesh.access_log = access_log;
         mesh.loggers = default_providers.access_logging;
         mesh

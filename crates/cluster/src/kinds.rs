@@ -19,6 +19,7 @@ pub mod pem;
 pub mod policy;
 pub(crate) mod pool;
 pub mod provider;
+pub mod proxy_headers;
 pub mod rate_limit;
 pub mod route;
 pub mod scalar;

@@ -1,8 +1,9 @@
 //! What is told of requests, where somebody has a say in it (`waypoint.md` 4.6): which spans, which lines of the access
-//! log, which counters. Owns whom a say is for, which of several counts, the conditions of lines (`filter`) and the values
+//! log, which counters, which headers. Owns whom a say is for, which of several counts, the conditions of lines (`filter`) and the values
 //! of labels. What spans, lines and counters are is the waypoint's.
 
 mod filter;
+mod headers;
 mod label;
 mod levels;
 
@@ -12,6 +13,7 @@ use crate::name::{Label, Namespace, PolicyKey, ServiceKey};
 use crate::provider::{Tag, Traced};
 use crate::trace::Sampling;
 pub use filter::{Attribute, Facts, Filter, FilterError, Formula, Value};
+pub use headers::{HeaderWords, ProxyHeader, Server};
 pub use label::{LabelWord, OTHER, Relabel, UNKNOWN, is_label_name};
 pub use levels::{Levels, TracingSaid};
 
@@ -32,6 +34,8 @@ pub struct Telemetry {
     pub counted: Vec<Metric>,
     /// Labels of counters that are otherwise than usual; of two words about one label the later one counts.
     pub labels: Vec<LabelWord>,
+    /// Headers that waypoints add.
+    pub headers: HeaderWords,
 }
 
 /// Whose requests something is about, from the least to the most special.

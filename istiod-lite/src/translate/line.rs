@@ -1,5 +1,5 @@
 //! Lines of access logs by the mesh's configuration (`waypoint.md` 4.6, 4.9): pure. Owns which provider is which log, and
-//! what is said to waypoints of requests of which no object says anything.
+//! what is said to waypoints of requests of which no object says anything: of lines, and of headers (1.6).
 
 use std::sync::Arc;
 
@@ -74,26 +74,29 @@ pub(super) fn usual(mesh: &Mesh) -> Option<Telemetry> {
         to.extend(sink(mesh, OWN).filter(|it| *it != Sink::Log && mesh.loggers.is_empty()));
     }
     let word = if is_silent(mesh) {
-        LogWord { to: Vec::new(), disabled: Some(true), filter: None }
-    } else if to.is_empty() {
-        return None;
+        Some(LogWord { to: Vec::new(), disabled: Some(true), filter: None })
     } else {
-        LogWord { to, disabled: None, filter: None }
+        (!to.is_empty()).then_some(LogWord { to, disabled: None, filter: None })
     };
+    if word.is_none() && mesh.headers.is_empty() {
+        return None;
+    }
     Some(Telemetry {
         key: PolicyKey { namespace: mesh.root_namespace.parse().ok()?, name: USUAL.parse().ok()? },
         scopes: vec![Scope::Usual],
         tracing: None,
-        logging: vec![word],
+        logging: word.into_iter().collect(),
         uncounted: Vec::new(),
         counted: Vec::new(),
         labels: Vec::new(),
+        headers: mesh.headers.clone(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use ambit_cluster::kinds::mesh::MeshConfig;
+    use ambit_model::telemetry::{HeaderWords, ProxyHeader, Server};
 
     use super::super::provider::providers;
     use super::*;
@@ -131,6 +134,22 @@ mod tests {
             let word = usual.as_ref().map(|it| (it.logging[0].to.clone(), it.logging[0].disabled));
             assert_eq!(word, wanted, "{config}");
             assert!(usual.is_none_or(|it| it.scopes == [Scope::Usual]));
+        }
+    }
+
+    #[test]
+    fn headers_are_as_the_configuration_says_whether_or_not_it_says_anything_of_lines() {
+        let headers =
+            "defaultConfig: {proxyHeaders: {server: {value: shop}, attemptCount: {disabled: true}}}\n";
+        let wanted = HeaderWords {
+            told: vec![],
+            untold: vec![ProxyHeader::Attempts],
+            server: Some(Server::Is("shop".parse().unwrap())),
+        };
+        for (config, lines) in [("", 0), ("accessLogFile: ''\n", 1)] {
+            let usual = usual(&mesh(&format!("{config}{headers}"))).unwrap();
+            assert_eq!((usual.logging.len(), &usual.headers), (lines, &wanted), "{config}");
+            assert_eq!(usual.scopes, [Scope::Usual]);
         }
     }
 

@@ -12,7 +12,7 @@ use ambit_cluster::kinds::telemetry::{
 use ambit_model::name::{Label, PolicyKey};
 use ambit_model::provider::Tag;
 use ambit_model::request_policy::Target;
-use ambit_model::telemetry::{Filter, LogWord, Scope, Telemetry, Tracing};
+use ambit_model::telemetry::{Filter, HeaderWords, LogWord, Scope, Telemetry, Tracing};
 use ambit_model::trace::Sampling;
 
 use self::counters::Counters;
@@ -59,6 +59,7 @@ pub fn telemetry(world: &World, object: &Object) -> Reading {
         uncounted,
         counted,
         labels,
+        headers: HeaderWords::default(),
     });
     Reading { telemetry, notes, outdone }
 }

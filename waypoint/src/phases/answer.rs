@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ambit_hbone::nested::Nested;
 use ambit_model::ext_proc::ChangeRules;
 use ambit_model::http_route::AbortWith;
+use ambit_model::telemetry::{ProxyHeader, Server};
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
@@ -28,6 +29,8 @@ use crate::upstream::{Failure, Got, Lease};
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-local-overloaded");
 const OVERFLOWED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+/// Who answers, where nobody has a word for it.
+const OWN_NAME: HeaderValue = HeaderValue::from_static("ambit-waypoint");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -82,9 +85,14 @@ pub(crate) fn pass(mut record: Record, mut answer: Edited, upgrade: Option<Upgra
         in_web(&mut record, &mut answer, web);
     }
     let Edited { mut response, body, protocol, through, lease } = answer;
-    let took = record.upstream_took().as_millis();
-    let took = HeaderValue::from(u64::try_from(took).unwrap_or(u64::MAX));
-    response.headers_mut().insert(SERVICE_TIME, took);
+    if record.tells(ProxyHeader::Details) {
+        let took = record.upstream_took().as_millis();
+        let took = HeaderValue::from(u64::try_from(took).unwrap_or(u64::MAX));
+        response.headers_mut().insert(SERVICE_TIME, took);
+    }
+    if let Some(Server::Is(name)) = record.server() {
+        response.headers_mut().insert(SERVER, name.clone());
+    }
     *response.version_mut() = Version::HTTP_11;
     if let (Some(near), Some(protocol)) = (upgrade, protocol) {
         let far =
@@ -160,7 +168,11 @@ fn said(record: &mut Record, refused: &Refused) -> Response<Download> {
     record.refused(refused, &words);
     let mut response = Response::new(Download::Own(None));
     let headers = response.headers_mut();
-    headers.insert(SERVER, HeaderValue::from_static("ambit-waypoint"));
+    match record.server() {
+        None => drop(headers.insert(SERVER, OWN_NAME)),
+        Some(Server::Is(name)) => drop(headers.insert(SERVER, name.clone())),
+        Some(Server::Untold) => {}
+    }
     if matches!(
         refused,
         Refused::Bad(_)
@@ -174,7 +186,9 @@ fn said(record: &mut Record, refused: &Refused) -> Response<Download> {
         // Where one message ends and the next begins is no longer certain.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if let Refused::Upstream(Failure::Overflow(_)) = refused {
+    if let Refused::Upstream(Failure::Overflow(_)) = refused
+        && record.tells(ProxyHeader::Details)
+    {
         headers.insert(OVERFLOWED, HeaderValue::from_static("true"));
     }
     if let Refused::Full(_) = refused {

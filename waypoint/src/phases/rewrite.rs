@@ -4,6 +4,7 @@
 use ambit_model::name::{Identity, Label};
 use ambit_model::route::Bound;
 use ambit_model::service::AppProtocol;
+use ambit_model::telemetry::ProxyHeader;
 use ambit_model::traffic::{Ends, Version as Wanted};
 use base64::Engine;
 use http::header::{
@@ -30,6 +31,8 @@ const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host
 const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 /// The one version of websockets there is (RFC 6455, 4.1).
 const VERSION_13: HeaderValue = HeaderValue::from_static("13");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const ATTEMPT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
 /// A request as it leaves us.
@@ -40,6 +43,8 @@ pub(crate) struct Outgoing {
     pub(crate) headers: HeaderMap,
     pub(crate) http2: bool,
     upgrade: Option<HeaderValue>,
+    /// Whether endpoints are told which attempt it is.
+    counts: bool,
     /// Whether the client speaks HTTP/2.
     client_http2: bool,
     /// The authority that the client asked for.
@@ -66,8 +71,8 @@ pub(crate) fn rewrite(record: &Record, mut parts: Parts, asked: Asked, route: &R
     };
     let mut headers = parts.headers;
     let scheme = scheme_of(&parts.uri);
-    own(&mut headers, scheme);
-    if inbound.lane.shared.tell_client {
+    own(&mut headers, scheme, record.tells(ProxyHeader::RequestId));
+    if record.tells(ProxyHeader::Client) {
         let client = inbound.client.identity.as_ref();
         let told = client.and_then(|client| certificate(&inbound.lane.shared.identity, client));
         headers.extend(told.map(|told| (CERTIFICATE, told)));
@@ -75,7 +80,7 @@ pub(crate) fn rewrite(record: &Record, mut parts: Parts, asked: Asked, route: &R
     route.edit_request(&mut headers);
     let copied = if route.mirrors.is_empty() { HeaderMap::new() } else { headers.clone() };
     route.edit_request_of_backend(&mut headers);
-    tell(&mut headers, route, authority.as_ref());
+    tell(&mut headers, record, (route, authority.as_ref()));
     let before = authority.clone();
     Outgoing {
         method: parts.method,
@@ -84,6 +89,7 @@ pub(crate) fn rewrite(record: &Record, mut parts: Parts, asked: Asked, route: &R
         headers,
         http2: is_translated || speaks_http2(route.protocol(), client_http2, version(inbound, &route.to)),
         upgrade,
+        counts: record.tells(ProxyHeader::Attempts),
         client_http2,
         before,
         copied,
@@ -115,17 +121,27 @@ fn speaks_http2(protocol: AppProtocol, client: bool, wanted: Wanted) -> bool {
 }
 
 /// Tells the endpoint what a route has changed, and how long the client waits.
-fn tell(headers: &mut HeaderMap, route: &Route, before: Option<&Authority>) {
+fn tell(headers: &mut HeaderMap, record: &Record, (route, before): (&Route, Option<&Authority>)) {
+    let value = |text: &str| HeaderValue::try_from(text).ok();
     let host = before.filter(|_| route.authority.is_some()).map(Authority::as_str);
-    let limit = route.timeouts().request.after().map(|limit| limit.as_millis().to_string());
-    let told = [(PATH, route.original.as_deref()), (ORIGINAL_HOST, host), (EXPECTED, limit.as_deref())];
-    for (name, value) in told {
-        headers.extend(value.and_then(|value| Some((name, HeaderValue::try_from(value).ok()?))));
+    if record.tells(ProxyHeader::Details) {
+        let limit = route.timeouts().request.after().map(|limit| limit.as_millis().to_string());
+        let told = [(PATH, route.original.as_deref()), (ORIGINAL_HOST, host), (EXPECTED, limit.as_deref())];
+        for (name, text) in told {
+            headers.extend(text.and_then(|text| Some((name, value(text)?))));
+        }
+    }
+    if let Some(host) = host.filter(|_| record.tells(ProxyHeader::Host)).and_then(value) {
+        // Beside what proxies before us have said.
+        headers.append(FORWARDED_HOST, host);
+    }
+    if record.tells(ProxyHeader::Port) && !headers.contains_key(FORWARDED_PORT) {
+        headers.insert(FORWARDED_PORT, HeaderValue::from(record.inbound().dialled.port()));
     }
 }
 
-/// Takes out what only proxies say, and adds what we do.
-fn own(headers: &mut HeaderMap, scheme: &'static str) {
+/// Takes out what only proxies say, and adds what we do; with a name for a request that has none, where it gets one.
+fn own(headers: &mut HeaderMap, scheme: &'static str, names: bool) {
     let forged: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
     for name in forged {
         headers.remove(name);
@@ -133,7 +149,7 @@ fn own(headers: &mut HeaderMap, scheme: &'static str) {
     if !headers.contains_key(PROTO) {
         headers.insert(PROTO, HeaderValue::from_static(scheme));
     }
-    if !headers.contains_key(REQUEST_ID) {
+    if names && !headers.contains_key(REQUEST_ID) {
         let made = HeaderValue::try_from(request_id(fastrand::u128(..)));
         headers.extend(made.ok().map(|id| (REQUEST_ID, id)));
     }
@@ -174,6 +190,7 @@ impl Outgoing {
             headers: self.copied.clone(),
             http2: speaks_http2(protocol_of(to), self.client_http2, Wanted::OfPort),
             upgrade: None,
+            counts: self.counts,
             client_http2: self.client_http2,
             before: self.before.clone(),
             copied: HeaderMap::new(),
@@ -192,7 +209,9 @@ impl Outgoing {
         let mut request = Request::new(upload);
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = self.headers.clone();
-        request.headers_mut().insert(ATTEMPT, HeaderValue::from(attempt));
+        if self.counts {
+            request.headers_mut().insert(ATTEMPT, HeaderValue::from(attempt));
+        }
         if let Some(turn) = &self.turn {
             request.extensions_mut().insert(turn.clone());
         }
@@ -268,14 +287,14 @@ mod tests {
             headers.insert(name, HeaderValue::from_static("1"));
         }
         headers.insert(PROTO, HeaderValue::from_static("https"));
-        own(&mut headers, "http");
+        own(&mut headers, "http", true);
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["x-forwarded-proto", "x-mine", "x-request-id"]);
         assert_eq!(headers[PROTO], "https");
         let given = HeaderValue::from_static("mine");
         headers.insert(REQUEST_ID, given.clone());
-        own(&mut headers, "http");
+        own(&mut headers, "http", true);
         assert_eq!(headers[REQUEST_ID], given);
     }
 

@@ -64,6 +64,8 @@ mod telemetry;
 #[cfg(test)]
 mod tokens;
 #[cfg(test)]
+mod told;
+#[cfg(test)]
 mod traces;
 #[cfg(test)]
 mod traffic;

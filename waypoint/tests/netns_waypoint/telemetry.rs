@@ -10,7 +10,9 @@ use ambit_model::name::PolicyKey;
 use ambit_model::operator::{LineFormat, LineKind};
 use ambit_model::provider::{Provider, ProviderKind, Takes, Traced};
 use ambit_model::service::AppProtocol;
-use ambit_model::telemetry::{LabelWord, LogWord, Metric, Relabel, Scope, Sink, Telemetry, Tracing};
+use ambit_model::telemetry::{
+    HeaderWords, LabelWord, LogWord, Metric, Relabel, Scope, Sink, Telemetry, Tracing,
+};
 use ambit_model::trace::Sampling;
 use serde_json::Value;
 
@@ -23,7 +25,7 @@ use crate::traces::{collector, first, of, text};
 
 const WEB: &str = "10.1.0.1:80";
 
-fn said(name: &str, scope: Scope) -> Telemetry {
+pub(crate) fn said(name: &str, scope: Scope) -> Telemetry {
     let key = PolicyKey { namespace: "shop".parse().unwrap(), name: name.parse().unwrap() };
     Telemetry {
         key,
@@ -33,10 +35,11 @@ fn said(name: &str, scope: Scope) -> Telemetry {
         uncounted: vec![],
         counted: vec![],
         labels: vec![],
+        headers: HeaderWords::default(),
     }
 }
 
-fn told(telemetry: &Telemetry) -> Change {
+pub(crate) fn told(telemetry: &Telemetry) -> Change {
     Change::Telemetry(Arc::new(telemetry.clone()))
 }
 
@@ -71,7 +74,7 @@ async fn dumped(scene: &Scene) -> Value {
 }
 
 /// Tells of changes, and waits until those and no others are known.
-async fn in_force(scene: &Scene, changes: Vec<Change>, wanted: &[&str]) {
+pub(crate) async fn in_force(scene: &Scene, changes: Vec<Change>, wanted: &[&str]) {
     scene.plane.publish(&changes.into_iter().collect());
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::provider::{Seconds, check_service};
+use super::proxy_headers::ProxyHeaders;
 use crate::fault::Wrong;
 
 /// Spans are sent in OpenTelemetry's protocol.
@@ -97,6 +98,8 @@ pub struct DefaultProviders {
 pub struct ProxyConfig {
     /// Of traces.
     pub tracing: Tracing,
+    /// Of headers.
+    pub proxy_headers: ProxyHeaders,
 }
 
 /// Which requests spans are kept of, and what they say.

@@ -91,6 +91,7 @@ impl MeshConfig {
         provider::check(&self.extension_providers)?;
         self.access_log.format()?;
         self.default_config.tracing.check()?;
+        self.default_config.proxy_headers.words()?;
         let selectors = self.discovery_selectors.iter();
         let policies = self.service_entry_visibility.iter().flat_map(|it| &it.policies);
         let rules = policies.flat_map(|it| &it.matching_rules).map(|it| &it.namespace_selector);
@@ -216,6 +217,8 @@ mod tests {
                 "http.headers a b",
             ),
             ("defaultConfig: {tracing: {sampling: 101}}", "101"),
+            ("defaultConfig: {proxyHeaders: {server: {value: \"a\\nb\"}}}", "proxyHeaders.server.value"),
+            ("defaultConfig: {proxyHeaders: {forwardedClientCert: SOME}}", "SOME"),
             ("defaultConfig: {tracing: {customTags: {a: {header: {name: ''}}}}}", "customTags.a.header.name"),
             (
                 "extensionProviders: [{name: a, envoyExtAuthzHttp: {service: a, port: 1, pathPrefix: x}}]",

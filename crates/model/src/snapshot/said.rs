@@ -70,7 +70,7 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Metric;
+    use crate::telemetry::{HeaderWords, Metric};
 
     fn said(name: &str, scope: Scope, uncounted: Metric) -> Arc<Telemetry> {
         Arc::new(Telemetry {
@@ -81,6 +81,7 @@ mod tests {
             uncounted: vec![uncounted],
             counted: Metric::ALL.into_iter().filter(|it| *it != uncounted).collect(),
             labels: vec![],
+            headers: HeaderWords::default(),
         })
     }
 

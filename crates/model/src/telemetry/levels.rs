@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::filter::{Facts, Filter};
 use super::label::MOST;
-use super::{Formula, LogWord, Metric, Relabel, Sink, Telemetry};
+use super::{Formula, LogWord, Metric, ProxyHeader, Relabel, Server, Sink, Telemetry};
 use crate::name::Label;
 use crate::provider::{Tag, Traced};
 use crate::trace::Sampling;
@@ -89,6 +89,18 @@ impl Levels {
         said.unwrap_or(true)
     }
 
+    /// Whether it is told in headers; nothing: as usual.
+    #[must_use]
+    pub fn tells(&self, what: ProxyHeader) -> Option<bool> {
+        self.all().find_map(|it| it.headers.of(what))
+    }
+
+    /// What answers say in `server`; nothing: as usual.
+    #[must_use]
+    pub fn server(&self) -> Option<&Server> {
+        self.all().find_map(|it| it.headers.server.as_ref())
+    }
+
     /// Whether any counter is otherwise than usual.
     #[must_use]
     pub fn changes_counters(&self) -> bool {
@@ -134,7 +146,7 @@ mod tests {
     use super::super::filter::{Attribute, Value};
     use super::*;
     use crate::name::PolicyKey;
-    use crate::telemetry::{LabelWord, Tracing};
+    use crate::telemetry::{HeaderWords, LabelWord, Tracing};
 
     struct Code(i64);
 
@@ -154,6 +166,7 @@ mod tests {
             uncounted: vec![],
             counted: vec![],
             labels: vec![],
+            headers: HeaderWords::default(),
         }
     }
 
@@ -274,6 +287,37 @@ mod tests {
         let many = (0..40).map(|at| word(&Metric::ALL, &format!("l{at}"), Relabel::Removed)).collect();
         let many = levels([Telemetry { labels: many, ..said("a") }]);
         assert_eq!(many.labels(Metric::Requests).len(), MOST);
+    }
+
+    #[test]
+    fn of_headers_each_is_as_the_most_special_one_says_that_names_it() {
+        let words = |told: &[ProxyHeader], untold: &[ProxyHeader], server: Option<Server>| HeaderWords {
+            told: told.to_vec(),
+            untold: untold.to_vec(),
+            server,
+        };
+        let shop = Server::Is("shop".parse().unwrap());
+        let mesh =
+            words(&[ProxyHeader::Host], &[ProxyHeader::Details, ProxyHeader::Attempts], Some(shop.clone()));
+        let own = words(&[ProxyHeader::Details], &[], None);
+        assert!(!own.is_empty() && HeaderWords::default().is_empty());
+        let with = |name: &str, headers: HeaderWords| Telemetry { headers, ..said(name) };
+        let both = levels([with("a", mesh), with("b", own)]);
+        let told = ProxyHeader::ALL.map(|it| both.tells(it));
+        assert_eq!(told, [None, Some(false), Some(true), Some(true), None, None]);
+        assert_eq!(both.server(), Some(&shop));
+        let last = levels([
+            with("a", words(&[], &[], Some(shop))),
+            with("b", words(&[], &[], Some(Server::Untold))),
+        ]);
+        assert_eq!(last.server(), Some(&Server::Untold));
+        assert_eq!(
+            (Levels::default().tells(ProxyHeader::RequestId), Levels::default().server()),
+            (None, None)
+        );
+        for it in ProxyHeader::ALL {
+            assert_eq!(ProxyHeader::named(it.name()), Some(it));
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use ambit_model::name::{Label, PolicyKey};
 use ambit_model::provider::{Tag, Traced};
 use ambit_model::telemetry::{
-    LabelWord, LogWord, Metric, Relabel, Scope, Sink, Telemetry, Tracing, is_label_name,
+    HeaderWords, LabelWord, LogWord, Metric, ProxyHeader, Relabel, Scope, Server, Sink, Telemetry, Tracing,
+    is_label_name,
 };
 use ambit_model::trace::Sampling;
 
@@ -16,8 +17,17 @@ use crate::pb::telemetry as pb;
 
 /// What is told of requests, from its message.
 pub fn telemetry_from_pb(raw: pb::Telemetry) -> Result<Telemetry, ConvertError> {
-    let pb::Telemetry { namespace, name: own_name, scopes, tracing, logging, uncounted, counted, labels } =
-        raw;
+    let pb::Telemetry {
+        namespace,
+        name: own_name,
+        scopes,
+        tracing,
+        logging,
+        uncounted,
+        counted,
+        labels,
+        headers,
+    } = raw;
     check_count("scopes", limits::POLICY_TARGETS, scopes.len())?;
     check_count("logging", limits::PROVIDER_LIST, logging.len())?;
     check_count("counted", Metric::ALL.len(), uncounted.len().max(counted.len()))?;
@@ -30,6 +40,33 @@ pub fn telemetry_from_pb(raw: pb::Telemetry) -> Result<Telemetry, ConvertError> 
         uncounted: uncounted.into_iter().map(metric).collect::<Result<_, _>>()?,
         counted: counted.into_iter().map(metric).collect::<Result<_, _>>()?,
         labels: labels.into_iter().map(label).collect::<Result<_, _>>()?,
+        headers: headers.map(self::headers).transpose()?.unwrap_or_default(),
+    })
+}
+
+fn headers(raw: pb::HeaderWords) -> Result<HeaderWords, ConvertError> {
+    let pb::HeaderWords { told, untold, server } = raw;
+    check_count("headers", ProxyHeader::ALL.len(), told.len().max(untold.len()))?;
+    let server = server.map(|text| match text.parse() {
+        _ if text.is_empty() => Ok(Server::Untold),
+        Ok(value) => Ok(Server::Is(value)),
+        Err(_) => {
+            Err(ConvertError::Value { field: "headers.server", value: text, wanted: "a header's value" })
+        }
+    });
+    Ok(HeaderWords {
+        told: told.into_iter().map(self::told).collect::<Result<_, _>>()?,
+        untold: untold.into_iter().map(self::told).collect::<Result<_, _>>()?,
+        server: server.transpose()?,
+    })
+}
+
+fn told(name: String) -> Result<ProxyHeader, ConvertError> {
+    let found = ProxyHeader::named(&name);
+    found.ok_or(ConvertError::Value {
+        field: "headers",
+        value: name,
+        wanted: "what proxyHeaders has a word for",
     })
 }
 
@@ -147,7 +184,7 @@ fn metric(name: String) -> Result<Metric, ConvertError> {
 /// The message of what is told of requests.
 #[must_use]
 pub fn telemetry_to_pb(telemetry: &Telemetry) -> pb::Telemetry {
-    let Telemetry { key, scopes, tracing, logging, uncounted, counted, labels } = telemetry;
+    let Telemetry { key, scopes, tracing, logging, uncounted, counted, labels, headers } = telemetry;
     let PolicyKey { namespace, name } = key;
     let names = |all: &[Metric]| all.iter().map(|it| it.name().to_owned()).collect();
     pb::Telemetry {
@@ -159,7 +196,19 @@ pub fn telemetry_to_pb(telemetry: &Telemetry) -> pb::Telemetry {
         uncounted: names(uncounted),
         counted: names(counted),
         labels: labels.iter().map(label_to_pb).collect(),
+        headers: (!headers.is_empty()).then(|| headers_to_pb(headers)),
     }
+}
+
+fn headers_to_pb(words: &HeaderWords) -> pb::HeaderWords {
+    let HeaderWords { told, untold, server } = words;
+    let names = |all: &[ProxyHeader]| all.iter().map(|it| it.name().to_owned()).collect();
+    let server = server.as_ref().map(|it| match it {
+        Server::Untold => String::new(),
+        // It was read of a text.
+        Server::Is(value) => String::from_utf8_lossy(value.as_bytes()).into_owned(),
+    });
+    pb::HeaderWords { told: names(told), untold: names(untold), server }
 }
 
 fn label_to_pb(word: &LabelWord) -> pb::LabelWord {
@@ -244,17 +293,40 @@ mod tests {
                 filter: None,
             })],
             labels: vec![word("host", "request.host + '!'"), word("reporter", "")],
+            headers: Some(pb::HeaderWords {
+                told: vec!["xForwardedHost".into()],
+                untold: vec!["requestId".into(), "attemptCount".into()],
+                server: Some("shop".into()),
+            }),
             ..pb::Telemetry::default()
         }
     }
 
     #[test]
-    fn what_is_said_of_labels_reads_back_as_it_was_written() {
+    fn what_is_said_of_labels_and_headers_reads_back_as_it_was_written() {
         let read = telemetry_from_pb(raw()).unwrap();
         assert_eq!(read.scopes, [Scope::Usual, Scope::Class]);
         assert_eq!(read.logging[0].to[1], Sink::File("file".into()));
         assert_eq!(read.labels[1].to, Relabel::Removed);
         assert_eq!(telemetry_to_pb(&read), raw());
+    }
+
+    #[test]
+    fn a_word_of_headers_that_is_none_is_refused_by_its_field() {
+        let of = |told: Vec<String>, server: Option<&str>| {
+            let words = pb::HeaderWords { told, untold: vec![], server: server.map(Into::into) };
+            telemetry_from_pb(pb::Telemetry { headers: Some(words), ..raw() }).map(|it| it.headers)
+        };
+        assert_eq!(of(vec![], Some("")).unwrap().server, Some(Server::Untold));
+        assert!(of(vec![], None).unwrap().is_empty());
+        for (told, server, wanted) in
+            [("all", None, "headers"), ("requestId", Some("a\nb"), "headers.server")]
+        {
+            let error = of(vec![told.into()], server).unwrap_err();
+            assert!(matches!(&error, ConvertError::Value { field, .. } if *field == wanted), "{error}");
+        }
+        let many = vec!["requestId".to_owned(); ProxyHeader::ALL.len() + 1];
+        assert!(matches!(of(many, None), Err(ConvertError::TooMany { field: "headers", .. })));
     }
 
     #[test]

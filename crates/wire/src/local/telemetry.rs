@@ -1,13 +1,15 @@
 //! What is told of requests as people read it in dumps, what is not said left out. Written, never read back.
 
 use ambit_model::provider::Tag;
-use ambit_model::telemetry::{LabelWord, LogWord, Metric, Relabel, Scope, Sink, Telemetry, Tracing};
+use ambit_model::telemetry::{
+    HeaderWords, LabelWord, LogWord, Metric, ProxyHeader, Relabel, Scope, Server, Sink, Telemetry, Tracing,
+};
 use serde_json::{Map, Value, json};
 
 /// What one object says.
 #[must_use]
 pub fn telemetry(telemetry: &Telemetry) -> Value {
-    let Telemetry { key, scopes, tracing, logging, uncounted, counted, labels } = telemetry;
+    let Telemetry { key, scopes, tracing, logging, uncounted, counted, labels, headers } = telemetry;
     let mut members = Map::new();
     let mut put = |name: &str, value: Value| members.insert(name.into(), value);
     put("namespace", key.namespace.as_str().into());
@@ -27,6 +29,27 @@ pub fn telemetry(telemetry: &Telemetry) -> Value {
     if !labels.is_empty() {
         put("labels", labels.iter().map(label).collect());
     }
+    if !headers.is_empty() {
+        put("headers", self::headers(headers));
+    }
+    Value::Object(members)
+}
+
+fn headers(words: &HeaderWords) -> Value {
+    let HeaderWords { told, untold, server } = words;
+    let mut members = Map::new();
+    for (name, all) in [("told", told), ("untold", untold)] {
+        if !all.is_empty() {
+            members.insert(name.into(), all.iter().copied().map(ProxyHeader::name).collect());
+        }
+    }
+    members.extend(server.as_ref().map(|it| {
+        let shown = match it {
+            Server::Untold => json!(null),
+            Server::Is(value) => String::from_utf8_lossy(value.as_bytes()).into(),
+        };
+        ("server".to_owned(), shown)
+    }));
     Value::Object(members)
 }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use ambit_model::name::Label;
 use ambit_model::operator::LineFormat;
 use ambit_model::snapshot::Snapshot;
-use ambit_model::telemetry::{Attribute, Facts, Levels, Metric, Relabel, Sink, TracingSaid, UNKNOWN, Value};
+use ambit_model::telemetry::{
+    Attribute, Facts, Levels, Metric, ProxyHeader, Relabel, Server, Sink, TracingSaid, UNKNOWN, Value,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::super::kept::Kept;
@@ -45,6 +47,20 @@ pub(super) fn begin(world: &Snapshot, inbound: &Inbound, headers: &HeaderMap) ->
     let wanted = levels.filters().flat_map(|it| it.headers()).chain(of_labels).chain(of_lines);
     let headers = Kept::of(headers, wanted);
     Some(Box::new(Said { relabels: levels.relabels(), levels, headers, lines, told: Kept::default() }))
+}
+
+impl Record {
+    /// Whether it is told in headers.
+    pub(crate) fn tells(&self, what: ProxyHeader) -> bool {
+        let said = self.said.as_deref().and_then(|it| it.levels.tells(what));
+        let usual = || what.is_usual() || what == ProxyHeader::Client && self.lane().shared.tell_client;
+        said.unwrap_or_else(usual)
+    }
+
+    /// What answers say in `server`; nothing: as usual.
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.said.as_deref().and_then(|it| it.levels.server())
+    }
 }
 
 impl Said {
