@@ -46,8 +46,37 @@ pub(crate) fn the_api_server_is_away(lab: &Lab) -> Result<()> {
         lab.delete(cast::NOT_THE_CLIENT)?;
         reached(lab)?;
         watch::answers(lab, what, &held)
-    })
+    })?;
+    followed(lab)
 }
+
+/// Waits until the nodes' kube-proxies follow the API server again, which after a minute without it they try ever less
+/// often. Until then they send whoever is not in the mesh to addresses that pods had before, also for names: what comes
+/// next is not to be measured by that.
+fn followed(lab: &Lab) -> Result<()> {
+    let begun = Instant::now();
+    lab.apply(LATER)?;
+    let shown = ["-n", "shop", "get", "service", "later", "-o", "jsonpath={.spec.clusterIP}"];
+    let address = format!("{} . tcp", lab.kubectl(&shown)?.trim());
+    for node in ["n1", "n2"] {
+        let node = lab.node(node)?;
+        lab.wait("kube-proxy to follow", PODS, || {
+            let rules = node.exec(&["nft", "list", "table", "ip", "kube-proxy"])?;
+            ensure!(rules.contains(&address), "it does not know of {address} yet");
+            Ok(())
+        })?;
+    }
+    eprintln!("kube-proxies follow again {:.1} s later", begun.elapsed().as_secs_f32());
+    Ok(())
+}
+
+/// Came when the API server was back.
+const LATER: &str = "
+apiVersion: v1
+kind: Service
+metadata: { name: later, namespace: shop }
+spec: { ports: [{ name: http, port: 80 }] }
+";
 
 /// Both servers are reached, at the latest a moment after Kubernetes itself says that they are ready: whom it holds
 /// unready nobody is to send to, with a mesh or without (docs/troubleshoot.md).
