@@ -124,6 +124,11 @@ pub enum Metric {
     Sent,
 }
 
+/// What is said of one by those that are named for a no, and for a yes.
+fn said_of<T: PartialEq>(no: &[T], yes: &[T], of: &T) -> Option<bool> {
+    if no.contains(of) { Some(false) } else { yes.contains(of).then_some(true) }
+}
+
 impl Metric {
     /// All of them.
     pub const ALL: [Self; 10] = [

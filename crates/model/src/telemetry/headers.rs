@@ -50,8 +50,7 @@ impl HeaderWords {
 
     /// What it says of one.
     pub(super) fn of(&self, what: ProxyHeader) -> Option<bool> {
-        let is = |list: &[ProxyHeader]| list.contains(&what);
-        if is(&self.untold) { Some(false) } else { is(&self.told).then_some(true) }
+        super::said_of(&self.untold, &self.told, &what)
     }
 }
 

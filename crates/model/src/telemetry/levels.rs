@@ -82,11 +82,7 @@ impl Levels {
     /// Whether it is counted.
     #[must_use]
     pub fn counts(&self, metric: Metric) -> bool {
-        let said = self.all().find_map(|it| {
-            let is = |list: &[Metric]| list.contains(&metric);
-            if is(&it.uncounted) { Some(false) } else { is(&it.counted).then_some(true) }
-        });
-        said.unwrap_or(true)
+        self.all().find_map(|it| super::said_of(&it.uncounted, &it.counted, &metric)).unwrap_or(true)
     }
 
     /// Whether it is told in headers; nothing: as usual.
