@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use std::future::pending;
 use std::time::Duration;
 
-use ambit_model::name::{ServiceKey, WorkloadUid};
+use ambit_model::name::WorkloadUid;
+use ambit_model::route::Waypoint;
 use ambit_model::snapshot::Snapshot;
-use ambit_model::workload::Health;
+use ambit_model::workload::{Health, Workload};
 use ambit_process::stop::Stop;
 use ambit_proxy::world::World;
 use tokio::sync::watch;
@@ -28,7 +29,7 @@ pub(crate) struct Rebalance {
     window: Duration,
 }
 
-/// Watches who the replicas are.
+/// Watches who the other replicas are.
 pub(crate) struct Keeper {
     turn: watch::Sender<()>,
     window: Duration,
@@ -58,7 +59,7 @@ impl Keeper {
     /// Runs to the end of the program. `synced` says that the world is known: whoever is there by then was there first.
     pub(crate) async fn run(
         self,
-        (mut world, own): (World, ServiceKey),
+        (mut world, own): (World, Waypoint),
         mut synced: watch::Receiver<bool>,
         stop: Stop,
     ) {
@@ -70,7 +71,7 @@ impl Keeper {
             while world.changed().await {
                 if has_grown(&mut known, replicas(&world.load(), &own)) {
                     self.settle(&mut world, &own, &mut known).await;
-                    info!(replicas = known.len(), "a replica has come: connections are opened anew");
+                    info!(others = known.len(), "a replica has come: connections are opened anew");
                     self.turn.send_replace(());
                 }
             }
@@ -83,7 +84,7 @@ impl Keeper {
     }
 
     /// Waits until no more come.
-    async fn settle(&self, world: &mut World, own: &ServiceKey, known: &mut BTreeSet<WorkloadUid>) {
+    async fn settle(&self, world: &mut World, own: &Waypoint, known: &mut BTreeSet<WorkloadUid>) {
         for _ in 0..SETTLES {
             let more = async {
                 while world.changed().await {
@@ -100,9 +101,13 @@ impl Keeper {
     }
 }
 
-/// Who serves the waypoint's clients.
-fn replicas(world: &Snapshot, own: &ServiceKey) -> BTreeSet<WorkloadUid> {
-    world.endpoints(own).filter(|it| it.health == Health::Healthy).map(|it| it.uid.clone()).collect()
+/// Who else serves the waypoint's clients. To us they have come already: that we are ready by now moves nobody.
+fn replicas(world: &Snapshot, own: &Waypoint) -> BTreeSet<WorkloadUid> {
+    let is_own = |it: &Workload| {
+        own.addresses.iter().any(|at| at.network == it.network && it.addresses.contains(&at.ip))
+    };
+    let others = world.endpoints(&own.service).filter(|it| it.health == Health::Healthy && !is_own(it));
+    others.map(|it| it.uid.clone()).collect()
 }
 
 /// Whether somebody is there who was not; keeps who is.

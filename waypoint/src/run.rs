@@ -166,7 +166,7 @@ fn measured(tasks: &mut Tasks) -> Memory {
 /// When clients move to replicas that come.
 fn rebalance(config: &Config, world: &World, synced: &watch::Receiver<bool>, tasks: &mut Tasks) -> Rebalance {
     let (rebalance, keeper) = Rebalance::new(config.rebalance);
-    let (known, synced) = ((world.clone(), config.waypoint.service.clone()), synced.clone());
+    let (known, synced) = ((world.clone(), config.waypoint.clone()), synced.clone());
     tasks.spawn("rebalance", move |stop| keeper.run(known, synced, stop));
     rebalance
 }

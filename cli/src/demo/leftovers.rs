@@ -29,10 +29,11 @@ pub(super) fn down(stage: &Stage, before: &Footprint, scene: &mut Scene) {
     let pins = pins(&stage.mesh);
     let namespaces: Vec<_> = pins.iter().filter_map(|pin| ambit_sys::netns::Netns::open(pin).ok()).collect();
     let (count, ids) = (namespaces.len(), namespaces.iter().map(|ns| ns.id()).collect::<Vec<_>>());
-    drop(namespaces);
     scene.see("down", take_down(&stage.mesh).map(|()| "the mesh is down").map_err(|e| chain(&e)));
-    let left = processes_in(&ids);
-    let processes = if left.is_empty() { Ok("no process is left") } else { Err(format!("{left:?}")) };
+    let left: Vec<_> = processes_in(&ids).iter().map(|it| it.told()).collect();
+    let processes = if left.is_empty() { Ok("no process is left") } else { Err(left.join("; ")) };
+    // Held open until they have been looked for: the kernel gives the number of one that is gone to the next.
+    drop(namespaces);
     scene.see("processes", processes);
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let dir = stage.mesh.dir().to_string_lossy().into_owned();

@@ -27,8 +27,8 @@ pub(crate) enum DownError {
     NotRoot,
     #[error(transparent)]
     Space(#[from] SpaceError),
-    #[error("process {pid} does not end")]
-    Process { pid: i32 },
+    #[error("process {told} does not end")]
+    Process { told: String },
     #[error("cannot remove {path}")]
     Remove { path: PathBuf, source: io::Error },
 }
@@ -56,7 +56,7 @@ pub(crate) fn down(mesh: &Mesh) -> Result<(), DownError> {
         process::end(&left, SHORT_WAIT);
     }
     if let Some(stuck) = process::inside(&pins).first() {
-        return Err(DownError::Process { pid: stuck.pid() });
+        return Err(DownError::Process { told: stuck.told() });
     }
     for pin in &pins {
         space::remove(pin)?;

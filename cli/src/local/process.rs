@@ -40,8 +40,10 @@ impl Process {
         (!ended).then_some(Self { pid, start })
     }
 
-    pub(crate) fn pid(self) -> i32 {
-        self.pid
+    /// Its id and what it runs, for people.
+    pub(crate) fn told(self) -> String {
+        let words = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        format!("{} {}", self.pid, String::from_utf8_lossy(&words).trim_end_matches('\0').replace('\0', " "))
     }
 
     pub(crate) fn is_alive(self) -> bool {

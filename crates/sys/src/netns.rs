@@ -13,7 +13,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::socket;
 
-/// Which namespace: equal exactly for two descriptors of the same one. The inode alone repeats after a reboot.
+/// Which namespace: equal exactly for two descriptors of the same one, while one of them is open. The number of a
+/// namespace that is gone is soon another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NetnsId {
     /// The device that the kernel's namespace files live on.

@@ -45,13 +45,14 @@ async fn until_sent_away(client: &mut Client) -> u32 {
 
 /// What becomes of a kept connection of this version when a replica comes.
 fn moves(speaks: Speaks, open: impl AsyncFn(Nested) -> Client + Send + Sync) {
-    let mut world = shop(AppProtocol::Http11);
-    world.push(replica("way-1", WAYPOINT));
+    let world = shop(AppProtocol::Http11);
     scene_with(&[("WAYPOINT_REBALANCE_WINDOW", "1s")], &world, async |scene| {
         backend(scene, "one", "127.0.0.2", speaks).await;
         let mut old = open(scene.open("cart", WEB).await.unwrap()).await;
-        // What is no replica of ours is none of its business, and neither is one that goes.
+        // It is itself what becomes ready first. What is no replica of ours is none of its business, and neither is one
+        // that goes.
         for change in [
+            replica("way-1", WAYPOINT),
             Change::Workload(Arc::new(endpoint_of("other", "two", "127.0.0.3"))),
             Change::WorkloadGone("Kubernetes//Pod/shop/two".into()),
         ] {
