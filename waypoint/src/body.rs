@@ -502,7 +502,7 @@ pub(crate) enum Download {
 /// A body that passes through, with all that ends when it does.
 pub(crate) struct Passing {
     pub(crate) body: Coming,
-    pub(crate) record: Record,
+    pub(crate) record: Box<Record>,
     /// Given back when the body is over, so that the connection can be used again.
     pub(crate) lease: Option<Lease>,
     /// When the whole exchange must be over.

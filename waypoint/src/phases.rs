@@ -68,14 +68,17 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     let token = Box::pin(authenticate::authenticate(record, &mut parts)).await?;
     let target = route::target(&parts)?;
     // Routes go by what others have changed only if those say so, or if they go by a token.
-    let former = former.filter(|_| token.is_none()).map(|headers| {
-        let mut former = parts.clone();
-        former.headers = headers;
-        former
-    });
-    let by = former.as_ref().unwrap_or(&parts);
-    let request = route::Seen { parts: by, asked: &asked, target: &target, token: token.as_deref() };
-    let mut routed = route::route(record.inbound(), &request, &mut Chance);
+    let former = former.filter(|_| token.is_none());
+    let mut routed = {
+        let former = former.map(|headers| {
+            let mut former = parts.clone();
+            former.headers = headers;
+            former
+        });
+        let by = former.as_ref().unwrap_or(&parts);
+        let request = route::Seen { parts: by, asked: &asked, target: &target, token: token.as_deref() };
+        route::route(record.inbound(), &request, &mut Chance)
+    };
     record.told_to_pages(routed.pages(&parts.headers));
     // A browser asks without saying who it is, and is told nothing but what pages may ask. Everything else that a
     // route says is for those only who may ask at all.

@@ -53,7 +53,7 @@ impl Upgrade {
 }
 
 /// Carries what is no longer HTTP.
-pub(crate) async fn between(near: Upgrade, far: Upgrade, mut record: Record) {
+pub(crate) async fn between(near: Upgrade, far: Upgrade, mut record: Box<Record>) {
     let (Some(mut near), Some(mut far)) = tokio::join!(near.open(), far.open()) else { return };
     if let Ok((_, to_client)) = copy_bidirectional(&mut near, &mut far).await {
         record.passed(to_client);

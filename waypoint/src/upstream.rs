@@ -240,7 +240,7 @@ pub(crate) async fn plan_by(
         };
         match planned {
             Err(Refusal::NameNeeded { hostname }) if !hints.names.contains_key(&hostname) => {
-                let found = resolve(lane, &hostname).await;
+                let found = Box::pin(resolve(lane, &hostname)).await;
                 hints.names.insert(hostname, found);
             }
             planned => return planned,

@@ -72,13 +72,17 @@ pub(crate) fn edit(record: &mut Record, got: Got, route: &Route) -> Edited {
     let protocol = protocol.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
     let protocol = protocol.or_else(|| through.as_ref().map(|_| HeaderValue::from_static("websocket")));
     take_out(response.headers_mut());
-    route.edit_answer((response.status(), &met), response.headers_mut());
+    route.edit_answer((response.status(), &*met), response.headers_mut());
     route.tell_session(&met, response.headers_mut());
     Edited { response, body: Coming::Wire(body), protocol, through, lease: Some(lease) }
 }
 
 /// Passes an endpoint's answer on.
-pub(crate) fn pass(mut record: Record, mut answer: Edited, upgrade: Option<Upgrade>) -> Response<Download> {
+pub(crate) fn pass(
+    mut record: Box<Record>,
+    mut answer: Edited,
+    upgrade: Option<Upgrade>,
+) -> Response<Download> {
     record.passes(answer.response.status());
     record.finish(answer.response.headers_mut());
     if let Some(web) = record.web() {
@@ -149,7 +153,7 @@ fn in_web(record: &mut Record, answer: &mut Edited, web: GrpcWeb) {
 }
 
 /// Answers in an endpoint's place.
-pub(crate) fn own(mut record: Record, refused: &Refused) -> Response<Download> {
+pub(crate) fn own(mut record: Box<Record>, refused: &Refused) -> Response<Download> {
     let mut response = said(&mut record, refused);
     record.tell_pages(response.headers_mut());
     record.finish(response.headers_mut());

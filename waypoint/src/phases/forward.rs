@@ -167,15 +167,21 @@ impl Try<'_> {
             Ok(http2) => http2,
             Err(failure) => return (Came::Nothing(failure), None),
         };
-        let mut request = outgoing.request(attempt, http2, upload);
+        let mut request = Box::new(outgoing.request(attempt, http2, upload));
         record.attempt_begins(request.headers_mut());
         let begun = guide.and_then(Guide::begin);
         let sent = Box::pin(Lines::send_by(lane, plan, http2, request, by));
         let sent = within(route.timeouts().backend_request.after(), sent);
         let after = hedge::after(guide.filter(|_| attempt == 1), outgoing, source);
-        let (hash, first) = (guided.and_then(|it| it.hash), endpoint(plan).map(|it| it.uid.clone()));
-        let second = Second { lane, route, outgoing, source, hash, first };
-        let (sent, won) = hedge::either(sent, after, second).await;
+        let (sent, won) = match after {
+            None => (sent.await, None),
+            Some(after) => {
+                let (hash, first) = (guided.and_then(|it| it.hash), endpoint(plan).map(|it| it.uid.clone()));
+                let second = Second { lane, route, outgoing, source, hash, first };
+                // Apart: most requests have no use for its room.
+                Box::pin(hedge::either(sent, after, second)).await
+            }
+        };
         if let Some(won) = &won {
             record.tried(&won.plan, 2);
         }
@@ -223,7 +229,7 @@ async fn next(
     match plan_by(&lane, &route.to, hints, by).await {
         Err(_) if !hints.avoid.is_empty() => {
             hints.avoid.clear();
-            plan_by(&lane, &route.to, hints, by).await.map_err(Refused::NoEndpoint)
+            Box::pin(plan_by(&lane, &route.to, hints, by)).await.map_err(Refused::NoEndpoint)
         }
         planned => planned.map_err(Refused::NoEndpoint),
     }

@@ -45,10 +45,9 @@ pub(super) fn after(guide: Option<&Guide>, outgoing: &Outgoing, source: &Source)
 /// The first answer of the two, and who has given it, if it is the second. A failure is the first's.
 pub(super) async fn either(
     first: impl Future<Output = Result<Got, Failure>>,
-    after: Option<Duration>,
+    after: Duration,
     second: Second<'_>,
 ) -> (Result<Got, Failure>, Option<Won>) {
-    let Some(after) = after else { return (first.await, None) };
     let mut first = std::pin::pin!(first);
     // Cancel-safe, both: the first goes on below.
     tokio::select! {
@@ -88,7 +87,7 @@ impl Second<'_> {
         if other.is_none() || other == first.as_ref() {
             return None;
         }
-        let request = outgoing.request(2, outgoing.http2, source.lend()?);
+        let request = Box::new(outgoing.request(2, outgoing.http2, source.lend()?));
         let begun = guide.begin();
         count(lane, &guide, "sent");
         let came =

@@ -141,7 +141,7 @@ struct Told {
 
 impl Record {
     /// Begins the record of a request whose head has come.
-    pub(crate) fn begin(inbound: Arc<Inbound>, parts: &Parts, source: Source) -> Self {
+    pub(crate) fn begin(inbound: Arc<Inbound>, parts: &Parts, source: Source) -> Box<Self> {
         let header = |name: &str| parts.headers.get(name).cloned();
         let kind = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         let web = GrpcWeb::asked(parts).filter(|_| inbound.protocol() == AppProtocol::GrpcWeb);
@@ -159,7 +159,7 @@ impl Record {
         if traced.as_ref().is_some_and(|it| it.is_kept()) && pressure::takes(&inbound.lane, Measure::NoSpan) {
             traced = None;
         }
-        Self {
+        Box::new(Self {
             traced,
             said,
             inbound,
@@ -200,7 +200,7 @@ impl Record {
             held: Duration::ZERO,
             ended: false,
             seat: None,
-        }
+        })
     }
 
     /// Takes its place among the requests under way, until the end of it.

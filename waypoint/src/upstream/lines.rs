@@ -74,7 +74,7 @@ impl Key {
 /// An answer whose body is still to come.
 pub(crate) struct Got {
     pub(crate) response: Response<Arriving>,
-    pub(crate) met: Met,
+    pub(crate) met: Arc<Met>,
     pub(crate) lease: Lease,
     /// The stream that another protocol has begun on, in HTTP/2.
     pub(crate) through: Option<Box<Nested>>,
@@ -84,7 +84,7 @@ pub(crate) struct Got {
 pub(crate) struct Lease {
     place: Arc<Place>,
     kind: Kind,
-    met: Met,
+    met: Arc<Met>,
     /// What is counted as long as it lasts. Given up after the connection, which somebody may wait for.
     kept: Vec<Counted>,
     /// What the endpoint has to do for it, where nothing was said of its service.
@@ -171,14 +171,14 @@ struct Held {
 
 struct Idle {
     sender: http1::SendRequest<Upload>,
-    met: Met,
+    met: Arc<Met>,
     since: Instant,
     life: Life,
 }
 
 struct Shared {
     sender: Sender,
-    met: Met,
+    met: Arc<Met>,
     requests: Arc<AtomicUsize>,
     since: Instant,
     life: Life,
@@ -187,7 +187,7 @@ struct Shared {
 /// A connection that is about to carry a request.
 struct Taken<S> {
     sender: S,
-    met: Met,
+    met: Arc<Met>,
     life: Life,
 }
 
@@ -227,7 +227,7 @@ impl Place {
     }
 
     /// Puts a new connection of HTTP/2 among the shared, and takes a seat on it.
-    fn share(&self, sender: Sender, met: Met) -> (Taken<Sender>, Seat) {
+    fn share(&self, sender: Sender, met: Arc<Met>) -> (Taken<Sender>, Seat) {
         let requests = Arc::new(AtomicUsize::new(1));
         let seat = Seat(Arc::clone(&requests));
         let life = Life { requests: 1, ..Life::begin() };
@@ -278,7 +278,8 @@ impl Lines {
         let tls = Begin::of(lane, guide.as_ref(), secure::asked(&request))?;
         let announced = Announced::of(plan, guide.as_ref(), None);
         drop(guide);
-        Self::send_on(Way { lane, plan, guide: None, tls: tls.as_ref(), announced }, http2, request).await
+        let way = Way { lane, plan, guide: None, tls: tls.as_ref(), announced };
+        Self::send_on(way, http2, Box::new(request)).await
     }
 
     /// Sends a request as planned and as its service's traffic is handled, for whom.
@@ -286,7 +287,7 @@ impl Lines {
         lane: &Lane,
         plan: &Plan,
         http2: bool,
-        request: Request<Upload>,
+        request: Box<Request<Upload>>,
         (guide, ends): (Option<&Guide>, Ends),
     ) -> Result<Got, Failure> {
         let tls = Begin::of(lane, guide, secure::asked(&request))?;
@@ -309,7 +310,8 @@ impl Lines {
         Ok(taken.sender.takes_protocols().await)
     }
 
-    async fn send_on(way: Way<'_>, http2: bool, request: Request<Upload>) -> Result<Got, Failure> {
+    /// The request in a place of its own: each function that waits with it would have room for it twice.
+    async fn send_on(way: Way<'_>, http2: bool, request: Box<Request<Upload>>) -> Result<Got, Failure> {
         let Way { lane, plan, guide, .. } = way;
         let place = lane.lines.place(Key::of(way, http2));
         if let Some(limits) = guide.and_then(Guide::limits) {
@@ -317,8 +319,11 @@ impl Lines {
         }
         let unsaid = endpoint(plan).filter(|_| guide.is_none());
         let busy = unsaid.map(|workload| lane.busy.begin(&workload.uid));
-        let sent =
-            if http2 { over_http2(way, place, request).await } else { over_http1(way, place, request).await };
+        let sent = if http2 {
+            Box::pin(over_http2(way, place, request)).await
+        } else {
+            over_http1(way, place, request).await
+        };
         sent.map(|mut got| {
             got.lease.busy = busy;
             got
@@ -336,13 +341,13 @@ struct Way<'a> {
     announced: Option<Announced>,
 }
 
-async fn over_http1(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload>) -> Result<Got, Failure> {
+async fn over_http1(
+    way: Way<'_>,
+    place: Arc<Place>,
+    mut request: Box<Request<Upload>>,
+) -> Result<Got, Failure> {
     for last in (0..TRIES).map(|tried| tried + 1 == TRIES) {
-        let idle = if last { None } else { place.idle() };
-        let Taken { mut sender, met, mut life } = match idle {
-            Some(taken) => taken,
-            None => Box::pin(dial_http1(way, &place)).await?,
-        };
+        let Taken { mut sender, met, mut life } = taken(way, &place, last).await?;
         life.requests += 1;
         if let Err(error) = sender.ready().await {
             if last {
@@ -355,7 +360,7 @@ async fn over_http1(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload
         let sent = tokio::select! {
             biased;
             () = heard.flooded() => return Err(Failure::Malformed(Malformed::Flood)),
-            sent = sender.try_send_request(request) => sent,
+            sent = sender.try_send_request(*request) => sent,
         };
         match sent {
             Ok(response) if !is_framed(response.headers()) => {
@@ -368,7 +373,7 @@ async fn over_http1(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload
                 return Ok(Got { response, met, lease, through: None });
             }
             Err(mut error) => match error.take_message() {
-                Some(back) if !last => request = back,
+                Some(back) if !last => *request = back,
                 Some(_) => return Err(Failure::Unsent(error.into_error().into())),
                 None => return Err(HttpError::from(error.into_error()).into()),
             },
@@ -388,16 +393,20 @@ fn is_framed(headers: &HeaderMap) -> bool {
     }
 }
 
-async fn over_http2(way: Way<'_>, place: Arc<Place>, mut request: Request<Upload>) -> Result<Got, Failure> {
+async fn over_http2(
+    way: Way<'_>,
+    place: Arc<Place>,
+    mut request: Box<Request<Upload>>,
+) -> Result<Got, Failure> {
     for last in (0..TRIES).map(|tried| tried + 1 == TRIES) {
         let (Taken { sender, met, .. }, seat) = seat(way, &place).await?;
-        match sender.send(request, &way.lane.crew).await? {
+        match sender.send(*request, &way.lane.crew).await? {
             Ok((response, through)) => {
                 let kind = Kind::Http2 { _seat: seat };
                 let lease = Lease { place, kind, met: met.clone(), kept: Vec::new(), busy: None };
                 return Ok(Got { response, met, lease, through });
             }
-            Err(Unsent { request: back, .. }) if !last => request = back,
+            Err(Unsent { request: back, .. }) if !last => *request = back,
             Err(Unsent { error, .. }) => return Err(Failure::Unsent(error)),
         }
     }
@@ -430,6 +439,18 @@ async fn connected(way: Way<'_>, spoken: Spoken) -> Result<(Line, Met), Failure>
     }
 }
 
+/// A connection of HTTP/1.1 that is there, or a new one.
+async fn taken(
+    way: Way<'_>,
+    place: &Place,
+    is_anew: bool,
+) -> Result<Taken<http1::SendRequest<Upload>>, Failure> {
+    if !is_anew && let Some(taken) = place.idle() {
+        return Ok(taken);
+    }
+    Box::pin(dial_http1(way, place)).await
+}
+
 async fn dial_http1(way: Way<'_>, place: &Place) -> Result<Taken<http1::SendRequest<Upload>>, Failure> {
     let room = room(way, place, || place.idle()).await?;
     if let Some((Room::Idle(taken), _)) = room {
@@ -450,7 +471,7 @@ async fn dial_http1(way: Way<'_>, place: &Place) -> Result<Taken<http1::SendRequ
         let _ = conn.with_upgrades().await;
         drop(lasting);
     });
-    Ok(Taken { sender, met, life: Life::begin() })
+    Ok(Taken { sender, met: Arc::new(met), life: Life::begin() })
 }
 
 /// A seat on a connection of HTTP/2 that is there, or on a new one.
@@ -475,5 +496,5 @@ async fn dial_http2(way: Way<'_>, place: &Place) -> Result<(Taken<Sender>, Seat)
     // The wait for it is over; its place lasts as long as it does.
     let lasting = room.and_then(|(room, open)| Some((room.seat()?, open)));
     let sender = Sender::begin(line, &way.lane.crew, HEAD_MOST, lasting).await?;
-    Ok(place.share(sender, met))
+    Ok(place.share(sender, Arc::new(met)))
 }
