@@ -228,7 +228,7 @@ pub(crate) async fn plan_by(
                         plan_endpoint(&world, &flow, service, hints, &mut busy::Known(&lane.busy))
                     }
                     (None, Some(guide)) => endpoints_of(&world, &flow, service, hints)
-                        .and_then(|all| guide.choose(&flow.source, all, hash))
+                        .and_then(|all| guide.choose(&flow.source, all, (hash, hints.left())))
                         .and_then(|it| plan_to(&world, &flow, (service, it), hints, &mut Chance)),
                 }
             }

@@ -87,6 +87,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) role: Role,
     /// Endpoints that failed this very connection, not to be given again.
     pub(crate) avoid: &'a [WorkloadUid],
+    /// Endpoints whose rank is left to others, as long as there are any.
+    pub(crate) left: &'a [Arc<Workload>],
 }
 
 /// Chooses an endpoint, by capacity among those that agree best with the client: of two that come by chance, the less
@@ -212,18 +214,18 @@ fn preferred<'a>(candidates: Vec<Candidate<'a>>, ask: &Ask<'_>) -> Result<Vec<Ca
             let kept: Vec<_> = candidates.into_iter().filter(|c| everywhere(c.workload)).collect();
             if kept.is_empty() { Err(NoEndpoint::OutOfScope) } else { Ok(kept) }
         }
-        BalanceMode::Failover => Ok(nearest(candidates, ask.client, balancing)),
+        BalanceMode::Failover => Ok(nearest(candidates, ask, balancing)),
     }
 }
 
 /// The candidates that rank highest. One that is never picked (capacity 0) does not hide those below it.
-fn nearest<'a>(all: Vec<Candidate<'a>>, client: &Workload, rule: &LoadBalancing) -> Vec<Candidate<'a>> {
-    let ranked: Vec<_> = all
-        .into_iter()
-        .filter(|c| c.workload.capacity > 0)
-        .map(|c| (rank(&rule.preference, client, c.workload), c))
-        .collect();
-    let best = ranked.iter().map(|(rank, _)| *rank).max();
+fn nearest<'a>(all: Vec<Candidate<'a>>, ask: &Ask<'_>, rule: &LoadBalancing) -> Vec<Candidate<'a>> {
+    let rank = |endpoint: &Workload| rank(&rule.preference, ask.client, endpoint);
+    let ranked: Vec<_> =
+        all.into_iter().filter(|c| c.workload.capacity > 0).map(|c| (rank(c.workload), c)).collect();
+    let left: Vec<usize> = ask.left.iter().map(|it| rank(it)).collect();
+    let ranks = || ranked.iter().map(|(rank, _)| *rank);
+    let best = ranks().filter(|rank| !left.contains(rank)).max().or_else(|| ranks().max());
     ranked.into_iter().filter(|(rank, _)| Some(*rank) == best).map(|(_, c)| c).collect()
 }
 

@@ -53,8 +53,20 @@ pub struct Hints {
     pub names: BTreeMap<Label, Vec<IpAddr>>,
     /// Endpoints that could not be reached, not to be chosen again.
     pub avoid: Vec<WorkloadUid>,
+    /// Endpoints that were tried, where farther ones are to be tried as well (see [`Hints::left`]).
+    pub tried: Vec<Arc<Workload>>,
     /// The endpoint that is kept to as long as it may be chosen.
     pub stay: Option<WorkloadUid>,
+}
+
+impl Hints {
+    /// Endpoints whose places are left to others, as long as there are any: with every second attempt, those that were
+    /// tried until then.
+    #[must_use]
+    pub fn left(&self) -> &[Arc<Workload>] {
+        let all = self.tried.len();
+        self.tried.get(..all - all % 2).unwrap_or_default()
+    }
 }
 
 /// How to carry a flow.
@@ -239,6 +251,7 @@ impl<P: Pick> Planner<'_, P> {
             port: self.flow.dst.port(),
             role: Role::Destination,
             avoid: &self.hints.avoid,
+            left: self.hints.left(),
         };
         choose(self.world, &ask, self.pick).map_err(|why| Refusal::NoEndpoint { service: service.key(), why })
     }

@@ -249,7 +249,7 @@ fn traffic(ways: &[Way], start: &[f64]) -> Vec<String> {
     for (name, part, most) in [
         ("CPU per request at 16 connections", cpu(ours, 0) / cpu(peer, 0), SHARE),
         ("CPU per request at 64 connections", cpu(ours, 1) / cpu(peer, 1), SHARE),
-        ("added p99 at 2,000 requests/s", added(ours) / added(peer), LATE),
+        ("added p99 at 2,000 requests/s", part_of(added(ours), added(peer)), LATE),
         ("memory at the start", memory(0) / memory(1), SMALL),
     ] {
         let word = if part <= most { "meets" } else { "misses" };
@@ -258,4 +258,21 @@ fn traffic(ways: &[Way], start: &[f64]) -> Vec<String> {
         missed.extend((word == "misses").then_some(line));
     }
     missed
+}
+
+/// Which part of what the peer adds we add. No number, which meets no mark, when the peer seems to add nothing: the
+/// machine's speed then changed by more than what is measured.
+fn part_of(ours: f64, peer: f64) -> f64 {
+    if peer > 0.0 { ours / peer } else { f64::NAN }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_seems_to_add_nothing_lets_no_mark_be_met() {
+        assert!((part_of(50.0, 100.0) - 0.5).abs() < f64::EPSILON);
+        assert!(part_of(-50.0, -40.0).is_nan() && part_of(-50.0, 0.0).is_nan());
+    }
 }

@@ -49,7 +49,7 @@ pub(crate) async fn forward(
     let affinity = guide.hash_by().map(|by| affinity(by, given, &mut Chance)).unwrap_or_default();
     let guided = Guided { guide: &guide, hash: affinity.hash };
     let began = guide.adaptive().map(|_| now());
-    let came = in_time(record, (outgoing, source, route), Some(guided)).await;
+    let came = in_time(record, (outgoing, source, route), Some(&guided)).await;
     if let Some(began) = began {
         guide.answered(came.is_ok().then(|| began.elapsed()));
     }
@@ -62,7 +62,6 @@ pub(crate) async fn forward(
 }
 
 /// How its service's traffic is handled, and which endpoint a request belongs to.
-#[derive(Clone, Copy)]
 struct Guided<'a> {
     guide: &'a Guide,
     hash: Option<u64>,
@@ -71,7 +70,7 @@ struct Guided<'a> {
 async fn in_time(
     record: &mut Record,
     (outgoing, source, route): (&Outgoing, &Source, &Route),
-    guided: Option<Guided<'_>>,
+    guided: Option<&Guided<'_>>,
 ) -> Result<Got, Refused> {
     let Some(deadline) = record.deadline() else {
         return Box::pin(tries(record, outgoing, source, route, guided)).await;
@@ -90,7 +89,7 @@ async fn tries(
     outgoing: &Outgoing,
     source: &Source,
     route: &Route,
-    guided: Option<Guided<'_>>,
+    guided: Option<&Guided<'_>>,
 ) -> Result<Got, Refused> {
     let lane = record.lane();
     let guide = guided.map(|it| it.guide);
@@ -98,11 +97,12 @@ async fn tries(
     mirror(record, outgoing, source, route);
     let mut hints = Hints { stay: route.stays_with(), ..Hints::default() };
     look_up(&lane, &route.to, outgoing.authority.as_ref().map(Authority::as_str), &mut hints).await?;
-    let mut failed: Option<Failure> = None;
+    // Apart: most requests have no use for its room.
+    let mut failed: Option<Box<Failure>> = None;
     for attempt in 1.. {
         let plan = match next(record, route, &mut hints, guided).await {
             Ok(plan) => plan,
-            Err(refused) => return Err(failed.map_or(refused, Refused::Upstream)),
+            Err(refused) => return Err(failed.map_or(refused, |failure| Refused::Upstream(*failure))),
         };
         // Only the first attempt finds the body whole for certain, and each further one has asked.
         let Some(upload) = source.lend() else { break };
@@ -125,14 +125,17 @@ async fn tries(
             Came::Answer(got) if !again => return Ok(*got),
             Came::Nothing(failure) if !again => return Err(failure.into()),
             Came::Answer(_) => {}
-            Came::Nothing(failure) => failed = Some(failure),
+            Came::Nothing(failure) => failed = Some(Box::new(failure)),
         }
         if !retry.same_again {
             hints.avoid.extend(endpoint(&plan).map(|workload| workload.uid.clone()));
         }
+        if retry.moves_on {
+            hints.tried.extend(endpoint(&plan).cloned());
+        }
         sleep(retry.wait(attempt, &mut Chance)).await;
     }
-    Err(failed.map_or(Refused::TimedOut, Refused::Upstream))
+    Err(failed.map_or(Refused::TimedOut, |failure| Refused::Upstream(*failure)))
 }
 
 /// One try, and a second endpoint beside it where that is asked for.
@@ -141,7 +144,7 @@ struct Try<'a> {
     outgoing: &'a Outgoing,
     source: &'a Source,
     route: &'a Route,
-    guided: Option<Guided<'a>>,
+    guided: Option<&'a Guided<'a>>,
     attempt: u32,
 }
 
@@ -222,7 +225,7 @@ async fn next(
     record: &Record,
     route: &Route,
     hints: &mut Hints,
-    guided: Option<Guided<'_>>,
+    guided: Option<&Guided<'_>>,
 ) -> Result<Plan, Refused> {
     let lane = record.lane();
     let by = (guided.map(|it| it.guide), guided.and_then(|it| it.hash));

@@ -178,7 +178,7 @@ impl Guide {
         &self,
         own: &Workload,
         mut endpoints: Vec<Endpoint>,
-        hash: Option<u64>,
+        (hash, left): (Option<u64>, &[Arc<Workload>]),
     ) -> Result<Endpoint, Refusal> {
         let refuse = |why| Refusal::NoEndpoint { service: self.service.key(), why };
         let GroupKey { port, subset, .. } = &self.group.key;
@@ -192,7 +192,7 @@ impl Guide {
         }
         let unwell = self.unwell(handling);
         let now = self.group.age();
-        let from = Choosing { handling, own, endpoints: &endpoints, unwell: &unwell, hash, now };
+        let from = Choosing { handling, own, endpoints: &endpoints, unwell: &unwell, left, hash, now };
         let chosen = self.group.ward().choose(&from, &mut Chance);
         let count = endpoints.len();
         let chosen = chosen.and_then(|at| (at < count).then(|| endpoints.swap_remove(at)));

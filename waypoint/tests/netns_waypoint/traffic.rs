@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ambit_model::delta::Change;
-use ambit_model::http_route::{Backend, Broken, Upstream};
+use ambit_model::http_route::{Backend, Broken, Retry, Rule, Upstream};
 use ambit_model::service::AppProtocol;
 use ambit_model::traffic::{
     Balance, Handling, HashBy, HashTable, Limits, Outlier, Proxied, Subset, Traffic, Version,
@@ -243,6 +243,33 @@ fn an_endpoint_that_fails_is_left_out_and_others_get_its_requests() {
         let metrics = scene.get(15020, "/stats/prometheus").await.unwrap();
         let counted = metrics.lines().find(|line| line.starts_with("ambit_waypoint_ejections_total{"));
         assert!(counted.is_some_and(|line| line.ends_with(" 1")), "{metrics}");
+    });
+}
+
+#[test]
+fn what_fails_twice_nearby_is_tried_farther_away_where_that_is_asked_for() {
+    // Places matter where those that fail are left out, which comes later than this test ends.
+    let outlier = Outlier { errors: 1_000, ..Outlier::default() };
+    let limits = Limits { version: Version::Http1, ..Limits::default() };
+    let handling = Handling { outlier: Some(outlier), limits, ..Handling::default() };
+    let mut far = endpoint("two", "127.0.0.3");
+    far.locality.region = "far".into();
+    let rule = |path: &str, moves_on| Rule {
+        retry: Some(Retry { codes: vec![500], same_again: true, moves_on, ..Retry::unasked() }),
+        ..rule(prefix(path), vec![to("web", 1)])
+    };
+    let mut world = shop(AppProtocol::Http11);
+    let routes = route(vec![rule("/far", true), rule("/near", false)]);
+    world.extend([Change::Workload(Arc::new(far)), Change::Traffic(Arc::new(traffic(handling))), routes]);
+    scene(&world, async |scene| {
+        let answer = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let _one = backend(scene, "one", "127.0.0.2", Speaks::Raw(answer)).await;
+        let _two = backend(scene, "two", "127.0.0.3", Speaks::Http1).await;
+        let mut client = client(scene).await;
+        assert_eq!(client.get("/near").await.status, 500);
+        scene.logged(&["/near", "upstream_attempts=3", "upstream_host=\"127.0.0.2:8080\""]);
+        assert_eq!(by(&client.get("/far").await), "two");
+        scene.logged(&["/far", "upstream_attempts=3", "upstream_host=\"127.0.0.3:8080\""]);
     });
 }
 

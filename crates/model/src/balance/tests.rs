@@ -25,7 +25,7 @@ fn choices(
     let total: u64 = workloads.iter().map(|w| u64::from(w.capacity)).sum();
     let mut world = world([service.clone().into()]);
     world = world.with(&workloads.into_iter().map(Into::into).collect());
-    let ask = Ask { client, service, port: 80, role: Role::Destination, avoid: &[] };
+    let ask = Ask { client, service, port: 80, role: Role::Destination, avoid: &[], left: &[] };
     let mut names = Vec::new();
     for chance in 0..total.max(1) {
         let chosen = choose(&world, &ask, &mut Always(chance))?;
@@ -102,6 +102,34 @@ fn a_service_without_a_fit_endpoint_says_what_is_wrong() {
 }
 
 #[test]
+fn ranks_that_were_tried_are_left_as_long_as_there_are_others() {
+    let client = placed("client", "r/z/n/");
+    let mut service = service(WEB, &[], &[(80, 80)]);
+    service.load_balancing = balancing(BalanceMode::Failover, &[Scope::Region, Scope::Zone, Scope::Node]);
+    let all = [placed("near", "r/z/n/"), placed("zone", "r/z/m/"), placed("far", "s/z/n/")];
+    let world = world([service.clone().into()]).with(&all.clone().map(Into::into).into_iter().collect());
+    let [near, zone, far] = all.map(Arc::new);
+    let hints = |tried: &[&Arc<Workload>]| crate::route::Hints {
+        tried: tried.iter().map(|it| Arc::clone(it)).collect(),
+        ..Default::default()
+    };
+    for (tried, wanted) in [
+        (&[][..], "near"),
+        (&[&near], "near"),
+        (&[&near, &near], "zone"),
+        (&[&near, &near, &zone], "zone"),
+        (&[&near, &near, &zone, &zone], "far"),
+        (&[&near, &near, &zone, &zone, &far, &far], "near"),
+    ] {
+        let hints = hints(tried);
+        let (role, left) = (Role::Destination, hints.left());
+        let ask = Ask { client: &client, service: &service, port: 80, role, avoid: &[], left };
+        let chosen = choose(&world, &ask, &mut First).unwrap();
+        assert_eq!(chosen.workload.name.to_string(), wanted, "{} tried", tried.len());
+    }
+}
+
+#[test]
 fn unhealthy_endpoints_come_back_when_a_service_starts_to_accept_them() {
     let client = pod("shop/client", "10.0.0.9");
     let mut sick = pod("shop/web", "10.0.0.1").serving(WEB, &[(80, 8080)]);
@@ -136,7 +164,8 @@ fn a_waypoint_needs_the_port_unless_it_has_an_application_tunnel() {
     let client = pod("shop/client", "10.0.0.9");
     let service = service(WEB, &[], &[(80, 80)]);
     let mut waypoint = pod("shop/waypoint", "10.0.0.1").serving(WEB, &[]);
-    let ask = Ask { client: &client, service: &service, port: 15008, role: Role::Waypoint, avoid: &[] };
+    let ask =
+        Ask { client: &client, service: &service, port: 15008, role: Role::Waypoint, avoid: &[], left: &[] };
     let bare = world([service.clone().into(), waypoint.clone().into()]);
     assert_eq!(choose(&bare, &ask, &mut First), Err(NoEndpoint::PortNotOnService(15008)));
     waypoint.application_tunnel = Some(ApplicationTunnel { protocol: Handover::Proxy, port: Some(15088) });
@@ -156,7 +185,8 @@ fn capacity_is_the_share_of_the_connections() {
     let service = service(WEB, &[], &[(80, 8080)]);
     let endpoints = [weighted("a", 3), weighted("b", 0), weighted("c", 1)];
     let world = world(endpoints.map(Into::into));
-    let mut ask = Ask { client: &client, service: &service, port: 80, role: Role::Destination, avoid: &[] };
+    let mut ask =
+        Ask { client: &client, service: &service, port: 80, role: Role::Destination, avoid: &[], left: &[] };
     let chosen: Vec<String> =
         (0..4).map(|c| choose(&world, &ask, &mut Always(c)).unwrap().workload.name.to_string()).collect();
     assert_eq!(chosen, ["a", "a", "a", "c"]);
@@ -186,7 +216,8 @@ fn of_two_that_come_by_chance_the_less_busy_for_its_capacity_is_chosen() {
     let client = placed("client", "r/z/n/");
     let world =
         world([service.clone().into()]).with(&[of("a", 1).into(), of("b", 3).into()].into_iter().collect());
-    let ask = Ask { client: &client, service: &service, port: 80, role: Role::Destination, avoid: &[] };
+    let ask =
+        Ask { client: &client, service: &service, port: 80, role: Role::Destination, avoid: &[], left: &[] };
     for (load, wanted) in [
         // Who is idle is chosen by capacity alone, and so is everybody where nothing is known.
         (vec![("/a", 0), ("/b", 0)], 235..265),

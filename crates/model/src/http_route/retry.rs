@@ -20,6 +20,8 @@ pub struct Retry {
     pub base: Option<Duration>,
     /// Whether an endpoint that failed may be tried again at once.
     pub same_again: bool,
+    /// Whether, after every second attempt, the places where it was tried are left to others, as long as there are any.
+    pub moves_on: bool,
 }
 
 /// An event after which a request may be sent once more.
@@ -206,6 +208,7 @@ impl Retry {
             backoff: None,
             base: None,
             same_again: false,
+            moves_on: false,
         }
     }
 }

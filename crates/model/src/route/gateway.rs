@@ -106,7 +106,8 @@ impl<'a, P: Pick> Planner<'a, P> {
         port: u16,
         role: Role,
     ) -> Result<Found, Unresolved> {
-        let ask = Ask { client: &self.flow.source, service, port, role, avoid: &self.hints.avoid };
+        let (client, avoid) = (&self.flow.source, &self.hints.avoid);
+        let ask = Ask { client, service, port, role, avoid, left: &[] };
         let endpoint = choose(self.world, &ask, self.pick)
             .map_err(|why| Unresolved::NoEndpoint { service: service.key(), why })?;
         Ok(Found {

@@ -193,8 +193,8 @@ pub fn endpoints_of(
     hints: &Hints,
 ) -> Result<Vec<Endpoint>, Refusal> {
     let port = flow.dst.port();
-    let (client, avoid) = (&*flow.source, &*hints.avoid);
-    let ask = Ask { client, service, port, role: Role::Destination, avoid };
+    let (client, avoid, left) = (&*flow.source, &*hints.avoid, hints.left());
+    let ask = Ask { client, service, port, role: Role::Destination, avoid, left };
     candidates(world, &ask).map_err(|why| Refusal::NoEndpoint { service: service.key(), why })
 }
 

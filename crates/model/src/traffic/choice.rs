@@ -2,6 +2,7 @@
 //! the algorithm. Owns that order. Chance is passed in.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::table::Table;
@@ -32,6 +33,8 @@ pub struct Choosing<'a> {
     pub endpoints: &'a [Endpoint],
     /// Those that do not answer well when they are asked how they are.
     pub unwell: &'a HashSet<WorkloadUid>,
+    /// Those whose tier is left to others, as long as one of these can be used.
+    pub left: &'a [Arc<Workload>],
     /// What the request says, as a hash.
     pub hash: Option<u64>,
     /// The moment.
@@ -46,6 +49,14 @@ struct Standing {
     active: u32,
     is_out: bool,
     tier: usize,
+}
+
+impl Choosing<'_> {
+    /// How far down the line an endpoint stands.
+    fn tier(&self, endpoint: &Workload) -> usize {
+        let Handling { outlier, probe, near, .. } = self.handling;
+        near.tier(self.own, endpoint, outlier.is_some() || probe.is_some())
+    }
 }
 
 impl Ward {
@@ -64,6 +75,7 @@ impl Ward {
             let place = handling.near.place(own, there, pick)?.clone();
             standing.retain(|it| locality(it).is_some_and(|at| place.holds(at)));
         }
+        leave(&mut standing, from);
         let panic = handling.outlier.as_ref().map_or(0, |rule| rule.panic_percent);
         let mut usable = in_tier(standing, panic, pick)?;
         let chosen = match &handling.balance {
@@ -83,10 +95,9 @@ impl Ward {
     }
 
     fn standing(&self, from: &Choosing<'_>) -> Vec<Standing> {
-        let Choosing { handling, own, endpoints, now, .. } = *from;
+        let Choosing { handling, endpoints, now, .. } = *from;
         let fresh = Host::default();
         let is_asked = handling.probe.is_some();
-        let matters = handling.outlier.is_some() || is_asked;
         let open = endpoints.iter().enumerate().filter(|(_, it)| it.workload.capacity > 0);
         open.map(|(at, endpoint)| {
             let host = self.hosts.get(&endpoint.workload.uid).unwrap_or(&fresh);
@@ -97,7 +108,7 @@ impl Ward {
                 active: host.active,
                 is_out: handling.outlier.is_some() && host.health.is_out()
                     || is_asked && from.unwell.contains(&endpoint.workload.uid),
-                tier: handling.near.tier(own, &endpoint.workload, matters),
+                tier: from.tier(&endpoint.workload),
             }
         })
         .collect()
@@ -130,6 +141,14 @@ impl Ward {
         let place = |at: usize| usable.iter().position(|it| it.at == at);
         let found = self.table.as_ref()?.find(hash, |at| place(at).is_some())?;
         place(found)
+    }
+}
+
+/// Leaves the tiers that are to be left, as long as one of another can be used.
+fn leave(standing: &mut Vec<Standing>, from: &Choosing<'_>) {
+    let left: Vec<usize> = from.left.iter().map(|it| from.tier(it)).collect();
+    if standing.iter().any(|it| !it.is_out && !left.contains(&it.tier)) {
+        standing.retain(|it| !left.contains(&it.tier));
     }
 }
 

@@ -57,6 +57,7 @@ struct Run {
     own: Workload,
     now: Duration,
     unwell: HashSet<WorkloadUid>,
+    left: Vec<Arc<Workload>>,
     dice: Dice,
 }
 
@@ -68,6 +69,7 @@ impl Run {
             own: own("r/a/1"),
             now: secs(100),
             unwell: HashSet::new(),
+            left: Vec::new(),
             dice: Dice(7),
         }
     }
@@ -78,6 +80,7 @@ impl Run {
             own: &self.own,
             endpoints,
             unwell: &self.unwell,
+            left: &self.left,
             hash,
             now: self.now,
         };
@@ -251,6 +254,29 @@ fn what_counts_as_failing_is_as_the_rule_says() {
         run.choose(&endpoints(&[("a", "", 1)]), None);
         let found = came.iter().any(|came| run.ward.came(&rule, &"a".into(), *came, run.now));
         assert_eq!(found, out, "{came:?} by {rule:?}");
+    }
+}
+
+#[test]
+fn places_are_left_as_long_as_others_can_be_used() {
+    let all =
+        endpoints(&[("near", "r/a/1", 1), ("too", "r/a/1", 1), ("zone", "r/a/2", 1), ("far", "s/x/1", 1)]);
+    for (left, out, wanted) in [
+        ("", "", vec!["near", "too"]),
+        ("near", "", vec!["zone"]),
+        ("near zone", "", vec!["far"]),
+        ("near", "zone", vec!["far"]),
+        ("near", "zone far", vec!["near", "too"]),
+        ("near zone far", "", vec!["near", "too"]),
+        ("gone", "", vec!["zone"]),
+    ] {
+        let mut run = Run::new(all_out(100));
+        run.choose(&all, None);
+        assert!(out.split_whitespace().all(|name| run.fail(name, 3)), "{out}");
+        let gone = endpoints(&[("gone", "r/a/1", 1)]);
+        let named = |it: &&Endpoint| left.split(' ').any(|name| name == it.workload.uid.as_str());
+        run.left = all.iter().chain(&gone).filter(named).map(|it| Arc::clone(&it.workload)).collect();
+        assert_eq!(run.counts(&all, 100).into_keys().collect::<Vec<_>>(), wanted, "left {left}, out {out}");
     }
 }
 

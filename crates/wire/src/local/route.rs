@@ -273,7 +273,7 @@ fn limit(limit: TimeLimit) -> Option<Value> {
 }
 
 fn retry(retry: &Retry) -> Value {
-    let Retry { attempts, codes, on, backoff, base, same_again } = retry;
+    let Retry { attempts, codes, on, backoff, base, same_again, moves_on } = retry;
     object([
         ("attempts", Some((*attempts).into())),
         ("codes", list(codes, |it| (*it).into())),
@@ -281,6 +281,7 @@ fn retry(retry: &Retry) -> Value {
         ("backoff", backoff.map(|it| format!("{it:?}").into())),
         ("base", base.map(|it| format!("{it:?}").into())),
         ("sameAgain", same_again.then_some(Value::Bool(true))),
+        ("movesOn", moves_on.then_some(Value::Bool(true))),
     ])
 }
 

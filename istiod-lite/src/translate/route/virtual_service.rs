@@ -90,9 +90,6 @@ fn ignored(object: &VirtualService) -> Vec<String> {
     let spec = &object.spec;
     let mut all = Vec::new();
     for (at, rule) in spec.http.iter().enumerate() {
-        if rule.retries.as_ref().is_some_and(|it| it.retry_remote_localities == Some(true)) {
-            all.push(format!("rule {at}: retries.retryRemoteLocalities"));
-        }
         if rule.matches.iter().any(|it| !it.stat_prefix.is_empty()) {
             all.push(format!("rule {at}: match.statPrefix"));
         }

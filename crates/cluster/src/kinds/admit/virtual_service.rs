@@ -57,10 +57,6 @@ fn rule(at: &str, it: &HttpRule, findings: &mut Findings) {
             filled(&format!("{at}.headers.{list}.{name}"), value, findings);
         }
     }
-    if it.retries.as_ref().is_some_and(|it| it.retry_remote_localities.is_some()) {
-        let field = format!("{at}.retries.retryRemoteLocalities");
-        findings.warn(field, "", "waypoints pass over it", "leave it out");
-    }
     if it.mirror_percent.is_some() {
         let field = format!("{at}.mirrorPercent");
         findings.warn(field, "", "an old way to write it", "write mirrorPercentage");

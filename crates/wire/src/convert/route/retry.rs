@@ -10,7 +10,7 @@ use crate::limits;
 use crate::pb::waypoint as pb;
 
 pub(super) fn retry_from_pb(raw: pb::Retry) -> Result<Retry, ConvertError> {
-    let pb::Retry { attempts, codes, on, backoff_ms, base_ms, same_again } = raw;
+    let pb::Retry { attempts, codes, on, backoff_ms, base_ms, same_again, moves_on } = raw;
     check_count("retry.attempts", limits::RETRIES, usize::try_from(attempts).unwrap_or(usize::MAX))?;
     let codes = at_most("retry.codes", limits::RETRY_CODES, codes)?;
     let on = at_most("retry.on", limits::RETRY_CODES, on)?;
@@ -21,6 +21,7 @@ pub(super) fn retry_from_pb(raw: pb::Retry) -> Result<Retry, ConvertError> {
         backoff: backoff_ms.map(Duration::from_millis),
         base: base_ms.map(Duration::from_millis),
         same_again,
+        moves_on,
     })
 }
 
@@ -55,7 +56,7 @@ fn event(raw: i32) -> Result<RetryOn, ConvertError> {
 }
 
 pub(super) fn retry_to_pb(retry: &Retry) -> pb::Retry {
-    let Retry { attempts, codes, on, backoff, base, same_again } = retry;
+    let Retry { attempts, codes, on, backoff, base, same_again, moves_on } = retry;
     pb::Retry {
         attempts: *attempts,
         codes: codes.iter().copied().map(u32::from).collect(),
@@ -63,6 +64,7 @@ pub(super) fn retry_to_pb(retry: &Retry) -> pb::Retry {
         backoff_ms: backoff.map(ms),
         base_ms: base.map(ms),
         same_again: *same_again,
+        moves_on: *moves_on,
     }
 }
 

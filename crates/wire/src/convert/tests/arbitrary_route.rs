@@ -228,14 +228,15 @@ fn time_limit() -> impl Strategy<Value = TimeLimit> {
 fn retry() -> impl Strategy<Value = Retry> {
     let events = [RetryOn::Any5xx, RetryOn::Reset, RetryOn::AttemptTimeout, RetryOn::Unavailable];
     let ms = || option::of((0..1000u64).prop_map(Duration::from_millis));
-    (0..10u32, vec(400..600u16, 0..3), vec(one_of(&events), 0..3), (ms(), ms()), any::<bool>()).prop_map(
-        |(attempts, codes, on, (backoff, base), same_again)| Retry {
+    (0..10u32, vec(400..600u16, 0..3), vec(one_of(&events), 0..3), (ms(), ms()), any::<[bool; 2]>()).prop_map(
+        |(attempts, codes, on, (backoff, base), [same_again, moves_on])| Retry {
             attempts,
             codes,
             on,
             backoff,
             base,
             same_again,
+            moves_on,
         },
     )
 }

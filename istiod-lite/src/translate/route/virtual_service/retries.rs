@@ -27,6 +27,7 @@ pub(super) fn retry(it: &Retries) -> Retry {
         backoff: None,
         base: it.backoff.as_deref().and_then(span),
         same_again: it.retry_ignore_previous_hosts == Some(false),
+        moves_on: it.retry_remote_localities == Some(true),
     }
 }
 

@@ -302,7 +302,7 @@ fn what_cannot_be_carried_out_breaks_its_rule_and_no_other() {
     let alone = rules(&format!("{{match: [{{uri: {{regex: '('}}}}], {TO}}}"));
     assert!(alone.route.unwrap().rules.is_empty() && alone.is_broken, "it would be for everything");
     let passed = read(&format!(
-        "hosts: [cart], http: [{{retries: {{attempts: 1, retryRemoteLocalities: true}}, {TO}}}], tcp: [{TCP}]"
+        "hosts: [cart], http: [{{match: [{{uri: {{prefix: /}}, statPrefix: x}}], {TO}}}], tcp: [{TCP}]"
     ));
     assert_eq!(passed.ignored.len(), 1, "{:?}", passed.ignored);
 }
@@ -376,7 +376,7 @@ fn what_a_rule_does_comes_through_as_it_was_written() {
          mirror: {host: pay, port: {number: 80}}, mirrorPercentage: {value: 0.5}, \
          corsPolicy: {allowOrigins: [{exact: 'https://a.b'}, {regex: 'https://.*'}], allowMethods: [GET], maxAge: 24h, allowCredentials: true}, \
          fault: {delay: {fixedDelay: 2s, percentage: {value: 25}}, abort: {grpcStatus: UNAVAILABLE}}, \
-         retries: {attempts: 3, perTryTimeout: 100ms, retryOn: 'gateway-error,503,reset', backoff: 10ms, retryIgnorePreviousHosts: false}, \
+         retries: {attempts: 3, perTryTimeout: 100ms, retryOn: 'gateway-error,503,reset', backoff: 10ms, retryIgnorePreviousHosts: false, retryRemoteLocalities: true}, \
          route: [{destination: {host: cart}, headers: {request: {set: {host: other.example}}}}]}");
     assert_eq!(rule.name.as_str(), "buy");
     let filters = rule.filters.as_ref().unwrap();
@@ -398,7 +398,8 @@ fn what_a_rule_does_comes_through_as_it_was_written() {
     assert_eq!(rule.timeouts.request.after().unwrap().as_millis(), 500);
     assert_eq!(rule.timeouts.backend_request.after().unwrap().as_millis(), 100);
     let retry = rule.retry.as_ref().unwrap();
-    assert_eq!((retry.attempts, retry.codes.as_slice(), retry.same_again), (3, &[503][..], true));
+    assert_eq!((retry.attempts, retry.codes.as_slice()), (3, &[503][..]));
+    assert!(retry.same_again && retry.moves_on);
     assert_eq!(retry.base.unwrap().as_millis(), 10);
     for on in [RetryOn::GatewayError, RetryOn::Reset, RetryOn::AttemptTimeout, RetryOn::ConnectFailure] {
         assert!(retry.on.contains(&on), "{on:?}");
