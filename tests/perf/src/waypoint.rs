@@ -246,12 +246,13 @@ fn traffic(ways: &[Way], start: &[f64]) -> Vec<String> {
     let added = |way: &Way| way.paced.median() - none.paced.median();
     let cpu = |way: &Way, index: usize| way.busy.get(index).map_or(f64::NAN, |busy| busy.cpu.median());
     let memory = |index: usize| start.get(index).copied().unwrap_or(f64::NAN);
-    for (name, part, most) in [
-        ("CPU per request at 16 connections", cpu(ours, 0) / cpu(peer, 0), SHARE),
-        ("CPU per request at 64 connections", cpu(ours, 1) / cpu(peer, 1), SHARE),
-        ("added p99 at 2,000 requests/s", part_of(added(ours), added(peer)), LATE),
-        ("memory at the start", memory(0) / memory(1), SMALL),
+    for (name, have, beside, most) in [
+        ("CPU per request at 16 connections", cpu(ours, 0), cpu(peer, 0), SHARE),
+        ("CPU per request at 64 connections", cpu(ours, 1), cpu(peer, 1), SHARE),
+        ("added p99 at 2,000 requests/s", added(ours), added(peer), LATE),
+        ("memory at the start", memory(0), memory(1), SMALL),
     ] {
+        let part = part_of(have, beside);
         let word = if part <= most { "meets" } else { "misses" };
         let line = format!("{name}: {part:.2} of {}'s {word} its mark of {most}", peer.name);
         println!("{line}");
@@ -260,7 +261,7 @@ fn traffic(ways: &[Way], start: &[f64]) -> Vec<String> {
     missed
 }
 
-/// Which part of what the peer adds we add. No number, which meets no mark, when the peer seems to add nothing: the
+/// Which part of what the peer needs we need. No number, which meets no mark, when the peer seems to need nothing: the
 /// machine's speed then changed by more than what is measured.
 fn part_of(ours: f64, peer: f64) -> f64 {
     if peer > 0.0 { ours / peer } else { f64::NAN }
@@ -271,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_that_seems_to_add_nothing_lets_no_mark_be_met() {
+    fn a_peer_that_seems_to_need_nothing_lets_no_mark_be_met() {
         assert!((part_of(50.0, 100.0) - 0.5).abs() < f64::EPSILON);
         assert!(part_of(-50.0, -40.0).is_nan() && part_of(-50.0, 0.0).is_nan());
     }

@@ -20,6 +20,8 @@ use crate::routes::{prefix, route, rule, to};
 use crate::scene::{PATIENCE, Scene, endpoint, scene, shop};
 
 const WEB: &str = "10.1.0.1:80";
+/// What an endpoint says that fails each request.
+const FAILS: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 fn traffic(handling: Handling) -> Traffic {
     Traffic { handling, ..Traffic::unsaid("shop/web.shop.svc.cluster.local".parse().unwrap()) }
@@ -230,8 +232,7 @@ fn an_endpoint_that_fails_is_left_out_and_others_get_its_requests() {
         Handling { balance: Balance::RoundRobin, outlier: Some(outlier), limits, ..Handling::default() };
     scene(&world(traffic(handling)), async |scene| {
         let _one = backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
-        let answer = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-        let _two = backend(scene, "two", "127.0.0.3", Speaks::Raw(answer)).await;
+        let _two = backend(scene, "two", "127.0.0.3", Speaks::Raw(FAILS)).await;
         let mut client = client(scene).await;
         let mut failed = 0;
         for _ in 0..40 {
@@ -262,8 +263,7 @@ fn what_fails_twice_nearby_is_tried_farther_away_where_that_is_asked_for() {
     let routes = route(vec![rule("/far", true), rule("/near", false)]);
     world.extend([Change::Workload(Arc::new(far)), Change::Traffic(Arc::new(traffic(handling))), routes]);
     scene(&world, async |scene| {
-        let answer = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-        let _one = backend(scene, "one", "127.0.0.2", Speaks::Raw(answer)).await;
+        let _one = backend(scene, "one", "127.0.0.2", Speaks::Raw(FAILS)).await;
         let _two = backend(scene, "two", "127.0.0.3", Speaks::Http1).await;
         let mut client = client(scene).await;
         assert_eq!(client.get("/near").await.status, 500);

@@ -16,6 +16,11 @@ fn placed(name: &str, place: &str) -> Workload {
     w
 }
 
+/// Who takes port 80 of the service for the client?
+fn ask<'a>(client: &'a Workload, service: &'a Service) -> Ask<'a> {
+    Ask { client, service, port: 80, role: Role::Destination, avoid: &[], left: &[] }
+}
+
 /// The names of all endpoints that chance could choose, or why there are none.
 fn choices(
     service: &Service,
@@ -25,7 +30,7 @@ fn choices(
     let total: u64 = workloads.iter().map(|w| u64::from(w.capacity)).sum();
     let mut world = world([service.clone().into()]);
     world = world.with(&workloads.into_iter().map(Into::into).collect());
-    let ask = Ask { client, service, port: 80, role: Role::Destination, avoid: &[], left: &[] };
+    let ask = ask(client, service);
     let mut names = Vec::new();
     for chance in 0..total.max(1) {
         let chosen = choose(&world, &ask, &mut Always(chance))?;
@@ -122,8 +127,7 @@ fn ranks_that_were_tried_are_left_as_long_as_there_are_others() {
         (&[&near, &near, &zone, &zone, &far, &far], "near"),
     ] {
         let hints = hints(tried);
-        let (role, left) = (Role::Destination, hints.left());
-        let ask = Ask { client: &client, service: &service, port: 80, role, avoid: &[], left };
+        let ask = Ask { left: hints.left(), ..ask(&client, &service) };
         let chosen = choose(&world, &ask, &mut First).unwrap();
         assert_eq!(chosen.workload.name.to_string(), wanted, "{} tried", tried.len());
     }
@@ -164,8 +168,7 @@ fn a_waypoint_needs_the_port_unless_it_has_an_application_tunnel() {
     let client = pod("shop/client", "10.0.0.9");
     let service = service(WEB, &[], &[(80, 80)]);
     let mut waypoint = pod("shop/waypoint", "10.0.0.1").serving(WEB, &[]);
-    let ask =
-        Ask { client: &client, service: &service, port: 15008, role: Role::Waypoint, avoid: &[], left: &[] };
+    let ask = Ask { port: 15008, role: Role::Waypoint, ..ask(&client, &service) };
     let bare = world([service.clone().into(), waypoint.clone().into()]);
     assert_eq!(choose(&bare, &ask, &mut First), Err(NoEndpoint::PortNotOnService(15008)));
     waypoint.application_tunnel = Some(ApplicationTunnel { protocol: Handover::Proxy, port: Some(15088) });
@@ -185,8 +188,7 @@ fn capacity_is_the_share_of_the_connections() {
     let service = service(WEB, &[], &[(80, 8080)]);
     let endpoints = [weighted("a", 3), weighted("b", 0), weighted("c", 1)];
     let world = world(endpoints.map(Into::into));
-    let mut ask =
-        Ask { client: &client, service: &service, port: 80, role: Role::Destination, avoid: &[], left: &[] };
+    let mut ask = ask(&client, &service);
     let chosen: Vec<String> =
         (0..4).map(|c| choose(&world, &ask, &mut Always(c)).unwrap().workload.name.to_string()).collect();
     assert_eq!(chosen, ["a", "a", "a", "c"]);
@@ -216,8 +218,7 @@ fn of_two_that_come_by_chance_the_less_busy_for_its_capacity_is_chosen() {
     let client = placed("client", "r/z/n/");
     let world =
         world([service.clone().into()]).with(&[of("a", 1).into(), of("b", 3).into()].into_iter().collect());
-    let ask =
-        Ask { client: &client, service: &service, port: 80, role: Role::Destination, avoid: &[], left: &[] };
+    let ask = ask(&client, &service);
     for (load, wanted) in [
         // Who is idle is chosen by capacity alone, and so is everybody where nothing is known.
         (vec![("/a", 0), ("/b", 0)], 235..265),
