@@ -50,15 +50,17 @@ fn passes(from: &mut TcpStream, to: &mut TcpStream) -> std::io::Result<()> {
 
 /// What is open between a pod and its peer: made by either, silent or not, of each family.
 fn all_kinds(pod: &Netns, peer: &Netns) -> Vec<(String, TcpStream, TcpStream)> {
-    let listen = |ns: &Netns, at: &str| ns.run(|| TcpListener::bind(at).unwrap()).unwrap();
+    // A socket of both families carries IPv4, too; one end at least. Each side has one listener for all: a program
+    // that a test beside this one starts has our sockets, too, until it has begun, so that a port is not free for a
+    // second listener as soon as the first is dropped.
+    let listen = |ns: &Netns| ns.run(|| TcpListener::bind("[::]:8080").unwrap()).unwrap();
+    let (in_pod, in_peer) = (listen(pod), listen(peer));
     let mut all = Vec::new();
     for (family, here, there) in [("IPv4", "10.99.0.1", PEER_V4), ("IPv6", "fd99::1", PEER_V6)] {
-        for (way, from, at, to) in [("out", pod, peer, there), ("in", peer, pod, here)] {
-            // A socket of both families carries IPv4, too; one end at least.
-            let listener = listen(at, "[::]:8080");
+        for (way, from, listener, to) in [("out", pod, &in_peer, there), ("in", peer, &in_pod, here)] {
             let to = SocketAddr::new(to.parse().unwrap(), 8080);
             for who in ["made this end", "made that end"] {
-                let (this, that) = open(from, &listener, to);
+                let (this, that) = open(from, listener, to);
                 let (first, second) = if who == "made this end" { (this, that) } else { (that, this) };
                 all.push((format!("{family}, {way}, first to speak is who {who}"), first, second));
             }
