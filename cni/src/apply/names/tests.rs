@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
+use ambit_kit::eventually;
 use ambit_sys::netns::Netns;
 
 use super::*;
@@ -63,7 +64,9 @@ impl Side {
 }
 
 fn udp(at: IpAddr, port: u16) -> UdpSocket {
-    let socket = UdpSocket::bind((at, port)).unwrap();
+    // A program that a test beside this one starts has our sockets, too, until it has begun; a port that was used
+    // before is free after that.
+    let socket = eventually(PATIENCE, || UdpSocket::bind((at, port))).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
