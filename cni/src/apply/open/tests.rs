@@ -220,9 +220,9 @@ impl<'a> Proxy<'a> {
 
     /// A connection that is taken, and the one by which it is delivered, with the application's end.
     fn carried(&self) -> std::io::Result<[TcpStream; 4]> {
-        let client = self.peer.run(|| TcpStream::connect_timeout(&self.to, A_WHILE)).unwrap()?;
+        let client = self.peer.run(|| TcpStream::connect_timeout(&self.to, PATIENCE)).unwrap()?;
         let taken = || self.taken.accept().map_err(|it| it.to_string());
-        let (served, from) = eventually(A_WHILE, taken)
+        let (served, from) = eventually(PATIENCE, taken)
             .map_err(|it| format!("it went past: {it}"))
             .map_err(std::io::Error::other)?;
         served.set_nonblocking(false)?;
@@ -232,12 +232,12 @@ impl<'a> Proxy<'a> {
             ..Outgoing::default()
         };
         let delivery = socket2::Socket::from(self.pod.run(|| outgoing(self.to, &how).unwrap()).unwrap());
-        delivery.connect_timeout(&self.to.into(), A_WHILE)?;
+        delivery.connect_timeout(&self.to.into(), PATIENCE)?;
         let delivery = TcpStream::from(delivery);
         delivery.set_nonblocking(false)?;
         let application = self.application.accept()?.0;
         for stream in [&client, &served, &delivery, &application] {
-            stream.set_read_timeout(Some(A_WHILE))?;
+            stream.set_read_timeout(Some(PATIENCE))?;
         }
         Ok([client, served, delivery, application])
     }
