@@ -15,13 +15,13 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::lane::Lane;
-use crate::pressure;
+use crate::pressure::{self, Measure};
 use crate::stream::{self, Caller};
 
 /// How long a certificate may take on the way of a tunnel.
 const CREDENTIAL_WAIT: Duration = Duration::from_secs(10);
 /// Tunnels of one thread.
-const OPEN: usize = 20_000;
+pub(crate) const TUNNELS: usize = 20_000;
 /// After a failed accept (mostly: no file descriptors left) wait before trying again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Between the request to end and the abort: long enough for a record to be written.
@@ -32,6 +32,8 @@ const GRACE: Duration = Duration::from_millis(500);
 enum NoTunnel {
     #[error("too many handshakes at a time")]
     Crowded,
+    #[error("there is too much to do")]
+    Pressed,
     #[error(transparent)]
     Credential(#[from] FetchError),
     #[error(transparent)]
@@ -42,6 +44,7 @@ impl NoTunnel {
     fn label(&self) -> &'static str {
         match self {
             Self::Crowded => "too_many_handshakes",
+            Self::Pressed => "too_much_to_do",
             Self::Credential(_) => "no_certificate",
             Self::Accept(_) => "no_tunnel",
         }
@@ -69,7 +72,7 @@ pub(crate) async fn listen(listener: TcpListener, lane: Arc<Lane>, accepting: St
                 }
             },
         }
-        if open.len() >= OPEN {
+        if open.len() >= TUNNELS {
             open.one_ended().await;
         }
     }
@@ -108,6 +111,9 @@ async fn serve(lane: Arc<Lane>, tcp: TcpStream, accepting: Stop) {
 
 /// Proves who is there, as one of not too many at a time.
 async fn shake(lane: &Lane, from: ClientAddr, tcp: TcpStream) -> Result<Accepted, NoTunnel> {
+    if pressure::takes(lane, Measure::RefuseTunnel) {
+        return Err(NoTunnel::Pressed);
+    }
     let mut place = lane.shared.unproven.enter(from.ip()).ok_or(NoTunnel::Crowded)?;
     // Small pieces leave at once; a socket that refuses this is dead, which the handshake finds out.
     let _ = tcp.set_nodelay(true);
@@ -127,6 +133,11 @@ async fn requests(lane: Arc<Lane>, accepted: Accepted, accepting: Stop) {
     let _counted = Counted::new(&lane);
     let peer = accepted.peer().clone();
     let share = lane.room.share(&peer);
+    let Some(_open) = share.open() else {
+        lane.shared.metrics.refused.get_or_create(&Reason("too_many_tunnels")).inc();
+        debug!(target: "access", { src.addr = %accepted.from(), src.identity = %peer }, "too many tunnels");
+        return;
+    };
     let caller = Arc::new(Caller { peer, from: accepted.from(), share });
     let mut streams = Tasks::new(&Stop::new());
     let ended = accepted

@@ -20,6 +20,7 @@ use ambit_tls::vault::Vault;
 use ambit_wire::node_link::PodInfo;
 use tokio::sync::watch;
 
+use crate::accept::TUNNELS;
 use crate::believed::Believed;
 use crate::crew::Crew;
 use crate::keys::Rings;
@@ -102,7 +103,7 @@ impl Lane {
         let settings = PoolSettings { windows: shared.windows, ..PoolSettings::default() };
         // Not ended by the stop: requests that are open may still need a tunnel.
         let tunnels = Pool::new(shared.vault.clone(), settings, &Stop::new());
-        let room = Room::new(shared.requests);
+        let room = Room::new(shared.requests, TUNNELS);
         let (lines, crew, copies) = (Lines::default(), Crew::new(), Count::default());
         let (believed, calls) = (Believed::default(), Count::default());
         let spans = Spans::default();

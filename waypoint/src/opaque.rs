@@ -21,7 +21,9 @@ use crate::phases::record::Connection;
 use crate::refused::Refused;
 use crate::routed;
 use crate::stream::Inbound;
-use crate::upstream::{Announced, Begin, Counted, Failure, Guide, Met, connect, endpoint, look_up, plan_by};
+use crate::upstream::{
+    Announced, Begin, By, Counted, Failure, Guide, Met, connect, endpoint, look_up, plan_by,
+};
 
 /// Endpoints tried for one connection; more would only hide that a service is down.
 const TRIES: usize = 3;
@@ -118,9 +120,10 @@ async fn reach(inbound: &Inbound, to: Result<Bound, Refused>) -> Result<Reached,
     // Which host of a wildcard is meant, only TLS says here.
     look_up(lane, &to, inbound.server(), &mut hints).await?;
     let tls = Begin::of(lane, guide.as_ref(), None)?;
+    let by = By { guide: guide.as_ref(), hash, asked: Some(inbound.dialled.ip()) };
     let mut failed = None;
     for _ in 0..TRIES {
-        let plan = match (plan_by(lane, &to, &mut hints, (guide.as_ref(), hash)).await, failed.take()) {
+        let plan = match (plan_by(lane, &to, &mut hints, &by).await, failed.take()) {
             (Ok(plan), _) => plan,
             // Nothing else is left to try: the failure says more than that.
             (Err(_), Some(failure)) => return Err(Refused::Upstream(failure)),

@@ -21,6 +21,7 @@ pub(crate) mod route;
 use std::sync::Arc;
 
 use ambit_model::request_policy::Token;
+use ambit_process::clock::Instant;
 use http::request::Parts;
 use http::{Request, Response};
 
@@ -103,19 +104,29 @@ async fn through(record: &mut Record, mut parts: Parts, source: Source) -> Resul
     let mut route = routed.route?;
     record.routed(&route);
     if let Some(whom) = route.asks() {
-        Box::pin(ask::ask_of_route(record, &mut parts, (&asked, &source), (&mut route, whom))).await?;
+        let deadline = record.deadline();
+        let asking = ask::ask_of_route(record, &mut parts, (&asked, &source), (&mut route, whom));
+        by(deadline, Box::pin(asking)).await?;
     }
     let outgoing = rewrite::rewrite(record, parts, asked, &route);
     let got = forward::forward(record, &outgoing, &source, &route).await?;
     let mut answer = answer::edit(record, got, &route);
     if !processors.is_empty() {
-        let processed = Box::pin(process::response(record, &mut answer, &processors));
-        match record.deadline() {
-            Some(at) => timeout_at(at, processed).await.unwrap_or(Err(Refused::TimedOut))?,
-            None => processed.await?,
-        }
+        let processed = process::response(record, &mut answer, &processors);
+        by(record.deadline(), Box::pin(processed)).await?;
     }
     Ok(answer)
+}
+
+/// What has to be over by then, where its route says so.
+async fn by<T>(
+    deadline: Option<Instant>,
+    step: impl Future<Output = Result<T, Refused>>,
+) -> Result<T, Refused> {
+    match deadline {
+        Some(at) => timeout_at(at, step).await.unwrap_or(Err(Refused::TimedOut)),
+        None => step.await,
+    }
 }
 
 /// Who else has a say about a request that may come in.
@@ -157,11 +168,12 @@ async fn go_by(
     let Coming { parts, asked, token } = coming;
     let mut rules = vec![routed.by.clone()];
     loop {
+        let deadline = routed.route.as_ref().ok().and_then(|route| record.due(route));
         if !others.questions.is_empty() {
-            limit::ask(record, parts, others.questions).await?;
+            by(deadline, limit::ask(record, parts, others.questions)).await?;
         }
-        let is_addressed_anew =
-            process::request((&mut *parts, &mut *asked), source, &others.processors).await?;
+        let processed = process::request((&mut *parts, &mut *asked), source, &others.processors);
+        let is_addressed_anew = by(deadline, processed).await?;
         processors.append(&mut others.processors);
         if !is_addressed_anew {
             return Ok(());

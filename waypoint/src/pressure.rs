@@ -61,7 +61,7 @@ pub(crate) enum Measure {
     RefuseRequest,
     /// A connection is to end: its client has the largest share.
     SendAway,
-    /// A request for a new stream of a tunnel is refused.
+    /// A new tunnel, or a request for a new stream of one, is refused.
     RefuseTunnel,
 }
 

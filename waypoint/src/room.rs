@@ -1,5 +1,6 @@
-//! How many requests one thread has under way, and whose go first when it has many (`waypoint.md` 6.1, 6.4). Owns the
-//! bound, each client's share of it, and keeping off a client that takes its requests back as fast as it makes them.
+//! How many requests and tunnels one thread has under way, and whose go first when it has many (`waypoint.md` 6.1, 6.4).
+//! Owns the bounds, each client's share of them, and keeping off a client that takes its requests back as fast as it
+//! makes them.
 //!
 //! While half of the room is free, everybody gets what they ask for. Beyond it nobody gets more than an even share, so
 //! whoever fills a waypoint is refused and others are not. Clients are who they have proven to be, whatever number of
@@ -36,9 +37,15 @@ pub(crate) struct Room {
 }
 
 struct Counts {
-    most: usize,
-    /// What clients share evenly while there is more to do than can be done.
+    requests: Places,
+    tunnels: Places,
+    /// What clients share evenly of requests while there is more to do than can be done.
     bound: AtomicUsize,
+}
+
+/// So many of something, which clients share. Only one thread counts up: nobody comes between looking and counting.
+struct Places {
+    most: usize,
     all: AtomicUsize,
     /// Clients with at least one.
     clients: AtomicUsize,
@@ -48,6 +55,7 @@ struct Counts {
 pub(crate) struct Share {
     counts: Arc<Counts>,
     mine: AtomicUsize,
+    tunnels: AtomicUsize,
     haste: Mutex<Haste>,
     /// Its connections are to end.
     away: Notify,
@@ -59,6 +67,9 @@ pub(crate) struct Seat {
     began: Instant,
     answered: bool,
 }
+
+/// One tunnel that is open. Dropped, it is over.
+pub(crate) struct Tunnel(Arc<Share>);
 
 /// Why a request is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -75,14 +86,15 @@ pub(crate) enum Full {
 }
 
 impl Room {
-    pub(crate) fn new(most: usize) -> Self {
-        let (bound, all, clients) = (AtomicUsize::new(UNBOUND), AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { counts: Arc::new(Counts { most, bound, all, clients }), clients: Mutex::default() }
+    pub(crate) fn new(requests: usize, tunnels: usize) -> Self {
+        let (requests, tunnels) = (Places::new(requests), Places::new(tunnels));
+        let counts = Counts { requests, tunnels, bound: AtomicUsize::new(UNBOUND) };
+        Self { counts: Arc::new(counts), clients: Mutex::default() }
     }
 
     /// How many are under way.
     pub(crate) fn under_way(&self) -> usize {
-        self.counts.all.load(Ordering::Relaxed)
+        self.counts.requests.all.load(Ordering::Relaxed)
     }
 
     /// From now on clients share so many evenly; none: as many as there is room for. Whoever has more keeps it.
@@ -92,7 +104,7 @@ impl Room {
 
     /// Has those clients leave that have more than an even share: of all that is under way, and of the bound.
     pub(crate) fn send_largest_away(&self) {
-        let Counts { all, bound, clients, .. } = &*self.counts;
+        let Counts { requests: Places { all, clients, .. }, bound, .. } = &*self.counts;
         let clients = clients.load(Ordering::Relaxed);
         let even = |of: &AtomicUsize| even(of.load(Ordering::Relaxed), clients);
         let most = even(all).max(even(bound));
@@ -114,8 +126,9 @@ impl Room {
             clients.retain(|_, share| share.strong_count() > 0);
         }
         let haste = Mutex::new(Haste { since: now(), begun: 0, hasty: 0, until: None });
-        let (counts, mine, away) = (Arc::clone(&self.counts), AtomicUsize::new(0), Notify::new());
-        let share = Arc::new(Share { counts, mine, haste, away });
+        let (counts, away) = (Arc::clone(&self.counts), Notify::new());
+        let (mine, tunnels) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let share = Arc::new(Share { counts, mine, tunnels, haste, away });
         clients.insert(client.clone(), Arc::downgrade(&share));
         share
     }
@@ -128,21 +141,25 @@ impl Share {
         if !self.haste().begin(began) {
             return Err(Full::Hasty);
         }
-        // Only this thread counts up: nobody comes between looking and counting.
-        let all = self.counts.all.load(Ordering::Relaxed);
-        let mine = self.mine.load(Ordering::Relaxed);
-        let clients = self.counts.clients.load(Ordering::Relaxed) + usize::from(mine == 0);
-        if !lets_in(self.counts.most, all, mine, clients) {
+        let Counts { requests, bound, .. } = &*self.counts;
+        if !requests.have_room(&self.mine) {
             return Err(Full::Crowded);
         }
-        if mine >= even(self.counts.bound.load(Ordering::Relaxed), clients) {
+        let clients = requests.clients_with(&self.mine);
+        if self.mine.load(Ordering::Relaxed) >= even(bound.load(Ordering::Relaxed), clients) {
             return Err(Full::Pressed);
         }
-        self.counts.all.fetch_add(1, Ordering::Relaxed);
-        if self.mine.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.counts.clients.fetch_add(1, Ordering::Relaxed);
-        }
+        requests.take(&self.mine);
         Ok(Seat { share: Arc::clone(self), began, answered: false })
+    }
+
+    /// Lets one more tunnel be open, if there is room for it: whoever has many leaves half of it to others.
+    pub(crate) fn open(self: &Arc<Self>) -> Option<Tunnel> {
+        let tunnels = &self.counts.tunnels;
+        tunnels.have_room(&self.tunnels).then(|| {
+            tunnels.take(&self.tunnels);
+            Tunnel(Arc::clone(self))
+        })
     }
 
     /// Returns when the client's connections are to end because it has the largest share. Cancel-safe.
@@ -172,9 +189,42 @@ impl Drop for Seat {
         if !self.answered {
             self.share.haste().broken_off(self.began, now());
         }
-        self.share.counts.all.fetch_sub(1, Ordering::Relaxed);
-        if self.share.mine.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.share.counts.clients.fetch_sub(1, Ordering::Relaxed);
+        self.share.counts.requests.give_back(&self.share.mine);
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.0.counts.tunnels.give_back(&self.0.tunnels);
+    }
+}
+
+impl Places {
+    fn new(most: usize) -> Self {
+        Self { most, all: AtomicUsize::new(0), clients: AtomicUsize::new(0) }
+    }
+
+    /// Clients with at least one, once this one has one more.
+    fn clients_with(&self, mine: &AtomicUsize) -> usize {
+        self.clients.load(Ordering::Relaxed) + usize::from(mine.load(Ordering::Relaxed) == 0)
+    }
+
+    fn have_room(&self, mine: &AtomicUsize) -> bool {
+        let (all, clients) = (self.all.load(Ordering::Relaxed), self.clients_with(mine));
+        lets_in(self.most, all, mine.load(Ordering::Relaxed), clients)
+    }
+
+    fn take(&self, mine: &AtomicUsize) {
+        self.all.fetch_add(1, Ordering::Relaxed);
+        if mine.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.clients.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn give_back(&self, mine: &AtomicUsize) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+        if mine.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.clients.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -236,7 +286,7 @@ mod tests {
 
     #[test]
     fn who_fills_the_room_leaves_half_of_it_to_others_and_they_share_it() {
-        let room = Room::new(100);
+        let room = Room::new(100, 100);
         let greedy = room.share(&client("greedy"));
         let mut held: Vec<Seat> = std::iter::from_fn(|| greedy.enter().ok()).take(1000).collect();
         assert_eq!(held.len(), 50);
@@ -252,8 +302,25 @@ mod tests {
         held.truncate(40);
         assert!(room.share(&client("three")).enter().is_ok());
         drop(held);
-        assert_eq!(room.counts.all.load(Ordering::Relaxed), 0);
-        assert_eq!(room.counts.clients.load(Ordering::Relaxed), 0);
+        assert_eq!(room.counts.requests.all.load(Ordering::Relaxed), 0);
+        assert_eq!(room.counts.requests.clients.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn who_opens_tunnel_after_tunnel_leaves_half_of_them_to_others() {
+        let room = Room::new(100, 10);
+        let greedy = room.share(&client("greedy"));
+        let held: Vec<Tunnel> = std::iter::from_fn(|| greedy.open()).take(1000).collect();
+        assert_eq!(held.len(), 5);
+        let other = room.share(&client("other"));
+        let others: Vec<Tunnel> = std::iter::from_fn(|| other.open()).take(1000).collect();
+        assert_eq!(others.len(), 5);
+        assert!(room.share(&client("third")).open().is_none(), "it is full");
+        drop(held);
+        assert!(room.share(&client("third")).open().is_some());
+        drop(others);
+        assert_eq!(room.counts.tunnels.all.load(Ordering::Relaxed), 0);
+        assert_eq!(room.counts.tunnels.clients.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -278,7 +345,7 @@ mod tests {
 
     #[test]
     fn under_pressure_who_has_its_share_is_refused_and_others_are_not_whatever_is_under_way() {
-        let room = Room::new(1000);
+        let room = Room::new(1000, 100);
         let greedy = room.share(&client("greedy"));
         let mut held: Vec<Seat> = std::iter::from_fn(|| greedy.enter().ok()).take(40).collect();
         room.bind(Some(20));
@@ -298,7 +365,7 @@ mod tests {
 
     #[test]
     fn who_has_more_than_an_even_share_is_sent_away_and_nobody_else() {
-        let room = Room::new(1000);
+        let room = Room::new(1000, 100);
         let shares = [("greedy", 20), ("quiet", 3), ("idle", 0)].map(|(name, most)| {
             let share = room.share(&client(name));
             let held: Vec<Seat> = std::iter::from_fn(|| share.enter().ok()).take(most).collect();
@@ -319,7 +386,7 @@ mod tests {
 
     #[test]
     fn clients_that_are_gone_are_forgotten() {
-        let room = Room::new(100);
+        let room = Room::new(100, 100);
         for number in 0..10_000 {
             room.share(&client(&format!("c{number}")));
         }
@@ -328,7 +395,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_takes_requests_back_at_once_is_kept_off_for_a_while() {
-        let room = Room::new(100);
+        let room = Room::new(100, 100);
         let hasty = room.share(&client("hasty"));
         let taken_back = || std::iter::from_fn(|| hasty.enter().ok()).take(10_000).count();
         assert_eq!(taken_back(), usize::try_from(HASTY_MOST).unwrap());
@@ -342,7 +409,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_answered_or_waits_or_seldom_leaves_is_not_kept_off() {
-        let room = Room::new(100);
+        let room = Room::new(100, 100);
         let share = room.share(&client("answered"));
         for number in 0..5000 {
             let mut seat = share.enter().unwrap_or_else(|full| panic!("{number}: {full}"));

@@ -206,23 +206,38 @@ impl Met {
 
 /// Plans the way to an endpoint of what was asked for.
 pub(crate) async fn plan(lane: &Lane, to: &Bound, hints: &mut Hints) -> Result<Plan, Refusal> {
-    plan_by(lane, to, hints, (Guide::of(lane, to).as_ref(), None)).await
+    plan_by(lane, to, hints, &By { guide: Guide::of(lane, to).as_ref(), ..By::default() }).await
 }
 
-/// The same, as its service's traffic is handled; what the request says is a hash.
+/// What a way is planned by.
+#[derive(Default)]
+pub(crate) struct By<'a> {
+    /// How the service's traffic is handled.
+    pub(crate) guide: Option<&'a Guide>,
+    /// What the request says of the endpoint that it belongs to.
+    pub(crate) hash: Option<u64>,
+    /// The address that the client asked for, if it is a client's.
+    pub(crate) asked: Option<IpAddr>,
+}
+
+/// The same, by what is said of it.
 pub(crate) async fn plan_by(
     lane: &Lane,
     to: &Bound,
     hints: &mut Hints,
-    (guide, hash): (Option<&Guide>, Option<u64>),
+    by: &By<'_>,
 ) -> Result<Plan, Refusal> {
+    let By { guide, hash, .. } = *by;
     loop {
         let world = lane.shared.world.load();
         let planned = match to {
+            Bound::Service { service, port, .. } if service.is_passed_through() => {
+                passed_on(lane, service, *port, by.asked)
+            }
             Bound::Service { service, port, .. } => {
                 let flow = flow(lane, &world, service, *port);
                 let kept = kept(&world, &flow, (service, guide), hints);
-                match (kept, guide.filter(|_| !service.is_passed_through())) {
+                match (kept, guide) {
                     (Some(it), _) => plan_to(&world, &flow, (service, it), hints, &mut Chance),
                     (None, None) => {
                         plan_endpoint(&world, &flow, service, hints, &mut busy::Known(&lane.busy))
@@ -254,6 +269,21 @@ fn flow(lane: &Lane, world: &Snapshot, service: &Service, port: u16) -> Flow {
     let vip = service.vips.iter().map(|vip| vip.ip).find(|ip| ip.is_ipv4() == address.is_ipv4());
     let dst = OriginalDst::new(SocketAddr::new(vip.unwrap_or_else(|| address.ip()), port));
     Flow { source: lane.shared.own(world), client, dst }
+}
+
+/// To a service whose endpoints are whoever is asked for (`waypoint.md` 1.14): to the address that the client asked for,
+/// if it is one of the service's, else to the service's own.
+fn passed_on(lane: &Lane, service: &Arc<Service>, port: u16, asked: Option<IpAddr>) -> Result<Plan, Refusal> {
+    let is_its = |ip: &IpAddr| {
+        service.vips.iter().any(|vip| vip.ip == *ip)
+            || service.ranges.iter().any(|range| range.range.contains(ip))
+    };
+    let alike = |ip: &IpAddr| ip.is_ipv4() == lane.shared.address().is_ipv4();
+    let own = || service.vips.iter().map(|vip| vip.ip);
+    let ip = asked.filter(is_its).or_else(|| own().find(alike)).or_else(|| own().next());
+    let ip = ip.ok_or_else(|| Refusal::AddressNeeded { service: service.key() })?;
+    let (hop, service) = (HopAddr::new(SocketAddr::new(ip, port)), Some(Arc::clone(service)));
+    Ok(Plan::Direct(Direct { hop, destination: None, service }))
 }
 
 /// The endpoint that a session stays with, as long as it may be chosen.

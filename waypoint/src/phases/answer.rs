@@ -115,22 +115,30 @@ pub(crate) fn pass(
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         }
         let crew = record.lane().crew.clone();
-        crew.add("upgraded", async move { between(near, far, record).await });
+        crew.add("upgraded", async move {
+            between(near, far, record).await;
+            // Until then it counts, as whoever uses the connection.
+            drop(lease);
+        });
         return response.map(|_| Download::Own(None));
     }
     if response.status() == StatusCode::NO_CONTENT {
         // RFC 9110, 8.6: it has none, and a reader might wait for one.
         response.headers_mut().remove(CONTENT_LENGTH);
     }
-    if record.is_http2() && record.is_upgrade() && response.status().is_success() {
-        // Passed on, it would say that the websocket is open.
-        *response.status_mut() = StatusCode::BAD_GATEWAY;
-    }
+    unopened(&record, &mut response);
     response.map(|()| {
         let deadline = record.deadline().map(|at| Box::pin(sleep_until(at)));
         let idle = record.idle();
         Download::Upstream(Box::new(Passing { body, record, lease, deadline, idle }))
     })
+}
+
+/// No answer of HTTP/2 to whoever asks for a websocket is a success but one: it would say that the websocket is open.
+fn unopened<T>(record: &Record, response: &mut Response<T>) {
+    if record.is_http2() && record.is_upgrade() && response.status().is_success() {
+        *response.status_mut() = StatusCode::BAD_GATEWAY;
+    }
 }
 
 /// Makes an answer one of gRPC-web. One that is none of gRPC is told as a client of gRPC would read it: by its status.
@@ -155,6 +163,7 @@ fn in_web(record: &mut Record, answer: &mut Edited, web: GrpcWeb) {
 /// Answers in an endpoint's place.
 pub(crate) fn own(mut record: Box<Record>, refused: &Refused) -> Response<Download> {
     let mut response = said(&mut record, refused);
+    unopened(&record, &mut response);
     record.tell_pages(response.headers_mut());
     record.finish(response.headers_mut());
     match record.web() {

@@ -257,6 +257,8 @@ fn request(
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     // The body is sent at once.
     headers.remove(EXPECT);
+    // One, also where the client's is shown.
+    headers.remove(HOST);
     headers.extend(HeaderValue::try_from(host).ok().map(|host| (HOST, host)));
     let mut request = Request::builder().method(&parts.method).uri(format!("{}{target}", how.prefix));
     request.headers_mut().into_iter().for_each(|it| it.clone_from(&headers));

@@ -21,7 +21,7 @@ use super::route::Route;
 use crate::body::{Source, Upload};
 use crate::lane::Lane;
 use crate::refused::Refused;
-use crate::upstream::{Chance, Counted, Failure, Got, Guide, Lines, endpoint, look_up, plan_by};
+use crate::upstream::{By, Chance, Counted, Failure, Got, Guide, Lines, endpoint, look_up, plan_by};
 
 /// What came of one attempt.
 enum Came {
@@ -180,7 +180,7 @@ impl Try<'_> {
             None => (sent.await, None),
             Some(after) => {
                 let (hash, first) = (guided.and_then(|it| it.hash), endpoint(plan).map(|it| it.uid.clone()));
-                let second = Second { lane, route, outgoing, source, hash, first };
+                let second = Second { lane, route, outgoing, source, hash, first, guide };
                 // Apart: most requests have no use for its room.
                 Box::pin(hedge::either(sent, after, second)).await
             }
@@ -209,7 +209,7 @@ fn is_room_for_another(guide: Option<&Guide>, lane: &Lane, retrying: &mut Option
 }
 
 /// One attempt, in the time that it has.
-async fn within<T>(
+pub(super) async fn within<T>(
     limit: Option<Duration>,
     sent: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
@@ -228,11 +228,12 @@ async fn next(
     guided: Option<&Guided<'_>>,
 ) -> Result<Plan, Refused> {
     let lane = record.lane();
-    let by = (guided.map(|it| it.guide), guided.and_then(|it| it.hash));
-    match plan_by(&lane, &route.to, hints, by).await {
+    let asked = Some(record.inbound().dialled.ip());
+    let by = By { guide: guided.map(|it| it.guide), hash: guided.and_then(|it| it.hash), asked };
+    match plan_by(&lane, &route.to, hints, &by).await {
         Err(_) if !hints.avoid.is_empty() => {
             hints.avoid.clear();
-            Box::pin(plan_by(&lane, &route.to, hints, by)).await.map_err(Refused::NoEndpoint)
+            Box::pin(plan_by(&lane, &route.to, hints, &by)).await.map_err(Refused::NoEndpoint)
         }
         planned => planned.map_err(Refused::NoEndpoint),
     }

@@ -3,7 +3,9 @@
 //! Who asks is known from the tunnel, and is never read from a request.
 
 use ambit_model::http_head::asks_for_websocket;
-use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{Method, Uri, Version};
@@ -14,6 +16,10 @@ use crate::refused::Refused;
 const TARGET_MOST: usize = 16 * 1024;
 /// More headers are refused (`waypoint.md` 6.1).
 pub(crate) const HEADERS_MOST: usize = 128;
+
+/// What proxies tell applications and each other; nobody else does.
+const OURS: &str = "x-envoy-";
+pub(super) const CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Headers of one connection, whatever its `connection` header says (RFC 9110, 7.6.1).
 const HOP: [HeaderName; 6] = [
@@ -49,7 +55,8 @@ pub(crate) fn scheme_of(uri: &Uri) -> &'static str {
     if uri.scheme() == Some(&Scheme::HTTPS) { "https" } else { "http" }
 }
 
-/// Reads a request's head, and takes out what is of this connection only.
+/// Reads a request's head, takes out what is of this connection only and what is not the client's to say, and has all who
+/// decide by it see what its endpoint will.
 pub(crate) fn identify(parts: &mut Parts) -> Result<Asked, Refused> {
     if parts.headers.len() > HEADERS_MOST {
         return Err(Refused::TooMany);
@@ -63,6 +70,9 @@ pub(crate) fn identify(parts: &mut Parts) -> Result<Asked, Refused> {
     coding(&parts.headers)?;
     let upgrade = if bridged.is_some() { bridged } else { upgrade(&parts.headers)? };
     strip(&mut parts.headers)?;
+    take_forged(&mut parts.headers);
+    say_host(&mut parts.headers, authority.as_ref());
+    join_cookies(&mut parts.headers);
     Ok(Asked { authority, upgrade })
 }
 
@@ -147,6 +157,42 @@ fn authority(parts: &Parts) -> Result<Option<Authority>, Refused> {
         return Err(Refused::Bad("the Host is no authority"));
     }
     Ok(Some(authority))
+}
+
+/// Whether only proxies say it: nobody else's word for it is believed (`waypoint.md` 1.4, 1.6).
+pub(super) fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with(OURS) || *name == CERTIFICATE
+}
+
+/// Takes out what only proxies say, whoever has said it.
+pub(super) fn take_forged(headers: &mut HeaderMap) {
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
+}
+
+/// One word for whom it asks for, in either version of HTTP: policies and routes that look at Host see what goes on.
+fn say_host(headers: &mut HeaderMap, authority: Option<&Authority>) {
+    let Some(authority) = authority.map(|it| it.as_str().as_bytes()) else { return };
+    if headers.get(HOST).is_some_and(|host| host.as_bytes() == authority) {
+        return;
+    }
+    match HeaderValue::from_bytes(authority) {
+        Ok(host) => drop(headers.insert(HOST, host)),
+        Err(_) => drop(headers.remove(HOST)),
+    }
+}
+
+/// RFC 9113, 8.2.3: HTTP/2 may send them in pieces; HTTP/1.1, and whoever decides by them, knows one header.
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let all: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// Only `chunked`, and that once: what we cannot undo we cannot pass on either.
@@ -279,6 +325,45 @@ mod tests {
         assert_eq!(read(upgrade("WebSocket")).0.unwrap().upgrade.unwrap(), "WebSocket");
         assert_eq!(read(upgrade("h2c")).0.unwrap().upgrade, None);
         assert_eq!(read(get().header("upgrade", "websocket")).0.unwrap().upgrade, None);
+    }
+
+    #[test]
+    fn who_is_asked_for_is_said_in_one_way_in_either_version() {
+        let http2 = || Request::builder().version(Version::HTTP_2).uri("http://shop/");
+        for (request, wanted) in [
+            (Request::builder().uri("/").header("host", "shop:80"), Some("shop:80")),
+            (Request::builder().uri("http://inner/").header("host", "shop"), Some("inner")),
+            (http2(), Some("shop")),
+            (http2().header("host", "SHOP"), Some("shop")),
+            (Request::builder().uri("/").version(Version::HTTP_10), None),
+        ] {
+            let shown = format!("{request:?}");
+            let (_, parts) = read(request);
+            let found: Vec<_> = parts.headers.get_all(HOST).iter().collect();
+            assert_eq!(found, wanted.into_iter().collect::<Vec<_>>(), "{shown}");
+        }
+    }
+
+    #[test]
+    fn cookies_in_pieces_are_one_header_again() {
+        let mut request = Request::builder().version(Version::HTTP_2).uri("http://a/");
+        for piece in ["a=1", "b=2", "c=3"] {
+            request = request.header(COOKIE, piece);
+        }
+        let (_, parts) = read(request);
+        assert_eq!(parts.headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+    }
+
+    #[test]
+    fn what_only_proxies_say_is_nobodys_to_send() {
+        let mut request = Request::builder().uri("/").header("host", "a").header("x-mine", "1");
+        for name in ["x-envoy-max-retries", "x-envoy-internal", "x-forwarded-client-cert"] {
+            request = request.header(name, "1").header(name, "2");
+        }
+        let (_, parts) = read(request);
+        let mut names: Vec<_> = parts.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["host", "x-mine"]);
     }
 
     #[test]

@@ -24,7 +24,6 @@ use super::answer::Edited;
 use super::authorize::{Seen, facts};
 use super::identify::{self, Asked, scheme_of};
 use super::record::Record;
-use super::rewrite;
 use super::route::{self, By};
 use crate::body::{Coming, Source};
 use crate::processor::{NoReply, Processor, Stopped};
@@ -157,7 +156,7 @@ impl Request<'_> {
         ];
         // What only proxies say is not the client's to say, here either.
         let is_shown =
-            |name: &HeaderName| *name != HOST && !rewrite::is_ours(name) && one.policy.shown.holds(name);
+            |name: &HeaderName| *name != HOST && !identify::is_ours(name) && one.policy.shown.holds(name);
         let headers = shown(&parts.headers, is_shown);
         process::headers(Way::Request, Head { pseudo: &pseudo, headers: &headers }, is_end, first)
     }

@@ -321,7 +321,12 @@ impl Record {
     /// Where it goes is known.
     pub(crate) fn routed(&mut self, route: &Route) {
         self.route = route.name.clone();
-        self.deadline = route.timeouts().request.after().map(|limit| self.began + self.held + limit);
+        self.deadline = self.due(route);
+    }
+
+    /// When all of it must be over, if it goes by this route.
+    pub(crate) fn due(&self, route: &Route) -> Option<Instant> {
+        route.timeouts().request.after().map(|limit| self.began + self.held + limit)
     }
 
     /// When all of it must be over.

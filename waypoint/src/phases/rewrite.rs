@@ -8,22 +8,19 @@ use ambit_model::telemetry::ProxyHeader;
 use ambit_model::traffic::{Ends, Version as Wanted};
 use base64::Engine;
 use http::header::{
-    COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 
-use super::identify::{Asked, scheme_of};
+use super::identify::{Asked, CERTIFICATE, join_cookies, scheme_of, take_forged};
 use super::record::Record;
 use super::route::{Route, protocol_of};
 use crate::body::Upload;
 use crate::interim::Turn;
 use crate::stream::Inbound;
 
-/// What proxies tell applications and each other; nobody else does.
-const OURS: &str = "x-envoy-";
-const CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
@@ -140,12 +137,9 @@ fn tell(headers: &mut HeaderMap, record: &Record, (route, before): (&Route, Opti
     }
 }
 
-/// Takes out what only proxies say, and adds what we do; with a name for a request that has none, where it gets one.
+/// Takes out what only proxies say, of which others may have said something since; and adds what we do; with a name for a request that has none, where it gets one.
 fn own(headers: &mut HeaderMap, scheme: &'static str, names: bool) {
-    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
-    for name in forged {
-        headers.remove(name);
-    }
+    take_forged(headers);
     if !headers.contains_key(PROTO) {
         headers.insert(PROTO, HeaderValue::from_static(scheme));
     }
@@ -153,11 +147,6 @@ fn own(headers: &mut HeaderMap, scheme: &'static str, names: bool) {
         let made = HeaderValue::try_from(request_id(fastrand::u128(..)));
         headers.extend(made.ok().map(|id| (REQUEST_ID, id)));
     }
-}
-
-/// Whether only proxies say it.
-pub(super) fn is_ours(name: &HeaderName) -> bool {
-    name.as_str().starts_with(OURS) || *name == CERTIFICATE
 }
 
 /// Who asks, as the tunnel has proven, and who says so.
@@ -265,17 +254,6 @@ impl Outgoing {
     }
 }
 
-/// RFC 9113, 8.2.3: HTTP/2 may send them in pieces, HTTP/1.1 knows one header.
-fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(COOKIE).iter().nth(1).is_none() {
-        return;
-    }
-    let all: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
-        headers.insert(COOKIE, joined);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,15 +280,5 @@ mod tests {
     fn a_requests_id_is_a_uuid_of_version_4() {
         assert_eq!(request_id(0), "00000000-0000-4000-8000-000000000000");
         assert_eq!(request_id(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
-    }
-
-    #[test]
-    fn cookies_in_pieces_are_one_header_again() {
-        let mut headers = HeaderMap::new();
-        for piece in ["a=1", "b=2", "c=3"] {
-            headers.append(COOKIE, HeaderValue::from_static(piece));
-        }
-        join_cookies(&mut headers);
-        assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use ambit_hbone::nested::Nested;
@@ -92,11 +92,25 @@ pub(crate) struct Lease {
 }
 
 enum Kind {
-    Http1(http1::SendRequest<Upload>, Life),
+    Http1(Single, Life),
     /// Counted for as long as it lasts.
     Http2 {
         _seat: Seat,
     },
+}
+
+/// A connection of HTTP/1.1.
+struct Single {
+    sender: http1::SendRequest<Upload>,
+    /// Its place among those that there may be: kept as long as it is there, and as long as somebody uses it, also for
+    /// another protocol.
+    open: Option<Arc<Open>>,
+}
+
+/// One of the connections that there may be.
+struct Open {
+    _counted: Counted,
+    _seat: Seat,
 }
 
 /// One of a connection's requests.
@@ -112,12 +126,13 @@ impl Lease {
     /// The connection may be used again.
     pub(crate) fn give_back(self) {
         let Self { place, kind, met, kept, busy } = self;
-        if let Kind::Http1(sender, life) = kind
+        if let Kind::Http1(Single { sender, open }, life) = kind
             && !sender.is_closed()
         {
             let mut held = place.lock();
             if held.idle.len() < IDLE_EACH && !life.is_over(&held.limits) {
-                held.idle.push(Idle { sender, met, since: now(), life });
+                let open = open.as_ref().map(Arc::downgrade).unwrap_or_default();
+                held.idle.push(Idle { sender, open, met, since: now(), life });
             }
         }
         drop((kept, busy));
@@ -139,8 +154,16 @@ struct Place {
     held: Mutex<Held>,
     /// Held while a connection of HTTP/2 is made: all who wait for it share it.
     dialling: tokio::sync::Mutex<()>,
+    /// How the last of those failed: to all who waited for it, too.
+    failed: Mutex<Option<NotMade>>,
     /// Connections there are, as far as they are limited.
     open: Arc<AtomicUsize>,
+}
+
+/// A connection that could not be made, though another endpoint may be reached.
+struct NotMade {
+    at: Instant,
+    why: String,
 }
 
 /// A connection's life so far.
@@ -171,6 +194,7 @@ struct Held {
 
 struct Idle {
     sender: http1::SendRequest<Upload>,
+    open: Weak<Open>,
     met: Arc<Met>,
     since: Instant,
     life: Life,
@@ -197,13 +221,13 @@ impl Place {
     }
 
     /// The connection of HTTP/1.1 that was used last.
-    fn idle(&self) -> Option<Taken<http1::SendRequest<Upload>>> {
+    fn idle(&self) -> Option<Taken<Single>> {
         let mut held = self.lock();
         loop {
-            let Idle { sender, met, since, life } = held.idle.pop()?;
+            let Idle { sender, open, met, since, life } = held.idle.pop()?;
             let stale = held.limits.idle.is_some_and(|most| since.elapsed() >= most);
             if !sender.is_closed() && !stale && !life.is_over(&held.limits) {
-                return Some(Taken { sender, met, life });
+                return Some(Taken { sender: Single { sender, open: open.upgrade() }, met, life });
             }
         }
     }
@@ -224,6 +248,21 @@ impl Place {
         line.requests.fetch_add(1, Ordering::Relaxed);
         let seat = Seat(Arc::clone(&line.requests));
         Some((Taken { sender: line.sender.clone(), met: line.met.clone(), life: line.life }, seat))
+    }
+
+    /// Why the last connection of HTTP/2 could not be made, if that came out since then.
+    fn failed_since(&self, since: Instant) -> Option<Failure> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let NotMade { why, .. } = failed.as_ref().filter(|it| it.at >= since)?;
+        Some(Failure::Connect(std::io::Error::other(why.clone())))
+    }
+
+    /// What all others decide about it as about a connection that failed; else each finds out by itself.
+    fn note(&self, failure: &Failure) {
+        if failure.is_unseen() {
+            let not_made = NotMade { at: now(), why: ambit_proxy::fault::chain(failure) };
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(not_made);
+        }
     }
 
     /// Puts a new connection of HTTP/2 among the shared, and takes a seat on it.
@@ -347,7 +386,7 @@ async fn over_http1(
     mut request: Box<Request<Upload>>,
 ) -> Result<Got, Failure> {
     for last in (0..TRIES).map(|tried| tried + 1 == TRIES) {
-        let Taken { mut sender, met, mut life } = taken(way, &place, last).await?;
+        let Taken { sender: Single { mut sender, open }, met, mut life } = taken(way, &place, last).await?;
         life.requests += 1;
         if let Err(error) = sender.ready().await {
             if last {
@@ -367,7 +406,7 @@ async fn over_http1(
                 return Err(Failure::Malformed(Malformed::Framing));
             }
             Ok(response) => {
-                let kind = Kind::Http1(sender, life);
+                let kind = Kind::Http1(Single { sender, open }, life);
                 let lease = Lease { place, kind, met: met.clone(), kept: Vec::new(), busy: None };
                 let response = response.map(Arriving::Http1);
                 return Ok(Got { response, met, lease, through: None });
@@ -440,18 +479,14 @@ async fn connected(way: Way<'_>, spoken: Spoken) -> Result<(Line, Met), Failure>
 }
 
 /// A connection of HTTP/1.1 that is there, or a new one.
-async fn taken(
-    way: Way<'_>,
-    place: &Place,
-    is_anew: bool,
-) -> Result<Taken<http1::SendRequest<Upload>>, Failure> {
+async fn taken(way: Way<'_>, place: &Place, is_anew: bool) -> Result<Taken<Single>, Failure> {
     if !is_anew && let Some(taken) = place.idle() {
         return Ok(taken);
     }
     Box::pin(dial_http1(way, place)).await
 }
 
-async fn dial_http1(way: Way<'_>, place: &Place) -> Result<Taken<http1::SendRequest<Upload>>, Failure> {
+async fn dial_http1(way: Way<'_>, place: &Place) -> Result<Taken<Single>, Failure> {
     let room = room(way, place, || place.idle()).await?;
     if let Some((Room::Idle(taken), _)) = room {
         return Ok(taken);
@@ -465,13 +500,14 @@ async fn dial_http1(way: Way<'_>, place: &Place) -> Result<Taken<http1::SendRequ
         .await
         .map_err(|error| Failure::Handshake(error.into()))?;
     // The wait for it is over; its place lasts as long as it does.
-    let lasting = room.and_then(|(room, open)| Some((room.seat()?, open)));
+    let open = room.and_then(|(room, seat)| Some(Open { _counted: room.seat()?, _seat: seat })).map(Arc::new);
+    let lasting = open.clone();
     lane.crew.add("line", async move {
         // How it ends is told to whoever has a request on it.
         let _ = conn.with_upgrades().await;
         drop(lasting);
     });
-    Ok(Taken { sender, met: Arc::new(met), life: Life::begin() })
+    Ok(Taken { sender: Single { sender, open }, met: Arc::new(met), life: Life::begin() })
 }
 
 /// A seat on a connection of HTTP/2 that is there, or on a new one.
@@ -482,19 +518,28 @@ async fn seat(way: Way<'_>, place: &Place) -> Result<(Taken<Sender>, Seat), Fail
     }
 }
 
-/// One dial serves all who wait for it.
+/// One dial serves all who wait for it, also if it fails: one after the other, the last of many would wait for as many
+/// failures.
 async fn dial_http2(way: Way<'_>, place: &Place) -> Result<(Taken<Sender>, Seat), Failure> {
+    let since = now();
     let _turn = place.dialling.lock().await;
     if let Some(taken) = place.shared() {
         return Ok(taken);
+    }
+    if let Some(failure) = place.failed_since(since) {
+        return Err(failure);
     }
     let room = room(way, place, || place.shared()).await?;
     if let Some((Room::Idle(taken), _)) = room {
         return Ok(taken);
     }
-    let (line, met) = connected(way, Spoken::Http2).await?;
-    // The wait for it is over; its place lasts as long as it does.
-    let lasting = room.and_then(|(room, open)| Some((room.seat()?, open)));
-    let sender = Sender::begin(line, &way.lane.crew, HEAD_MOST, lasting).await?;
+    let begun = async {
+        let (line, met) = connected(way, Spoken::Http2).await?;
+        // The wait for it is over; its place lasts as long as it does.
+        let lasting = room.and_then(|(room, open)| Some((room.seat()?, open)));
+        let sender = Sender::begin(line, &way.lane.crew, HEAD_MOST, lasting).await?;
+        Ok((sender, met))
+    };
+    let (sender, met) = begun.await.inspect_err(|failure| place.note(failure))?;
     Ok(place.share(sender, Arc::new(met)))
 }

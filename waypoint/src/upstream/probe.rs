@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 use tracing::{info, warn};
 
-use super::{connect, endpoint, plan_by};
+use super::{By, connect, endpoint, plan_by};
 use crate::call::{self, CallError};
 use crate::lane::Lane;
 use crate::metrics::{Governed, names};
@@ -186,7 +186,7 @@ async fn ask(lane: &Arc<Lane>, subject: &Subject, ask: &Ask) -> Option<bool> {
     let hostname = service.hostname.clone();
     let to = Bound::Service { service, port: subject.port, subset: None };
     let mut hints = Hints { stay: Some(subject.uid.clone()), ..Hints::default() };
-    let plan = plan_by(lane, &to, &mut hints, (None, None)).await.ok()?;
+    let plan = plan_by(lane, &to, &mut hints, &By::default()).await.ok()?;
     // It may be away, and then another would be asked.
     endpoint(&plan).filter(|it| it.uid == subject.uid)?;
     Some(match ask {

@@ -9,8 +9,8 @@ use ambit_kit::Tokens;
 use ambit_model::authentication::{Authentication, KeySource, PATIENCE as KEYS_WAIT, Place, TokenRule};
 use ambit_model::delta::Change;
 use ambit_model::http_route::{
-    Backend, Cors, Filters, HeaderMatch, Match, Names, Parent, PathMatch, Route, Rule, Timeouts, Upstream,
-    ValueMatch,
+    Backend, Cors, Filters, HeaderMatch, Match, Names, Parent, PathMatch, Route, Rule, TimeLimit, Timeouts,
+    Upstream, ValueMatch,
 };
 use ambit_model::policy::TextMatch;
 use ambit_model::provider::{Authorizer, BodyShown, OverHttp, Provider, ProviderKind, Speaks as Asks, Which};
@@ -24,7 +24,8 @@ use serde_json::json;
 use crate::authorizer::{Authorizer as Asked, Says, authorizer, field, header, no, number, yes};
 use crate::backend::{Seen, Speaks, backend};
 use crate::client::{Answer, Client, empty, full, http1, http2};
-use crate::scene::{Scene, endpoint_of, scene, service, shop};
+use crate::routes;
+use crate::scene::{PATIENCE, Scene, endpoint_of, scene, service, shop};
 
 const WEB: &str = "10.1.0.1:80";
 
@@ -510,4 +511,25 @@ async fn is_not_asked_for_browsers(scene: &Scene, client: &mut Client, them_ther
     let answer = client.ask(preflight.body(empty()).unwrap()).await;
     assert_eq!((answer.status, them_there.asked().len()), (204, 0), "{answer:?}");
     assert_eq!(get(client, "/pages", &headers).await.status, 403);
+}
+
+#[test]
+fn whom_a_route_asks_has_no_longer_than_the_route() {
+    let timeouts = Timeouts { request: TimeLimit::After(Duration::from_secs(1)), ..Timeouts::default() };
+    let filters = Ok(Filters { ask: Some(Arc::new(them(Asks::Grpc))), ..Filters::default() });
+    let mut world = world(AppProtocol::Grpc, Tunnel::Hbone);
+    world.push(routes::route(vec![Rule {
+        filters,
+        timeouts,
+        ..routes::rule(routes::prefix("/"), vec![routes::to("web", 1)])
+    }]));
+    scene(&world, async |scene| {
+        let one = backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
+        let them_there = authorizer(scene, Some("authz"), ("127.0.0.5", true)).await;
+        them_there.say(Says::Nothing);
+        let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
+        let answer = tokio::time::timeout(PATIENCE, client.get("/a")).await.expect("an end");
+        assert_eq!((answer.status, one.requests.load(Ordering::SeqCst)), (504, 0));
+        assert_eq!(them_there.asked().len(), 1);
+    });
 }

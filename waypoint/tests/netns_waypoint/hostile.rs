@@ -1,10 +1,12 @@
 //! What clients send to do harm, or by mistake: it is refused, it ends the connection that it came on, and nothing
 //! else; and what only looks like it passes.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ambit_hbone::nested::Nested;
+use ambit_model::http_route::{Direct, Filters, Rule};
 use ambit_model::service::AppProtocol;
 use http::{Method, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::backend::{Speaks, backend};
 use crate::client::{empty, http1, http2, raw, read, until};
+use crate::routes::{prefix, route, rule, to};
 use crate::scene::{PATIENCE, Scene, scene, scene_with, shop};
 
 const WEB: &str = "10.1.0.1:80";
@@ -325,7 +328,13 @@ fn one_client_cannot_take_all_the_room_there_is() {
 
 #[test]
 fn a_websocket_over_http2_is_one_over_http1_for_the_application() {
-    scene(&shop(AppProtocol::Http11), async |scene| {
+    let direct = Filters { direct: Some(Direct { status: 200, body: Arc::default() }), ..Filters::default() };
+    let mut world = shop(AppProtocol::Http11);
+    world.push(route(vec![
+        Rule { filters: Ok(direct), ..rule(prefix("/direct"), vec![]) },
+        rule(prefix("/"), vec![to("web", 1)]),
+    ]));
+    scene(&world, async |scene| {
         let seen = backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
         let mut client = http2(open(scene).await).await;
         // Whatever it is: with an answer, the client knows what the waypoint can do.
@@ -338,6 +347,8 @@ fn a_websocket_over_http2_is_one_over_http1_for_the_application() {
         // An answer that is no websocket must not look like one.
         assert_eq!(read(client.send(ask("websocket", "/status/200")).await.unwrap()).await.status, 502);
         assert_eq!(read(client.send(ask("websocket", "/status/404")).await.unwrap()).await.status, 404);
+        // Nor one of ours.
+        assert_eq!(read(client.send(ask("websocket", "/direct")).await.unwrap()).await.status, 502);
         let mut response = client.send(ask("websocket", "/chat")).await.unwrap();
         assert_eq!(response.status(), 200);
         let mut io = hyper_util::rt::TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());

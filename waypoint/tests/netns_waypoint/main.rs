@@ -26,6 +26,8 @@ mod hostile;
 #[cfg(test)]
 mod interim;
 #[cfg(test)]
+mod judged;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod messages;

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ambit_kit::Authority;
+use ambit_model::address::{NetworkAddress, NetworkRange};
 use ambit_model::credential::{Credential, Secret, Shown};
 use ambit_model::delta::Change;
-use ambit_model::service::{AppProtocol, Service};
-use ambit_model::traffic::{Handling, Origination, Roots, SubjectName, Traffic};
+use ambit_model::service::{AppProtocol, LoadBalancing, Service, ServicePort};
+use ambit_model::traffic::{Handling, Limits, Origination, Roots, SubjectName, Traffic};
 use ambit_model::workload::{Tunnel, Workload};
 use ambit_process::net::{TcpListener, TcpStream};
 use ambit_tls::ServerConfig;
@@ -91,7 +93,7 @@ async fn until(client: &mut Client, host: &str, status: u16) {
             return;
         }
         assert!(tokio::time::Instant::now() < end, "{host} {status}: {answer:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -150,6 +152,51 @@ fn tls_begins_to_an_endpoint_that_proves_its_name_and_nothing_is_sent_to_one_tha
             assert_eq!(ask(&mut client, "other.example.com").await.status, status, "{what}");
         }
         assert!(count.load(Ordering::SeqCst) > before);
+    });
+}
+
+#[test]
+fn a_service_that_is_wherever_it_is_asked_for_is_asked_for_there_and_nowhere_else() {
+    let mode = ambit_model::service::BalanceMode::Passthrough;
+    let passed = |name: &str, vips: &[&str], ranges: &[&str], protocol| {
+        let at = |ip: &&str| NetworkAddress::new("".into(), ip.parse().unwrap());
+        let range = |range: &&str| NetworkRange { network: "".into(), range: range.parse().unwrap() };
+        let health = ambit_model::service::HealthRule::OnlyHealthy;
+        let ports = BTreeMap::from([(8080, ServicePort { target: 8080, protocol })]);
+        Change::Service(Arc::new(Service {
+            vips: vips.iter().map(at).collect(),
+            ranges: ranges.iter().map(range).collect(),
+            ports,
+            load_balancing: Some(LoadBalancing { preference: Vec::new(), mode, health }),
+            ..service(name, "10.1.0.1", protocol)
+        }))
+    };
+    let world = [
+        passed("range", &[], &["127.0.0.48/30"], AppProtocol::Http11),
+        passed("opaque", &[], &["127.0.0.52/30"], AppProtocol::Tcp),
+        passed("several", &["127.0.0.60", "127.0.0.61"], &[], AppProtocol::Http11),
+    ];
+    scene(&world, async |scene| {
+        let mut counts = Vec::new();
+        for ip in [OUTSIDE, "127.0.0.53", "127.0.0.60", "127.0.0.61"] {
+            counts.push(server(scene, ip, None).await);
+        }
+        let seen = || counts.iter().map(|it| it.load(Ordering::SeqCst)).collect::<Vec<_>>();
+        for (asked, wanted) in [
+            ("127.0.0.50:8080", [1, 0, 0, 0]),
+            ("127.0.0.53:8080", [1, 1, 0, 0]),
+            ("127.0.0.61:8080", [1, 1, 0, 1]),
+            ("127.0.0.60:8080", [1, 1, 1, 1]),
+        ] {
+            let mut client = http1(scene.open("cart", asked).await.unwrap()).await;
+            assert_eq!(ask(&mut client, "vendor.example").await.status, 200, "{asked}");
+            assert_eq!(seen(), wanted, "{asked}");
+        }
+        // Where nobody is, nobody answers in their place.
+        let mut client = http1(scene.open("cart", "127.0.0.49:8080").await.unwrap()).await;
+        assert_eq!(ask(&mut client, "vendor.example").await.status, 503);
+        assert!(scene.open("cart", "127.0.0.54:8080").await.is_err());
+        assert_eq!(seen(), [1; 4]);
     });
 }
 
@@ -235,7 +282,7 @@ fn a_certificate_is_shown_to_an_endpoint_that_asks_for_one_and_its_key_is_shown_
             let end = tokio::time::Instant::now() + PATIENCE;
             while comes_back(scene).await != wanted {
                 assert!(tokio::time::Instant::now() < end, "{what}:\n{}", scene.log());
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
         scene.logged(&["the secret shop/gate is not known here"]);
@@ -304,5 +351,51 @@ fn without_a_word_no_private_address_is_asked_for_a_host_below_a_wildcard() {
         let mut client = http1(scene.open("cart", WEB).await.unwrap()).await;
         assert_eq!(ask(&mut client, "a.example.com").await.status, 503);
         assert_eq!(there.load(Ordering::SeqCst), 0);
+    });
+}
+
+/// Takes connections and says nothing on them; how many there were.
+async fn silent(scene: &mut Scene) -> Arc<AtomicUsize> {
+    let listener = TcpListener::bind((OUTSIDE, 8080)).await.unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    scene.tasks.spawn("silent", move |stop| async move {
+        let mut held = Vec::new();
+        loop {
+            tokio::select! {
+                taken = listener.accept() => held.push(taken.unwrap()),
+                () = stop.stopped() => return,
+            }
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    count
+}
+
+#[test]
+fn of_all_who_wait_for_a_connection_that_fails_none_waits_for_another_failure_of_its_own() {
+    const MANY: usize = 12;
+    let of = "shop/web.shop.svc.cluster.local".parse().unwrap();
+    let limits = Limits { connect: Some(Duration::from_secs(1)), ..Limits::default() };
+    let handling = Handling {
+        tls: Some(Origination { server: None, names: Vec::new(), roots: Roots::Unchecked, shown: None }),
+        limits,
+        ..Handling::default()
+    };
+    let world = [
+        Change::Service(Arc::new(service("web", "10.1.0.1", AppProtocol::Http2))),
+        Change::Workload(Arc::new(plain("one", OUTSIDE))),
+        Change::Traffic(Arc::new(Traffic { handling, ..Traffic::unsaid(of) })),
+    ];
+    scene(&world, async |scene| {
+        let count = silent(scene).await;
+        let mut clients = Vec::new();
+        for _ in 0..MANY {
+            clients.push(http1(scene.open("cart", WEB).await.unwrap()).await);
+        }
+        let all = clients.iter_mut().map(|client| client.get("/"));
+        let answers = tokio::time::timeout(PATIENCE, futures_util::future::join_all(all)).await.unwrap();
+        assert!(answers.iter().all(|it| it.status == 503), "{answers:?}");
+        assert!(count.load(Ordering::SeqCst) < MANY, "{count:?} connections");
     });
 }

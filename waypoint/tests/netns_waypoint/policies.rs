@@ -252,8 +252,10 @@ fn headers_hosts_ports_and_addresses_are_those_of_the_very_request() {
             (&[][..], 200),
             (&[("x-role", "guest")][..], 403),
             (&[("x-role", "admin")][..], 200),
-            // Of several, all of them joined: no second one hides, or makes, the first.
-            (&[("x-role", "admin"), ("x-role", "guest")][..], 200),
+            // Of several, each counts: no second one hides the first.
+            (&[("x-role", "admin"), ("x-role", "guest")][..], 403),
+            (&[("x-role", "guest"), ("x-role", "guest")][..], 403),
+            (&[("x-role", "admin"), ("x-role", "owner")][..], 200),
             (&[("x-forwarded-for", "203.0.113.7")][..], 403),
             (&[("x-forwarded-for", "203.0.113.7, 198.51.100.1")][..], 200),
         ] {

@@ -7,12 +7,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ambit_model::delta::Change;
+use ambit_model::http_route::{Rule, TimeLimit, Timeouts};
 use ambit_model::service::AppProtocol;
 use ambit_model::traffic::{Adaptive, Ask, Balance, Handling, Probe, Traffic};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backend::{Seen, Speaks, backend};
 use crate::client::{Client, empty, full, http1, http2};
+use crate::routes::{prefix, route, rule, to};
 use crate::scene::{PATIENCE, Scene, endpoint, scene, shop};
 
 const WEB: &str = "10.1.0.1:80";
@@ -146,6 +148,23 @@ fn a_second_endpoint_answers_where_the_first_takes_long_and_only_what_may_be_don
             waits += u32::from(timeout(Duration::from_secs(1), client.ask(request)).await.is_err());
         }
         assert_eq!(waits, 1, "one of two comes to the slow one, and stays there");
+    });
+}
+
+#[test]
+fn where_neither_of_two_answers_both_have_the_time_of_one_attempt() {
+    let hedge_after = Some(Duration::from_millis(50));
+    let handling = Handling { hedge_after, balance: Balance::RoundRobin, ..Handling::default() };
+    let timeouts =
+        Timeouts { backend_request: TimeLimit::After(Duration::from_secs(1)), ..Timeouts::default() };
+    let mut world = world(AppProtocol::Http11, handling);
+    world.push(route(vec![Rule { timeouts, ..rule(prefix("/"), vec![to("web", 1)]) }]));
+    scene(&world, async |scene| {
+        let _seen = backends(scene, Speaks::Http1).await;
+        let mut client = open(scene).await;
+        let answer = timeout(SOON, client.get("/held")).await.expect("an end");
+        assert_eq!(answer.status, 504, "{answer:?}");
+        scene.logged(&["response_flags=\"UT\""]);
     });
 }
 

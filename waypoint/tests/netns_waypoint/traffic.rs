@@ -12,7 +12,7 @@ use ambit_model::service::AppProtocol;
 use ambit_model::traffic::{
     Balance, Handling, HashBy, HashTable, Limits, Outlier, Proxied, Subset, Traffic, Version,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::backend::{Seen, Speaks, backend};
 use crate::client::{Answer, Client, empty, http1};
@@ -221,6 +221,50 @@ fn there_is_no_more_under_way_than_there_may_be_and_what_is_over_makes_room() {
             };
             assert!(metrics.lines().any(|line| wanted(&line)), "{reason}: {metrics}");
         }
+    });
+}
+
+/// A websocket that is open.
+async fn chat(client: &mut Client) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
+    let request = client.request("/chat").header("connection", "upgrade").header("upgrade", "websocket");
+    let mut response = client.send(request.body(empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 101);
+    let mut open = hyper_util::rt::TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    open.write_all(b"hello").await.unwrap();
+    open.read_exact(&mut [0; 5]).await.unwrap();
+    open
+}
+
+#[test]
+fn a_websocket_is_one_of_the_requests_and_its_connection_one_of_those_there_may_be_while_it_is_open() {
+    let limits = Limits { requests: Some(1), ..Limits::default() };
+    let limited = |limits| {
+        let mut world = shop(AppProtocol::Http11);
+        world.push(Change::Traffic(Arc::new(traffic(Handling { limits, ..Handling::default() }))));
+        world
+    };
+    scene(&limited(limits), async |scene| {
+        backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
+        let (mut talks, mut other) = (client(scene).await, client(scene).await);
+        let open = chat(&mut talks).await;
+        for _ in 0..3 {
+            let refused = other.get("/").await;
+            assert!(is_overflow(&refused), "{refused:?}");
+        }
+        drop((open, talks));
+        until(&mut other, "/", |answer| answer.status == 200).await;
+    });
+    let limits = Limits { connections: Some(1), ..Limits::default() };
+    scene(&limited(limits), async |scene| {
+        let seen = backend(scene, "one", "127.0.0.2", Speaks::Http1).await;
+        let (mut talks, mut other) = (client(scene).await, client(scene).await);
+        let open = chat(&mut talks).await;
+        let mut waits = Box::pin(other.get("/"));
+        let early = tokio::time::timeout(Duration::from_millis(500), &mut waits).await;
+        assert!(early.is_err(), "{early:?}");
+        assert_eq!(seen.requests.load(Ordering::SeqCst), 1);
+        drop((open, talks));
+        assert_eq!(tokio::time::timeout(PATIENCE, waits).await.expect("room").status, 200);
     });
 }
 

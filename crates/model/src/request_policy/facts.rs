@@ -95,10 +95,14 @@ impl<'a> Facts<'a> {
 impl<'a> Http<'a> {
     /// A header's value; of several, all of them joined. Of bytes that are no text, what is left of them.
     pub(crate) fn header(&self, name: &HeaderName) -> Option<Cow<'a, str>> {
-        let mut values =
-            self.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let mut values = self.values(name);
         let first = values.next()?;
         Some(values.fold(first, |joined, value| Cow::Owned(format!("{joined},{value}"))))
+    }
+
+    /// A header's values, each as it came.
+    pub(crate) fn values(&self, name: &HeaderName) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
+        self.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()))
     }
 }
 

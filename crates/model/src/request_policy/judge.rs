@@ -4,6 +4,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 
+use http::HeaderName;
 use ipnet::IpNet;
 
 use super::names::{is_of, is_of_any_case};
@@ -240,9 +241,7 @@ impl Eye<'_> {
     fn text(&self, of: &TextOf, values: &Condition<TextMatch>) -> bool {
         let claims = |path: &[Box<str>]| self.token(values, |token, it| is_any_of(it, &token.texts(path)));
         match of {
-            TextOf::Header(name) => {
-                self.http(values, |http, it| http.header(name).is_some_and(|found| is_of(it, &found)))
-            }
+            TextOf::Header(name) => self.header(name, values),
             TextOf::Principal => {
                 holds(values, |it| self.facts.principal().is_some_and(|found| is_of(it, found)))
             }
@@ -256,6 +255,33 @@ impl Eye<'_> {
             TextOf::Presenter => claims(&["azp".into()]),
             TextOf::Claim(path) => claims(path),
         }
+    }
+
+    /// Of a header that comes several times, all of them joined are judged, as one line would be, and each alone:
+    /// whichever of them the endpoint reads, none hides behind another. Whoever is to be kept out is so for one of them;
+    /// whoever is let in is so for all, or by the very list.
+    fn header(&self, name: &HeaderName, values: &Condition<TextMatch>) -> bool {
+        if values.is_empty() {
+            return true;
+        }
+        let Some(http) = &self.facts.http else { return self.in_doubt };
+        let whole = http.header(name);
+        let as_whole = holds(values, |it| whole.as_deref().is_some_and(|found| is_of(it, found)));
+        let mut each = http.values(name);
+        if http.values(name).nth(1).is_none() {
+            return as_whole;
+        }
+        if self.in_doubt {
+            return as_whole || each.any(|one| holds(values, |it| is_of(it, &one)));
+        }
+        let is_list = |it: &TextMatch| matches!(it, TextMatch::Exact(text) if whole.as_deref() == Some(text));
+        let by_list = values.any.iter().any(is_list);
+        as_whole
+            && each.all(|one| {
+                let accepted =
+                    by_list || values.any.is_empty() || values.any.iter().any(|it| is_of(it, &one));
+                accepted && !values.none.iter().any(|it| is_of(it, &one))
+            })
     }
 
     fn request_principals(&self, of: &Condition<RequestPrincipal>) -> bool {

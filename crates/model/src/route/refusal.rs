@@ -22,6 +22,12 @@ pub enum Refusal {
         /// What is wrong with its endpoints.
         why: NoEndpoint,
     },
+    /// The service is at whatever address is asked for, and it has none of its own where it was asked for by another.
+    #[error("service {service} is where it is asked for, and it was not asked for at an address of its own")]
+    AddressNeeded {
+        /// The service.
+        service: ServiceKey,
+    },
     /// The workload has neither an address in an allowed family nor a name.
     #[error("workload {workload} has no address that may be used")]
     NoAddress {
@@ -115,7 +121,9 @@ impl Refusal {
             Self::ReservedPort { .. } | Self::NoEndpoint { why: NoEndpoint::PortNotOnService(_), .. } => {
                 Blame::Client
             }
-            Self::NoEndpoint { .. } | Self::NoAddress { .. } => Blame::Destination,
+            Self::NoEndpoint { .. } | Self::NoAddress { .. } | Self::AddressNeeded { .. } => {
+                Blame::Destination
+            }
             Self::WaypointUnresolved { .. }
             | Self::GatewayMissing { .. }
             | Self::GatewayUnresolved { .. }
@@ -133,7 +141,7 @@ impl Refusal {
             Self::NoEndpoint { why: NoEndpoint::PortNotOnService(_), .. } => "port_not_on_service",
             Self::NoEndpoint { why: NoEndpoint::Unhealthy(_), .. } => "no_healthy_upstream",
             Self::NoEndpoint { .. } => "no_endpoint",
-            Self::NoAddress { .. } => "no_address",
+            Self::NoAddress { .. } | Self::AddressNeeded { .. } => "no_address",
             Self::WaypointUnresolved { .. } => "waypoint_unresolved",
             Self::GatewayMissing { .. } => "gateway_missing",
             Self::GatewayUnresolved { .. } => "gateway_unresolved",

@@ -296,7 +296,8 @@ fn each_attribute_that_can_be_required_is_compared() {
     let at = |of, range: &str| Requirement::Address { of, values: any([range.parse().unwrap()]) };
     for (requirement, wanted) in [
         (of(TextOf::Header("x-a".parse().unwrap()), &["1,2"]), true),
-        (of(TextOf::Header("X-A".parse().unwrap()), &["1*"]), true),
+        (of(TextOf::Header("X-A".parse().unwrap()), &["1*"]), false), // 2 is none of them
+        (of(TextOf::Header("X-A".parse().unwrap()), &["1*", "2"]), true),
         (of(TextOf::Header("x-a".parse().unwrap()), &["2"]), false),
         (of(TextOf::Header("x-none".parse().unwrap()), &["*"]), false),
         (of(TextOf::Header("x-empty".parse().unwrap()), &["*"]), false),
@@ -329,6 +330,34 @@ fn each_attribute_that_can_be_required_is_compared() {
             wanted,
             "{requirement:?}"
         );
+    }
+}
+
+#[test]
+fn of_a_header_that_comes_several_times_none_hides_behind_another() {
+    let (allow, deny) = (RequestAction::Allow, RequestAction::Deny);
+    let values = |values: &[&str]| any(values.iter().map(|text| text_match(text)));
+    let not = |values: &[&str]| none(values.iter().map(|text| text_match(text)));
+    for (headers, condition, allowed, denied) in [
+        ("x-role:admin", values(&["admin"]), true, true),
+        ("x-role:admin x-role:admin", values(&["admin"]), false, true),
+        ("x-role:admin x-role:guest", values(&["guest"]), false, true),
+        ("x-role:guest x-role:admin", values(&["guest"]), false, true),
+        ("x-role:admin x-role:guest", values(&["admin,guest"]), true, true),
+        ("x-role:admin x-role:guest", values(&["admin*"]), false, true),
+        ("x-role:admin x-role:guest", values(&["*guest"]), false, true),
+        ("x-role:admin x-role:guest", values(&["admin*", "guest"]), true, true),
+        ("x-role:admin x-role:guest", values(&["*"]), true, true),
+        ("x-role:admin x-role:", values(&["*"]), false, true),
+        ("x-role:admin x-role:guest", not(&["guest"]), false, true),
+        ("x-role:admin x-role:owner", not(&["guest"]), true, true),
+        ("x-role:guest x-role:guest", not(&["guest", "guest,guest"]), false, false),
+        ("x-role:admin x-role:guest", values(&["other"]), false, false),
+    ] {
+        let request = asked(&format!("GET / {headers}"));
+        let rule = header("x-role", condition.clone());
+        assert_eq!(request.is_of(allow.clone(), &rule), allowed, "{headers} is let in by {condition:?}");
+        assert_eq!(request.is_of(deny.clone(), &rule), denied, "{headers} is kept out by {condition:?}");
     }
 }
 
