@@ -272,10 +272,20 @@ impl Feed {
 
     fn note(&mut self, object: &ObjectRef) {
         self.triggers.insert(trigger(object));
-        self.gateways_changed |= matches!(object.kind, Kind::Gateway | Kind::GatewayClass | Kind::Namespace);
+        self.gateways_changed |= self.bears_on_gateways(object);
         self.references_changed |= refers(object.kind);
         self.entries_changed |= matches!(object.kind, Kind::ServiceEntry | Kind::Namespace | Kind::ConfigMap);
         self.unreported.extend(status::affected(self.catalog.world(), object));
+    }
+
+    /// Whether what is known of waypoints may be something else now. Which objects are looked at, and which gateways are
+    /// this control plane's, is for the mesh's configuration to say, and for the tags of revisions.
+    fn bears_on_gateways(&self, object: &ObjectRef) -> bool {
+        match object.kind {
+            Kind::Gateway | Kind::GatewayClass | Kind::Namespace | Kind::ConfigMap => true,
+            Kind::Service => *object.namespace == *self.catalog.world().mesh.system_namespace,
+            _ => false,
+        }
     }
 
     /// This replica begins to write: what the one before did not get to is for it to say.

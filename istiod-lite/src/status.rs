@@ -20,6 +20,7 @@ use crate::index::attached::route_kind;
 use crate::index::users::Named;
 use crate::index::{Space, World};
 use crate::translate::provider;
+use crate::translate::target::is_of_all;
 use crate::translate::waypoint::class_of;
 use crate::vips::{self, Given};
 
@@ -132,7 +133,7 @@ pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
     }
     let mut all = nearest(world, at);
     // What becomes of a route depends on what becomes of what it is attached to, and on others that are.
-    let routes: Vec<_> = parents_of_all(&all, at).flat_map(|it| world.routes_of(it)).collect();
+    let routes: Vec<_> = parents_of_all(&all, at).flat_map(|it| world.routes_by_way_of(it)).collect();
     let rules: Vec<_> = parents_of_all(&all, at).flat_map(|it| world.rules_of(it)).collect();
     // And what becomes of a policy that is attached to a route, on what becomes of that.
     let limits: Vec<_> = routes.iter().flat_map(|it| world.attached_to_route(it)).collect();
@@ -149,6 +150,8 @@ pub fn affected(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
     }
     let beside = world.parents_of(at).into_iter().flat_map(|it| world.routes_of(&it));
     all.extend(beside);
+    // What is delegated is said where it is delegated from.
+    all.extend(world.roots_of(at));
     // Whether somebody can be asked depends on whether their service is there.
     let hosts = hosts(world, at);
     if is_asked(world, &hosts) {
@@ -224,19 +227,20 @@ fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
             let itself = ObjectRef::new(Kind::Gateway, gateway.namespace, gateway.name);
             told_of(world, gateway).into_iter().chain([itself])
         });
-        return own(at).chain(told).collect();
+        return own(at).chain(told).chain(mesh_wide(world)).collect();
     }
     let home = if at.kind == Kind::Namespace { &at.name } else { &at.namespace };
     let users = || told_of(world, Named { namespace: home, name: &at.name });
     let Some(space) = world.space(home) else {
-        return own(at).chain(users().into_iter().filter(|_| at.kind == Kind::Gateway)).collect();
+        let gateways = || users().into_iter().chain(mesh_wide(world));
+        return own(at).chain(gateways().filter(|_| at.kind == Kind::Gateway)).collect();
     };
     match at.kind {
         Kind::Namespace => all_of(home, space),
         // What a policy is attached to comes and goes.
         Kind::Service | Kind::ServiceEntry | Kind::Gateway => {
             let attached = space.attached().map(|it| it.reference(home));
-            let users = users().into_iter().filter(|_| at.kind == Kind::Gateway);
+            let users = users().into_iter().chain(mesh_wide(world)).filter(|_| at.kind == Kind::Gateway);
             let beside = behind(world, space, at).chain(telling(home, space));
             own(at).chain(attached).chain(users).chain(beside).collect()
         }
@@ -256,6 +260,15 @@ fn nearest(world: &World, at: &ObjectRef) -> Vec<ObjectRef> {
         }
         _ => own(at).collect(),
     }
+}
+
+/// What is attached to waypoints of the whole mesh, or says what is told of them, is in force with the first of them, in
+/// whichever namespace.
+fn mesh_wide(world: &World) -> Vec<ObjectRef> {
+    let root = world.mesh.root_namespace.as_str();
+    let Some(space) = world.space(root) else { return Vec::new() };
+    let attached = space.attached().filter(|it| it.targets.iter().any(|it| it.kind == "GatewayClass"));
+    attached.map(|it| it.reference(root)).chain(telling(root, space)).collect()
 }
 
 /// The gateways that something may be a part of: by its label, or because they name their service.
@@ -286,6 +299,9 @@ fn targets(world: &World, space: &Space, policy: &ObjectRef) -> Vec<ObjectRef> {
         "Service" => vec![ObjectRef::new(Kind::Service, namespace, &target.name)],
         "ServiceEntry" => vec![ObjectRef::new(Kind::ServiceEntry, namespace, &target.name)],
         "Gateway" => told_of(world, Named { namespace, name: &target.name }),
+        "GatewayClass" if is_of_all(&target.name) => {
+            world.users_of_all().into_iter().filter(|it| TOLD.contains(&it.kind)).collect()
+        }
         "GatewayClass" => world.gateways_of(&target.name).flat_map(|it| told_of(world, it)).collect(),
         "HTTPRoute" | "GRPCRoute" => {
             let route = route_kind(target).map(|kind| ObjectRef::new(kind, namespace, &target.name));

@@ -23,7 +23,7 @@ pub mod route;
 mod service;
 mod service_entry;
 mod slice;
-mod target;
+pub(crate) mod target;
 pub mod telemetry;
 mod uid;
 pub mod waypoint;

@@ -70,7 +70,7 @@ fn hosts(entry: &ServiceEntry) -> impl Iterator<Item = &str> {
 /// What is in use.
 struct Taken {
     ranges: Ranges,
-    /// What people wrote down.
+    /// What people wrote down, within the ranges.
     written: Vec<IpNet>,
     given: BTreeSet<IpAddr>,
 }
@@ -78,11 +78,12 @@ struct Taken {
 impl Taken {
     fn new(ranges: Ranges, entries: &[&ServiceEntry]) -> Self {
         let written = entries.iter().flat_map(|entry| &entry.spec.addresses).map(|cidr| cidr.0);
-        let near = |net: &IpNet| match net {
-            IpNet::V4(net) => ranges.v4.contains(&net.network()) || net.contains(&ranges.v4.network()),
-            IpNet::V6(net) => ranges.v6.contains(&net.network()) || net.contains(&ranges.v6.network()),
+        // A wider one, as of all addresses there are, is meant for what nobody else has: it takes nothing from others.
+        let inside = |net: &IpNet| match net {
+            IpNet::V4(net) => ranges.v4.contains(net),
+            IpNet::V6(net) => ranges.v6.contains(net),
         };
-        Self { ranges, written: written.filter(near).collect(), given: BTreeSet::new() }
+        Self { ranges, written: written.filter(inside).collect(), given: BTreeSet::new() }
     }
 
     /// The addresses that an entry has and may keep: one of each family for a host. Called for the oldest first.

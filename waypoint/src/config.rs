@@ -76,9 +76,15 @@ pub struct Config {
 
 const GATEWAY: Key<Option<String>> =
     Key::new("GATEWAY_NAME", "the name of our Gateway", |t| text(t).map(Some), || None);
+const SERVICE: Key<Option<String>> = Key::new(
+    "GATEWAY_SERVICE",
+    "the name of our Gateway's service; without a word, it is called as the Gateway",
+    |t| text(t).map(Some),
+    || None,
+);
 const ACCOUNT: Key<Option<String>> = Key::new(
     "SERVICE_ACCOUNT",
-    "our service account; without a word, it is called as the Gateway",
+    "our service account; without a word, it is called as the service",
     |t| text(t).map(Some),
     || None,
 );
@@ -175,7 +181,7 @@ impl Config {
         let mut faults = Faults::new();
         let f = &mut faults;
         let place = Place::read(source, f);
-        let (pod, service) = gateway(source, f, &place.domain);
+        let (pod, gateway, service) = gateway(source, f, &place.domain);
         let trust_domain = DOMAIN.read(source, f);
         let identity = Identity {
             trust_domain: name(f, DOMAIN.name, trust_domain).unwrap_or_default(),
@@ -194,7 +200,7 @@ impl Config {
             terms: &terms,
         };
         let this = Self {
-            waypoint: Waypoint { service, network: place.network.clone(), addresses },
+            waypoint: Waypoint { gateway, service, network: place.network.clone(), addresses },
             control: Control::read(source, f, &us),
             ports: Ports { admin: 15000, stats: 15020, readiness: 15021 },
             listen: LISTEN.read(source, f),
@@ -226,11 +232,15 @@ impl Config {
 }
 
 /// Who we are, and the service of our Gateway.
-fn gateway(source: &dyn Source, f: &mut Faults, domain: &str) -> (PodInfo, ServiceKey) {
+fn gateway(source: &dyn Source, f: &mut Faults, domain: &str) -> (PodInfo, Label, ServiceKey) {
     let given = GATEWAY.require(source, f).unwrap_or_else(|| "unknown".into());
     let namespace = NAMESPACE.require(source, f).unwrap_or_else(|| "default".into());
-    let account = ACCOUNT.read(source, f).unwrap_or_else(|| given.clone());
-    let host = name(f, GATEWAY.name, format!("{given}.{namespace}.svc.{domain}"));
+    let (service, named_by) = match SERVICE.read(source, f) {
+        Some(service) => (service, SERVICE.name),
+        None => (given.clone(), GATEWAY.name),
+    };
+    let account = ACCOUNT.read(source, f).unwrap_or_else(|| service.clone());
+    let host = name(f, named_by, format!("{service}.{namespace}.svc.{domain}"));
     let namespace = name(f, NAMESPACE.name, namespace);
     let pod = PodInfo {
         name: POD.read(source, f).unwrap_or_default().into(),
@@ -238,7 +248,7 @@ fn gateway(source: &dyn Source, f: &mut Faults, domain: &str) -> (PodInfo, Servi
         service_account: name::<ServiceAccount>(f, ACCOUNT.name, account).unwrap_or_default(),
     };
     let key = ServiceKey { namespace: pod.namespace.clone(), hostname: host.unwrap_or_else(fallback) };
-    (pod, key)
+    (pod, given.into(), key)
 }
 
 /// Stands in until the faults are reported.
@@ -277,7 +287,11 @@ mod tests {
         let config = read(&given).unwrap();
         assert_eq!(config.identity.to_string(), "spiffe://cluster.local/ns/shop/sa/way");
         assert_eq!(config.waypoint.service.to_string(), "shop/way.shop.svc.cluster.local");
-        assert_eq!(config.waypoint.addresses.len(), 1);
+        assert_eq!((config.waypoint.name(), config.waypoint.addresses.len()), ("way", 1));
+        let other = [("GATEWAY_SERVICE", "other")];
+        let config = read(&[&given[..], &other[..]].concat()).unwrap();
+        assert_eq!(config.waypoint.service.to_string(), "shop/other.shop.svc.cluster.local");
+        assert_eq!((config.waypoint.name(), config.identity.service_account.as_str()), ("way", "other"));
         let more = [("SERVICE_ACCOUNT", "cart"), ("TRUST_DOMAIN", "td"), ("CLUSTER_DOMAIN", "k8s.example")];
         let config = read(&[&given[..], &more[..]].concat()).unwrap();
         assert_eq!(config.identity.to_string(), "spiffe://td/ns/shop/sa/cart");

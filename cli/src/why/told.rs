@@ -51,9 +51,12 @@ impl Told {
         let whole: Value = serde_json::from_str(&self.dump).map_err(|_| ToldError::Gateway)?;
         let gateway = whole.get("gateway").and_then(Value::as_str).ok_or(ToldError::Gateway)?;
         let service: ServiceKey = gateway.parse()?;
+        // One that does not say is called as its service.
+        let called = service.hostname.as_str().split('.').next().unwrap_or_default();
+        let named = whole.get("gatewayName").and_then(Value::as_str).unwrap_or(called).into();
         let itself = find::source(&world, pod)?;
         let network = itself.network.clone();
         let own = itself.addresses.iter().map(|ip| NetworkAddress::new(network.clone(), *ip)).collect();
-        Ok((world, Waypoint { service, network, addresses: own }))
+        Ok((world, Waypoint { gateway: named, service, network, addresses: own }))
     }
 }

@@ -26,8 +26,12 @@ pub const NAMES_PER_REQUEST: usize = 200_000;
 /// The text of a NACK: it names every refused resource, and is logged and kept by the publisher.
 pub const NACK_TEXT: usize = 4096;
 
-/// Services that one route is attached to (`waypoint.md` 2.2, as the following).
-pub const ROUTE_PARENTS: usize = 32;
+/// Hosts of one service entry: each is a service of its own to a waypoint.
+pub const ENTRY_HOSTS: usize = 256;
+
+/// Services that one route is attached to (`waypoint.md` 2.2, as the following): 32 parents, each a service entry at the
+/// most.
+pub const ROUTE_PARENTS: usize = 32 * ENTRY_HOSTS;
 
 /// Rules of one route.
 pub const ROUTE_RULES: usize = 16;
@@ -80,8 +84,11 @@ pub const RETRIES: usize = 100;
 /// Status codes or events that are retried after; there are 200 codes.
 pub const RETRY_CODES: usize = 200;
 
-/// Targets of one policy of requests (`waypoint.md` 1.11).
-pub const POLICY_TARGETS: usize = 16;
+/// Targets of one policy of requests (`waypoint.md` 1.11): 16 that it names, each a service entry at the most.
+pub const POLICY_TARGETS: usize = 16 * ENTRY_HOSTS;
+
+/// Routes that one policy names.
+pub const POLICY_ROUTES: usize = 16;
 
 /// Limits that a waypoint counts itself in one policy; a request is looked at by each.
 pub const LOCAL_LIMITS: usize = 64;

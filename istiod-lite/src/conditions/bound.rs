@@ -19,6 +19,7 @@ use crate::translate::demand::demand;
 use crate::translate::ext_proc::ext_proc;
 use crate::translate::provider::authorizer;
 use crate::translate::rate_limit::rate_limit;
+use crate::translate::target::is_of_all;
 use crate::translate::waypoint::{
     Asker, Attachment, Bound, Canary, CanaryFault, Fault, Unbound, attach, class_of, is_waypoint,
 };
@@ -256,6 +257,11 @@ const NOT_JUDGED: (&str, &str) = (
 const NOT_BOUND: (&str, &str) =
     ("AncestorNotBound", "no waypoint enforces it, for none is attached to the target");
 
+const NOT_SENT: (&str, &str) = (
+    "UnsupportedValue",
+    "of classes, waypoints go by istio-waypoint and ambit-waypoint alone, each of which stands for all of them",
+);
+
 /// Why a policy is not enforced for a target.
 type NotEnforced = (&'static str, &'static str);
 
@@ -323,9 +329,19 @@ fn unbound(world: &World, home: &str, target: &PolicyTarget) -> Result<(), NotEn
 }
 
 fn of_class(world: &World, class: &str) -> Result<(), NotEnforced> {
-    let gateways = world.spaces().flat_map(|(_, space)| space.gateways.values());
-    let mut of_class = gateways.filter(|it| it.spec.gateway_class_name == class && is_waypoint(world, it));
-    of_class.next().map_or(Err(NOT_BOUND), |it| judged(world, it))
+    let waypoints = || {
+        let gateways = world.spaces().flat_map(|(_, space)| space.gateways.values());
+        gateways.filter(|it| is_waypoint(world, it)).map(AsRef::as_ref)
+    };
+    // What is for all waypoints is in force at any of ours, of whichever class that is.
+    if is_of_all(class) && waypoints().any(|it| judged(world, it).is_ok()) {
+        return Ok(());
+    }
+    let mut of_class = waypoints().filter(|it| it.spec.gateway_class_name == class);
+    match of_class.next().map_or(Err(NOT_BOUND), |it| judged(world, it)) {
+        Ok(()) if !is_of_all(class) => Err(NOT_SENT),
+        said => said,
+    }
 }
 
 /// Ours judge requests.

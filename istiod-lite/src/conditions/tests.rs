@@ -391,3 +391,37 @@ fn a_destination_rule_reads_who_goes_by_it_and_what_of_it_is_not_honoured() {
         assert_eq!(found, [format!("WaypointAccepted={told}")], "{spec} {more}");
     }
 }
+
+#[test]
+fn a_policy_of_a_class_is_in_force_at_all_waypoints_of_ours_or_says_that_it_is_not() {
+    let gateway = |class: &str| {
+        format!(
+            "---\n{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: way, namespace: shop}}, spec: {{gatewayClassName: {class}, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}}}\n"
+        )
+    };
+    let made = "---\n{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: own}, spec: {controllerName: istio.io/mesh-controller}}\n";
+    let policy = |class: &str| {
+        format!(
+            "---\n{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, namespace: istio-system}}, spec: {{targetRefs: [{{group: gateway.networking.k8s.io, kind: GatewayClass, name: {class}}}], rules: [{{}}]}}}}\n"
+        )
+    };
+    for (gateway_class, class, wanted) in [
+        ("istio-waypoint", "istio-waypoint", "True Accepted"),
+        ("ambit-waypoint", "istio-waypoint", "True Accepted"),
+        ("own", "istio-waypoint", "True Accepted"),
+        ("istio-agentgateway-waypoint", "istio-waypoint", "False AncestorNotBound"),
+        ("istio-agentgateway-waypoint", "istio-agentgateway-waypoint", "False UnsupportedValue"),
+        // Its gateways are ours, but nothing that is attached to it is sent to anybody.
+        ("own", "own", "False UnsupportedValue"),
+        ("istio-waypoint", "own", "False AncestorNotBound"),
+    ] {
+        let world = world(&(made.to_owned() + &gateway(gateway_class) + &policy(class)));
+        let policies = &world.space("istio-system").unwrap().policies;
+        let is_sent = crate::translate::demand::demand(&world, &policies["p"])
+            .is_some_and(|it| it.targets.contains(&ambit_model::request_policy::Target::Mesh));
+        let told = of(&world, &ObjectRef::new(Kind::AuthorizationPolicy, "istio-system", "p"));
+        let told: Vec<_> = told.iter().map(|it| format!("{} {}", it.status, it.reason)).collect();
+        assert_eq!(told, [wanted], "{gateway_class} {class}");
+        assert!(is_sent || !wanted.starts_with("True"), "{gateway_class} {class}");
+    }
+}

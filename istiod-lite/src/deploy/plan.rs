@@ -254,7 +254,8 @@ impl<'a> Parts<'a> {
         let Template { control_plane, domain, trust_domain, cluster, .. } = self.template;
         let roots = "/var/run/secrets/istio/root-cert.pem";
         let texts = [
-            ("GATEWAY_NAME", self.name),
+            ("GATEWAY_NAME", self.gateway.metadata.name.as_str()),
+            ("GATEWAY_SERVICE", self.name),
             ("SERVICE_ACCOUNT", self.account),
             ("XDS_ADDRESS", control_plane),
             ("CA_ADDRESS", control_plane),

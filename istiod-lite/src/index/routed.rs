@@ -36,6 +36,24 @@ impl World {
         named.flatten().cloned().collect()
     }
 
+    /// The same, with those that delegate to one of them: where that leads is theirs to say.
+    #[must_use]
+    pub fn routes_by_way_of(&self, at: &ObjectRef) -> BTreeSet<ObjectRef> {
+        let mut all = self.routes_of(at);
+        let is_part = |it: &&ObjectRef| self.virtual_service(it).is_some_and(|it| it.spec.hosts.is_empty());
+        let roots: Vec<_> = all.iter().filter(is_part).flat_map(|it| self.roots_of(it)).collect();
+        all.extend(roots);
+        all
+    }
+
+    /// The virtual services that delegate to one, with whatever else names it.
+    #[must_use]
+    pub fn roots_of(&self, at: &ObjectRef) -> BTreeSet<ObjectRef> {
+        let is_one = at.kind == Kind::VirtualService;
+        let named = if is_one { self.routes_of(at) } else { BTreeSet::new() };
+        named.into_iter().filter(|it| it.kind == Kind::VirtualService).collect()
+    }
+
     /// The services and service entries that a route is attached to.
     #[must_use]
     pub fn parents_of(&self, at: &ObjectRef) -> Vec<ObjectRef> {
@@ -121,11 +139,7 @@ impl World {
 /// The kind of a parent that is the mesh's.
 #[must_use]
 pub fn parent_kind(parent: &ParentRef) -> Option<Kind> {
-    match (parent.group.as_str(), parent.kind.as_str()) {
-        ("" | "core", "Service") => Some(Kind::Service),
-        ("networking.istio.io", "ServiceEntry") => Some(Kind::ServiceEntry),
-        _ => None,
-    }
+    parent.kind_in_mesh()
 }
 
 fn backends<'a>(refs: &'a [BackendRef], filters: &'a [Filter]) -> impl Iterator<Item = &'a BackendRef> {

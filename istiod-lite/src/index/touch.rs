@@ -12,6 +12,7 @@ use crate::index::attached::route_kind;
 use crate::index::unit::{Unit, UnitKind};
 use crate::index::users::Named;
 use crate::index::{Space, World};
+use crate::translate::target::is_of_all;
 
 /// The units that an object, as it is now, takes part in.
 #[must_use]
@@ -60,7 +61,7 @@ fn of_object(world: &World, at: &ObjectRef) -> BTreeSet<Unit> {
             units.extend(named(UnitKind::Service, home, space.services.keys()));
             units.extend(named(UnitKind::ServiceEntry, home, space.entries.keys()));
             waypointed(space, home, &mut units);
-            visible(world, space, &mut units);
+            visible(world, space, home, &mut units);
             spoken_of(world, space, home, &mut units);
         }
         Kind::Gateway if !world.ways_of(at).is_empty() => everything(world, &mut units),
@@ -128,17 +129,21 @@ fn waypointed(space: &Space, home: &Arc<str>, units: &mut BTreeSet<Unit>) {
     units.extend(named(UnitKind::WorkloadEntry, home, space.workloads.keys()));
 }
 
-/// When visibility goes by labels of a namespace, which entry is preferred for a host does so as well.
-fn visible(world: &World, space: &Space, units: &mut BTreeSet<Unit>) {
-    if world.mesh.visibility.is_some() {
-        for host in space.entries.values().flat_map(|entry| &entry.spec.hosts) {
-            rivals(world, &host.0, units);
-        }
+/// When visibility goes by labels of a namespace, which entry is preferred for a host does so as well, and where routes
+/// to that host lead.
+fn visible(world: &World, space: &Space, home: &Arc<str>, units: &mut BTreeSet<Unit>) {
+    if world.mesh.visibility.is_none() {
+        return;
+    }
+    for (name, entry) in &space.entries {
+        entry.spec.hosts.iter().for_each(|host| rivals(world, &host.0, units));
+        let routes = world.routes_by_way_of(&ObjectRef::new(Kind::ServiceEntry, home, name));
+        units.extend(routes.iter().filter_map(Unit::new));
     }
 }
 
 fn service(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
-    units.extend(world.routes_of(at).iter().filter_map(Unit::new));
+    units.extend(world.routes_by_way_of(at).iter().filter_map(Unit::new));
     let Some(service) = space.services.get(&at.name) else { return };
     if !service.spec.selector.is_empty() {
         chosen(space, &at.namespace, &service.spec.selector, units);
@@ -153,7 +158,7 @@ fn service(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Un
 }
 
 fn entry(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<Unit>) {
-    units.extend(world.routes_of(at).iter().filter_map(Unit::new));
+    units.extend(world.routes_by_way_of(at).iter().filter_map(Unit::new));
     // What is attached to an entry is attached to its hosts.
     let attached = space.attached().filter(|it| it.names("ServiceEntry", &at.name));
     units.extend(attached.filter_map(|it| Unit::new(&it.reference(&at.namespace))));
@@ -219,6 +224,9 @@ fn targeted(world: &World, space: &Space, at: &ObjectRef, units: &mut BTreeSet<U
             "Service" => drop(units.insert(unit(UnitKind::Service))),
             "ServiceEntry" => drop(units.insert(unit(UnitKind::ServiceEntry))),
             "Gateway" => going_through(world, Named { namespace: home, name }, units),
+            "GatewayClass" if is_of_all(name) => {
+                units.extend(world.users_of_all().iter().filter_map(Unit::new));
+            }
             "GatewayClass" => world.gateways_of(name).for_each(|it| going_through(world, it, units)),
             _ => {
                 let route = route_kind(target).map(|kind| ObjectRef::new(kind, home, name));

@@ -115,6 +115,16 @@ impl World {
         all
     }
 
+    /// The same of all gateways, whether they are there or not.
+    #[must_use]
+    pub fn users_of_all(&self) -> BTreeSet<ObjectRef> {
+        let named = self.users.0.keys().map(|(namespace, name)| Named { namespace, name });
+        let gateways = self
+            .spaces()
+            .flat_map(|(home, space)| space.gateways.keys().map(move |name| Named { namespace: home, name }));
+        named.chain(gateways).flat_map(|it| self.users(it)).collect()
+    }
+
     /// The gateways of a class.
     pub fn gateways_of<'a>(&'a self, class: &'a str) -> impl Iterator<Item = Named<'a>> {
         let gateways = self.spaces().flat_map(|(_, space)| space.gateways.values());

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use ambit_cluster::Overlay;
 use ambit_cluster::api::{Client, Duty, Hand, Orders, Share};
 use ambit_process::observe::Registry;
 use ambit_process::ready::Readiness;
@@ -9,7 +10,7 @@ use ambit_process::tasks::Tasks;
 
 use super::*;
 use crate::mesh::Mesh;
-use crate::testing::objects_in;
+use crate::testing::{objects, objects_in};
 
 /// More than a desk takes that writes nothing.
 const POLICIES: usize = 6000;
@@ -39,12 +40,7 @@ async fn what_the_desk_has_no_room_for_is_written_when_it_has() {
     let (_lead, leading) = watch::channel(true);
     let (_give, share) = watch::channel(Share::new("a", ["a".to_owned()]));
     let (orders, desk) = Orders::new(Hand::new(client, "test"), Duty::new(leading, share));
-    let (library, _view) = watch::channel(Arc::new(Library::default()));
-    let (faults, _faults) = watch::channel(Arc::default());
-    let metrics = Metrics::registered(&mut Registry::default());
-    let (waypoints, _) = watch::channel(Waypoints::default());
-    let told = Told { library, faults, gate: Readiness::new().gate("publish"), waypoints, metrics };
-    let mut feed = Feed::new(Catalog::new(World::new(Mesh::default())), told, Writer::Api(orders), None);
+    let mut feed = feed(Mesh::default(), Writer::Api(orders));
     for object in objects_in(folder.path(), None) {
         feed.take(Event::Applied(object));
     }
@@ -63,4 +59,35 @@ async fn what_the_desk_has_no_room_for_is_written_when_it_has() {
         }
     }
     panic!("{} are not told", feed.unreported.len());
+}
+
+fn feed(mesh: Mesh, writer: Writer) -> Feed {
+    let (library, _) = watch::channel(Arc::new(Library::default()));
+    let (faults, _) = watch::channel(Arc::default());
+    let metrics = Metrics::registered(&mut Registry::default());
+    let (waypoints, _) = watch::channel(Waypoints::default());
+    let told = Told { library, faults, gate: Readiness::new().gate("publish"), waypoints, metrics };
+    Feed::new(Catalog::new(World::new(mesh)), told, writer, None)
+}
+
+#[tokio::test]
+async fn waypoints_are_known_anew_when_a_tag_or_the_meshs_configuration_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = Writer::Overlay(Overlay::new(folder.path().to_owned(), "istiod"));
+    let mut feed = feed(Mesh { revision: "canary".into(), ..Mesh::default() }, writer);
+    let gateway = "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: way, namespace: shop, labels: {istio.io/rev: prod}}, \
+                   spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}}";
+    let tag = "{apiVersion: v1, kind: Service, metadata: {name: tag, namespace: istio-system, labels: {istio.io/rev: canary, istio.io/tag: prod}}, spec: {ports: [{port: 1}]}}";
+    let config = "{apiVersion: v1, kind: ConfigMap, metadata: {name: istio-canary, namespace: istio-system}, data: {mesh: 'discoverySelectors: [{matchLabels: {mesh: a}}]'}}";
+    for object in objects(gateway) {
+        feed.take(Event::Applied(object));
+    }
+    feed.take(Event::Complete);
+    for (text, wanted) in [("", 0), (tag, 1), (config, 0)] {
+        for object in if text.is_empty() { Vec::new() } else { objects(text) } {
+            feed.take(Event::Applied(object));
+        }
+        feed.publish();
+        assert_eq!(feed.told.waypoints.borrow().gateways.len(), wanted, "{text}");
+    }
 }

@@ -16,6 +16,7 @@ use crate::conditions::gateway::{self, SaidOfGateway};
 use crate::conditions::route::route;
 use crate::conditions::{Condition, backend_tls};
 use crate::index::World;
+use crate::index::routed::parent_kind;
 use crate::vips::Given;
 
 /// What is to be written onto an object of the Gateway API; nothing, if it says so already.
@@ -149,7 +150,8 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// The list, if it does not say so already: the others' entries as they are, and ours.
+/// The list, if it does not say so already: the others' entries as they are, and ours. Those of gateways are others',
+/// though upstream's control plane writes them by the same name.
 fn entries_of(
     kind: Kind,
     wanted: &[(ParentRef, Vec<Condition>)],
@@ -158,7 +160,7 @@ fn entries_of(
 ) -> Option<Vec<Value>> {
     let key = if kind == Kind::BackendTlsPolicy { "ancestorRef" } else { "parentRef" };
     let (ours, others): (Vec<Entry<'_>>, Vec<Entry<'_>>) =
-        entries.iter().partition(|it| it.controller == CONTROLLER);
+        entries.iter().partition(|it| it.controller == CONTROLLER && parent_kind(it.about).is_some());
     let before = |parent: &ParentRef| ours.iter().find(|it| it.about == parent);
     let is_said = |(parent, all): &(ParentRef, Vec<Condition>)| {
         before(parent).is_some_and(|it| {

@@ -183,3 +183,50 @@ fn limits_and_processors_are_looked_at_when_their_service_comes_or_goes_in_which
         assert_eq!((all.contains(&limit), all.contains(&processor)), wanted, "{kind:?} {name}: {all:?}");
     }
 }
+
+#[test]
+fn what_is_for_all_waypoints_is_looked_at_when_one_comes_or_goes_wherever_that_is() {
+    let world = crate::testing::world(
+        "
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: all, namespace: istio-system}, spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}], action: DENY, rules: [{}]}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: one, namespace: istio-system}, spec: {targetRefs: [{kind: Service, name: web}], action: DENY, rules: [{}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{port: 80}]}}
+",
+    );
+    let policy = |name: &str| ObjectRef::new(Kind::AuthorizationPolicy, "istio-system", name);
+    for (kind, namespace, wanted) in [
+        (Kind::Gateway, "shop", true),
+        // The last one of its namespace has gone.
+        (Kind::Gateway, "gone", true),
+        (Kind::GatewayClass, "", true),
+        (Kind::Service, "shop", false),
+    ] {
+        let all = affected(&world, &ObjectRef::new(kind, namespace, "way"));
+        let found = (all.contains(&policy("all")), all.contains(&policy("one")));
+        assert_eq!(found, (wanted, false), "{kind:?} {namespace}: {all:?}");
+    }
+}
+
+#[test]
+fn what_delegates_is_looked_at_when_that_changes_or_where_it_leads() {
+    let world = crate::testing::world(
+        "
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: root, namespace: shop}, spec: {hosts: [web], http: [{delegate: {name: inner}}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: inner, namespace: shop}, spec: {http: [{route: [{destination: {host: late}}]}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: late, namespace: shop}, spec: {ports: [{port: 80}]}}
+",
+    );
+    let root = ObjectRef::new(Kind::VirtualService, "shop", "root");
+    for (kind, name, wanted) in [
+        (Kind::Service, "late", true),
+        (Kind::VirtualService, "inner", true),
+        (Kind::Service, "other", false),
+    ] {
+        let all = affected(&world, &ObjectRef::new(kind, "shop", name));
+        assert_eq!(all.contains(&root), wanted, "{kind:?} {name}: {all:?}");
+    }
+}

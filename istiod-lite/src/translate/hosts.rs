@@ -23,16 +23,34 @@ pub(super) fn in_force(at: &At<'_>, entry: &ServiceEntry) -> BTreeSet<ServiceKey
 
 /// Whether a service entry is the one that is preferred outside of its namespace.
 pub(super) fn is_canonical(at: &At<'_>, host: &str) -> bool {
-    if at.world.claims(host).any(|it| it.kind == UnitKind::Service) {
-        return false;
+    canonical(at.world, host).is_some_and(|it| {
+        it.kind == UnitKind::ServiceEntry && *it.namespace == *at.namespace && *it.name == *at.name
+    })
+}
+
+/// What a host is to those of a namespace: what is in force there, or else what is preferred elsewhere. What nobody is
+/// told of, or not those, is nothing to them.
+pub(super) fn known_as<'a>(world: &'a World, namespace: &str, host: &str) -> Option<&'a Unit> {
+    let mut own = world.claims(host).filter(|it| *it.namespace == *namespace);
+    let is_told = |it: &Unit| it.kind == UnitKind::Service || is_in_force(world, it, host);
+    own.find(|it| is_told(it)).or_else(|| canonical(world, host))
+}
+
+/// What is preferred outside of its namespace: a Kubernetes service, or else the oldest entry that is for everybody.
+fn canonical<'a>(world: &'a World, host: &str) -> Option<&'a Unit> {
+    if let Some(service) = world.claims(host).find(|it| it.kind == UnitKind::Service) {
+        return Some(service);
     }
     // One that is for its namespace is never preferred elsewhere.
     let public =
-        |it: &&Unit| at.world.visibility(&it.namespace).is_none_or(|visible| visible == Visible::Public);
-    let claims = at.world.claims(host).filter(public);
-    let claims = claims.filter(|it| wins(at.world, &it.namespace, &it.name, host));
-    let oldest = claims.filter_map(|it| entry(at.world, it)).min_by_key(|it| it.metadata.age());
-    oldest.is_some_and(|it| it.metadata.namespace == at.namespace && it.metadata.name == at.name)
+        |it: &&Unit| world.visibility(&it.namespace).is_none_or(|visible| visible == Visible::Public);
+    let claims = world.claims(host).filter(public).filter(|it| wins(world, &it.namespace, &it.name, host));
+    let aged = claims.filter_map(|it| Some((entry(world, it)?.metadata.age(), it)));
+    aged.min_by_key(|(age, _)| *age).map(|(_, it)| it)
+}
+
+fn is_in_force(world: &World, unit: &Unit, host: &str) -> bool {
+    world.visibility(&unit.namespace) != Some(Visible::None) && wins(world, &unit.namespace, &unit.name, host)
 }
 
 fn wins(world: &World, namespace: &str, name: &str, host: &str) -> bool {

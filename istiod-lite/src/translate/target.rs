@@ -55,12 +55,17 @@ pub(super) fn targets(world: &World, namespace: &str, target: &PolicyTarget) -> 
             namespace.map(|namespace| Target::Waypoint { namespace, name: name.into() }).into_iter().collect()
         }
         ("gateway.networking.k8s.io", "GatewayClass") => {
-            let is_ours = CLASSES.iter().any(|it| it.is_ours && it.name == name);
-            let is_for_all = is_ours && namespace == world.mesh.root_namespace;
+            let is_for_all = is_of_all(name) && namespace == world.mesh.root_namespace;
             is_for_all.then_some(Target::Mesh).into_iter().collect()
         }
         _ => Vec::new(),
     }
+}
+
+/// Whether what is attached to a class is for all waypoints: which of the classes of ours it names makes no difference. One
+/// that somebody made stands for nothing, whoever its controller is: waypoints do not know of which class they are.
+pub(crate) fn is_of_all(class: &str) -> bool {
+    CLASSES.iter().any(|it| it.is_ours && it.name == class)
 }
 
 #[cfg(test)]
@@ -90,6 +95,7 @@ mod tests {
             ("shop", (gateway, "Gateway", ""), vec![]),
             ("shop", (gateway, "GatewayClass", "istio-waypoint"), vec![]),
             ("istio-system", (gateway, "GatewayClass", "istio-waypoint"), vec![Target::Mesh]),
+            ("istio-system", (gateway, "GatewayClass", "ambit-waypoint"), vec![Target::Mesh]),
             ("istio-system", (gateway, "GatewayClass", "istio"), vec![]),
             ("shop", ("example.com", "Service", "web"), vec![]),
         ] {

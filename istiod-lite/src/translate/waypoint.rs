@@ -249,6 +249,11 @@ fn of_namespace<'a>(world: &'a World, namespace: &'a str) -> Choice<'a> {
 fn serves(world: &World, waypoint: Named<'_>, asker: Asker<'_>) -> Result<GatewayRef, Fault> {
     let gateway = find(world, waypoint).ok_or(Fault::NotReady)?;
     let by = record::place(world, gateway).ok_or(Fault::NotReady)?;
+    takes(world, gateway, asker).map(|()| by)
+}
+
+/// Whether a waypoint takes somebody's traffic, wherever it is.
+fn takes(world: &World, gateway: &Gateway, asker: Asker<'_>) -> Result<(), Fault> {
     if !record::admits(world, gateway, asker.namespace()) {
         return Err(Fault::Denied);
     }
@@ -257,10 +262,10 @@ fn serves(world: &World, waypoint: Named<'_>, asker: Asker<'_>) -> Result<Gatewa
     }
     let hidden =
         matches!(asker, Asker::Entry(_)) && world.visibility(asker.namespace()) == Some(Visible::Namespace);
-    if hidden && waypoint.namespace != asker.namespace() {
+    if hidden && gateway.metadata.namespace != asker.namespace() {
         return Err(Fault::Elsewhere);
     }
-    Ok(by)
+    Ok(())
 }
 
 fn find<'a>(world: &'a World, waypoint: Named<'_>) -> Option<&'a Gateway> {
@@ -270,9 +275,13 @@ fn find<'a>(world: &'a World, waypoint: Named<'_>) -> Option<&'a Gateway> {
 
 /// Where traffic is sent though its waypoint is not there: to nobody, so that what is demanded of it is not passed by.
 fn closed(world: &World, waypoint: Named<'_>, (asker, fault): (Asker<'_>, Fault)) -> Option<GatewayRef> {
-    let gateway = find(world, waypoint);
-    let is_let_in = gateway.is_none_or(|it| record::admits(world, it, asker.namespace()));
-    if fault != Fault::NotReady || !is_let_in || !is_strict(world, waypoint, asker) {
+    // Whoever would go past it when it is there does not wait for it. One that is not there is taken to be for services
+    // alone, as it is without a word: a workload waits for it only if its own label says so.
+    let waits = find(world, waypoint).map_or_else(
+        || asker.traffic() == "service" || choice(asker.labels(), asker.namespace()) != Choice::Unsaid,
+        |it| takes(world, it, asker).is_ok(),
+    );
+    if fault != Fault::NotReady || !waits || !is_strict(world, waypoint, asker) {
         return None;
     }
     let host = world.hostname(waypoint.namespace, waypoint.name);

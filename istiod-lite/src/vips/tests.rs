@@ -164,3 +164,14 @@ fn a_range_that_is_full_gives_no_more_and_one_that_is_taken_whole_ends_soon() {
     ) + &entry("e", 2, "hosts: [h.example], resolution: DNS");
     assert_eq!(plan(&world(&objects(&greedy)), ranges()), []);
 }
+
+#[test]
+fn whoever_claims_more_than_the_range_takes_nothing_of_it() {
+    let wide = "hosts: [all.example], resolution: STATIC, addresses: [0.0.0.0/0, '::/0', 240.0.0.0/4]";
+    let both = entry("all", 1, wide) + &entry("e", 2, "hosts: [h.example], resolution: DNS");
+    let alone = entry("e", 2, "hosts: [h.example], resolution: DNS");
+    let given = plan(&world(&objects(&both)), ranges());
+    assert_eq!(given.iter().map(|(_, given)| given.len()).collect::<Vec<_>>(), [2]);
+    assert_eq!(given, plan(&world(&objects(&alone)), ranges()));
+    assert_eq!(plan(&written(&world(&objects(&both)), ranges()), ranges()), [], "and what was given stays");
+}

@@ -28,6 +28,7 @@ pub(super) fn dump(world: &Snapshot, waypoint: &Waypoint, vault: &Vault) -> Valu
     let mut whole = json!({
         "certificates": certificates(vault),
         "gateway": waypoint.service.to_string(),
+        "gatewayName": waypoint.name(),
         "policies": policies,
         "served": served,
         "services": services,

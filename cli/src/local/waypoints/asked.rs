@@ -156,7 +156,8 @@ impl Shape {
         let control_plane = format!("https://{}:{}", ISTIOD.0, ISTIOD.1);
         let grace = GRACE_SECONDS.to_string();
         let texts = [
-            ("GATEWAY_NAME", self.name.as_str()),
+            ("GATEWAY_NAME", self.gateway.as_str()),
+            ("GATEWAY_SERVICE", &self.name),
             ("SERVICE_ACCOUNT", &self.account),
             ("POD_NAME", &berth.pod.name),
             ("POD_NAMESPACE", &berth.pod.namespace),

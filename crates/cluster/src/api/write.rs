@@ -4,8 +4,10 @@
 mod route;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
 
+use ambit_process::clock::{self, Instant};
 use ambit_process::stop::Stop;
 use http::Method;
 use serde_json::{Value, json};
@@ -33,6 +35,9 @@ const LEADERS: &str = "addresses";
 
 /// Objects whose writes wait for the API server; beyond this the caller is refused and tries again.
 const WAITING: usize = 16_384;
+
+/// When so many writes in a row were not taken, it is the server rather than the objects: it is asked less often.
+const IN_A_ROW: usize = 16;
 
 /// A writer's hand. For each member of a status it is a field manager of its own, so that what it does not say any
 /// more of that member is removed, and what it says of others stays.
@@ -199,7 +204,16 @@ impl Orders {
     #[must_use]
     pub fn new(hand: Hand, duty: Duty) -> (Self, Desk) {
         let (orders, ordered) = mpsc::channel(QUEUE);
-        let desk = Desk { hand, ordered, duty: duty.clone(), waiting: BTreeMap::new(), written: None };
+        let desk = Desk {
+            hand,
+            ordered,
+            duty: duty.clone(),
+            waiting: BTreeMap::new(),
+            last: None,
+            away: Duration::ZERO,
+            in_a_row: 0,
+            written: None,
+        };
         (Self { orders, duty, told: Default::default() }, desk)
     }
 
@@ -245,14 +259,37 @@ impl Orders {
     }
 }
 
-/// Carries out orders, one after the other; a newer one for the same object replaces the older.
+/// Carries out orders, one after the other; a newer one for the same object replaces the older. One that the server does
+/// not take waits by itself, and the others go on.
 #[derive(Debug)]
 pub struct Desk {
     hand: Hand,
     ordered: mpsc::Receiver<(Spot, Option<Value>)>,
     duty: Duty,
-    waiting: BTreeMap<Spot, Option<Value>>,
+    waiting: BTreeMap<Spot, Waiting>,
+    /// What was written last: the next one is what comes behind it, so that everything has its turn.
+    last: Option<Spot>,
+    /// How long all of them waited for a server that was away.
+    away: Duration,
+    /// How many were not taken since the last one that was.
+    in_a_row: usize,
     written: Option<Count>,
+}
+
+/// An order that waits.
+#[derive(Debug)]
+struct Waiting {
+    value: Option<Value>,
+    /// Not before; none: now.
+    not_before: Option<Instant>,
+    /// How long it waited the last time.
+    pause: Duration,
+}
+
+impl Waiting {
+    fn is_due(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|it| it <= now)
+    }
 }
 
 /// Told of each write.
@@ -273,28 +310,63 @@ impl Desk {
 
     /// Runs until stopped.
     pub async fn run(mut self, stop: Stop) {
-        let mut pause = Duration::ZERO;
+        let mut free = clock::now();
         loop {
+            let next = self.next_at(free);
             // All arms are cancel-safe: an order that is not taken is there the next time.
             tokio::select! {
                 () = stop.stopped() => return,
                 Some((spot, value)) = self.ordered.recv(), if self.waiting.len() < WAITING => {
-                    self.waiting.insert(spot, value);
+                    self.order(spot, value);
                 }
-                () = tokio::time::sleep(pause), if !self.waiting.is_empty() => {
-                    pause = self.write_one(pause).await;
+                () = tokio::time::sleep_until(next.unwrap_or(free)), if next.is_some() => {
+                    let pause = self.write_one().await;
+                    free = clock::now() + pause;
                 }
             }
         }
     }
 
+    /// What is said anew of what was not taken waits as long as what was said before.
+    fn order(&mut self, spot: Spot, value: Option<Value>) {
+        match self.waiting.get_mut(&spot) {
+            Some(waiting) => waiting.value = value,
+            None => {
+                let waiting = Waiting { value, not_before: None, pause: Duration::ZERO };
+                drop(self.waiting.insert(spot, waiting));
+            }
+        }
+    }
+
+    /// When the next order can be carried out; none, if there is none.
+    fn next_at(&self, free: Instant) -> Option<Instant> {
+        if self.next(clock::now()).is_some() {
+            return Some(free);
+        }
+        let first = self.waiting.values().filter_map(|it| it.not_before).min()?;
+        Some(first.max(free))
+    }
+
+    /// The order whose turn it is.
+    fn next(&self, now: Instant) -> Option<&Spot> {
+        let behind = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut all = self.waiting.range((behind, Bound::Unbounded)).chain(&self.waiting);
+        all.find(|(_, it)| it.is_due(now)).map(|(spot, _)| spot)
+    }
+
     /// Carries out one order; how long to wait before the next.
-    async fn write_one(&mut self, pause: Duration) -> Duration {
-        let Some((spot, value)) = self.waiting.pop_first() else { return Duration::ZERO };
+    async fn write_one(&mut self) -> Duration {
+        let Some(spot) = self.next(clock::now()).cloned() else { return Duration::ZERO };
+        let Some(Waiting { value, pause, .. }) = self.waiting.remove(&spot) else { return Duration::ZERO };
+        self.last = Some(spot.clone());
         if !self.duty.holds(&spot.object, &spot.member) {
             return Duration::ZERO;
         }
-        match self.hand.apply(&spot, value.as_ref()).await {
+        let said = self.hand.apply(&spot, value.as_ref()).await;
+        let is_away = matches!(said, Err(ApiError::Unreachable(_) | ApiError::Silent { .. }));
+        self.away = if is_away { self.away } else { Duration::ZERO };
+        let in_a_row = std::mem::take(&mut self.in_a_row);
+        match said {
             Ok(()) => {
                 self.written.iter().for_each(|Count(count)| count());
                 Duration::ZERO
@@ -305,12 +377,11 @@ impl Desk {
             }
             Err(error) if error.passes() || matches!(error, ApiError::Conflict) => {
                 // Once: while the server is away this is so for every object.
-                if pause.is_zero() {
+                if pause.is_zero() && self.away.is_zero() {
                     warn!(target: "status", object = %spot.object, error = %error, "status not written yet");
                 }
-                self.waiting.entry(spot).or_insert(value);
-                let limits = self.hand.client.limits();
-                (pause * 2).clamp(limits.first_pause, limits.longest_pause)
+                self.in_a_row = in_a_row + 1;
+                self.wait(spot, (value, pause), is_away)
             }
             // Of what is being deleted a part may be gone already, and what is left does not pass as a whole.
             Err(ApiError::Refused { code: 422, .. }) if self.hand.is_leaving(&spot.object).await => {
@@ -322,6 +393,21 @@ impl Desk {
                 Duration::ZERO
             }
         }
+    }
+
+    /// Puts back what was not taken; how long to wait before the next.
+    fn wait(&mut self, spot: Spot, (value, pause): (Option<Value>, Duration), is_away: bool) -> Duration {
+        let limits = self.hand.client.limits();
+        let longer = |pause: Duration| (pause * 2).clamp(limits.first_pause, limits.longest_pause);
+        if is_away {
+            self.waiting.insert(spot, Waiting { value, not_before: None, pause });
+            self.away = longer(self.away);
+            return self.away;
+        }
+        let pause = longer(pause);
+        let not_before = Some(clock::now() + pause);
+        self.waiting.insert(spot, Waiting { value, not_before, pause });
+        if self.in_a_row < IN_A_ROW { Duration::ZERO } else { limits.first_pause }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::fault::Wrong;
 use crate::kinds::meta::Meta;
 use crate::kinds::policy::PolicyCondition;
 use crate::kinds::scalar::Port;
+use crate::object::Kind;
 pub use external::{ExternalAuth, ForwardBody, GrpcAuth, HttpAuth};
 
 /// Who we are among those who say something of routes.
@@ -95,6 +96,18 @@ pub struct ParentRef {
     pub section_name: Option<String>,
     /// One of its ports.
     pub port: Option<Port>,
+}
+
+impl ParentRef {
+    /// The kind of what it names, if that is the mesh's to serve: what is said of gateways is others' business.
+    #[must_use]
+    pub fn kind_in_mesh(&self) -> Option<Kind> {
+        match (self.group.as_str(), self.kind.as_str()) {
+            ("" | "core", "Service") => Some(Kind::Service),
+            ("networking.istio.io", "ServiceEntry") => Some(Kind::ServiceEntry),
+            _ => None,
+        }
+    }
 }
 
 impl Default for ParentRef {

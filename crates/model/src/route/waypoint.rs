@@ -17,6 +17,8 @@ use crate::workload::{GatewayDestination, GatewayRef, Workload};
 /// A waypoint, by everything that references call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waypoint {
+    /// What its Gateway is called: policies name that, and its service may be called otherwise.
+    pub gateway: Label,
     /// The service of its Gateway.
     pub service: ServiceKey,
     /// Its network, where the addresses live that it is asked for.
@@ -29,7 +31,7 @@ impl Waypoint {
     /// What its Gateway is called.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.service.hostname.as_str().split('.').next().unwrap_or_default()
+        self.gateway.as_str()
     }
 }
 
@@ -80,13 +82,10 @@ pub enum NotBound {
 }
 
 impl Waypoint {
-    /// Whose policies of requests are asked about what comes for `bound`, the widest first. Its Gateway is called as
-    /// that Gateway's service, which is one label.
+    /// Whose policies of requests are asked about what comes for `bound`, the widest first.
     #[must_use]
     pub fn targets(&self, bound: &Bound) -> Vec<Target> {
-        let host = self.service.hostname.as_str();
-        let name = Label::from(host.split_once('.').map_or(host, |(name, _)| name));
-        let own = Target::Waypoint { namespace: self.service.namespace.clone(), name };
+        let own = Target::Waypoint { namespace: self.service.namespace.clone(), name: self.gateway.clone() };
         let of_service = match bound {
             Bound::Service { service, .. } => Some(Target::Service(service.key())),
             Bound::Workload { .. } => None,

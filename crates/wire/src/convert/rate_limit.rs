@@ -34,7 +34,7 @@ pub fn rate_limit_from_pb(raw: pb::RateLimit) -> Result<RateLimit, ConvertError>
 
 /// Routes that something is attached to.
 pub(super) fn route_targets(raw: Vec<pb::RouteTarget>) -> Result<Vec<RouteTarget>, ConvertError> {
-    check_count("routes", limits::POLICY_TARGETS, raw.len())?;
+    check_count("routes", limits::POLICY_ROUTES, raw.len())?;
     let one = |pb::RouteTarget { route, rule }| {
         let rule = text("routes.rule", limits::ROUTE_TEXT, rule)?;
         Ok(RouteTarget {

@@ -97,7 +97,9 @@ fn names_and_words_are_those_that_the_gateway_asks_for() {
     let annotations = all[2].object["metadata"]["annotations"].as_object().unwrap();
     assert!(!annotations.contains_key("gateway.istio.io/name-override"));
     let env = environment(&all[2].object);
-    assert_eq!((env["GATEWAY_NAME"].as_str(), env["SERVICE_ACCOUNT"].as_str()), ("other", "cart"));
+    // Policies name the gateway, clients dial the service.
+    assert_eq!((env["GATEWAY_NAME"].as_str(), env["GATEWAY_SERVICE"].as_str()), ("way", "other"));
+    assert_eq!(env["SERVICE_ACCOUNT"].as_str(), "cart");
     let own = made(meta, r#", "infrastructure": {"labels": {"istio.io/dataplane-mode": "ambient"}}"#);
     let labels = &own[2].object["spec"]["template"]["metadata"]["labels"];
     assert_eq!(

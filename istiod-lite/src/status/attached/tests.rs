@@ -208,6 +208,25 @@ fn a_route_reads_what_became_of_it_at_each_service_and_what_others_say_stays() {
     }
 }
 
+#[test]
+fn what_upstreams_control_plane_says_of_gateways_stays() {
+    let upstreams = "{parentRef: {name: front}, controllerName: istio.io/gateway-controller, conditions: [";
+    let routes = ROUTES.replace("LABELS", "").replace("RULES", "{}");
+    let routes =
+        routes.replace("{parentRef: {name: front}, controllerName: example.com/it, conditions: [", upstreams);
+    for (refs, wanted) in [
+        (routes.clone(), &["front", "cart"][..]),
+        (routes.replace(", {group: '', kind: Service, name: cart, port: 80}", ""), &["front"]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let world = told(folder.path(), &refs);
+        let parents = &world.space("shop").unwrap().http_routes["buy"].status.parents;
+        let names: Vec<_> = parents.iter().map(|it| it.parent_ref.name.as_str()).collect();
+        assert_eq!(names, wanted, "{refs}");
+        assert_eq!(parents[0].conditions[0].message, "yes it is");
+    }
+}
+
 fn told_once(folder: &Path, manifests: &str) -> World {
     std::fs::create_dir_all(folder.join("mesh")).unwrap();
     std::fs::write(folder.join("mesh/all.yaml"), manifests).unwrap();

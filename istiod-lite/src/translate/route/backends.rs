@@ -7,7 +7,8 @@ use ambit_model::http_route::{Backend, Broken, Upstream};
 use ambit_model::name::ServiceKey;
 
 use super::Reader;
-use crate::index::unit::{Unit, UnitKind};
+use crate::index::unit::UnitKind;
+use crate::translate::hosts::known_as;
 
 impl Reader<'_> {
     /// A backend, with what is done for it alone.
@@ -62,9 +63,7 @@ impl Reader<'_> {
             let text = format!("the host {} is given with a namespace, and hosts have none", it.name);
             return Err(self.unresolved("InvalidKind", &text));
         }
-        let mut claims: Vec<&Unit> = world.claims(&it.name).collect();
-        claims.sort_by_key(|unit| (*unit.namespace != *self.namespace, unit.kind != UnitKind::Service));
-        let found = claims.into_iter().find_map(|unit| {
+        let found = known_as(world, self.namespace, &it.name).and_then(|unit| {
             let space = world.space(&unit.namespace)?;
             let ports: Vec<u16> = match unit.kind {
                 UnitKind::Service => {

@@ -15,6 +15,7 @@ use crate::index::World;
 use crate::index::accounts::served;
 use crate::index::gateway::{Place, place as place_of};
 use crate::index::users::Named;
+use crate::translate::target::is_of_all;
 
 /// The port of waypoints.
 const HBONE_PORT: u16 = 15008;
@@ -206,14 +207,27 @@ pub(super) fn has_policy(world: &World, waypoint: Named<'_>, asker: Asker<'_>) -
     is_demanded(world, (waypoint.namespace, "Gateway", waypoint.name))
         || is_demanded(world, (asker.namespace(), kind, name))
         || asker.object().is_some_and(|it| world.is_limited_by_route(&it))
+        || is_demanded_of_all(world)
         || class_name(world, waypoint).is_some_and(|class| is_demanded_of_class(world, class))
 }
 
 /// Whether policies are attached to a waypoint, or to its class, that are not in force at another one.
 pub(super) fn demands_more(world: &World, waypoint: Named<'_>, other: Named<'_>) -> bool {
     let class = class_name(world, waypoint).filter(|it| Some(*it) != class_name(world, other));
+    // What is for all waypoints of ours is in force at each of them, whatever it is called.
+    let class = class.filter(|it| !is_of_all(it));
     is_demanded(world, (waypoint.namespace, "Gateway", waypoint.name))
         || class.is_some_and(|class| is_demanded_of_class(world, class))
+        || is_ours(world, waypoint) && !is_ours(world, other) && is_demanded_of_all(world)
+}
+
+fn is_ours(world: &World, waypoint: Named<'_>) -> bool {
+    super::find(world, waypoint).and_then(|it| class_of(world, it)).is_some_and(|class| class.is_ours)
+}
+
+/// Whether a policy is attached to all waypoints, those that are not there as well.
+fn is_demanded_of_all(world: &World) -> bool {
+    CLASSES.into_iter().any(|it| is_of_all(it.name) && is_demanded_of_class(world, it.name))
 }
 
 fn class_name<'a>(world: &'a World, waypoint: Named<'_>) -> Option<&'a str> {

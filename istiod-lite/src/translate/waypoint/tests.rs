@@ -139,6 +139,10 @@ fn what_is_not_there_is_gone_past_unless_something_is_demanded_of_it() {
             "{{apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {{name: r, namespace: shop}}, spec: {{targetRefs: [{target}], jwtRules: [{{issuer: me}}]}}}}"
         )
     };
+    let of_all = |class: &str| {
+        let target = format!("{{group: gateway.networking.k8s.io, kind: GatewayClass, name: {class}}}");
+        policy("istio-system", &target)
+    };
     let waiting = || gateway("main", ("", ALL), "");
     let asks = || service(&through("main"));
     let annotated = |word: &str| {
@@ -154,17 +158,15 @@ fn what_is_not_there_is_gone_past_unless_something_is_demanded_of_it() {
         (vec![tokens("{kind: Service, name: other}"), asks()], ""),
         (vec![policy("shop", "{kind: Service, name: other}"), asks()], ""),
         (vec![policy("gw", "{group: gateway.networking.k8s.io, kind: Gateway, name: main}"), asks()], closed),
+        (vec![waiting(), of_all("istio-waypoint"), asks()], closed),
+        // A policy of either class of ours is for all waypoints, of whichever class, and those that are not there.
         (
-            vec![
-                waiting(),
-                policy(
-                    "istio-system",
-                    "{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}",
-                ),
-                asks(),
-            ],
+            vec![waiting().replace("istio-waypoint", "ambit-waypoint"), of_all("istio-waypoint"), asks()],
             closed,
         ),
+        (vec![of_all("istio-waypoint"), asks()], closed),
+        (vec![of_all("ambit-waypoint"), asks()], closed),
+        (vec![of_all("istio-agentgateway-waypoint"), asks()], ""),
         (vec![annotated("strict")], closed),
         (vec![on_service(), annotated("permissive")], ""),
         (vec![namespace("shop", "annotations: {ambit.io/waypoint-policy: strict}"), asks()], closed),
@@ -326,5 +328,59 @@ fn workloads_go_through_what_is_for_them_and_a_waypoints_own_pods_through_nothin
             ready("main", &format!("annotations: {{ambient.istio.io/waypoint-inbound-binding: {binding}}}"));
         let pod = pod("gateway.networking.k8s.io/gateway-name: main");
         assert_eq!(of(&[bound, around(), pod]), (String::new(), handed), "{binding}");
+    }
+}
+
+#[test]
+fn whoever_would_go_past_a_waypoint_that_is_there_does_not_wait_for_it() {
+    let policy = "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: gw}, spec: \
+                  {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: main}], rules: [{}]}}";
+    let pod = |labels: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: web, namespace: gw, labels: {{{labels}}}}}, status: {{podIP: 10.1.0.1}}}}"
+        )
+    };
+    let waiting = |meta: &str| gateway("main", (meta, ALL), "");
+    let (plain, own, closed) = ("app: web", "istio.io/use-waypoint: main", "gw/main.gw.svc.cluster.local");
+    for (gateway, labels, wanted) in [
+        (Some(waiting("")), plain, ""),
+        (Some(waiting("")), own, ""),
+        (Some(waiting("labels: {istio.io/waypoint-for: all}")), plain, closed),
+        (Some(waiting("labels: {istio.io/waypoint-for: workload}")), plain, closed),
+        // What one is for that is not there is not known: without a word for services.
+        (None, plain, ""),
+        (None, own, closed),
+    ] {
+        let around = namespace("gw", "labels: {istio.io/use-waypoint: main}");
+        let all: Vec<_> = gateway.into_iter().chain([around, pod(labels), policy.to_owned()]).collect();
+        let at = Unit { kind: UnitKind::Pod, namespace: "gw".into(), name: "web".into() };
+        let [Change::Workload(workload)] = &unit(&world(&all), &at)[..] else { panic!("no workload") };
+        assert_eq!(shown(workload.waypoint.as_ref()), wanted, "{all:#?}");
+    }
+}
+
+#[test]
+fn a_policy_for_all_waypoints_touches_all_that_go_through_one_that_is_not_there_as_well() {
+    let policy = |class: &str| {
+        format!(
+            "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, namespace: istio-system}}, \
+             spec: {{targetRefs: [{{group: gateway.networking.k8s.io, kind: GatewayClass, name: {class}}}], rules: [{{}}]}}}}"
+        )
+    };
+    let ambits = || gateway("main", ("", ALL), "").replace("istio-waypoint", "ambit-waypoint");
+    for (manifests, class, wanted) in [
+        (vec![ambits(), service(&through("main"))], "istio-waypoint", true),
+        (vec![service(&through("gone"))], "istio-waypoint", true),
+        (vec![service("")], "istio-waypoint", false),
+        (vec![ambits(), service(&through("main"))], "another", false),
+    ] {
+        let mut world = world(&manifests);
+        let touched = world.apply(testing::objects(&policy(class)).remove(0));
+        let cart = Unit { kind: UnitKind::Service, namespace: "shop".into(), name: "cart".into() };
+        assert_eq!(touched.contains(&cart), wanted, "{class} {manifests:?}: {touched:?}");
+        let told =
+            crate::status::affected(&world, &ObjectRef::new(Kind::AuthorizationPolicy, "istio-system", "p"));
+        let cart = ObjectRef::new(Kind::Service, "shop", "cart");
+        assert_eq!(told.contains(&cart), wanted, "{class} {manifests:?}: {told:?}");
     }
 }

@@ -2,12 +2,13 @@
 //! entries of its own. So it is read first, and whoever wrote meanwhile wins: what is said is said again then.
 
 use http::Method;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Hand, Spot};
 use crate::api::error::ApiError;
 use crate::api::resource::{object as path_of, with_query};
-use crate::kinds::route::CONTROLLER;
+use crate::kinds::route::{CONTROLLER, ParentRef};
 
 /// Entries of a list that the API server takes; others' go first.
 const ENTRIES: usize = 32;
@@ -23,7 +24,6 @@ impl Hand {
         let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
         let before = list(route.pointer(&format!("/status/{member}")));
         let most = if member == super::ANCESTORS { ANCESTORS } else { ENTRIES };
-        let is_ours = |it: &Value| it["controllerName"] == CONTROLLER;
         let others = before.iter().filter(|it| !is_ours(it)).cloned();
         let now: Vec<Value> = others.chain(list(said).into_iter().filter(is_ours)).take(most).collect();
         if now == before {
@@ -36,4 +36,11 @@ impl Hand {
         let body = route.to_string().into_bytes();
         self.client.submit::<Value>(Method::PUT, &path, "application/json", body).await.map(drop)
     }
+}
+
+/// Whether an entry is ours: upstream's control plane, by whose name we write, has entries there as well, for gateways.
+fn is_ours(entry: &Value) -> bool {
+    let about = entry.get("parentRef").or_else(|| entry.get("ancestorRef"));
+    let about = about.and_then(|it| ParentRef::deserialize(it).ok());
+    entry["controllerName"] == CONTROLLER && about.is_some_and(|it| it.kind_in_mesh().is_some())
 }

@@ -174,3 +174,58 @@ async fn addresses_are_the_leaders_and_conditions_are_of_whose_part_the_object_i
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(fake.asked().is_empty(), "{:?}", fake.asked());
 }
+
+#[tokio::test]
+async fn what_the_server_does_not_take_waits_by_itself_and_the_others_go_on() {
+    let fake = FakeApi::start().await;
+    for name in ["bad", "deny"] {
+        fake.put(POLICIES, json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {}}));
+    }
+    let (_share, share) = watch::channel(Share::new("a", ["a".to_owned()]));
+    let (_lead, leading) = watch::channel(false);
+    let hand = Hand::new(client(&fake).await, "ambit-istiod");
+    let (orders, desk) = Orders::new(hand, Duty::new(leading, share));
+    let mut tasks = Tasks::new(&Stop::new());
+    tasks.spawn("desk", |stop| desk.run(stop));
+    fake.trick("/bad/", Trick::Refuse(500), usize::MAX);
+    let bad = ObjectRef::new(Kind::AuthorizationPolicy, "shop", "bad");
+    orders.status(&bad, said("Never")).unwrap();
+    asked(&fake, "/bad/", 2).await;
+    for reason in ["First", "Second"] {
+        orders.status(&policy(), said(reason)).unwrap();
+        until(&fake, "/status/conditions/0/reason", &reason.into()).await;
+    }
+    let before = fake.asked().len();
+    asked(&fake, "/bad/", before + 1).await;
+    fake.behave();
+    let begun = std::time::Instant::now();
+    while fake.object(POLICIES, "shop", "bad").unwrap()["status"].is_null() {
+        assert!(begun.elapsed() < PATIENCE, "it is not tried again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_gateways_by_the_same_name_is_others() {
+    const ROUTES: &str = "/apis/gateway.networking.k8s.io/v1/httproutes";
+    let fake = FakeApi::start().await;
+    let hand = Hand::new(client(&fake).await, "ambit-istiod");
+    let entry = |about: Value, said: &str| json!({"parentRef": about, "controllerName": "istio.io/gateway-controller", "conditions": [{"reason": said}]});
+    let service = || json!({"group": "", "kind": "Service", "name": "cart"});
+    let theirs = entry(json!({"name": "front"}), "Theirs");
+    let whole =
+        entry(json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "b"}), "Theirs");
+    let before = [theirs.clone(), entry(service(), "Old"), whole.clone()];
+    fake.put(
+        ROUTES,
+        json!({"metadata": {"name": "buy", "namespace": "shop"}, "status": {"parents": before}}),
+    );
+    let object = ObjectRef::new(Kind::HttpRoute, "shop", "buy");
+    let spot = Spot { object, member: "parents".into() };
+    let read = || fake.object(ROUTES, "shop", "buy").unwrap()["status"]["parents"].clone();
+    let new = entry(service(), "New");
+    hand.apply(&spot, Some(&json!([theirs, new, whole]))).await.unwrap();
+    assert_eq!(read(), json!([theirs, whole, new]), "theirs stay as the server has them, and are said once");
+    hand.apply(&spot, Some(&json!([]))).await.unwrap();
+    assert_eq!(read(), json!([theirs, whole]));
+}

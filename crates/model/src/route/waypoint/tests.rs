@@ -10,7 +10,12 @@ use crate::service::Visibility;
 const OWN: &str = "shop/way.shop.svc.cluster.local";
 
 fn waypoint() -> Waypoint {
-    Waypoint { service: OWN.parse().unwrap(), network: Network::default(), addresses: vec![at("10.0.0.9")] }
+    Waypoint {
+        gateway: "way".into(),
+        service: OWN.parse().unwrap(),
+        network: Network::default(),
+        addresses: vec![at("10.0.0.9")],
+    }
 }
 
 fn through(reference: GatewayRef) -> Option<GatewayRef> {

@@ -161,7 +161,7 @@ fn a_policy_of_requests_is_refused_with_its_field_and_value() {
         (|p| p.action = 0, "action is 0, which is unknown here"),
         (|p| p.action = 9, "action is 9, which is unknown here"),
         (|p| p.name.clear(), "name is refused: policy name is empty; give a name"),
-        (|p| p.targets = vec![p.targets[0].clone(); 17], "targets: 17 is more than 16"),
+        (|p| p.targets = vec![p.targets[0].clone(); 4097], "targets: 4097 is more than 4096"),
         (|p| p.targets[0].kind = None, "targets holds none of the known alternatives"),
         (|p| p.rules[0].when[0].of = None, "when.of holds none of the known alternatives"),
         (

@@ -77,7 +77,7 @@ fn a_route_is_refused_with_its_field_and_value() {
             "parents.service is refused: service \"cart\" is not of the form <namespace>/<name>",
         ),
         (|r| r.parents[0].port = 65_536, "parents.port is 65536; a port is at most 65535"),
-        (|r| r.parents = vec![r.parents[0].clone(); 33], "parents: 33 is more than 32"),
+        (|r| r.parents = vec![r.parents[0].clone(); 8193], "parents: 8193 is more than 8192"),
         (|r| r.rules = vec![r.rules[0].clone(); 17], "rules: 17 is more than 16"),
         (|r| r.rules[0].matches = vec![pb::Match::default(); 129], "matches: 129 is more than 128"),
         (|r| r.rules[0].backends = vec![pb::Backend::default(); 17], "backends: 17 is more than 16"),
@@ -265,6 +265,6 @@ fn a_limit_of_time_is_never_made_none_by_being_short() {
 
 #[test]
 fn what_the_gateway_api_allows_is_within_the_limits() {
-    assert_eq!((limits::ROUTE_PARENTS, limits::ROUTE_RULES, limits::ROUTE_MATCHES), (32, 16, 128));
+    assert_eq!((limits::ROUTE_PARENTS, limits::ROUTE_RULES, limits::ROUTE_MATCHES), (8192, 16, 128));
     assert_eq!((limits::ROUTE_BACKENDS, limits::ROUTE_LIST), (16, 16));
 }

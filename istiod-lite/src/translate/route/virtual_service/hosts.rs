@@ -9,6 +9,7 @@ use ambit_model::name::ServiceKey;
 use crate::index::World;
 use crate::index::unit::{Unit, UnitKind};
 use crate::index::users::{Choice, canary, choice};
+use crate::translate::hosts::known_as;
 use crate::translate::is_exported;
 
 /// A host, and the services that it is.
@@ -148,16 +149,14 @@ fn is_outdone(world: &World, closer: &[(String, &VirtualService)], name: &str) -
 
 /// The service that a host is: of one's own namespace, or else the one that is preferred elsewhere.
 pub(super) fn found(world: &World, namespace: &str, host: &str) -> Option<ServiceKey> {
-    let mut claims: Vec<&Unit> = world.claims(host).collect();
-    claims.sort_by_key(|unit| (*unit.namespace != *namespace, unit.kind != UnitKind::Service));
-    format!("{}/{host}", claims.first()?.namespace).parse().ok()
+    format!("{}/{host}", known_as(world, namespace, host)?.namespace).parse().ok()
 }
 
 /// A service's ports.
 pub(super) fn ports(world: &World, service: &ServiceKey) -> Option<Vec<u16>> {
     let namespace = service.namespace.as_str();
-    let claims = world.claims(service.hostname.as_str()).filter(|it| *it.namespace == *namespace);
-    let first = claims.min_by_key(|it| it.kind != UnitKind::Service)?;
+    let first =
+        known_as(world, namespace, service.hostname.as_str()).filter(|it| *it.namespace == *namespace)?;
     let space = world.space(namespace)?;
     Some(match first.kind {
         UnitKind::Service => space.services.get(&first.name)?.spec.ports.iter().map(|it| it.port.0).collect(),

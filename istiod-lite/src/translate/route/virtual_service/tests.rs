@@ -150,6 +150,54 @@ fn a_destination_is_a_port_that_is_there_or_its_share_leads_nowhere() {
 }
 
 #[test]
+fn a_host_of_others_is_what_is_preferred_and_nobody_takes_it_over_or_what_is_not_shown() {
+    let entry = |namespace: &str, day: u32| {
+        format!(
+            "{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: e, namespace: {namespace}, creationTimestamp: '2026-01-0{day}T00:00:00Z'}}, \
+             spec: {{hosts: [out.example], resolution: DNS, ports: [{{number: 44{day}, name: tls}}]}}}}"
+        )
+    };
+    let label = |namespace: &str, label: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}, labels: {{seen: {label}}}}}}}"
+        )
+    };
+    let config = "{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: '{serviceEntryVisibility: {defaultVisibility: PUBLIC, policies: [\
+                  {visibility: NONE, matchingRules: [{namespaceSelector: {matchLabels: {seen: nowhere}}}]}, {visibility: NAMESPACE, matchingRules: [{namespaceSelector: {matchLabels: {seen: here}}}]}]}}'}}";
+    let both = || vec![entry("a", 3), entry("z", 2)];
+    for (more, wanted) in [
+        (both(), "z/out.example:442"),
+        ([both(), vec![entry("shop", 4)]].concat(), "shop/out.example:444"),
+        ([both(), vec![config.into(), label("z", "here")]].concat(), "a/out.example:443"),
+        ([both(), vec![config.into(), label("z", "nowhere")]].concat(), "a/out.example:443"),
+        ([vec![entry("z", 2)], vec![config.into(), label("z", "here")]].concat(), ""),
+        (
+            [both(), vec![entry("shop", 4), config.into(), label("shop", "nowhere")]].concat(),
+            "z/out.example:442",
+        ),
+        (
+            [both(), vec![entry("shop", 4), config.into(), label("shop", "here")]].concat(),
+            "shop/out.example:444",
+        ),
+    ] {
+        let rule = "hosts: [cart], http: [{route: [{destination: {host: out.example}}]}]";
+        let route = "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: h, namespace: shop}, spec: {parentRefs: [{group: '', kind: Service, name: cart}], \
+                     rules: [{backendRefs: [{group: networking.istio.io, kind: Hostname, name: out.example, port: PORT}]}]}}";
+        let port = wanted.split_once(':').map_or("1", |(_, port)| port);
+        let route = route.replace("PORT", port);
+        let all = [more.clone(), vec![route, object("r", "shop", rule)]].concat();
+        let world = world(&all.join("\n---\n"));
+        let by_virtual_service = read_in(&world, "r", "shop").route.unwrap();
+        let by_route =
+            super::super::http(&world, &world.space("shop").unwrap().http_routes["h"]).route.unwrap();
+        for rule in [&by_virtual_service.rules[0], &by_route.rules[0]] {
+            let to = rule.backends[0].to.as_ref().map(Upstream::to_string).unwrap_or_default();
+            assert_eq!(to, wanted, "{more:?}");
+        }
+    }
+}
+
+#[test]
 fn a_destination_of_several_ports_means_the_one_that_was_asked() {
     let reading = read(
         "hosts: [pay, cart], http: [{name: x, match: [{uri: {prefix: /a}}, {port: 81}], route: [{destination: {host: pay}}]}]",
@@ -511,6 +559,24 @@ fn it_is_read_again_when_what_it_names_comes_or_goes() {
         assert_eq!(told(world.apply(object)), wanted, "{text}");
         assert_eq!(told(world.remove(&reference)), wanted, "{text}");
     }
+}
+
+#[test]
+fn what_delegates_is_read_again_when_that_comes_or_goes_where_the_delegate_leads() {
+    let root = object("r", "shop", "hosts: [cart], http: [{delegate: {name: inner}}]");
+    let inner = object("inner", "shop", "http: [{route: [{destination: {host: late}}]}]");
+    let mut world = world(&[root, inner].join("---\n"));
+    let late = "{apiVersion: v1, kind: Service, metadata: {name: late, namespace: shop}, spec: {ports: [{port: 80}]}}";
+    let object = testing::objects(late).remove(0);
+    let reference = object.reference.clone();
+    let root = crate::index::unit::Unit {
+        kind: crate::index::unit::UnitKind::VirtualService,
+        namespace: "shop".into(),
+        name: "r".into(),
+    };
+    assert!(world.apply(object).contains(&root));
+    assert_eq!(read_in(&world, "r", "shop").notes, Notes::default());
+    assert!(world.remove(&reference).contains(&root));
 }
 
 #[test]

@@ -169,14 +169,16 @@ fn the_namespaces_waypoint_goes_on_until_the_accounts_is_there_unless_more_is_de
         let class = "GatewayClass, group: gateway.networking.k8s.io";
         policy(class, "istio-waypoint", "istio-system")
     };
-    let ambits = || gateway("main", "").replace("istio-waypoint", "ambit-waypoint");
+    let of = |class: &str| gateway("main", "").replace("istio-waypoint", class);
     for (account, around, policies, wanted) in [
         (gateway("way", CART), gateway("main", ""), vec![], "way"),
         (unready("way", CART), gateway("main", ""), vec![], "main"),
         (unready("way", CART), gateway("main", ""), vec![of_service_itself()], "main"),
         (unready("way", CART), gateway("main", ""), vec![of_account()], "NotReady, closed"),
         (unready("way", CART), gateway("main", ""), vec![of_class()], "main"),
-        (unready("way", CART), ambits(), vec![of_class()], "NotReady, closed"),
+        // What is for all waypoints of ours is in force at one of our other class, and not at somebody else's.
+        (unready("way", CART), of("ambit-waypoint"), vec![of_class()], "main"),
+        (unready("way", CART), of("istio-agentgateway-waypoint"), vec![of_class()], "NotReady, closed"),
         (unready("way", CART), unready("main", ""), vec![], "NotReady"),
         (unready("way", CART), unready("main", ""), vec![of_service_itself()], "NotReady, closed"),
     ] {
